@@ -1,0 +1,217 @@
+"""Typed configuration: TOML and `--set a.b=c` in, frozen pydantic models everywhere after.
+
+    class Config(ComponentConfig):
+        segmentor: Choice[Segmentor] = Choice("smp")
+        '''Network that is adapted.'''
+
+A `Choice` is the name of a component and the options that this component's own `Config` accepts. In TOML it is a
+string or a table: `segmentor = "smp"`, or `[segmentor]` with `name = "smp"` and `encoder = "resnet18"`; the name may
+be left out where the default is meant. Names are resolved in the registry that `validate` is given.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, get_args
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
+
+from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
+
+T = TypeVar("T")
+M = TypeVar("M", bound="ComponentConfig")
+
+
+class Resolver(Protocol):
+    """What a Choice needs of a registry: the class behind a name."""
+
+    def resolve(self, kind: str, name: str) -> type: ...
+
+
+class ComponentConfig(BaseModel):
+    """Base of every `Config`: frozen, no unknown option, the string under a field is its documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _complete_choices_and_name_alternatives(cls, data: Any, handler: Any) -> Any:
+        if isinstance(data, Mapping):
+            data = {name: _with_default(cls, name, value) for name, value in data.items()}
+        try:
+            return handler(data)
+        except ValidationError as error:
+            lines = [_line(cls, e) for e in error.errors(include_url=False)]
+            raise ValidationError.from_exception_data(cls.__name__, lines) from None
+
+
+class Choice(Generic[T]):
+    """A component by name, with its options: `Choice("smp", encoder="resnet18")`."""
+
+    __slots__ = ("kind", "name", "options")
+
+    def __init__(self, name: str, **options: Any) -> None:
+        self.kind = ""
+        """Which registry the name is looked up in; known once validated."""
+        self.name = name
+        self.options: Any = options
+        """The component's own `Config` once validated, the plain options before."""
+
+    def dump(self) -> dict[str, Any]:
+        """Name and every option as plain values, as TOML would hold them."""
+        options = dump(self.options) if isinstance(self.options, BaseModel) else dict(self.options)
+        return {"name": self.name, **options}
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Choice) and self.dump() == other.dump()
+
+    def __hash__(self) -> int:
+        return hash(repr(self.dump()))
+
+    def __repr__(self) -> str:
+        return f"Choice({self.dump()})"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        (interface,) = get_args(source)
+        return core_schema.with_info_plain_validator_function(
+            partial(_resolve, interface.kind),
+            serialization=core_schema.plain_serializer_function_ser_schema(Choice.dump),
+        )
+
+
+def _resolve(kind: str, value: Any, info: Any) -> Choice[Any]:
+    """The validated Choice for what a user wrote: a name, a table, or a default of ours."""
+    if isinstance(value, Choice):
+        if isinstance(value.options, BaseModel):
+            return value
+        value = value.dump()
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+        raise PydanticCustomError("choice", f"name one of the {kind} (`attentkit list {kind}` shows them).")
+    try:
+        component = info.context["registry"].resolve(kind, value["name"])
+    except AttentKitError as error:
+        raise PydanticCustomError("component", _literal(error)) from None
+    options = {name: option for name, option in value.items() if name != "name"}
+    choice: Choice[Any] = Choice(value["name"])
+    choice.kind = kind
+    choice.options = component.Config.model_validate(options, context=info.context)
+    return choice
+
+
+def _with_default(model: type[BaseModel], name: str, value: Any) -> Any:
+    """Options given without a component name, or for the default component, are laid over the default's options."""
+    field = model.model_fields.get(name)
+    default = field.default if field is not None else None
+    if not isinstance(default, Choice):
+        return value
+    given = {"name": value} if isinstance(value, str) else value
+    if not isinstance(given, Mapping) or given.get("name", default.name) != default.name:
+        return value
+    return {**default.dump(), **given}
+
+
+def _line(model: type[BaseModel], error: Any) -> InitErrorDetails:
+    """One pydantic error in our words; errors that come from a nested model are already in them."""
+    message = str(error["msg"])
+    if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+        names = list(model.model_fields)
+        accepted = f" Accepted here: {', '.join(names)}." if names else " No option is accepted here."
+        message = f"no such option.{did_you_mean(str(error['loc'][0]), names)}{accepted}"
+    elif error["type"] == "missing":
+        message = "is needed and was not given."
+    elif error["type"] not in _OURS:
+        message = f"{message}, not {_shown(error['input'])}."
+    return InitErrorDetails(type=PydanticCustomError("attentkit", _literal(message)), loc=error["loc"], input=error["input"])
+
+
+_OURS = ("attentkit", "choice", "component", "value_error")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _literal(message: object) -> Any:
+    """A message for pydantic's template, in which braces would be placeholders."""
+    return str(message).replace("{", "(").replace("}", ")")
+
+
+def validate(model: type[M], data: Mapping[str, Any], registry: Resolver) -> M:
+    """`data` as a `model`, or one ConfigError that names every mistake with its dotted path."""
+    try:
+        return model.model_validate(data, context={"registry": registry})
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The contents of a TOML file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as TOML: {error}.") from None
+
+
+def dump(model: BaseModel) -> dict[str, Any]:
+    """Every option as a plain TOML value; options that are None are left out."""
+    return model.model_dump(mode="json", exclude_none=True)
+
+
+def to_toml(data: Mapping[str, Any]) -> str:
+    """TOML text of plain values."""
+    return tomli_w.dumps(data)
+
+
+def parse_set(words: Sequence[str]) -> list[tuple[list[str], Any]]:
+    """`a.b=c` -> (["a", "b"], value); the value is read as TOML and, failing that, is the text itself."""
+    pairs = []
+    for word in words:
+        path, equals, text = word.partition("=")
+        if not equals or not all(path.split(".")):
+            raise ConfigError(f"--set {word}: write it as option=value, for example --set segmentor.encoder=resnet18.")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        pairs.append((path.strip().split("."), value))
+    return pairs
+
+
+def put(data: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Set `data[path[0]][path[1]]... = value`; a component given by bare name becomes a table."""
+    for part in path[:-1]:
+        inner = data.get(part, {})
+        inner = {"name": inner} if isinstance(inner, str) else dict(inner) if isinstance(inner, Mapping) else {}
+        data[part] = inner
+        data = inner
+    last = path[-1]
+    if isinstance(data.get(last), dict) and isinstance(value, str):
+        value = {**data[last], "name": value} if data[last].get("name", value) == value else {"name": value}
+    data[last] = value
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, tables merged; naming another component drops the options of the one it replaces."""
+    merged = dict(base)
+    for name, value in over.items():
+        old = merged.get(name)
+        if isinstance(old, str) and isinstance(value, Mapping):
+            old = {"name": old}
+        if isinstance(value, str) and isinstance(old, Mapping):
+            value = {"name": value}
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            replaced = "name" in value and "name" in old and value["name"] != old["name"]
+            merged[name] = dict(value) if replaced else merge(old, value)
+        else:
+            merged[name] = value
+    return merged

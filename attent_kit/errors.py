@@ -1,0 +1,42 @@
+"""Every error a user can cause: one sentence that says what to type next, and the exit code it ends in."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class AttentKitError(Exception):
+    """Base of all errors that are the answer to a user's input; the command line prints the sentence and exits."""
+
+    exit_code = 1
+
+
+class RunError(AttentKitError):
+    """A run could not go on."""
+
+    exit_code = 1
+
+
+class ConfigError(AttentKitError):
+    """The words on the command line or in a TOML file do not describe something that can be run."""
+
+    exit_code = 2
+
+
+class UnknownComponent(ConfigError):
+    """No plugin offers a component of that name."""
+
+
+class PluginConflict(ConfigError):
+    """Two plugins offer the same name."""
+
+
+class DataError(AttentKitError):
+    """An image, a label map or a prepared file is not what it should be."""
+
+    exit_code = 3
+
+
+def did_you_mean(given: str, names: Iterable[str]) -> str:
+    """" Did you mean 'x'?" for the nearest of `names`, or an empty string."""
+    nearest = get_close_matches(str(given), list(names), n=1, cutoff=0.6)
+    return f" Did you mean '{nearest[0]}'?" if nearest else ""

@@ -1,0 +1,35 @@
+"""What a plugin can offer. Each hook takes no argument and returns a mapping of name to a class or a reference.
+
+A reference is the text "module:Class", imported when the component is first used: prefer it, since it keeps
+`attentkit --help` fast for everybody who installs your plugin.
+"""
+
+from collections.abc import Mapping
+
+from pluggy import HookspecMarker
+
+hookspec = HookspecMarker("attentkit")
+
+
+@hookspec
+def attentkit_translators() -> Mapping[str, type | str]:
+    """Image translators: subclasses of `attent_kit.interfaces.Translator`."""
+    return {}
+
+
+@hookspec
+def attentkit_segmentors() -> Mapping[str, type | str]:
+    """Segmentation networks: subclasses of `attent_kit.interfaces.Segmentor`."""
+    return {}
+
+
+@hookspec
+def attentkit_discriminators() -> Mapping[str, type | str]:
+    """Critics: subclasses of `attent_kit.interfaces.Discriminator`."""
+    return {}
+
+
+@hookspec
+def attentkit_alignments() -> Mapping[str, type | str]:
+    """Methods: subclasses of `attent_kit.interfaces.Alignment`."""
+    return {}

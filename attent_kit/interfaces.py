@@ -1,0 +1,167 @@
+"""The four things a plugin can bring, and the values that pass between them and the engine.
+
+Shapes: B batch, C image channels, K classes, F feature channels, N discriminator heads, H W pixels, h w a coarser grid.
+Domains: s source (labelled), t target (unlabelled); x_st is a source image in target style, x_ts the reverse.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from attent_kit.config import Choice, ComponentConfig
+from attent_kit.schedules import Schedule, constant
+
+IGNORE = 255
+"""Label of a pixel that no loss and no metric counts."""
+
+Losses = Mapping[str, Tensor]
+"""Name to scalar; a step returns them on the device, the engine reads them now and then."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is being segmented; every network is built from it."""
+
+    channels: int = 1
+    organs: tuple[str, ...] = ("liver", "right kidney", "left kidney", "spleen")
+
+    @property
+    def classes(self) -> int:
+        """Number of classes K, background included."""
+        return len(self.organs) + 1
+
+
+class Batch(NamedTuple):
+    """One step's images. Source and target slices are drawn independently: there are no pairs."""
+
+    x_s: Tensor
+    """[B, C, H, W] float in [-1, 1], source."""
+    y_s: Tensor
+    """[B, H, W] int64, 0 background, IGNORE where unknown."""
+    x_t: Tensor
+    """[B, C, H, W] float in [-1, 1], target."""
+    y_t: Tensor | None = None
+    """[B, H, W] int64; present only if the alignment declares `uses_target_labels`."""
+
+
+class Segmentation(NamedTuple):
+    """What a segmentor answers."""
+
+    logits: Tensor
+    """[B, K, H, W], always at the resolution of the input."""
+    features: Tensor
+    """[B, F, h, w], the deepest map: what feature alignment aligns."""
+    auxiliary: Tensor | None = None
+    """[B, K, H, W], logits of a shallower head, for multi-level methods."""
+
+
+class Translator(nn.Module, ABC):
+    """Maps an image to the style of the other domain: [B, C, H, W] -> [B, C, H, W], both in [-1, 1]."""
+
+    kind: ClassVar[str] = "translators"
+    Config: ClassVar[type[ComponentConfig]] = ComponentConfig
+
+    def __init__(self, config: Any, task: Task) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Segmentor(nn.Module, ABC):
+    """Labels each pixel: [B, C, H, W] in [-1, 1] -> Segmentation. Takes any H and W of at least 32."""
+
+    kind: ClassVar[str] = "segmentors"
+    Config: ClassVar[type[ComponentConfig]] = ComponentConfig
+    feature_channels: int
+    """F, the channels of `Segmentation.features`."""
+
+    def __init__(self, config: Any, task: Task) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Segmentation: ...
+
+
+class Discriminator(nn.Module, ABC):
+    """Tells source from target: [B, channels, H, W] -> logits [B, heads, h, w], high where it believes 'real' or 'source'."""
+
+    kind: ClassVar[str] = "discriminators"
+    Config: ClassVar[type[ComponentConfig]] = ComponentConfig
+
+    def __init__(self, config: Any, channels: int, heads: int = 1) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor: ...
+
+
+class Build(Protocol):
+    """`build(config.segmentor)`: the network that a Choice names, freshly initialised. A Discriminator also takes its channels.
+
+    The n-th network of an alignment starts from the same weights in every alignment that chooses the same one there.
+    """
+
+    def __call__(self, choice: Choice[Any], *, channels: int | None = None, heads: int = 1) -> Any: ...
+
+
+class Update(Protocol):
+    """`update("S", loss)`: one optimizer step that lowers `loss` over what optimizer "S" owns. Nothing else moves.
+
+    The graph of `loss` is spent afterwards: reuse only detached tensors of it.
+    """
+
+    def __call__(self, optimizer: str, loss: Tensor) -> None: ...
+
+
+class Stage(NamedTuple):
+    """A part of training with one step function and one length."""
+
+    name: str
+    step: Callable[[Batch, Update], Losses]
+    steps: int
+    trains: tuple[str, ...]
+    """Optimizers stepped here. The networks they own are in train mode, every other network is in eval mode."""
+    schedule: Schedule = constant
+    """Fraction of the stage that is done, 0 to 1 -> multiplier of each learning rate."""
+    recipe: tuple[Any, ...] | None = None
+    """All options that shape this stage. First stages of equal recipe, data and seed end in equal weights: trained once."""
+
+
+class Alignment(nn.Module, ABC):
+    """A method: its networks are attributes, its objective is a step, its answer is `predict`.
+
+    Networks are direct attributes and are called only through `forward`: the engine wraps each of them.
+    """
+
+    kind: ClassVar[str] = "alignments"
+    Config: ClassVar[type[ComponentConfig]] = ComponentConfig
+    uses_target_labels: ClassVar[bool] = False
+
+    def __init__(self, config: Any, build: Build, task: Task) -> None:
+        super().__init__()
+        self.config = config
+        self.task = task
+
+    @abstractmethod
+    def optimizers(self) -> dict[str, Optimizer]:
+        """A fresh optimizer a name. Every trainable parameter is owned by exactly one of them."""
+
+    @abstractmethod
+    def stages(self) -> Sequence[Stage]:
+        """The stages in the order in which they are trained."""
+
+    @abstractmethod
+    def predict(self, x_t: Tensor) -> Tensor:
+        """Target image [B, C, H, W] -> logits [B, K, H, W]."""
+
+    def translate_for_display(self, x_t: Tensor) -> Tensor | None:
+        """The image that `predict` really segments, if it is not `x_t` itself: what a figure shows beside it."""
+        return None
+
+
+INTERFACES: dict[str, type] = {c.kind: c for c in (Translator, Segmentor, Discriminator, Alignment)}

@@ -1,0 +1,113 @@
+"""Name -> class, with where it comes from. A component given by reference is imported when it is first asked for."""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent, did_you_mean
+
+KINDS = ("translators", "segmentors", "discriminators", "alignments")
+
+
+@dataclass(frozen=True)
+class Component:
+    """One offer of one plugin."""
+
+    kind: str
+    name: str
+    target: type | str
+    """The class, or "module:Class"."""
+    plugin: str
+    distribution: str
+    version: str
+
+    def load(self) -> type:
+        """The class itself, imported now if it was given by reference."""
+        if isinstance(self.target, type):
+            return self.target
+        module, _, qualname = self.target.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), qualname)
+        except Exception as error:
+            raise AttentKitError(
+                f"{self.kind[:-1]} '{self.name}' of {self.distribution} {self.version} cannot be imported from "
+                f"{self.target}: {type(error).__name__}: {error}. Reinstall {self.distribution}, or leave it out with "
+                f"ATTENTKIT_PLUGINS."
+            ) from error
+        if not isinstance(found, type):
+            raise AttentKitError(f"{self.target} of {self.distribution} {self.version} is not a class.")
+        return found
+
+    def summary(self) -> str:
+        """First line of the class docstring, read from the source so that nothing is imported."""
+        if isinstance(self.target, type):
+            documentation = inspect.getdoc(self.target) or ""
+        else:
+            documentation = _docstring(self.target)
+        return documentation.strip().partition("\n")[0]
+
+
+class Registry:
+    """All components that the loaded plugins offer."""
+
+    def __init__(self) -> None:
+        self._components: dict[tuple[str, str], Component] = {}
+        self._contested: dict[tuple[str, str], PluginConflict] = {}
+
+    def add(self, component: Component) -> None:
+        """Take up an offer. A name that two plugins offer belongs to neither: asking for it is a PluginConflict."""
+        key = component.kind, component.name
+        taken = self._components.setdefault(key, component)
+        if taken is not component:
+            self._contested[key] = PluginConflict(
+                f"'{component.name}' is offered as one of the {component.kind} by both {taken.distribution} {taken.version} "
+                f"and {component.distribution} {component.version}. Uninstall one, or set "
+                f"ATTENTKIT_PLUGINS={taken.plugin} to load only that one."
+            )
+
+    def find(self, kind: str, name: str) -> Component:
+        """The component of that name, or an UnknownComponent with the nearest one."""
+        names = [c.name for c in self.of(kind)]
+        if name not in names:
+            raise UnknownComponent(
+                f"no {kind[:-1]} is called '{name}'.{did_you_mean(name, names)} `attentkit list {kind}` shows all {len(names)}."
+            )
+        if (kind, name) in self._contested:
+            raise self._contested[kind, name]
+        return self._components[kind, name]
+
+    def contested(self) -> list[PluginConflict]:
+        """Every name that two plugins offer."""
+        return list(self._contested.values())
+
+    def resolve(self, kind: str, name: str) -> type:
+        """The class of that name."""
+        return self.find(kind, name).load()
+
+    def of(self, kind: str) -> list[Component]:
+        """Components of one kind, in the order in which they were offered."""
+        return [c for c in self._components.values() if c.kind == kind]
+
+    def __iter__(self) -> Iterator[Component]:
+        return iter(self._components.values())
+
+    def __len__(self) -> int:
+        return len(self._components)
+
+
+def _docstring(reference: str) -> str:
+    module, _, qualname = reference.partition(":")
+    try:
+        spec = importlib.util.find_spec(module)
+        assert spec is not None and spec.origin is not None
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    except Exception:
+        return "(its source cannot be read)"
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == qualname:
+            return ast.get_docstring(node) or ""
+    return f"(no class {qualname} in {module})"
