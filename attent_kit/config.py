@@ -127,7 +127,9 @@ def _line(model: type[BaseModel], error: Any) -> InitErrorDetails:
         message = "is needed and was not given."
     elif error["type"] not in _OURS:
         message = f"{message}, not {_shown(error['input'])}."
-    return InitErrorDetails(type=PydanticCustomError("attentkit", _literal(message)), loc=error["loc"], input=error["input"])
+    return InitErrorDetails(
+        type=PydanticCustomError("attentkit", _literal(message)), loc=error["loc"], input=error["input"]
+    )
 
 
 _OURS = ("attentkit", "choice", "component", "value_error")

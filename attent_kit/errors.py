@@ -37,6 +37,6 @@ class DataError(AttentKitError):
 
 
 def did_you_mean(given: str, names: Iterable[str]) -> str:
-    """" Did you mean 'x'?" for the nearest of `names`, or an empty string."""
+    """ " Did you mean 'x'?" for the nearest of `names`, or an empty string."""
     nearest = get_close_matches(str(given), list(names), n=1, cutoff=0.6)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""

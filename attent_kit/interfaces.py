@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from attent_kit.config import Choice, ComponentConfig
+from attent_kit.objectives import IGNORE
 from attent_kit.schedules import Schedule, constant
-
-IGNORE = 255
-"""Label of a pixel that no loss and no metric counts."""
 
 Losses = Mapping[str, Tensor]
 """Name to scalar; a step returns them on the device, the engine reads them now and then."""
@@ -79,6 +77,8 @@ class Segmentor(nn.Module, ABC):
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
     feature_channels: int
     """F, the channels of `Segmentation.features`."""
+    has_auxiliary: bool = False
+    """Whether `Segmentation.auxiliary` is there: a capability that a multi-level method asks for."""
 
     def __init__(self, config: Any, task: Task) -> None:
         super().__init__()
@@ -124,6 +124,8 @@ class Stage(NamedTuple):
     name: str
     step: Callable[[Batch, Update], Losses]
     steps: int
+    batch_size: int
+    """Slices of each domain in one step."""
     trains: tuple[str, ...]
     """Optimizers stepped here. The networks they own are in train mode, every other network is in eval mode."""
     schedule: Schedule = constant
@@ -159,9 +161,14 @@ class Alignment(nn.Module, ABC):
     def predict(self, x_t: Tensor) -> Tensor:
         """Target image [B, C, H, W] -> logits [B, K, H, W]."""
 
-    def translate_for_display(self, x_t: Tensor) -> Tensor | None:
-        """The image that `predict` really segments, if it is not `x_t` itself: what a figure shows beside it."""
+    def as_source(self, x_t: Tensor) -> Tensor | None:
+        """`x_t` in source style, [B, C, H, W] in [-1, 1], for figures; None if the method has no such translator."""
         return None
 
+
+__all__ = [
+    "IGNORE", "INTERFACES", "Alignment", "Batch", "Build", "Discriminator", "Losses", "Segmentation", "Segmentor",
+    "Stage", "Task", "Translator", "Update",
+]  # fmt: skip
 
 INTERFACES: dict[str, type] = {c.kind: c for c in (Translator, Segmentor, Discriminator, Alignment)}

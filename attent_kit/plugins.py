@@ -87,7 +87,9 @@ def _offers(name: str, module: ModuleType, distribution: str, version: str) -> I
     for kind in KINDS:
         for offer in getattr(manager.hook, f"attentkit_{kind}")():
             if not isinstance(offer, Mapping):
-                raise AttentKitError(f"attentkit_{kind} must return a mapping of name to class, not {type(offer).__name__}.")
+                raise AttentKitError(
+                    f"attentkit_{kind} must return a mapping of name to class, not {type(offer).__name__}."
+                )
             for component, target in offer.items():
                 if not isinstance(target, type) and not (isinstance(target, str) and target.count(":") == 1):
                     raise AttentKitError(

@@ -1,0 +1,169 @@
+"""From a volume to square axial slices, and from slices back to the volume's own grid.
+
+Shapes: X Y Z the native array, any axis order; Z H W slices, H W = `size`; K classes.
+
+A slice is `ras[::-1, ::-1, :].transpose(2, 1, 0)`: slices run from feet to head, rows from anterior to posterior,
+columns from the patient's right to left, as a radiologist sees them. In plane the slice is padded to a physical square
+and resampled to `size` x `size`, so that no organ is stretched; a 512 x 512 slice of square pixels is plainly resized.
+The distance between slices is left alone.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from scipy.sparse import csr_array
+
+_LPS = axcodes2ornt(("L", "P", "S"))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A native grid together with the slices that are made of it."""
+
+    shape: tuple[int, int, int]
+    affine: tuple[tuple[float, ...], ...]
+    """[4, 4], voxel index to mm in RAS."""
+    size: int
+    """Pixels of a side of a slice."""
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], affine: np.ndarray, size: int) -> "Grid":
+        """The grid of an array of `shape` placed by `affine`."""
+        return cls(tuple(int(n) for n in shape), tuple(tuple(float(a) for a in row) for row in affine), int(size))
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """mm between voxel centres along the native X, Y, Z."""
+        return tuple(float(s) for s in nib.affines.voxel_sizes(np.array(self.affine)))
+
+    @property
+    def orientation(self) -> str:
+        """Three letters, the patient's side that each native axis points to."""
+        return "".join(nib.aff2axcodes(np.array(self.affine)))
+
+    @property
+    def native_size(self) -> int:
+        """The `size` that keeps the finer in-plane pixels as they are."""
+        return round(max(self._rows.square, self._columns.square))
+
+    @property
+    def pixel(self) -> float:
+        """mm that one pixel of a slice is wide and high."""
+        return self._columns.square * self._columns.spacing / self.size
+
+    def to_slices(self, array: np.ndarray) -> np.ndarray:
+        """An image [X, Y, Z] as [Z, H, W] float32: averaged over area where it shrinks, linear where it grows.
+
+        What lies outside the native field of view takes the minimum of the array, which is air.
+        """
+        planes = self._planes(array)
+        air = np.float32(array.min())
+        rows, columns = self._rows.forward(), self._columns.forward()
+        slices = np.empty((len(planes), self.size, self.size), np.float32)
+        for z, plane in enumerate(planes):
+            slices[z] = _resample(plane.astype(np.float32) - air, rows, columns)
+        slices += air
+        return slices
+
+    def labels_to_slices(self, labels: np.ndarray) -> np.ndarray:
+        """A label map [X, Y, Z] as [Z, H, W] uint8: each pixel takes the label that fills most of it, 0 outside."""
+        # Ties are frequent at exactly half size. Shifted by 1/64 pixel, they go to the same side everywhere, so that
+        # organs neither shrink nor grow, as they would if a tie were always background.
+        rows, columns = self._rows.forward(1 / 64), self._columns.forward(1 / 64)
+        return _each_vote(self._planes(labels), rows, columns)
+
+    def to_native(self, array: np.ndarray) -> np.ndarray:
+        """Slices back on the native grid: labels [Z, H, W] or scores [K, Z, H, W] -> labels [X, Y, Z] uint8.
+
+        Scores (logits or probabilities) are interpolated linearly, then the largest wins; so do the labels, as one-hot.
+        """
+        rows, columns = self._rows.back(), self._columns.back()
+        if array.ndim == 3:
+            planes = _each_vote(array, rows, columns)
+        else:
+            planes = np.empty((array.shape[1], rows.shape[0], columns.shape[0]), np.uint8)
+            for z in range(array.shape[1]):
+                scores = [_resample(plane.astype(np.float32), rows, columns) for plane in array[:, z]]
+                planes[z] = np.argmax(scores, axis=0)
+        turn = ornt_transform(_LPS, io_orientation(np.array(self.affine)))
+        return np.ascontiguousarray(apply_orientation(planes.transpose(2, 1, 0), turn))
+
+    def _planes(self, array: np.ndarray) -> np.ndarray:
+        if tuple(array.shape) != self.shape:
+            raise ValueError(f"array of shape {array.shape} on a grid of shape {self.shape}")
+        turn = ornt_transform(io_orientation(np.array(self.affine)), _LPS)
+        return apply_orientation(array, turn).transpose(2, 1, 0)
+
+    @cached_property
+    def _rows(self) -> "_Axis":
+        return self._axis(1)
+
+    @cached_property
+    def _columns(self) -> "_Axis":
+        return self._axis(0)
+
+    def _axis(self, which: int) -> "_Axis":
+        native = [int(np.flatnonzero(io_orientation(np.array(self.affine))[:, 0] == axis)[0]) for axis in (0, 1)]
+        side = max(self.shape[n] * self.spacing[n] for n in native)
+        count, spacing = self.shape[native[which]], self.spacing[native[which]]
+        square = side / spacing
+        # Headers round: 512 pixels that differ by a millionth are a square.
+        square = float(round(square)) if abs(square - round(square)) < 1e-2 else square
+        return _Axis(count, spacing, square, self.size)
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One in-plane axis: `count` native pixels, centred to a whole pixel in a square `square` pixels wide."""
+
+    count: int
+    spacing: float
+    square: float
+    size: int
+
+    @property
+    def before(self) -> int:
+        return int((self.square - self.count) // 2)
+
+    def forward(self, shift: float = 0.0) -> csr_array:
+        step = self.square / self.size
+        weights = _by_area if step > 1 else _linear
+        return weights(self.count, self.size, -self.before + shift, step)
+
+    def back(self) -> csr_array:
+        step = self.size / self.square
+        return _linear(self.size, self.count, self.before * step, step)
+
+
+def _by_area(count: int, outputs: int, start: float, step: float) -> csr_array:
+    """[outputs, count], share of pixel i in output j, which covers start + j * step to start + (j + 1) * step."""
+    low = start + step * np.arange(outputs)[:, None]
+    pixel = np.arange(count)
+    shared = np.minimum(low + step, pixel + 1) - np.maximum(low, pixel)
+    return csr_array((shared.clip(0) / step).astype(np.float32))
+
+
+def _linear(count: int, outputs: int, start: float, step: float) -> csr_array:
+    """[outputs, count], weights of linear interpolation at the centre of output j; zero outside of the pixels."""
+    centre = start + step * (np.arange(outputs)[:, None] + 0.5) - 0.5
+    inside = (centre >= -0.5) & (centre <= count - 0.5)
+    weights = 1 - np.abs(np.arange(count) - centre.clip(0, count - 1))
+    return csr_array((weights.clip(0) * inside).astype(np.float32))
+
+
+def _resample(plane: np.ndarray, rows: csr_array, columns: csr_array) -> np.ndarray:
+    return (columns @ (rows @ plane).T).T
+
+
+def _each_vote(planes: np.ndarray, rows: csr_array, columns: csr_array) -> np.ndarray:
+    labels = np.zeros((len(planes), rows.shape[0], columns.shape[0]), np.uint8)
+    for z, plane in enumerate(planes):
+        names = [0, *(n for n in np.unique(plane) if n != 0)]
+        if len(names) > 1:
+            votes = [_resample((plane == name).astype(np.float32), rows, columns) for name in names[1:]]
+            votes.insert(0, 1 - sum(votes))
+            labels[z] = np.array(names, np.uint8)[np.argmax(votes, axis=0)]
+    return labels

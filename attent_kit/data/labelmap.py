@@ -1,0 +1,109 @@
+"""Which value of a label file is which organ of the task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from attent_kit.errors import DataError
+
+Others = Literal["error", "background"]
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Organs in task order with the file values that belong to each: the n-th organ becomes class n, from 1.
+
+    `others` says what becomes of a value that is not named: an error, so that a stray value is noticed, or background.
+    """
+
+    values: tuple[tuple[str, tuple[int, ...]], ...]
+    others: Others = "error"
+
+    def __post_init__(self) -> None:
+        given = [value for _, values in self.values for value in values]
+        names = [name for name, _ in self.values]
+        if not 1 <= len(names) <= 254:
+            raise DataError(f"a label map names 1 to 254 organs, not {len(names)}: write for example liver=6,spleen=1.")
+        if self.others not in ("error", "background"):
+            raise DataError(f"others='{self.others}' is not known: choose 'error' or 'background'.")
+        for kind, items in (("organ", names), ("value", given)):
+            if twice := sorted({str(item) for item in items if items.count(item) > 1}):
+                raise DataError(f"the label map names the {kind} {', '.join(twice)} twice: name each once.")
+        if 0 in given or not all(values for _, values in self.values):
+            raise DataError("each organ of the label map needs a value other than 0, which is background.")
+
+    @classmethod
+    def of(cls, organs: "Mapping[str, int | Sequence[int]] | LabelMap", others: Others = "error") -> "LabelMap":
+        """`LabelMap.of({"liver": 6, "kidneys": (2, 3)})`; a LabelMap is passed through."""
+        if isinstance(organs, LabelMap):
+            return organs
+        pairs = ((name, (v,) if isinstance(v, int | np.integer) else tuple(v)) for name, v in organs.items())
+        return cls(tuple((name, tuple(int(v) for v in values)) for name, values in pairs), others)
+
+    @classmethod
+    def parse(cls, text: str) -> "LabelMap":
+        """`liver=6, kidneys=2+3, spleen=1, *=0`: `2+3` joins values, `*=0` makes the rest background."""
+        organs: list[tuple[str, tuple[int, ...]]] = []
+        others: Others = "error"
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, _, values = (side.strip() for side in part.rpartition("="))
+            if name == "*" and values == "0":
+                others = "background"
+                continue
+            try:
+                if name in ("", "*"):
+                    raise ValueError
+                organs.append((name, tuple(int(value) for value in values.split("+"))))
+            except ValueError:
+                raise DataError(
+                    f"'{part}' is not of the form organ=value: write for example 'liver=6,spleen=1,*=0', "
+                    "where *=0 makes every other value background."
+                ) from None
+        return cls(tuple(organs), others)
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """Names in task order; the n-th is class n + 1."""
+        return tuple(name for name, _ in self.values)
+
+    def apply(self, labels: np.ndarray, source: str) -> np.ndarray:
+        """File values to class indices, uint8. DataError for a value that is not named, if `others` is 'error'."""
+        if self.others == "error" and (stray := self._stray(labels)):
+            raise DataError(
+                f"{source} holds {_ranges(stray)}, which the label map does not name "
+                f"(it names {', '.join(f'{name}={_plus(values)}' for name, values in self.values)}): "
+                "add the organ, or end the map with '*=0' to make every other value background."
+            )
+        classes = np.zeros(labels.shape, np.uint8)
+        for index, (_, values) in enumerate(self.values, start=1):
+            for value in values:
+                classes[labels == value] = index
+        return classes
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: {"organs": {name: [values]}, "others": ...}."""
+        return {"organs": {name: list(values) for name, values in self.values}, "others": self.others}
+
+    def _stray(self, labels: np.ndarray) -> list[int]:
+        known = {0, *(value for _, values in self.values for value in values)}
+        # Slice by slice, since np.unique of a whole volume copies and sorts it.
+        found = {int(value) for plane in np.moveaxis(labels, -1, 0) for value in np.unique(plane)}
+        return sorted(found - known)
+
+
+def _plus(values: tuple[int, ...]) -> str:
+    return "+".join(str(value) for value in values)
+
+
+def _ranges(values: list[int]) -> str:
+    """[4, 6, 7, 8] -> 'the values 4, 6-8'."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    words = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return f"the value{'s' if len(values) > 1 else ''} {', '.join(words)}"

@@ -1,0 +1,109 @@
+"""The phantom as a folder of NIfTI pairs, written whole or not at all."""
+
+import gzip
+import shutil
+import tomllib
+from pathlib import Path
+from uuid import uuid4
+
+import nibabel as nib
+import numpy as np
+import tomli_w
+
+from attent_kit.data.phantom.case import SIZES, PhantomCase, Report, phantom_case
+from attent_kit.data.phantom.patient import MODALITIES
+from attent_kit.data.phantom.tissues import ORGANS
+from attent_kit.errors import ConfigError, DataError, did_you_mean
+
+KIND = "attent-kit phantom"
+
+
+def write_phantom(out: Path, size: str, seed: int = 0, report: Report | None = None) -> None:
+    """Write OUT/{ct,mr}/{images,labels}/*.nii.gz and OUT/phantom.toml; the same seed gives the same bytes.
+
+    It is written beside OUT and renamed, so that OUT is the old folder or the new one and nothing between. ConfigError
+    for an unknown size, DataError where OUT holds something else or cannot be written.
+    """
+    if size not in SIZES:
+        raise ConfigError(f"No phantom size is called '{size}'.{did_you_mean(size, SIZES)} Sizes: {', '.join(SIZES)}.")
+    out = Path(out)
+    refuse_anything_else(out)
+    partial = out.absolute().parent / f".{out.name}.{uuid4().hex[:8]}.partial"
+    try:
+        partial.mkdir(parents=True)
+        write_cases(partial, size, seed, report)
+        replace(out, partial)
+    except OSError as error:
+        raise DataError(
+            f"{out}: the phantom could not be written ({error.strerror or error}), and nothing was left behind. "
+            "Free some space or name another folder: `attentkit phantom FOLDER`."
+        ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_cases(folder: Path, size: str, seed: int, report: Report | None) -> None:
+    """Every case of that size into an empty folder."""
+    grid = SIZES[size]
+    names = [(m, n, f"{m}_{n:02d}") for m in MODALITIES for n in range(1, getattr(grid, f"{m}_patients") + 1)]
+    cases = {}
+    for done, (modality, patient, name) in enumerate(names, start=1):
+        case = phantom_case(modality, patient, grid, seed)
+        for kind, array in (("images", case.image), ("labels", case.labels)):
+            path = folder / modality / kind / f"{name}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(compressed(array, case))
+        cases[name] = case.facts
+        if report:
+            report(name, done, len(names))
+    facts = {"kind": KIND, "size": size, "seed": seed, "organs": list(ORGANS), "cases": cases}
+    (folder / "phantom.toml").write_text(tomli_w.dumps(facts), encoding="utf-8")
+
+
+def compressed(array: np.ndarray, case: PhantomCase) -> bytes:
+    """The bytes of a .nii.gz: no time stamp and no file name in it, so that equal volumes are equal files."""
+    volume = nib.Nifti1Image(array, case.affine)
+    volume.header.set_xyzt_units("mm")
+    volume.set_sform(case.affine, code=1)
+    volume.set_qform(case.affine, code=1)
+    return gzip.compress(volume.to_bytes(), 6, mtime=0)
+
+
+def refuse_anything_else(out: Path) -> None:
+    """DataError unless `out` is new, an empty folder, or a phantom and nothing more."""
+    if not out.exists() and not out.is_symlink():
+        return
+    if not out.is_dir():
+        raise DataError(f"{out} is not a folder. Name a new folder: `attentkit phantom FOLDER`.")
+    inside = {path.name for path in out.iterdir()}
+    if not inside:
+        return
+    if strange := sorted(inside - {"ct", "mr", "phantom.toml"}):
+        raise DataError(
+            f"{out} holds '{strange[0]}', which is not part of a phantom and would be lost. "
+            f"Name another folder: `attentkit phantom {out}-phantom`."
+        )
+    try:
+        kind = tomllib.loads((out / "phantom.toml").read_text(encoding="utf-8")).get("kind")
+    except (OSError, ValueError):
+        kind = None
+    if kind != KIND:
+        raise DataError(
+            f"{out} holds images that are not a phantom's (no phantom.toml of ours) and would be lost. "
+            f"Name another folder: `attentkit phantom {out}-phantom`."
+        )
+
+
+def replace(out: Path, new: Path) -> None:
+    """Rename `new` to `out`; what `out` was is kept aside until that has worked."""
+    if not out.exists():
+        new.rename(out)
+        return
+    old = new.with_suffix(".old")
+    out.rename(old)
+    try:
+        new.rename(out)
+    except OSError:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,79 @@
+"""Networks and optimizers onto the device, and their state to and from a plain dict."""
+
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from attent_kit.interfaces import Alignment, Stage
+
+
+def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
+    """Move every network of the alignment to the device, wrapped for its precision, and return its optimizers by name."""
+    for name, child in list(alignment.named_children()):
+        child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if any(True for _ in child.parameters()):
+            setattr(alignment, name, fabric.setup_module(child))
+        else:
+            child.to(fabric.device)
+    for name, buffer in list(alignment.named_buffers(recurse=False)):
+        setattr(alignment, name, buffer.to(fabric.device))
+    optimizers = alignment.optimizers()
+    wrapped = fabric.setup_optimizers(*optimizers.values())
+    return dict(zip(optimizers, wrapped if isinstance(wrapped, (list, tuple)) else [wrapped], strict=True))
+
+
+def owned(optimizer: Optimizer) -> list[Tensor]:
+    """The parameters that an optimizer steps."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def train_only(alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> None:
+    """Networks that the stage trains in train mode, all others in eval mode."""
+    trained = {id(p) for name in stage.trains for p in owned(optimizers[name])}
+    for child in alignment.children():
+        child.train(any(id(p) in trained for p in child.parameters()))
+
+
+def trained_networks(alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> list[str]:
+    """Names of the networks that the stage trains, and of modules without parameters, such as image pools."""
+    trained = {id(p) for name in stage.trains for p in owned(optimizers[name])}
+    return [
+        name
+        for name, child in alignment.named_children()
+        if not any(True for _ in child.parameters()) or any(id(p) in trained for p in child.parameters())
+    ]
+
+
+def network_states(alignment: Alignment) -> dict[str, dict[str, Tensor]]:
+    """State of each network by attribute name; under "" the buffers of the alignment itself."""
+    states = {name: dict(child.state_dict()) for name, child in alignment.named_children()}
+    states[""] = dict(alignment.named_buffers(recurse=False))
+    return states
+
+
+def load_network_states(alignment: Alignment, states: dict[str, dict[str, Tensor]]) -> None:
+    """The reverse of `network_states`; networks that `states` does not name stay as they are."""
+    for name, state in states.items():
+        if name:
+            _unwrapped(getattr(alignment, name)).load_state_dict(state)
+        else:
+            for key, value in state.items():
+                getattr(alignment, key).copy_(value)
+
+
+def optimizer_states(optimizers: dict[str, Optimizer]) -> dict[str, Any]:
+    """State of each optimizer by name."""
+    return {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+
+
+def load_optimizer_states(optimizers: dict[str, Optimizer], states: dict[str, Any]) -> None:
+    """The reverse of `optimizer_states`; optimizers that `states` does not name stay as they are."""
+    for name, state in states.items():
+        optimizers[name].load_state_dict(state)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    return getattr(module, "module", module)

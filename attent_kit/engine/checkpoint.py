@@ -1,0 +1,75 @@
+"""Everything that a run needs to go on as if it had never stopped, in one file.
+
+The batch and the random numbers of a step are functions of (seed, step), and a learning rate is a function of the step,
+so the state is: networks, image pools, optimizers, and the number of the next step.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from attent_kit.engine.assemble import (
+    load_network_states,
+    load_optimizer_states,
+    network_states,
+    optimizer_states,
+)
+from attent_kit.files import write_whole
+from attent_kit.errors import RunError
+from attent_kit.interfaces import Alignment, Segmentor
+
+FORMAT = 1
+
+
+def save(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], step: int) -> None:
+    """Write the state before step number `step`, atomically."""
+    state = {
+        "format": FORMAT,
+        "step": step,
+        "networks": network_states(alignment),
+        "optimizers": optimizer_states(optimizers),
+    }
+    write_whole(path, lambda temporary: torch.save(state, temporary))
+
+
+def load(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer] | None, device: Any) -> int:
+    """Restore what `save` wrote and return the number of the next step; 0 if there is no checkpoint.
+
+    Without optimizers only the networks are restored, as for prediction.
+    """
+    if not path.exists():
+        return 0
+    state = read(path, device)
+    load_network_states(alignment, state["networks"])
+    if optimizers is not None:
+        load_optimizer_states(optimizers, state["optimizers"])
+    return int(state["step"])
+
+
+def read(path: Path, device: Any) -> dict[str, Any]:
+    """The raw contents of a checkpoint."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise RunError(f"{path} is no readable checkpoint ({error}). Delete it to train from the start.") from None
+    if state.get("format") != FORMAT:
+        raise RunError(f"{path} was written by another version of attent-kit. Train into another --out.")
+    return dict(state)
+
+
+def export_segmentor(path: Path, alignment: Alignment) -> bool:
+    """The weights of the alignment's segmentor as safetensors, which load without the method's plugin.
+
+    False if the alignment has no network that is a Segmentor (or has several, of which the first is taken as its own).
+    """
+    for child in alignment.children():
+        network = getattr(child, "module", child)
+        if isinstance(network, Segmentor):
+            weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+            write_whole(path, lambda temporary: save_file(weights, temporary))
+            return True
+    return False

@@ -1,0 +1,39 @@
+"""Where a run computes, and how precisely."""
+
+import torch
+from lightning_fabric import Fabric
+
+from attent_kit.errors import ConfigError
+
+
+def launch(device: str = "auto", precision: str = "auto") -> Fabric:
+    """A Fabric on `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    `precision` is one of `auto`, `32-true`, `bf16-mixed`, `16-mixed`; auto is bf16-mixed where the hardware computes in
+    bfloat16 (recent GPUs, CPUs with AVX512-BF16 or AMX) and 32-true elsewhere. Losses are always in float32.
+    """
+    kind, _, index = device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
+        raise ConfigError(f"--device {device}: write auto, cpu, cuda, cuda:N or mps.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"--device {device}: no CUDA device can be used here. Type --device cpu, or leave it out.")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, counted from cuda:0.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("--device mps: no Metal device can be used here. Type --device cpu, or leave it out.")
+    if precision == "auto":
+        precision = "bf16-mixed" if _computes_in_bfloat16(kind) else "32-true"
+    devices = [int(index)] if index else 1
+    return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]
+
+
+def _computes_in_bfloat16(kind: str) -> bool:
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if kind == "cpu":
+        # Names of these probes carry an underscore; without them we stay in float32.
+        probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+    return False

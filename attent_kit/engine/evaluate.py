@@ -1,0 +1,30 @@
+"""Predict the test cases of a run and score them on the grid of the original volumes."""
+
+import numpy as np
+import torch
+
+from attent_kit.data.prepared import Prepared
+from attent_kit.data.volumes import write_labels
+from attent_kit.engine.predict import segment_case
+from attent_kit.engine.run import Run
+from attent_kit.interfaces import Alignment
+from attent_kit.metrics import organ_metrics
+from attent_kit.report.scores import Score, write_scores
+
+
+def score_run(
+    alignment: Alignment, run: Run, target: Prepared, device: torch.device, row: str, direction: str
+) -> list[Score]:
+    """Write predictions/<case>.nii.gz for every test case and scores.csv for those with labels; return its rows."""
+    scores = []
+    for case in target.cases_in("test"):
+        prediction = segment_case(alignment, target, case.id, device)
+        write_labels(run.predictions / f"{case.id}.nii.gz", prediction, np.array(target.grid(case.id).affine))
+        if case.has_labels:
+            truth, spacing = target.truth(case.id)
+            scores += [
+                Score(row, direction, run.settings.seed, case.id, *metric)
+                for metric in organ_metrics(prediction, truth, target.organs, spacing)
+            ]
+    write_scores(run.scores, scores)
+    return scores

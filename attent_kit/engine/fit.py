@@ -1,0 +1,186 @@
+"""The loop. Every method is trained by it; it knows none of them."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from filelock import FileLock
+from lightning_fabric import Fabric
+from torch.optim import Optimizer
+
+from attent_kit.data.batches import Batches
+from attent_kit.engine import checkpoint
+from attent_kit.engine.assemble import (
+    load_network_states,
+    load_optimizer_states,
+    network_states,
+    optimizer_states,
+    setup,
+    train_only,
+    trained_networks,
+)
+from attent_kit.files import write_whole
+from attent_kit.engine.run import Run
+from attent_kit.engine.update import FabricUpdate
+from attent_kit.errors import RunError
+from attent_kit.interfaces import Alignment, Stage
+
+
+class Progress(NamedTuple):
+    """What the loop tells whoever watches."""
+
+    stage: str
+    step: int
+    """Steps done of the whole run."""
+    steps: int
+    """Steps of the whole run."""
+    losses: dict[str, float] | None
+    """Fresh averages, now and then."""
+
+
+Report = Callable[[Progress], None]
+
+
+def fit(
+    alignment: Alignment,
+    batches: Batches,
+    run: Run,
+    fabric: Fabric,
+    report: Report = lambda progress: None,
+    shared: Path | None = None,
+) -> None:
+    """Train all stages, from the run's checkpoint on if it has one. Leaves the trained networks in `alignment`.
+
+    `shared`: a file that holds the result of the first stage for every run of the same recipe; made if it is missing.
+    """
+    optimizers = setup(alignment, fabric)
+    base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
+    first_step = checkpoint.load(run.checkpoint, alignment, optimizers, fabric.device)
+    run.rewind_log(first_step)
+    stages = alignment.stages()
+    total = sum(stage.steps for stage in stages)
+    update = FabricUpdate(fabric, optimizers)
+    if shared is not None and first_step == 0 and _adopt(shared, alignment, optimizers, stages[0], fabric):
+        first_step = stages[0].steps
+    saved = time.monotonic()
+    with _deterministic_convolutions(), interruptions() as interruption:
+        for stage, first, last in spans(stages):
+            train_only(alignment, optimizers, stage)
+            for step in range(max(first, first_step), last):
+                _set_learning_rates(optimizers, base_rates, stage, (step - first) / stage.steps)
+                seed_step(run.settings.seed, step)
+                try:
+                    losses = stage.step(batches.batch(step, stage.batch_size), update)
+                except torch.OutOfMemoryError:
+                    raise RunError(
+                        f"the device has too little memory for stage '{stage.name}' with {stage.batch_size} slices a "
+                        f"step. Lower its batch size (`attentkit show` names the option)."
+                    ) from None
+                report(Progress(stage.name, step + 1, total, run.log(step, stage.name, losses)))
+                at_end = step + 1 == last
+                if at_end or interruption.requested or time.monotonic() - saved >= run.settings.save_seconds:
+                    run.flush()
+                    checkpoint.save(run.checkpoint, alignment, optimizers, step + 1)
+                    saved = time.monotonic()
+                if at_end and shared is not None and first == 0:
+                    _offer(shared, alignment, optimizers, stage)
+                if interruption.requested:
+                    raise KeyboardInterrupt
+    alignment.eval()
+
+
+class Interruption:
+    """Whether somebody asked the loop to stop after the step at hand."""
+
+    requested = False
+
+
+@contextmanager
+def interruptions() -> Iterator[Interruption]:
+    """Turn the first SIGINT or SIGTERM into a request, so that a step is never cut in half; a second one is immediate."""
+    interruption = Interruption()
+    before: dict[int, Any] = {}
+
+    def request(number: int, frame: object) -> None:
+        if interruption.requested:
+            raise KeyboardInterrupt
+        interruption.requested = True
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def spans(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, int]]:
+    """Each stage with its first step and the step after its last."""
+    first = 0
+    for stage in stages:
+        yield stage, first, first + stage.steps
+        first += stage.steps
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Everything random in a step follows from (seed, step), in torch, numpy and the standard library."""
+    mixed = int(np.random.SeedSequence((seed, 1, step)).generate_state(1, np.uint32)[0])
+    torch.manual_seed(mixed)
+    np.random.seed(mixed)
+    random.seed(mixed)
+
+
+def _set_learning_rates(
+    optimizers: dict[str, Optimizer], base_rates: dict[str, list[float]], stage: Stage, fraction: float
+) -> None:
+    multiplier = stage.schedule(fraction)
+    for name in stage.trains:
+        for group, rate in zip(optimizers[name].param_groups, base_rates[name], strict=True):
+            group["lr"] = rate * multiplier
+
+
+def _adopt(
+    shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage, fabric: Fabric
+) -> bool:
+    """Take over the result of an equal stage that another run has trained."""
+    with FileLock(f"{shared}.lock"):
+        if stage.recipe is None or not shared.exists():
+            return False
+        state = checkpoint.read(shared, fabric.device)
+    load_network_states(alignment, state["networks"])
+    load_optimizer_states(optimizers, state["optimizers"])
+    return True
+
+
+def _offer(shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> None:
+    """Leave the result of this stage for runs of the same recipe."""
+    if stage.recipe is None:
+        return
+    networks = trained_networks(alignment, optimizers, stage)
+    state: dict[str, Any] = {
+        "format": checkpoint.FORMAT,
+        "networks": {name: s for name, s in network_states(alignment).items() if name in networks},
+        "optimizers": {name: s for name, s in optimizer_states(optimizers).items() if name in stage.trains},
+    }
+    shared.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{shared}.lock"):
+        write_whole(shared, lambda temporary: torch.save(state, temporary))
+
+
+@contextmanager
+def _deterministic_convolutions() -> Iterator[None]:
+    """cuDNN's benchmark search picks kernels by timing; its choice would differ between a run and its resumption."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -1,0 +1,150 @@
+"""A run's folder: settings, environment, log, checkpoint, predictions, scores.
+
+    config.toml  env.json  log.jsonl  checkpoint.ckpt  segmentor.safetensors  predictions/*.nii.gz  scores.csv
+"""
+
+import difflib
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attent_kit import __version__
+from attent_kit.config import dump, read_toml, to_toml
+from attent_kit.files import write_text
+from attent_kit.engine.settings import RunSettings
+from attent_kit.errors import ConfigError, RunError
+
+_SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps")
+
+
+class Run:
+    """One folder, which belongs to one configuration."""
+
+    def __init__(self, folder: Path, settings: RunSettings, plugins: Mapping[str, str]) -> None:
+        """Open or make the folder; refuse one that another configuration made, and print what differs."""
+        self.folder = folder
+        self.settings = settings
+        self.plugins = dict(plugins)
+        self.checkpoint = folder / "checkpoint.ckpt"
+        self.scores = folder / "scores.csv"
+        self.predictions = folder / "predictions"
+        self._pending: list[tuple[int, str, dict[str, Tensor]]] = []
+        config = folder / "config.toml"
+        if config.exists():
+            refuse_another(folder, settings)
+        else:
+            if folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
+                raise ConfigError(f"{folder} holds other files and no run. Name a new or empty folder with --out.")
+            write_text(config, to_toml(dump(settings)))
+
+    def write_environment(self, device: torch.device, precision: str) -> None:
+        """env.json: what the run was computed with."""
+        environment = {
+            "attent_kit": __version__,
+            "plugins": self.plugins,
+            "command": sys.argv,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({_processor()})",
+            "threads": torch.get_num_threads(),
+            "precision": precision,
+            "packages": {name: _version(name) for name in _PACKAGES},
+        }
+        write_text(self.folder / "env.json", json.dumps(environment, indent=2) + "\n")
+
+    def log(self, step: int, stage: str, losses: Mapping[str, Tensor]) -> dict[str, float] | None:
+        """Remember a step's losses on the device. Every `log_steps` steps they are read, averaged and written."""
+        self._pending.append((step, stage, {name: loss.detach() for name, loss in losses.items()}))
+        if (step + 1) % self.settings.log_steps == 0:
+            return self.flush()
+        return None
+
+    def flush(self) -> dict[str, float] | None:
+        """Write the pending losses as one line of log.jsonl: their means over the steps since the last line."""
+        if not self._pending:
+            return None
+        step, stage, last = self._pending[-1]
+        names = list(last)
+        rows = [torch.stack([losses[name].float() for name in names]) for _, s, losses in self._pending if s == stage]
+        means = dict(zip(names, torch.stack(rows).mean(0).tolist(), strict=True)) if names else {}
+        self._pending.clear()
+        bad = [name for name, mean in means.items() if mean != mean or mean in (float("inf"), float("-inf"))]
+        if bad:
+            raise RunError(
+                f"{', '.join(bad)} of stage '{stage}' is no longer a finite number at step {step}. Lower the learning rate "
+                f"(`attentkit show` lists the options) and train into another --out."
+            )
+        try:
+            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "stage": stage, **means}) + "\n")
+        except OSError as error:
+            raise RunError(
+                f"{self.folder / 'log.jsonl'} could not be written ({error.strerror}). The last checkpoint is unchanged: "
+                f"make room and start the same command again."
+            ) from None
+        return means
+
+    def rewind_log(self, step: int) -> None:
+        """Drop log lines of steps that will be trained again."""
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) < step]
+            write_text(path, "".join(line + "\n" for line in kept))
+
+
+def _step(line: str) -> float:
+    """The step of a log line; a line cut off by a kill belongs to no step that is kept."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return float("inf")
+
+
+def refuse_another(folder: Path, settings: RunSettings) -> None:
+    """ConfigError with the lines that differ, if the folder holds a run of other settings."""
+    if not (folder / "config.toml").exists():
+        return
+    old, new = read_toml(folder / "config.toml"), dump(settings)
+    for name in _SETTINGS_THAT_MAY_CHANGE:
+        old.pop(name, None)
+        new.pop(name, None)
+    for name in ("source_hash", "target_hash"):
+        if name not in new["data"]:
+            old["data"].pop(name, None)
+    if old == new:
+        return
+    lines = difflib.unified_diff(to_toml(old).splitlines(), to_toml(new).splitlines(), "there", "asked for", lineterm="", n=0)
+    changed = "\n".join(f"  {line}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
+    raise ConfigError(
+        f"{folder} holds a run of another configuration (- there, + asked for):\n{changed}\n"
+        f"Name another folder with --out, or delete this one."
+    )
+
+
+_PACKAGES = (
+    "torch", "timm", "segmentation-models-pytorch", "lightning-fabric", "numpy", "scipy", "nibabel", "h5py", "pydantic",
+)  # fmt: skip
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        return f"{names[0]}, {os.cpu_count()} cores"
+    except (OSError, IndexError):
+        return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

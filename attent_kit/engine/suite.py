@@ -1,0 +1,212 @@
+"""A comparison: which methods, on which domains, in which directions, with which seeds.
+
+    name = "mine"
+    directions = ["mr2ct", "ct2mr"]
+    seeds = [0, 1, 2]
+
+    [domains]                          # prepared files by domain name; or [phantom] with a size
+    mr = "mr.h5"
+    ct = "ct.h5"
+
+    [options]                          # given to every row whose alignment has them
+    segment_steps = 5000
+
+    [[rows]]
+    label = "W/o adaptation"
+    alignment = "source_only"
+
+    [[rows]]
+    label = "AttENT"
+    alignment = "attent"
+    options = { entropy = "summed" }   # of this row alone
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read_toml, validate
+from attent_kit.data.phantom import SIZES
+from attent_kit.engine.settings import RunSettings, run_settings
+from attent_kit.errors import ConfigError, did_you_mean
+from attent_kit.interfaces import Alignment
+from attent_kit.registry import Registry
+
+
+class SuiteRow(ComponentConfig):
+    """One row of the table."""
+
+    label: str
+    """What the table calls it."""
+    alignment: str
+    """Name of the alignment."""
+    options: dict[str, Any] = {}
+    """Options of this row alone, laid over the suite's."""
+
+
+class PhantomData(ComponentConfig):
+    """The built-in phantom as the data of a suite."""
+
+    size: str = "small"
+    """small, medium or full."""
+    seed: int = Field(0, ge=0)
+    """Which patients."""
+
+    @model_validator(mode="after")
+    def _size_exists(self) -> "PhantomData":
+        if self.size not in SIZES:
+            raise ValueError(f"no phantom size is called '{self.size}'.{did_you_mean(self.size, SIZES)}")
+        return self
+
+
+class Suite(ComponentConfig):
+    """A comparison, as its TOML file says it."""
+
+    name: str
+    """Names the folder of the results."""
+    title: str = ""
+    """Heading of the table."""
+    note: str = ""
+    """A sentence below the table: what the data are, what the numbers may be used for."""
+    directions: tuple[str, ...] = Field(min_length=1)
+    """Source and target, as in mr2ct."""
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    """A run of every row and direction for each seed."""
+    rows: tuple[SuiteRow, ...] = Field(min_length=1)
+    """The methods in the order of the table."""
+    domains: dict[str, Path] = {}
+    """Prepared file of each domain; relative to the suite's file."""
+    phantom: PhantomData | None = None
+    """The phantom instead of `domains`: domains mr and ct are generated and prepared beside the results."""
+    options: dict[str, Any] = {}
+    """Options of every alignment that has them."""
+    settings: dict[str, Any] = {}
+    """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps."""
+    published: Path | None = None
+    """TOML file of published numbers, shown beside the results in a block of their own; relative to the suite's file."""
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> "Suite":
+        if bool(self.domains) == (self.phantom is not None):
+            raise ValueError("name the prepared files of the [domains], or a [phantom] size: one of the two.")
+        for what, values in (("label", [row.label for row in self.rows]), ("seed", list(self.seeds))):
+            for value in values:
+                if values.count(value) > 1:
+                    raise ValueError(f"the {what} {value!r} occurs twice; runs are told apart by it.")
+        for direction in self.directions:
+            domains_of(direction, self.domain_names)
+        return self
+
+    @property
+    def domain_names(self) -> tuple[str, ...]:
+        """Names that a direction may be made of."""
+        return tuple(self.domains) or ("mr", "ct")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison."""
+
+    row: str
+    alignment: str
+    direction: str
+    seed: int
+    settings: RunSettings
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether it has scores."""
+        return (self.folder / "scores.csv").exists()
+
+
+def domains_of(direction: str, names: Sequence[str]) -> tuple[str, str]:
+    """Source and target of "mr2ct"."""
+    for source in names:
+        for target in names:
+            if source != target and direction == f"{source}2{target}":
+                return source, target
+    raise ValueError(f"direction '{direction}' is not two of the domains ({', '.join(names)}): write it as in {names[0]}2{names[-1]}.")
+
+
+def read_suite(path: Path, registry: Registry) -> Suite:
+    """The suite of a TOML file, its paths made relative to where the command runs."""
+    data = read_toml(path)
+    suite = validate(Suite, data, registry)
+    beside = path.parent
+    return suite.model_copy(
+        update={
+            "domains": {name: beside / file for name, file in suite.domains.items()},
+            "published": None if suite.published is None else beside / suite.published,
+        }
+    )
+
+
+def narrow(
+    suite: Suite,
+    registry: Registry,
+    alignments: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    directions: Sequence[str] = (),
+) -> Suite:
+    """The suite with other alignments, seeds or directions; an alignment that is no row yet becomes one under its name."""
+    rows = list(suite.rows)
+    if alignments:
+        rows = []
+        for name in alignments:
+            registry.find("alignments", name)
+            rows += [row for row in suite.rows if row.alignment == name] or [SuiteRow(label=name, alignment=name)]
+    changes = {"rows": rows, "seeds": seeds or suite.seeds, "directions": directions or suite.directions}
+    return validate(Suite, {**dump(suite), **{k: _plain(v) for k, v in changes.items()}}, registry)
+
+
+def expand(
+    suite: Suite, registry: Registry, domains: Mapping[str, Path], out: Path, words: Sequence[str] = ()
+) -> list[Cell]:
+    """Every run of the suite, validated. `words` are `--set` options for every row that has them."""
+    over: dict[str, Any] = {}
+    top: dict[str, Any] = dict(suite.settings)
+    for path, value in parse_set(words):
+        put(top if path[0] in RunSettings.model_fields else over, path, value)
+    options = merge(suite.options, over)
+    _refuse_options_of_no_row(suite, registry, options)
+    cells = []
+    for row in suite.rows:
+        component: type[Alignment] = registry.resolve("alignments", row.alignment)  # type: ignore[assignment]
+        own = {name: value for name, value in options.items() if name in component.Config.model_fields}
+        alignment = {"name": row.alignment, **merge(own, row.options)}
+        for direction in suite.directions:
+            source, target = domains_of(direction, suite.domain_names)
+            for seed in suite.seeds:
+                data = {"source": str(domains[source]), "target": str(domains[target])}
+                try:
+                    settings = run_settings({**top, "alignment": alignment, "data": data, "seed": seed}, registry)
+                except ConfigError as error:
+                    raise ConfigError(f"row '{row.label}': {error}") from None
+                folder = out / direction / slug(row.label) / f"seed{seed}"
+                cells.append(Cell(row.label, row.alignment, direction, seed, settings, folder))
+    return cells
+
+
+def slug(label: str) -> str:
+    """A label as the name of a folder."""
+    kept = "".join(c if c.isalnum() else "-" for c in label.lower())
+    return "-".join(part for part in kept.split("-") if part) or "row"
+
+
+def _refuse_options_of_no_row(suite: Suite, registry: Registry, options: Mapping[str, Any]) -> None:
+    known = {
+        name: None
+        for row in suite.rows
+        for name in registry.resolve("alignments", row.alignment).Config.model_fields  # type: ignore[attr-defined]
+    }
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"options.{name}: no row of this suite has such an option.{did_you_mean(name, known)}")
+
+
+def _plain(value: Any) -> Any:
+    return [dump(v) if isinstance(v, ComponentConfig) else v for v in value]

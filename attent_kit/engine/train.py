@@ -1,0 +1,84 @@
+"""One run from settings to scores."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from attent_kit.build import build_alignment
+from attent_kit.data.batches import training_batches
+from attent_kit.data.prepared import Prepared
+from attent_kit.engine import checkpoint
+from attent_kit.engine.device import launch
+from attent_kit.engine.evaluate import score_run
+from attent_kit.engine.fit import Report, fit
+from attent_kit.engine.run import Run
+from attent_kit.engine.settings import RunSettings, pinned
+from attent_kit.errors import DataError
+from attent_kit.interfaces import Alignment, Task
+from attent_kit.registry import Registry
+from attent_kit.report.scores import Score
+
+
+def train(
+    settings: RunSettings,
+    folder: Path,
+    registry: Registry,
+    device: str = "auto",
+    row: str | None = None,
+    shared: Path | None = None,
+    report: Report = lambda progress: None,
+    opened: Callable[[Alignment, Run], None] = lambda alignment, run: None,
+) -> list[Score]:
+    """Train what is not yet trained, predict the target's test cases, score them; everything lies in `folder`.
+
+    `row` names the method in the scores (default: the alignment's name). `shared` is a folder in which runs leave the
+    result of a first stage for others of the same recipe. `opened` is called once all is built and before training.
+    """
+    fabric = launch(device, settings.precision)
+    source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
+    task = task_of(source, target)
+    settings = pinned(settings, source.content_hash(), target.content_hash())
+    alignment = build_alignment(settings.alignment, registry, task, settings.seed)
+    component = registry.find("alignments", settings.alignment.name)
+    run = Run(folder, settings, plugins={component.distribution: component.version})
+    run.write_environment(fabric.device, str(fabric._precision.precision))
+    opened(alignment, run)
+    batches = training_batches(
+        source, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
+    )
+    stage_file = None if shared is None else shared_stage_file(shared, alignment, settings, source, target)
+    fit(alignment, batches, run, fabric, report, stage_file)
+    checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment)
+    return score_run(alignment, run, target, fabric.device, row or settings.alignment.name, f"{source.domain}2{target.domain}")
+
+
+def task_of(source: Prepared, target: Prepared) -> Task:
+    """What both domains agree to segment."""
+    for name in ("organs", "size", "channels"):
+        ours, theirs = getattr(source, name), getattr(target, name)
+        if ours != theirs:
+            raise DataError(
+                f"{source.path} and {target.path} differ in {name}: {_words(ours)} and {_words(theirs)}. "
+                f"Run `attentkit prepare` on both with the same options."
+            )
+    return Task(channels=source.channels, organs=tuple(source.organs))
+
+
+def shared_stage_file(
+    folder: Path, alignment: Alignment, settings: RunSettings, source: Prepared, target: Prepared
+) -> Path | None:
+    """Where runs of this first stage leave and find its result; the name is a hash of all that shapes it."""
+    stage = alignment.stages()[0]
+    if stage.recipe is None:
+        return None
+    shaping = [
+        stage.name, stage.steps, stage.batch_size, stage.recipe, settings.seed, settings.precision,
+        settings.augmentation.model_dump(), source.content_hash(), target.content_hash(),
+    ]  # fmt: skip
+    name = hashlib.sha256(json.dumps(shaping, default=repr).encode()).hexdigest()[:16]
+    return folder / f"{stage.name}-{name}.ckpt"
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

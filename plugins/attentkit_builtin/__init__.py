@@ -1,0 +1,41 @@
+"""The components that ship with attent-kit. This list is complete; a stranger's plugin looks just the same."""
+
+from attent_kit import hookimpl
+
+_HERE = __name__
+
+
+@hookimpl
+def attentkit_translators() -> dict[str, str]:
+    return {
+        "resnet": f"{_HERE}.translators.resnet:ResNetTranslator",
+        "attention": f"{_HERE}.translators.attention:AttentionTranslator",
+    }
+
+
+@hookimpl
+def attentkit_segmentors() -> dict[str, str]:
+    return {"smp": f"{_HERE}.segmentors.smp:SmpSegmentor"}
+
+
+@hookimpl
+def attentkit_discriminators() -> dict[str, str]:
+    return {
+        "patch": f"{_HERE}.discriminators.patch:PatchDiscriminator",
+        "fcn": f"{_HERE}.discriminators.fcn:FCNDiscriminator",
+        "pixel": f"{_HERE}.discriminators.pixel:PixelDiscriminator",
+    }
+
+
+@hookimpl
+def attentkit_alignments() -> dict[str, str]:
+    return {
+        "source_only": f"{_HERE}.alignments.source_only:SourceOnly",
+        "supervised": f"{_HERE}.alignments.supervised:Supervised",
+        "ada_output": f"{_HERE}.alignments.ada_output:AdaOutput",
+        "cyclegan": f"{_HERE}.alignments.cyclegan:CycleGAN",
+        "pixel": f"{_HERE}.alignments.pixel:Pixel",
+        "feature": f"{_HERE}.alignments.feature:Feature",
+        "entropy": f"{_HERE}.alignments.entropy:Entropy",
+        "attent": f"{_HERE}.alignments.attent:AttENT",
+    }

@@ -1,0 +1,93 @@
+"""AdaOutput: adversarial learning on the softmax output, at one level or two.
+
+Tsai, Hung, Schulter, Sohn, Yang, Chandraker. Learning to adapt structured output space for semantic segmentation.
+CVPR 2018 (AdaptSegNet).
+
+    L_seg = CE(S(x_s), y_s)
+    L_adv = BCE(D(softmax S(x_t)), 1)                                    segmentor: the target must look like source
+    L_dis = BCE(D(softmax S(x_s)), 1) / 2 + BCE(D(softmax S(x_t)), 0) / 2
+
+With a segmentor that has an auxiliary head the same terms are added for that head, with weight
+`auxiliary_adversarial`. The authors number the domains the other way round, which changes nothing. Their optimizer is
+`optimizer = "sgd"` at 2.5e-4 for a pretrained DeepLab; they step all networks at the end of an iteration, and so does
+this file in effect, since the discriminator sees what the segmentor answered before its update.
+"""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+from torch import Tensor
+from torch.optim import Optimizer
+
+from attent_kit.config import Choice
+from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
+from attent_kit.objectives import fake, real
+from attent_kit.schedules import poly
+from attentkit_builtin.options import SegmentOptions, adam, segmentor_optimizer, supervised_loss
+
+
+class AdaOutput(Alignment):
+    """Adversarial alignment of the softmax output (AdaptSegNet)."""
+
+    class Config(SegmentOptions):
+        """Options of the segmentor and of its critics."""
+
+        output_discriminator: Choice[Discriminator] = Choice("fcn")
+        """Network that tells softmax outputs of the two domains apart."""
+        adversarial: float = Field(1e-3, ge=0)
+        """Weight of L_adv at the main output."""
+        auxiliary_adversarial: float = Field(2e-4, ge=0)
+        """Weight of L_adv at the auxiliary output."""
+        discriminator_learning_rate: float = Field(1e-4, gt=0)
+        """Learning rate of the critics at the start; falls as poly 0.9."""
+
+    config: Config
+
+    def __init__(self, config: Config, build: Build, task: Task) -> None:
+        super().__init__(config, build, task)
+        self.S = build(config.segmentor)
+        self.D = build(config.output_discriminator, channels=task.classes)
+        self.D_aux = build(config.output_discriminator, channels=task.classes) if self.S.has_auxiliary else None
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        critics = [D for D in (self.D, self.D_aux) if D is not None]
+        return {
+            "S": segmentor_optimizer(self.S, self.config),
+            "D": adam(critics, self.config.discriminator_learning_rate, (0.9, 0.99)),
+        }
+
+    def stages(self) -> Sequence[Stage]:
+        c = self.config
+        return [
+            Stage(
+                "segment",
+                self.segment,
+                c.segment_steps,
+                c.segment_batch_size,
+                trains=("S", "D"),
+                schedule=poly(0.9),
+            )
+        ]
+
+    def segment(self, batch: Batch, update: Update) -> Losses:
+        c = self.config
+        s, t = self.S(batch.x_s), self.S(batch.x_t)
+        p_s, p_t = s.logits.softmax(1), t.logits.softmax(1)
+
+        L_seg = supervised_loss(s, batch.y_s, c)
+        L_adv = real(self.D(p_t))
+        loss = L_seg + c.adversarial * L_adv
+        if self.D_aux is not None:
+            q_s, q_t = s.auxiliary.softmax(1), t.auxiliary.softmax(1)
+            loss = loss + c.auxiliary_adversarial * real(self.D_aux(q_t))
+        update("S", loss)
+
+        L_dis = (real(self.D(p_s.detach())) + fake(self.D(p_t.detach()))) / 2
+        loss = L_dis
+        if self.D_aux is not None:
+            loss = loss + (real(self.D_aux(q_s.detach())) + fake(self.D_aux(q_t.detach()))) / 2
+        update("D", loss)
+        return {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+
+    def predict(self, x_t: Tensor) -> Tensor:
+        return self.S(x_t).logits

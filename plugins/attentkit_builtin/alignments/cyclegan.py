@@ -1,0 +1,94 @@
+"""CycleGAN: translate source images to target style, then train a segmentor on them with the source labels.
+
+Zhu, Park, Isola, Efros. Unpaired image-to-image translation using cycle-consistent adversarial networks. ICCV 2017.
+As a row of the comparison: the segmentor is trained on G_st(x_s) and tested on raw target images.
+
+    L_gan = (D_t(G_st(x_s)) - 1)^2 + (D_s(G_ts(x_t)) - 1)^2
+    L_cyc = |G_ts(G_st(x_s)) - x_s| + |G_st(G_ts(x_t)) - x_t|
+    L_idt = |G_ts(x_s) - x_s| + |G_st(x_t) - x_t|
+    L_G   = L_gan + 10 L_cyc + 5 L_idt                                   both translators
+    L_D   = ((D(real) - 1)^2 + D(fake)^2) / 2                            each discriminator, fakes from a history of 50
+    L_seg = CE(S(G_st(x_s)), y_s)
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from attent_kit.image_pool import ImagePool
+from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
+from attent_kit.objectives import fake, l1, real
+from attent_kit.schedules import linear_after, poly
+from attentkit_builtin.options import (
+    SegmentOptions,
+    TranslateOptions,
+    adam,
+    segmentor_optimizer,
+    supervised_loss,
+    translation_recipe,
+)
+
+
+class CycleGAN(Alignment):
+    """Source images in target style train the segmentor (pixel space, source to target)."""
+
+    class Config(TranslateOptions, SegmentOptions):
+        """Options of the translation stage and of the segmentor."""
+
+    config: Config
+
+    def __init__(self, config: Config, build: Build, task: Task) -> None:
+        super().__init__(config, build, task)
+        self.G_st, self.G_ts = build(config.translator), build(config.translator)
+        self.D_s = build(config.image_discriminator, channels=task.channels)
+        self.D_t = build(config.image_discriminator, channels=task.channels)
+        self.pool_s, self.pool_t = ImagePool(config.pool), ImagePool(config.pool)
+        self.S = build(config.segmentor)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        c = self.config
+        return {
+            "G": adam([self.G_st, self.G_ts], c.translate_learning_rate, (0.5, 0.999)),
+            "D": adam([self.D_s, self.D_t], c.translate_learning_rate, (0.5, 0.999)),
+            "S": segmentor_optimizer(self.S, c),
+        }
+
+    def stages(self) -> Sequence[Stage]:
+        c = self.config
+        return [
+            Stage(
+                "translate", self.translate, c.translate_steps, c.translate_batch_size, trains=("G", "D"),
+                schedule=linear_after(0.5), recipe=translation_recipe(c),
+            ),
+            Stage("segment", self.segment, c.segment_steps, c.segment_batch_size, trains=("S",), schedule=poly(0.9)),
+        ]  # fmt: skip
+
+    def translate(self, batch: Batch, update: Update) -> Losses:
+        c, x_s, x_t = self.config, batch.x_s, batch.x_t
+        x_st, x_ts = self.G_st(x_s), self.G_ts(x_t)
+
+        L_gan = real(self.D_t(x_st), "lsgan") + real(self.D_s(x_ts), "lsgan")
+        L_cyc = l1(self.G_ts(x_st), x_s) + l1(self.G_st(x_ts), x_t)
+        L_idt = l1(self.G_ts(x_s), x_s) + l1(self.G_st(x_t), x_t)
+        update("G", L_gan + c.cycle * L_cyc + c.identity * L_idt)
+
+        x_st, x_ts = self.pool_t(x_st), self.pool_s(x_ts)
+        L_D_s = (real(self.D_s(x_s), "lsgan") + fake(self.D_s(x_ts), "lsgan")) / 2
+        L_D_t = (real(self.D_t(x_t), "lsgan") + fake(self.D_t(x_st), "lsgan")) / 2
+        update("D", L_D_s + L_D_t)
+        return {"L_gan": L_gan, "L_cyc": L_cyc, "L_idt": L_idt, "L_D_s": L_D_s, "L_D_t": L_D_t}
+
+    def segment(self, batch: Batch, update: Update) -> Losses:
+        with torch.no_grad():
+            x_st = self.G_st(batch.x_s)
+        L_seg = supervised_loss(self.S(x_st), batch.y_s, self.config)
+        update("S", L_seg)
+        return {"L_seg": L_seg}
+
+    def predict(self, x_t: Tensor) -> Tensor:
+        return self.S(x_t).logits
+
+    def as_source(self, x_t: Tensor) -> Tensor:
+        return self.G_ts(x_t)

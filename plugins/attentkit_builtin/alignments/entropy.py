@@ -1,0 +1,100 @@
+"""Entropy-space alignment: a discriminator on entropy maps of source and raw target. AttENT without its translation.
+
+Vu, Jain, Bucher, Cord, Perez. ADVENT: adversarial entropy minimization for domain adaptation in semantic segmentation.
+CVPR 2019; the ablation "Entropy" of Li et al. (BIBM 2021).
+
+    L_seg = CE(S(x_s), y_s)
+    E(x)  = -1/log K  p_k log p_k  with p = softmax S(x)                 per class, or summed over k
+    L_adv = BCE(D_E(E(x_t)), 1)
+    L_dis = BCE(D_E(E(x_s)), 1) / 2 + BCE(D_E(E(x_t)), 0) / 2
+
+ADVENT and AttENT's authors keep E per class, which is the default; the slides of AttENT print it summed over classes.
+With a segmentor that has an auxiliary head the same terms are added for that head.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+from torch.optim import Optimizer
+
+from attent_kit.config import Choice
+from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
+from attent_kit.objectives import entropy_map, fake, real, self_information
+from attent_kit.schedules import poly
+from attentkit_builtin.options import SegmentOptions, adam, segmentor_optimizer, supervised_loss
+
+
+class Entropy(Alignment):
+    """Adversarial alignment of entropy maps on raw images (ADVENT)."""
+
+    class Config(SegmentOptions):
+        """Options of the segmentor and of its critics."""
+
+        entropy_discriminator: Choice[Discriminator] = Choice("fcn")
+        """Network that tells entropy maps of the two domains apart."""
+        entropy: Literal["per-class", "summed"] = "per-class"
+        """E with one channel a class (authors' code), or summed over the classes (slides)."""
+        adversarial: float = Field(1e-3, ge=0)
+        """Weight of L_adv at the main output."""
+        auxiliary_adversarial: float = Field(2e-4, ge=0)
+        """Weight of L_adv at the auxiliary output."""
+        discriminator_learning_rate: float = Field(1e-4, gt=0)
+        """Learning rate of the critics at the start; falls as poly 0.9."""
+
+    config: Config
+
+    def __init__(self, config: Config, build: Build, task: Task) -> None:
+        super().__init__(config, build, task)
+        channels = 1 if config.entropy == "summed" else task.classes
+        self.S = build(config.segmentor)
+        self.D_E = build(config.entropy_discriminator, channels=channels)
+        self.D_aux = build(config.entropy_discriminator, channels=channels) if self.S.has_auxiliary else None
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        critics = [D for D in (self.D_E, self.D_aux) if D is not None]
+        return {
+            "S": segmentor_optimizer(self.S, self.config),
+            "D_E": adam(critics, self.config.discriminator_learning_rate, (0.9, 0.99)),
+        }
+
+    def stages(self) -> Sequence[Stage]:
+        c = self.config
+        return [
+            Stage(
+                "segment",
+                self.segment,
+                c.segment_steps,
+                c.segment_batch_size,
+                trains=("S", "D_E"),
+                schedule=poly(0.9),
+            )
+        ]
+
+    def E(self, logits: Tensor) -> Tensor:
+        """Entropy map, [B, K, H, W] -> [B, K or 1, H, W]."""
+        return entropy_map(logits) if self.config.entropy == "summed" else self_information(logits)
+
+    def segment(self, batch: Batch, update: Update) -> Losses:
+        c = self.config
+        s, t = self.S(batch.x_s), self.S(batch.x_t)
+        E_s, E_t = self.E(s.logits), self.E(t.logits)
+
+        L_seg = supervised_loss(s, batch.y_s, c)
+        L_adv = real(self.D_E(E_t))
+        loss = L_seg + c.adversarial * L_adv
+        if self.D_aux is not None:
+            A_s, A_t = self.E(s.auxiliary), self.E(t.auxiliary)
+            loss = loss + c.auxiliary_adversarial * real(self.D_aux(A_t))
+        update("S", loss)
+
+        L_dis = (real(self.D_E(E_s.detach())) + fake(self.D_E(E_t.detach()))) / 2
+        loss = L_dis
+        if self.D_aux is not None:
+            loss = loss + (real(self.D_aux(A_s.detach())) + fake(self.D_aux(A_t.detach()))) / 2
+        update("D_E", loss)
+        return {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+
+    def predict(self, x_t: Tensor) -> Tensor:
+        return self.S(x_t).logits

@@ -1,0 +1,76 @@
+"""Feature-space alignment: a discriminator on the segmentor's deepest features of source and raw target.
+
+The ablation "Feature" of Li et al. (BIBM 2021). Slides and authors' code leave it undefined; this is our definition: the
+adversary of the other ablations, moved to `Segmentation.features`, with a critic of 1x1 convolutions as in the feature
+stage of CyCADA (Hoffman et al., ICML 2018), since the map is coarse.
+
+    L_seg = CE(S(x_s), y_s)
+    L_adv = BCE(D_F(f(x_t)), 1)
+    L_dis = BCE(D_F(f(x_s)), 1) / 2 + BCE(D_F(f(x_t)), 0) / 2
+"""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+from torch import Tensor
+from torch.optim import Optimizer
+
+from attent_kit.config import Choice
+from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
+from attent_kit.objectives import fake, real
+from attent_kit.schedules import poly
+from attentkit_builtin.options import SegmentOptions, adam, segmentor_optimizer, supervised_loss
+
+
+class Feature(Alignment):
+    """Adversarial alignment of the segmentor's deepest features."""
+
+    class Config(SegmentOptions):
+        """Options of the segmentor and of its critic."""
+
+        feature_discriminator: Choice[Discriminator] = Choice("pixel")
+        """Network that tells features of the two domains apart."""
+        adversarial: float = Field(1e-3, ge=0)
+        """Weight of L_adv."""
+        discriminator_learning_rate: float = Field(1e-4, gt=0)
+        """Learning rate of the critic at the start; falls as poly 0.9."""
+
+    config: Config
+
+    def __init__(self, config: Config, build: Build, task: Task) -> None:
+        super().__init__(config, build, task)
+        self.S = build(config.segmentor)
+        self.D_F = build(config.feature_discriminator, channels=self.S.feature_channels)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {
+            "S": segmentor_optimizer(self.S, self.config),
+            "D_F": adam([self.D_F], self.config.discriminator_learning_rate, (0.9, 0.99)),
+        }
+
+    def stages(self) -> Sequence[Stage]:
+        c = self.config
+        return [
+            Stage(
+                "segment",
+                self.segment,
+                c.segment_steps,
+                c.segment_batch_size,
+                trains=("S", "D_F"),
+                schedule=poly(0.9),
+            )
+        ]
+
+    def segment(self, batch: Batch, update: Update) -> Losses:
+        s, t = self.S(batch.x_s), self.S(batch.x_t)
+
+        L_seg = supervised_loss(s, batch.y_s, self.config)
+        L_adv = real(self.D_F(t.features))
+        update("S", L_seg + self.config.adversarial * L_adv)
+
+        L_dis = (real(self.D_F(s.features.detach())) + fake(self.D_F(t.features.detach()))) / 2
+        update("D_F", L_dis)
+        return {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+
+    def predict(self, x_t: Tensor) -> Tensor:
+        return self.S(x_t).logits

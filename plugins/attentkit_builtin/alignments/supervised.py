@@ -1,0 +1,53 @@
+"""Supervised: a segmentor trained on labelled *target* images. The upper bound, and no adaptation method.
+
+L_seg = CE(S(x_t), y_t)
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
+from attent_kit.schedules import poly
+from attentkit_builtin.options import SegmentOptions, segmentor_optimizer, supervised_loss
+
+
+class Supervised(Alignment):
+    """Upper bound: trained on the labels of the target's training cases."""
+
+    uses_target_labels = True
+
+    class Config(SegmentOptions):
+        """Options of the segmentor alone."""
+
+    config: Config
+
+    def __init__(self, config: Config, build: Build, task: Task) -> None:
+        super().__init__(config, build, task)
+        self.S = build(config.segmentor)
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {"S": segmentor_optimizer(self.S, self.config)}
+
+    def stages(self) -> Sequence[Stage]:
+        c = self.config
+        return [
+            Stage(
+                "segment",
+                self.segment,
+                c.segment_steps,
+                c.segment_batch_size,
+                trains=("S",),
+                schedule=poly(0.9),
+            )
+        ]
+
+    def segment(self, batch: Batch, update: Update) -> Losses:
+        assert batch.y_t is not None
+        L_seg = supervised_loss(self.S(batch.x_t), batch.y_t, self.config)
+        update("S", L_seg)
+        return {"L_seg": L_seg}
+
+    def predict(self, x_t: Tensor) -> Tensor:
+        return self.S(x_t).logits

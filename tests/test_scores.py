@@ -1,0 +1,188 @@
+"""Score rows to and from CSV, and their summaries worked out by hand."""
+
+import math
+
+import pytest
+
+from attent_kit.errors import ConfigError, DataError
+from attent_kit.report.scores import Score, read_scores, summarise, write_scores
+
+ROOT_2 = math.sqrt(2)
+HEADER = "alignment,direction,seed,case,organ,metric,value,unit\n"
+
+
+def score(seed, case, organ, metric, value, unit="fraction", alignment="attent", direction="mr2ct"):
+    return Score(alignment, direction, seed, case, organ, metric, value, unit)
+
+
+def scores(values):
+    """Dice and ASSD in mm of {(seed, case, organ): (dice, assd)}."""
+    return [
+        score(*key, metric, value, unit)
+        for key, pair in values.items()
+        for metric, value, unit in zip(("dice", "assd"), pair, ("fraction", "mm"), strict=True)
+    ]
+
+
+# The spleen of case 7 is missed by seed 0.
+TWO_SEEDS = scores(
+    {
+        (0, "7", "liver"): (0.8, 1.0),
+        (0, "9", "liver"): (0.9, 1.0),
+        (1, "7", "liver"): (0.6, 1.0),
+        (1, "9", "liver"): (0.7, 1.0),
+        (0, "7", "spleen"): (0.0, math.nan),
+        (0, "9", "spleen"): (0.6, 2.0),
+        (1, "7", "spleen"): (0.4, 4.0),
+        (1, "9", "spleen"): (0.8, 6.0),
+    }
+)
+
+
+def mean_std_n(summaries):
+    return {row.organ: (row.mean, row.std, row.n) for row in summaries}
+
+
+def near(*values):
+    return tuple(pytest.approx(value, abs=1e-12, nan_ok=True) for value in values)
+
+
+def test_over_seeds_is_the_spread_of_the_means_over_cases():
+    # liver 0.85 and 0.65, spleen 0.3 and 0.6; their averages 0.575 and 0.625.
+    found = mean_std_n(summarise(TWO_SEEDS, "dice", over="seeds"))
+    assert list(found) == ["liver", "spleen", "average"]
+    assert found["liver"] == near(0.75, 0.1 * ROOT_2, 2)
+    assert found["spleen"] == near(0.45, 0.15 * ROOT_2, 2)
+    assert found["average"] == near(0.6, 0.025 * ROOT_2, 2)
+
+
+def test_over_cases_is_the_spread_of_the_means_over_seeds():
+    # liver 0.7 and 0.8, spleen 0.2 and 0.7; their averages 0.45 and 0.75.
+    found = mean_std_n(summarise(TWO_SEEDS, "dice", over="cases"))
+    assert found["liver"] == near(0.75, 0.05 * ROOT_2, 2)
+    assert found["spleen"] == near(0.45, 0.25 * ROOT_2, 2)
+    assert found["average"] == near(0.6, 0.15 * ROOT_2, 2)
+
+
+def test_a_value_that_is_not_a_number_is_left_out_and_counted():
+    liver, spleen, average = summarise(TWO_SEEDS, "assd", over="seeds")
+    assert (spleen.mean, spleen.std) == near(3.5, 1.5 * ROOT_2)  # seed 0: 2; seed 1: 4 and 6
+    assert average.mean == pytest.approx((1 + 3.5) / 2)
+    assert [(row.excluded, row.total) for row in (liver, spleen, average)] == [(0, 4), (1, 4), (1, 8)]
+    assert mean_std_n(summarise(TWO_SEEDS, "assd", over="cases"))["spleen"] == near(4, 0, 2)
+
+
+def test_a_missed_organ_is_counted_whatever_the_metric():
+    for metric in ("dice", "assd"):
+        assert [row.missed for row in summarise(TWO_SEEDS, metric)] == [0, 1, 1]
+
+
+def test_an_organ_found_in_the_wrong_place_is_not_missed():
+    (spleen, _) = summarise(scores({(0, "7", "spleen"): (0.0, 40.0)}), "dice")
+    assert (spleen.missed, spleen.absent, spleen.mean) == (0, 0, 0)
+
+
+def test_an_organ_the_patient_does_not_have_is_absent_not_missed():
+    rows = scores({(0, "7", "left kidney"): (math.nan, math.nan), (0, "9", "left kidney"): (0.9, 1.0)})
+    kidney, average = summarise(rows, "dice")
+    assert (kidney.mean, kidney.missed, kidney.absent, kidney.excluded, kidney.total) == (0.9, 0, 1, 1, 2)
+    assert average.absent == 1
+
+
+def test_one_seed_has_no_spread():
+    liver, _ = summarise(scores({(0, "7", "liver"): (0.8, 1.0)}), "dice")
+    assert (liver.mean, liver.n) == (0.8, 1)
+    assert math.isnan(liver.std)
+
+
+def test_an_organ_never_found_leaves_no_average_distance():
+    rows = scores({(0, "7", "liver"): (0.8, 1.0), (0, "7", "spleen"): (0.0, math.nan)})
+    assert tuple(row.mean for row in summarise(rows, "assd")) == near(1.0, math.nan, math.nan)
+    assert summarise(rows, "dice")[-1].mean == pytest.approx(0.4)
+
+
+def test_alignments_and_directions_are_never_mixed():
+    rows = [
+        score(0, "7", "liver", "dice", 0.9, alignment="attent"),
+        score(0, "7", "liver", "dice", 0.5, alignment="none"),
+        score(0, "7", "liver", "dice", 0.3, alignment="none", direction="ct2mr"),
+    ]
+    found = {(row.alignment, row.direction): row.mean for row in summarise(rows, "dice")}
+    assert found == {("attent", "mr2ct"): 0.9, ("none", "mr2ct"): 0.5, ("none", "ct2mr"): 0.3}
+
+
+def test_a_metric_in_two_units_asks_which():
+    rows = [score(0, "7", "liver", "assd", 5.0, "mm"), score(0, "7", "liver", "assd", 1.0, "voxel")]
+    with pytest.raises(ConfigError, match="several units. Choose unit= one of: mm, voxel"):
+        summarise(rows, "assd")
+    assert summarise(rows, "assd", unit="voxel")[0].mean == 1
+    assert summarise(rows, "assd", unit="mm")[0].unit == "mm"
+
+
+def test_a_question_that_cannot_be_answered_names_the_answers():
+    with pytest.raises(ConfigError, match="Did you mean 'dice'.*They have: dice, assd"):
+        summarise(TWO_SEEDS, "dise")
+    with pytest.raises(ConfigError, match="over='seeds' or over='cases'"):
+        summarise(TWO_SEEDS, "dice", over="organs")
+    with pytest.raises(DataError, match="Two scores for attent, mr2ct, 0, 7, liver, dice"):
+        summarise(TWO_SEEDS + TWO_SEEDS[:1], "dice")
+
+
+def test_scores_read_back_exactly_as_written(tmp_path):
+    rows = [
+        score(3, "img0001, cropped", "left kidney", "dice", 0.1 + 0.2),
+        score(3, "0007", "liver", "assd", 1e-17, "mm"),
+    ]
+    write_scores(tmp_path / "scores.csv", rows)
+    assert read_scores(tmp_path / "scores.csv") == rows
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+
+
+def test_not_a_number_is_written_as_nan(tmp_path):
+    write_scores(tmp_path / "scores.csv", [score(0, "7", "liver", "assd", math.nan, "mm")])
+    assert (tmp_path / "scores.csv").read_text() == HEADER + "attent,mr2ct,0,7,liver,assd,nan,mm\n"
+    assert math.isnan(read_scores(tmp_path / "scores.csv")[0].value)
+
+
+def test_a_write_that_fails_leaves_the_old_scores(tmp_path):
+    path = tmp_path / "scores.csv"
+    write_scores(path, TWO_SEEDS[:1])
+    with pytest.raises(ValueError):
+        write_scores(path, [TWO_SEEDS[1], score(0, "7", "liver", "dice", "good")])
+    assert read_scores(path) == TWO_SEEDS[:1]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+GOOD = "attent,mr2ct,0,7,liver,dice,0.5,fraction\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("", 1, "the header is ''"),
+        ("alignment,seed\n" + GOOD, 1, "the header is 'alignment,seed'"),
+        (HEADER + GOOD + "attent,mr2ct,0,7,spl", 3, "5 fields, expected 8"),
+        (HEADER + GOOD + "attent,mr2ct,0,7,spleen,dice,0.5,frac", 3, "the last line is cut off"),
+        (HEADER + "attent,mr2ct,0,7,liver,dice,0;5,fraction\n" + GOOD, 2, "value '0;5' is not a number"),
+        (HEADER + "attent,mr2ct,first,7,liver,dice,0.5,fraction\n", 2, "seed 'first' is not a number"),
+        (HEADER + GOOD + "\n" + GOOD, 3, "0 fields, expected 8"),
+        (HEADER + GOOD + GOOD, 3, "this row is already there"),
+        (HEADER + GOOD + HEADER, 3, "seed 'seed' is not a number"),
+        (HEADER + 'attent,mr2ct,0,"7,liver,dice,0.5,fraction\n', 2, "unexpected end of data"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_line(tmp_path, text, line, reason):
+    path = tmp_path / "scores.csv"
+    path.write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_scores(path)
+    assert f"{path}, line {line}: {reason}" in str(caught.value)
+    assert "attentkit evaluate" in str(caught.value)
+
+
+def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"absent\.csv"):
+        read_scores(tmp_path / "absent.csv")
+    (tmp_path / "image.csv").write_bytes(b"\x1f\x8b\x08\xff")
+    with pytest.raises(DataError, match=r"image\.csv"):
+        read_scores(tmp_path / "image.csv")
