@@ -33,3 +33,9 @@ def attentkit_discriminators() -> Mapping[str, type | str]:
 def attentkit_alignments() -> Mapping[str, type | str]:
     """Methods: subclasses of `attent_kit.interfaces.Alignment`."""
     return {}
+
+
+@hookspec
+def attentkit_suites() -> Mapping[str, str]:
+    """Comparisons: name to the path of a TOML file, for `attentkit compare NAME`."""
+    return {}

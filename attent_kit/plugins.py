@@ -11,7 +11,7 @@ from pluggy import PluginManager, PluginValidationError
 
 from attent_kit import hookspecs
 from attent_kit.errors import AttentKitError
-from attent_kit.registry import KINDS, Component, Registry
+from attent_kit.registry import ALL_KINDS, Component, Registry
 
 GROUP = "attentkit"
 
@@ -82,17 +82,24 @@ def _offers(name: str, module: ModuleType, distribution: str, version: str) -> I
     try:
         manager.check_pending()
     except PluginValidationError as error:
-        hooks = ", ".join(f"attentkit_{kind}" for kind in KINDS)
+        hooks = ", ".join(f"attentkit_{kind}" for kind in ALL_KINDS)
         raise AttentKitError(f"it implements a hook that does not exist ({error}). The hooks are {hooks}.") from None
-    for kind in KINDS:
+    for kind in ALL_KINDS:
         for offer in getattr(manager.hook, f"attentkit_{kind}")():
             if not isinstance(offer, Mapping):
                 raise AttentKitError(
                     f"attentkit_{kind} must return a mapping of name to class, not {type(offer).__name__}."
                 )
             for component, target in offer.items():
-                if not isinstance(target, type) and not (isinstance(target, str) and target.count(":") == 1):
+                if not _well_formed(kind, target):
+                    wanted = "the path of a TOML file" if kind == "suites" else "a class or 'module:Class'"
                     raise AttentKitError(
-                        f"attentkit_{kind} offers '{component}' as {target!r}, which is neither a class nor 'module:Class'."
+                        f"attentkit_{kind} offers '{component}' as {target!r}, which is not {wanted}."
                     )
                 yield Component(kind, component, target, name, distribution, version)
+
+
+def _well_formed(kind: str, target: object) -> bool:
+    if kind == "suites":
+        return isinstance(target, str) and target.endswith(".toml")
+    return isinstance(target, type) or (isinstance(target, str) and target.count(":") == 1)

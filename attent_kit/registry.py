@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent, did_you_mean
 
 KINDS = ("translators", "segmentors", "discriminators", "alignments")
+"""Kinds of classes."""
+ALL_KINDS = (*KINDS, "suites")
+"""Those, and the TOML files of comparisons."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Component:
     kind: str
     name: str
     target: type | str
-    """The class, or "module:Class"."""
+    """The class, or "module:Class"; of a suite the path of its TOML file."""
     plugin: str
     distribution: str
     version: str
@@ -43,7 +47,9 @@ class Component:
         return found
 
     def summary(self) -> str:
-        """First line of the class docstring, read from the source so that nothing is imported."""
+        """First line of the class docstring, or the title of a suite, read from the source: nothing is imported."""
+        if self.kind == "suites":
+            return _title(Path(str(self.target)))
         if isinstance(self.target, type):
             documentation = inspect.getdoc(self.target) or ""
         else:
@@ -97,6 +103,13 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._components)
+
+
+def _title(path: Path) -> str:
+    try:
+        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("title", ""))
+    except (OSError, ValueError):
+        return "(its file cannot be read)"
 
 
 def _docstring(reference: str) -> str:

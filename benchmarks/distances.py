@@ -160,7 +160,8 @@ def table(times: dict[str, list[float]]) -> str:
         + ".",
         "",
         f"A made volume of {SHAPE[0]} x {SHAPE[1]} x {SHAPE[2]} voxels of {SPACING[0]} x {SPACING[1]} x "
-        f"{SPACING[2]} mm with liver, kidneys and spleen; median and range of {REPEATS} repeats, taken in turn. "
+        f"{SPACING[2]} mm with liver, kidneys and spleen; median and range of {REPEATS} repeats, taken in turn, "
+        f"at a load average of {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores. "
         "attent-kit's first row starts from label maps, all others from masks cut out beforehand. attent-kit and "
         "MONAI agree to 1e-6; surface-distance weighs by surface area, so its numbers differ a little by definition.",
         "",

@@ -96,9 +96,12 @@ def test_one_seed_has_no_spread():
 
 
 def test_an_organ_never_found_leaves_no_average_distance():
-    rows = scores({(0, "7", "liver"): (0.8, 1.0), (0, "7", "spleen"): (0.0, math.nan)})
-    assert tuple(row.mean for row in summarise(rows, "assd")) == near(1.0, math.nan, math.nan)
-    assert summarise(rows, "dice")[-1].mean == pytest.approx(0.4)
+    never = {(seed, "7", "spleen"): (0.0, math.nan) for seed in (0, 1)}
+    rows = scores({(0, "7", "liver"): (0.8, 1.0), (1, "7", "liver"): (0.6, 2.0)} | never)
+    liver, spleen, average = summarise(rows, "assd")
+    assert (liver.mean, liver.std) == near(1.5, 0.5 * ROOT_2)
+    assert [math.isnan(value) for value in (spleen.mean, spleen.std, average.mean, average.std)] == [True] * 4
+    assert summarise(rows, "dice")[-1].mean == pytest.approx(0.35)
 
 
 def test_alignments_and_directions_are_never_mixed():

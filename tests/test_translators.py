@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from attentkit_builtin.networks.norm import instance_norm
 from attentkit_builtin.networks.resnet import Up, resize
 from attentkit_builtin.translators.attention import AttentionGate, AttentionTranslator
 from attentkit_builtin.translators.resnet import ResNetTranslator
@@ -94,7 +95,7 @@ def test_one_position_of_the_trunk_sees_157_by_157_pixels() -> None:
     for module in path.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.constant_(module.weight, 1 / module.weight[0].numel())
-        elif isinstance(module, nn.InstanceNorm2d):
+        elif isinstance(module, nn.GroupNorm):
             module.forward = nn.Identity().forward  # its statistics see the whole image
     x = torch.ones(1, 1, 200, 200, dtype=torch.double, requires_grad=True)
     path(x)[0, 0, 25, 25].backward()
@@ -175,6 +176,15 @@ def test_a_one_by_one_convolution_may_go_before_the_resize() -> None:
 def test_resizing_keeps_the_corner_pixels_in_place() -> None:
     x = torch.tensor([[0.0, 3.0]]).view(1, 1, 1, 2)
     assert resize(x, (1, 4)).flatten().tolist() == pytest.approx([0.0, 1.0, 2.0, 3.0])
+
+
+def test_the_norm_is_instance_norm_and_keeps_the_memory_layout() -> None:
+    # One image, two channels: (1, 3) has mean 2 and deviation 1, (0, 20) has mean 10 and deviation 10.
+    x = torch.tensor([[1.0, 3.0], [0.0, 20.0]]).view(1, 2, 1, 2)
+    assert instance_norm(2)(x).flatten().tolist() == pytest.approx([-1, 1, -1, 1], abs=1e-4)
+    x = torch.randn(2, 4, 6, 5).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(instance_norm(4)(x), nn.InstanceNorm2d(4)(x))
+    assert instance_norm(4)(x).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_the_weights_start_from_a_normal_of_0_02_and_the_biases_from_zero() -> None:

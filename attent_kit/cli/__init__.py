@@ -1,0 +1,88 @@
+"""The command `attentkit`. A command is a paragraph: parse, call one function of the library, print.
+
+Exit codes: 0 ok, 1 a run failed, 2 usage or configuration, 3 bad data, 130 interrupted with the state saved.
+"""
+
+import importlib
+import os
+import sys
+
+import click
+
+from attent_kit import __version__
+from attent_kit.errors import AttentKitError
+
+COMMANDS = {
+    "list": "Show the components that are installed.",
+    "show": "Show the options of a component, with defaults.",
+    "plugins": "Show the plugins that are installed, also broken ones.",
+    "phantom": "Write a labelled phantom: CT and MR of different patients.",
+    "prepare": "Turn NIfTI volumes into one prepared file a domain.",
+    "train": "Train one method on two prepared domains, and score it.",
+    "predict": "Segment NIfTI volumes with a trained run.",
+    "evaluate": "Score label maps against the truth: Dice, ASSD, HD95.",
+    "compare": "Run a table of methods, or the built-in one on the phantom.",
+}
+"""One line for each command, so that `attentkit --help` imports none of them."""
+
+
+class _Commands(click.Group):
+    """Imports a command when it is called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"attent_kit.cli.{name}").command  # type: ignore[no-any-return]
+
+    def resolve_command(self, context: click.Context, args: list[str]):  # type: ignore[no-untyped-def]
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from attent_kit.errors import did_you_mean
+
+            context.fail(f"there is no command '{args[0]}'.{did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="attentkit")
+def group() -> None:
+    """Domain-adaptive medical image segmentation: AttENT, its baselines and yours.
+
+    Start with `attentkit compare`: it trains five methods on a built-in phantom and prints the table.
+    """
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; every foreseeable failure is one sentence on stderr."""
+    try:
+        return int(group.main(arguments, prog_name="attentkit", standalone_mode=False) or 0)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except AttentKitError as error:
+        click.echo(f"{type(error).__name__}: {error}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Interrupted. What was trained is saved: start the same command again to go on.", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `attentkit list | head`: no more can be said to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"RunError: {place}{error.strerror or error}.", err=True)
+        return 1

@@ -12,8 +12,8 @@ import h5py
 class Sink:
     """A file that takes every write of HDF5 and remembers the first that failed.
 
-    HDF5 ends the process with a segmentation fault when it closes a file that it could not write. So it is told that all
-    went well: what the disk refuses is kept in memory, until `check` raises the failure between two cases.
+    HDF5 ends the process with a segmentation fault when it closes a file that it could not write. So it is told that
+    all went well: what the disk refuses is kept in memory, until `check` raises the failure between two cases.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -49,6 +49,11 @@ class Sink:
         self._at += size
         self._end = max(self._end, self._at)
         return size
+
+    def read(self, size: int) -> bytes:
+        buffer = bytearray(size)
+        self.readinto(memoryview(buffer))
+        return bytes(buffer)
 
     def readinto(self, buffer: memoryview) -> int:
         self._file.seek(self._at)

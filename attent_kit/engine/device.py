@@ -1,5 +1,7 @@
 """Where a run computes, and how precisely."""
 
+import logging
+
 import torch
 from lightning_fabric import Fabric
 
@@ -25,6 +27,8 @@ def launch(device: str = "auto", precision: str = "auto") -> Fabric:
         raise ConfigError("--device mps: no Metal device can be used here. Type --device cpu, or leave it out.")
     if precision == "auto":
         precision = "bf16-mixed" if _computes_in_bfloat16(kind) else "32-true"
+    # Fabric announces its precision on every start; env.json says it.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     devices = [int(index)] if index else 1
     return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]
 

@@ -1,6 +1,6 @@
 """A run's folder: settings, environment, log, checkpoint, predictions, scores.
 
-    config.toml  env.json  log.jsonl  checkpoint.ckpt  segmentor.safetensors  predictions/*.nii.gz  scores.csv
+    config.toml  domain.json  env.json  log.jsonl  checkpoint.ckpt  segmentor.safetensors  predictions/*.nii.gz  scores.csv
 """
 
 import difflib
@@ -19,6 +19,7 @@ from torch import Tensor
 from attent_kit import __version__
 from attent_kit.config import dump, read_toml, to_toml
 from attent_kit.files import write_text
+from attent_kit.data.prepared import Prepared
 from attent_kit.engine.settings import RunSettings
 from attent_kit.errors import ConfigError, RunError
 
@@ -44,6 +45,11 @@ class Run:
             if folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
                 raise ConfigError(f"{folder} holds other files and no run. Name a new or empty folder with --out.")
             write_text(config, to_toml(dump(settings)))
+
+    def write_domain(self, target: Prepared) -> None:
+        """domain.json: what prediction must know of the target, so that a run needs its prepared files no more."""
+        domain = {name: getattr(target, name) for name in ("domain", "modality", "organs", "size", "channels")}
+        write_text(self.folder / "domain.json", json.dumps({**domain, "intensity": target.intensity.to_dict()}, indent=2) + "\n")
 
     def write_environment(self, device: torch.device, precision: str) -> None:
         """env.json: what the run was computed with."""

@@ -13,6 +13,7 @@ from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Report, fit
 from attent_kit.engine.run import Run
+from attent_kit.engine.showcase import keep_translations
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Alignment, Task
@@ -42,6 +43,7 @@ def train(
     alignment = build_alignment(settings.alignment, registry, task, settings.seed)
     component = registry.find("alignments", settings.alignment.name)
     run = Run(folder, settings, plugins={component.distribution: component.version})
+    run.write_domain(target)
     run.write_environment(fabric.device, str(fabric._precision.precision))
     opened(alignment, run)
     batches = training_batches(
@@ -50,6 +52,7 @@ def train(
     stage_file = None if shared is None else shared_stage_file(shared, alignment, settings, source, target)
     fit(alignment, batches, run, fabric, report, stage_file)
     checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment)
+    keep_translations(alignment, run, target, fabric.device)
     return score_run(alignment, run, target, fabric.device, row or settings.alignment.name, f"{source.domain}2{target.domain}")
 
 

@@ -1,5 +1,7 @@
 """The components that ship with attent-kit. This list is complete; a stranger's plugin looks just the same."""
 
+from pathlib import Path
+
 from attent_kit import hookimpl
 
 _HERE = __name__
@@ -39,3 +41,8 @@ def attentkit_alignments() -> dict[str, str]:
         "entropy": f"{_HERE}.alignments.entropy:Entropy",
         "attent": f"{_HERE}.alignments.attent:AttENT",
     }
+
+
+@hookimpl
+def attentkit_suites() -> dict[str, str]:
+    return {"phantom": str(Path(__file__).parent / "suites" / "phantom.toml")}

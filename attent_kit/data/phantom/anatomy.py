@@ -85,9 +85,9 @@ def paint_liver(canvas: Canvas, patient: Patient, cavity: np.ndarray, below_diap
 def paint_spleen(canvas: Canvas, patient: Patient, cavity: np.ndarray, below_diaphragm: np.ndarray) -> None:
     """Along the posterior left wall, hollowed towards stomach and kidney."""
     s = patient.sizes["spleen"]
-    center = np.array([-114, -38, 27]) + patient.moves["spleen"]
-    shape = Ellipsoid(center, (35 * s, 54 * s, 41 * s), turn(15, 0, 32))
-    hollowing = Ellipsoid(center + [44, 20, -6], (34, 44, 50))
+    center = np.array([-114, -40, 22]) + patient.moves["spleen"]
+    shape = Ellipsoid(center, (38 * s, 56 * s, 44 * s), turn(15, 0, 32))
+    hollowing = Ellipsoid(center + [48, 20, -8], (34, 44, 50))
     if (block := canvas.window(*shape.bounds())) is None:
         return
     x, y, z, tissue = canvas.x[block], canvas.y[block], canvas.z[block], canvas.tissue[block]

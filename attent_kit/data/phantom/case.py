@@ -109,14 +109,14 @@ def random_grid(
     is_ct: bool, size: PhantomSize, height: float, rng: np.random.Generator
 ) -> tuple[tuple[int, int, int], np.ndarray, np.ndarray, np.ndarray]:
     """Shape, spacing [3] mm, direction [3, 3] and centre [3] mm of a volume that covers the four organs."""
-    fov = rng.uniform(385, 425) if is_ct else rng.uniform(370, 400)
+    fov = rng.uniform(375, 405) if is_ct else rng.uniform(365, 400)
     dz = rng.uniform(*(size.ct_spacing_z if is_ct else size.mr_spacing_z))
     extra = rng.uniform(*size.ct_extra) if is_ct else 0.0
     bottom, top = -116 * height - rng.uniform(0, 8) - 0.7 * extra, 92 * height + rng.uniform(0, 8) + 0.3 * extra
     spacing = np.array([fov / size.pixels, fov / size.pixels, round(dz, 2)])
     shape = (size.pixels, size.pixels, int(np.ceil((top - bottom) / dz)))
     direction = np.eye(3) if is_ct else turn(*rng.normal(0, [1.5, 1.0, 1.0]))
-    center = np.array([rng.normal(0, 4), rng.normal(-8 if is_ct else 0, 4), (bottom + top) / 2])
+    center = np.array([rng.normal(0, 4), rng.normal(-4 if is_ct else 0, 4), (bottom + top) / 2])
     return shape, spacing, direction, center
 
 

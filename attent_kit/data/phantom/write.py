@@ -50,7 +50,7 @@ def write_cases(folder: Path, size: str, seed: int, report: Report | None) -> No
     for done, (modality, patient, name) in enumerate(names, start=1):
         case = phantom_case(modality, patient, grid, seed)
         for kind, array in (("images", case.image), ("labels", case.labels)):
-            path = folder / modality / kind / f"{name}.nii.gz"
+            path = folder / case_path(modality, kind, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(compressed(array, case))
         cases[name] = case.facts
@@ -58,6 +58,11 @@ def write_cases(folder: Path, size: str, seed: int, report: Report | None) -> No
             report(name, done, len(names))
     facts = {"kind": KIND, "size": size, "seed": seed, "organs": list(ORGANS), "cases": cases}
     (folder / "phantom.toml").write_text(tomli_w.dumps(facts), encoding="utf-8")
+
+
+def case_path(modality: str, kind: str, name: str) -> Path:
+    """Where a volume of `kind` images or labels lies in the folder."""
+    return Path(modality, kind, f"{name}.nii.gz")
 
 
 def compressed(array: np.ndarray, case: PhantomCase) -> bytes:
@@ -70,26 +75,24 @@ def compressed(array: np.ndarray, case: PhantomCase) -> bytes:
 
 
 def refuse_anything_else(out: Path) -> None:
-    """DataError unless `out` is new, an empty folder, or a phantom and nothing more."""
+    """DataError unless `out` is new, an empty folder, or a phantom with nothing beside the files that it wrote."""
     if not out.exists() and not out.is_symlink():
         return
     if not out.is_dir():
         raise DataError(f"{out} is not a folder. Name a new folder: `attentkit phantom FOLDER`.")
-    inside = {path.name for path in out.iterdir()}
-    if not inside:
-        return
-    if strange := sorted(inside - {"ct", "mr", "phantom.toml"}):
+    try:
+        facts = tomllib.loads((out / "phantom.toml").read_text(encoding="utf-8"))
+        cases = facts["cases"] if facts.get("kind") == KIND else {}
+        ours = {
+            case_path(case["modality"], kind, name) for name, case in cases.items() for kind in ("images", "labels")
+        }
+        ours.add(Path("phantom.toml"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        ours = set()
+    present = {path.relative_to(out) for path in out.rglob("*") if not path.is_dir()}
+    if strange := sorted(present - ours):
         raise DataError(
             f"{out} holds '{strange[0]}', which is not part of a phantom and would be lost. "
-            f"Name another folder: `attentkit phantom {out}-phantom`."
-        )
-    try:
-        kind = tomllib.loads((out / "phantom.toml").read_text(encoding="utf-8")).get("kind")
-    except (OSError, ValueError):
-        kind = None
-    if kind != KIND:
-        raise DataError(
-            f"{out} holds images that are not a phantom's (no phantom.toml of ours) and would be lost. "
             f"Name another folder: `attentkit phantom {out}-phantom`."
         )
 

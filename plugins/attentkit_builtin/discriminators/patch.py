@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Discriminator
 from attentkit_builtin.networks.init import normal_
+from attentkit_builtin.networks.norm import instance_norm
 from attentkit_builtin.networks.sizes import require_at_least
 
 
@@ -36,7 +37,7 @@ class PatchDiscriminator(Discriminator):
             stride = 2 if n < config.layers else 1
             parts += [
                 nn.Conv2d(narrow, wide, 4, stride, config.padding),
-                nn.InstanceNorm2d(wide),
+                instance_norm(wide),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         parts.append(nn.Conv2d(widths[-1], heads, 4, 1, config.padding))

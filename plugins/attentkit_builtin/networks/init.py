@@ -11,7 +11,7 @@ def normal_(network: nn.Module, std: float = 0.02) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, std)
-        elif isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) and module.affine:
+        elif isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm) and module.affine:
             nn.init.normal_(module.weight, 1.0, std)
         else:
             continue

@@ -12,6 +12,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from attentkit_builtin.networks.norm import instance_norm
+
 Upsampling = Literal["transposed", "resize"]
 
 
@@ -19,7 +21,7 @@ def stem(channels: int, width: int) -> nn.Sequential:
     """Image to features at its own resolution: [B, channels, H, W] -> [B, width, H, W]."""
     return nn.Sequential(
         nn.Conv2d(channels, width, 7, padding=3, padding_mode="reflect"),
-        nn.InstanceNorm2d(width),
+        instance_norm(width),
         nn.ReLU(inplace=True),
     )
 
@@ -28,7 +30,7 @@ def down(width: int) -> nn.Sequential:
     """Half the resolution, twice the channels: [B, width, H, W] -> [B, 2 width, ceil(H / 2), ceil(W / 2)]."""
     return nn.Sequential(
         nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-        nn.InstanceNorm2d(2 * width),
+        instance_norm(2 * width),
         nn.ReLU(inplace=True),
     )
 
@@ -40,10 +42,10 @@ class Residual(nn.Module):
         super().__init__()
         self.branch = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, padding_mode="reflect"),
-            nn.InstanceNorm2d(width),
+            instance_norm(width),
             nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1, padding_mode="reflect"),
-            nn.InstanceNorm2d(width),
+            instance_norm(width),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ class Up(nn.Module):
         # Interpolation weights sum to one, so a 1 x 1 convolution gives the same before the resize, at a quarter of
         # the pixels.
         self.resize_last = kernel == 1
-        self.after = nn.Sequential(nn.InstanceNorm2d(outputs), nn.ReLU(inplace=True))
+        self.after = nn.Sequential(instance_norm(outputs), nn.ReLU(inplace=True))
 
     def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
         if self.transposed:

@@ -110,10 +110,10 @@ class SmpSegmentor(Segmentor):
 
     def __init__(self, config: Any, task: Task) -> None:
         super().__init__(config, task)
-        self.network = _build(config, task)
+        self.network: Any = _build(config, task)
         channels = list(self.network.encoder.out_channels)
         self.feature_channels = channels[-1]
-        self.stride = self.network.encoder.output_stride
+        self.stride: int = self.network.encoder.output_stride
         if config.architecture == "dpt":  # its decoder halves the deepest map once more
             self.stride *= 2
         # A deepest map of one pixel has no batch statistics to train with; pan pools it three times over.
@@ -168,7 +168,7 @@ def _depth(architecture: str, given: int | None) -> int:
     return given or _default(architecture, "encoder_depth")
 
 
-def _build(config: Any, task: Task) -> nn.Module:
+def _build(config: Any, task: Task) -> Any:
     """The smp model of a Config, or a ConfigError that names the encoder."""
     named = config.encoder_weights != "none" and not config.encoder_weights.endswith(SUFFIXES)
     options: dict[str, Any] = {"encoder_depth": config.depth, "in_channels": task.channels, "classes": task.classes}
@@ -209,10 +209,10 @@ def _buildable(config: Any, options: dict[str, Any]) -> bool:
     return True
 
 
-def _create(config: Any, options: dict[str, Any]) -> nn.Module:
+def _create(config: Any, options: dict[str, Any]) -> Any:
     architecture = ARCHITECTURES[config.architecture]
-    fixed = config.encoder.startswith("tu-") and timm.get_pretrained_cfg(config.encoder[3:]).fixed_input_size
-    if not fixed:
+    known = timm.get_pretrained_cfg(config.encoder[3:]) if config.encoder.startswith("tu-") else None
+    if known is None or not known.fixed_input_size:
         return architecture(config.encoder, **options)
     try:
         return architecture(config.encoder, **options, dynamic_img_size=True)
@@ -223,7 +223,7 @@ def _create(config: Any, options: dict[str, Any]) -> nn.Module:
 
 
 @torch.no_grad()
-def _require_any_size(encoder: nn.Module, channels: int) -> None:
+def _require_any_size(encoder: Any, channels: int) -> None:
     """ValueError unless the encoder answers an image of an arbitrary size: some of timm know only their own."""
     encoder.eval()
     try:

@@ -28,6 +28,7 @@ from torch import Tensor, cat, nn
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Task, Translator
 from attentkit_builtin.networks.init import normal_
+from attentkit_builtin.networks.norm import instance_norm
 from attentkit_builtin.networks.resnet import Residual, Up, Upsampling, down, stem, to_image
 
 GateNorm = Literal["instance", "batch", "none"]
@@ -106,5 +107,5 @@ class AttentionTranslator(Translator):
 
 def _norm(norm: GateNorm, channels: int) -> nn.Module:
     if norm == "instance":
-        return nn.InstanceNorm2d(channels, affine=True)
+        return instance_norm(channels, affine=True)
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()

@@ -1,0 +1,130 @@
+"""`attentkit compare`."""
+
+from pathlib import Path
+
+import click
+from rich.table import Table as RichTable
+
+from attent_kit.cli.output import Bar, bars, console, in_words, print_json, print_table
+from attent_kit.errors import ConfigError
+from attent_kit.plugins import load
+
+
+@click.command("compare")
+@click.argument("suite", default="phantom")
+@click.option("--alignments", "-m", help="Comma-separated; an alignment that is no row of the suite becomes one.")
+@click.option("--seeds", help="Comma-separated, in place of the suite's.")
+@click.option("--directions", help="Comma-separated, for example mr2ct,ct2mr.")
+@click.option("--set", "words", multiple=True, metavar="OPTION=VALUE", help="For every row that has the option.")
+@click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of all results.  [runs/NAME]")
+@click.option("--dry-run", is_flag=True, help="Print the grid and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
+def command(
+    suite: str, alignments: str | None, seeds: str | None, directions: str | None, words: tuple[str, ...], device: str,
+    out: Path | None, dry_run: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Run what is missing of a comparison and print its table.
+
+    SUITE is a TOML file or the name of an installed suite (`attentkit list suites`); without it the small phantom runs,
+    MR to CT. Stop and restart it as you like. The results lie in --out: table.md, table.csv, scores.csv, figure.png.
+    """
+    from attent_kit.data.prepared import Prepared
+    from attent_kit.engine.compare import Watch, domain_files, gather, make_data, run_cells
+    from attent_kit.engine.device import launch
+    from attent_kit.engine.showcase import panels
+    from attent_kit.engine.suite import expand, narrow, read_suite
+    from attent_kit.report.published import read_published
+    from attent_kit.report.render import render
+    from attent_kit.report.table import MethodRow
+
+    registry = load().registry
+    path = Path(suite) if suite.endswith(".toml") else Path(str(registry.find("suites", suite).target))
+    chosen = narrow(read_suite(path, registry), registry, _words(alignments), _numbers(seeds), _words(directions))
+    launch(device)
+    out = out or Path("runs", chosen.name)
+    files = domain_files(chosen, out)
+    cells = expand(chosen, registry, files, out, words)
+    if dry_run and as_json:
+        fields = ("row", "alignment", "direction", "seed", "folder", "done")
+        print_json([{f: getattr(cell, f) for f in fields} for cell in cells])
+        return
+    if not as_json:
+        rows = [(c.row, c.alignment, c.direction, str(c.seed), "done" if c.done else "to run") for c in cells]
+        print_table(f"{chosen.title or chosen.name}: {len(cells)} runs in {out}", ("row", "alignment", "direction", "seed", ""), rows)
+    if dry_run:
+        return
+    missing = [cell for cell in cells if not cell.done]
+    with bars(("grid", len(missing)), ("data", 0)) as (grid, bar):
+        watch = Watch(
+            data=lambda what, done, total: _data(bar, what, done, total),
+            started=lambda cell, steps: _started(bar, cell, steps),
+            progress=lambda cell, p: bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None),
+            finished=lambda cell: _finished(grid, cell, missing),
+        )
+        make_data(chosen, out, watch)
+        run_cells(cells, registry, out, device, watch)
+    scores = gather(cells, out)
+    shared = {case for file in files.values() for case in Prepared.open(file).shared_cases}
+    made = render(
+        chosen.title or chosen.name,
+        chosen.note + (" Training cases are also test cases: " + ", ".join(sorted(shared)) + "." if shared else ""),
+        [MethodRow(row.label, registry.resolve("alignments", row.alignment).uses_target_labels) for row in chosen.rows],
+        scores,
+        read_published(chosen.published) if chosen.published else [],
+        {direction: panels(cells, direction) for direction in chosen.directions},
+        Prepared.open(cells[0].settings.data.target).organs,
+        out,
+    )
+    if as_json:
+        print_json([score._asdict() for score in scores])
+        return
+    for table in made.tables:
+        console().print(_rich(table))
+        for footnote in table.footnotes:
+            click.echo(f"  {footnote}")
+    click.echo(chosen.note)
+    for file in made.files:
+        click.echo(f"  {file}")
+
+
+def _data(bar: Bar, what: str, done: int, total: int) -> None:
+    if done <= 1:
+        bar.reset(what, total)
+    bar.to(done)
+
+
+def _started(bar: Bar, cell, steps: int) -> None:  # type: ignore[no-untyped-def]
+    bar.reset(f"{cell.row}, {cell.direction}, seed {cell.seed}", steps)
+
+
+def _finished(grid: Bar, cell, missing) -> None:  # type: ignore[no-untyped-def]
+    done = sum(c.done for c in missing)
+    grid.to(done)
+    grid.say(f"{done} of {len(missing)} runs done: {cell.row}, {cell.direction}, seed {cell.seed}")
+
+
+def _rich(table) -> RichTable:  # type: ignore[no-untyped-def]
+    from attent_kit.report.table import cell_text
+
+    rich = RichTable(title=table.title, title_justify="left", title_style="bold", header_style="bold")
+    rich.add_column("method")
+    for organ in table.organs:
+        rich.add_column(organ, justify="right")
+    for label, cells in table.rows:
+        texts = [cell_text(cell, table.scale) for cell in cells]
+        rich.add_row(label, *(f"[bold green]{t}[/]" if b == label else t for t, b in zip(texts, table.best, strict=True)))
+    return rich
+
+
+def _words(text: str | None) -> list[str]:
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def _numbers(text: str | None) -> list[int]:
+    try:
+        return [int(word) for word in _words(text)]
+    except ValueError:
+        raise ConfigError(f"--seeds {text}: write whole numbers, for example 0,1,2.") from None
+
+

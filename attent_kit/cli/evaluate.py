@@ -1,0 +1,59 @@
+"""`attentkit evaluate`."""
+
+import math
+from pathlib import Path
+
+import click
+
+from attent_kit.cli.output import bars, print_json, print_table
+
+
+@click.command("evaluate")
+@click.argument("prediction", type=click.Path(path_type=Path))
+@click.argument("truth", type=click.Path(path_type=Path))
+@click.option(
+    "--organs", default="liver=1,right kidney=2,left kidney=3,spleen=4", show_default=True,
+    help="Organs with their values in the label maps; *=0 at the end ignores all others.",
+)  # fmt: skip
+@click.option("--truth-organs", help="The same for TRUTH, where its values are others.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="CSV to write the rows to.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(prediction: Path, truth: Path, organs: str, truth_organs: str | None, out: Path | None, as_json: bool) -> None:
+    """Score the label maps PREDICTION against TRUTH, each a NIfTI file or a folder.
+
+    3-D and symmetric: Dice; ASSD and HD95 in mm and in voxels. A missing organ has no distance and is counted.
+    """
+    from attent_kit.data.labelmap import LabelMap
+    from attent_kit.metrics.volumes import evaluate_volumes
+    from attent_kit.report.scores import summarise, write_scores
+
+    with bars(("evaluate", 0)) as (bar,):
+
+        def tell(case: str, done: int, total: int) -> None:
+            if done == 0:
+                bar.reset("evaluate", total)
+            bar.to(done, case)
+
+        maps = LabelMap.parse(organs), LabelMap.parse(truth_organs or organs)
+        scores = evaluate_volumes(prediction, truth, *maps, report=tell)
+    if out:
+        write_scores(out, scores)
+    if as_json:
+        print_json([{**s._asdict(), "value": None if math.isnan(s.value) else s.value} for s in scores])
+        return
+    columns = [summarise(scores, metric, "cases", unit) for metric, unit in _COLUMNS]
+    rows = [
+        (cells[0].organ, *(_cell(100 * c.mean if c.unit == "fraction" else c.mean) for c in cells),
+         f"{cells[0].missed} of {cells[0].total}", f"{cells[0].absent} of {cells[0].total}")
+        for cells in zip(*columns, strict=True)
+    ]  # fmt: skip
+    cases = len({s.case for s in scores})
+    heads = ("organ", "Dice %", "ASSD mm", "ASSD voxel", "HD95 mm", "HD95 voxel", "missed", "absent")
+    print_table(f"Mean over {cases} case{'s' if cases > 1 else ''}", heads, rows)
+
+
+_COLUMNS = (("dice", "fraction"), ("assd", "mm"), ("assd", "voxel"), ("hd95", "mm"), ("hd95", "voxel"))
+
+
+def _cell(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

@@ -1,0 +1,32 @@
+"""`attentkit list`."""
+
+import click
+
+from attent_kit.cli.output import print_json, print_table
+from attent_kit.errors import UnknownComponent, did_you_mean
+from attent_kit.plugins import load
+from attent_kit.registry import ALL_KINDS
+
+
+@click.command("list")
+@click.argument("kind", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(kind: str | None, as_json: bool) -> None:
+    """Show the components that are installed.
+
+    KIND is one of translators, segmentors, discriminators, alignments, suites; without it all are shown.
+    """
+    if kind is not None and kind not in ALL_KINDS:
+        raise UnknownComponent(f"there is no kind '{kind}'.{did_you_mean(kind, ALL_KINDS)} The kinds: {', '.join(ALL_KINDS)}.")
+    loaded = load()
+    components = [c for k in ALL_KINDS if kind in (None, k) for c in loaded.registry.of(k)]
+    if as_json:
+        fields = ("kind", "name", "plugin", "distribution", "version")
+        print_json([{**{f: getattr(c, f) for f in fields}, "summary": c.summary()} for c in components])
+        return
+    rows = [(c.kind[:-1], c.name, c.summary(), f"{c.distribution} {c.version}") for c in components]
+    print_table("", ("kind", "name", "what it is", "from"), rows)
+    for conflict in loaded.registry.contested():
+        click.echo(f"PluginConflict: {conflict}", err=True)
+    if loaded.quarantined:
+        click.echo(f"{len(loaded.quarantined)} plugin(s) could not be loaded: `attentkit plugins` says why.", err=True)

@@ -1,0 +1,94 @@
+"""What commands print with: tables, JSON, and one progress line."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+def console() -> Console:
+    """Standard output; as wide as needed where it is no terminal, so that a pipe gets whole lines."""
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+
+
+def print_json(value: Any) -> None:
+    """A value for scripts."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of words."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+class Bar:
+    """One line of progress on a terminal; elsewhere a plain line now and then."""
+
+    SECONDS_BETWEEN_LINES = 15.0
+
+    def __init__(self, progress: Progress | None, task: TaskID | None, what: str, total: int) -> None:
+        self._progress, self._task = progress, task
+        self._what, self._total, self._done = what, total, 0
+        self._started = self._printed = time.monotonic()
+
+    def reset(self, what: str, total: int) -> None:
+        """Begin again with something else."""
+        self._what, self._total, self._done = what, total, 0
+        self._started = self._printed = time.monotonic()
+        if self._progress is not None:
+            assert self._task is not None
+            self._progress.reset(self._task, total=total, description=what, note="")
+
+    def to(self, done: int, note: str | None = None) -> None:
+        """`done` of the total, with a few words."""
+        if self._progress is not None:
+            assert self._task is not None
+            fields = {} if note is None else {"note": note}
+            self._progress.update(self._task, completed=done, **fields)
+        elif note is not None and time.monotonic() - self._printed >= self.SECONDS_BETWEEN_LINES:
+            self._printed = time.monotonic()
+            rate = (done - self._done) / max(self._printed - self._started, 1e-9)
+            left = (self._total - done) / rate if rate > 0 else 0.0
+            click.echo(f"{self._what}: {done}/{self._total}, {rate:.1f} a second, about {left:.0f} s left. {note}", err=True)
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        if self._progress is not None:
+            self._progress.console.print(line, highlight=False)
+        else:
+            click.echo(line, err=True)
+
+    def began_at(self, done: int) -> None:
+        """How much was done before this process began: the rate does not count it."""
+        self._done = done
+
+
+@contextmanager
+def bars(*whats: tuple[str, int]) -> Iterator[list[Bar]]:
+    """A progress line for each (what, total), on stderr."""
+    if not sys.stderr.isatty():
+        yield [Bar(None, None, what, total) for what, total in whats]
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield [Bar(progress, progress.add_task(what, total=total, note=""), what, total) for what, total in whats]
+
+
+def in_words(losses: dict[str, float]) -> str:
+    """Losses as they stand in a progress line."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())

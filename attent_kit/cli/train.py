@@ -1,0 +1,79 @@
+"""`attentkit train`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attent_kit.cli.output import bars, in_words, print_json, print_table
+from attent_kit.config import merge, read_toml
+from attent_kit.errors import ConfigError
+from attent_kit.plugins import load
+
+
+@click.command("train")
+@click.argument("alignment", required=False)
+@click.option("--config", "-c", type=click.Path(path_type=Path), help="TOML of a whole run, such as a run's config.toml.")
+@click.option("--data", type=click.Path(path_type=Path), help="TOML with source and target.")
+@click.option("--source", "-s", type=click.Path(path_type=Path), help="Prepared file of the labelled domain.")
+@click.option("--target", "-t", type=click.Path(path_type=Path), help="Prepared file of the domain to adapt to.")
+@click.option("--set", "words", multiple=True, metavar="OPTION=VALUE", help="For example segmentor.encoder=resnet34.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of everything that is random.  [0]")
+@click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [runs/SOURCE2TARGET/ALIGNMENT/seedN]")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def command(
+    alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
+    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Train ALIGNMENT from a labelled source to a target, and score it on the target's test cases.
+
+    On a folder that holds an unfinished run of the same configuration it goes on where that stopped.
+    """
+    from attent_kit.data.prepared import Prepared
+    from attent_kit.engine.settings import override, run_settings
+    from attent_kit.engine.train import train
+    from attent_kit.report.scores import summarise
+
+    registry = load().registry
+    given: dict[str, Any] = read_toml(config) if config else {}
+    if alignment:
+        given = merge(given, {"alignment": {"name": alignment}})
+    if data:
+        files = read_toml(data)
+        given["data"] = {k: str(data.parent / v) if isinstance(v, str) else v for k, v in files.items()}
+    for name, path in (("source", source), ("target", target)):
+        if path:
+            given["data"] = {**given.get("data", {}), name: str(path)}
+    if seed is not None:
+        given["seed"] = seed
+    if "alignment" not in given:
+        raise ConfigError("name the method to train, for example `attentkit train attent -s mr.h5 -t ct.h5`.")
+    if "data" not in given:
+        raise ConfigError("name the two domains: `--source mr.h5 --target ct.h5`, or a TOML file with both in `--data`.")
+    settings = run_settings(override(given, words), registry)
+    domains = (Prepared.open(settings.data.source).domain, Prepared.open(settings.data.target).domain)
+    folder = out or Path("runs", "2".join(domains), settings.alignment.name, f"seed{settings.seed}")
+
+    with bars((settings.alignment.name, 0)) as (bar,):
+        began = False
+
+        def progress(p) -> None:  # type: ignore[no-untyped-def]
+            nonlocal began
+            if not began:
+                bar.reset(settings.alignment.name, p.steps)
+                bar.began_at(p.step - 1)
+                began = True
+            bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None)
+
+        scores = train(settings, folder, registry, device, report=progress)
+    if as_json:
+        print_json([score._asdict() for score in scores])
+        return
+    if scores:
+        dice = [s for s in summarise(scores, "dice", "cases")]
+        rows = [(s.organ, f"{100 * s.mean:.1f}", f"{s.missed} of {s.total}") for s in dice]
+        print_table(f"{settings.alignment.name}, Dice in % over {dice[0].n} cases", ("organ", "Dice", "missed"), rows)
+    else:
+        click.echo("The target has no labelled test case, so there is nothing to score.")
+    click.echo(f"{folder}: checkpoint.ckpt, segmentor.safetensors, predictions/, scores.csv")

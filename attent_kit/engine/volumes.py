@@ -1,0 +1,55 @@
+"""A trained run applied to NIfTI volumes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from attent_kit.build import build_alignment
+from attent_kit.config import read_toml
+from attent_kit.data.intensity import Intensity
+from attent_kit.data.layouts import find_pairs
+from attent_kit.data.prepared import encode
+from attent_kit.data.volumes import read_volume, write_labels
+from attent_kit.engine import checkpoint
+from attent_kit.engine.assemble import setup
+from attent_kit.engine.device import launch
+from attent_kit.engine.predict import segment_slices
+from attent_kit.engine.settings import run_settings
+from attent_kit.errors import ConfigError
+from attent_kit.interfaces import Task
+from attent_kit.registry import Registry
+
+
+def predict_volumes(
+    run: Path, images: Path, out: Path, registry: Registry, device: str, report: Callable[[str, int, int], None]
+) -> list[Path]:
+    """Label maps of one volume or of a folder of them, each on its own grid; the files written."""
+    if not (run / "config.toml").exists() or not (run / "checkpoint.ckpt").exists():
+        raise ConfigError(f"{run} holds no trained run: name a folder that `attentkit train` or `compare` has made.")
+    settings = run_settings(read_toml(run / "config.toml"), registry)
+    pairs = find_pairs(images)
+    if images.is_dir() and out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file, but {images} is a folder: name a folder to write to.")
+    if images.resolve() == out.resolve():
+        raise ConfigError(f"{out} is the input itself: name another place to write to.")
+    if not images.is_dir() and not out.is_dir() and not out.name.endswith((".nii", ".nii.gz")):
+        raise ConfigError(f"{out}: write a name that ends in .nii.gz, or an existing folder.")
+    fabric = launch(device, settings.precision)
+    domain = json.loads((run / "domain.json").read_text(encoding="utf-8"))
+    intensity = Intensity.from_dict(domain["intensity"])
+    task = Task(domain["channels"], tuple(domain["organs"]))
+    alignment = build_alignment(settings.alignment, registry, task, settings.seed)
+    setup(alignment, fabric)
+    steps = checkpoint.load(run / "checkpoint.ckpt", alignment, None, fabric.device)
+    if steps < (total := sum(stage.steps for stage in alignment.stages())):
+        raise ConfigError(f"{run} is trained to step {steps} of {total}: start its `attentkit train` again to finish it.")
+    written = []
+    for done, pair in enumerate(pairs):
+        report(pair.case, done, len(pairs))
+        volume = read_volume(pair.image)
+        slices, grid = encode(volume, domain["size"], intensity, task.channels)
+        labels = grid.to_native(segment_slices(alignment, slices, fabric.device))
+        path = out / pair.image.name if images.is_dir() or out.is_dir() else out
+        write_labels(path, labels, volume.affine, volume.header)
+        written.append(path)
+    return written

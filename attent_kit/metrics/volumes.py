@@ -1,0 +1,35 @@
+"""Score label maps on disk."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attent_kit.data.labelmap import LabelMap
+from attent_kit.data.layouts import find_pairs
+from attent_kit.data.volumes import read_labels
+from attent_kit.errors import DataError
+from attent_kit.metrics import organ_metrics
+from attent_kit.report.scores import Score
+
+
+def evaluate_volumes(
+    prediction: Path, truth: Path, organs: LabelMap, truth_organs: LabelMap, report: Callable[[str, int, int], None]
+) -> list[Score]:
+    """The rows of every pair of label maps, matched by name; both must be on one grid and name the same organs."""
+    if organs.organs != truth_organs.organs:
+        raise DataError(
+            f"the two label maps name different organs: {', '.join(organs.organs)} and {', '.join(truth_organs.organs)}."
+        )
+    if prediction.is_file() and truth.is_file():
+        pairs = [(prediction.name.partition(".")[0], prediction, truth)]
+    else:
+        pairs = [(p.case, p.image, p.labels) for p in find_pairs(prediction, truth) if p.labels is not None]
+    rows = []
+    for done, (case, predicted, true) in enumerate(pairs):
+        report(case, done, len(pairs))
+        reference = read_labels(true)
+        answer = read_labels(predicted, like=reference)
+        labels = organs.apply(answer.array, str(predicted)), truth_organs.apply(reference.array, str(true))
+        rows += [
+            Score("prediction", "", 0, case, *metric) for metric in organ_metrics(*labels, organs.organs, reference.spacing)
+        ]
+    return rows

@@ -1,0 +1,74 @@
+"""Figures. Colours are told apart by colour-blind readers (Okabe and Ito 2008)."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attent_kit.files import write_whole
+
+COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2", "#999999")
+
+
+class Panel(NamedTuple):
+    """One slice of the figure."""
+
+    name: str
+    image: np.ndarray
+    """[H, W] in [-1, 1]."""
+    translations: dict[str, np.ndarray]
+    """The image in source style, by row label."""
+    truth: np.ndarray
+    """[H, W] class indices."""
+    predictions: dict[str, np.ndarray]
+    """[H, W] class indices, by row label."""
+
+
+def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: str, path: Path) -> None:
+    """A PNG: a row for each slice; image, translations, truth, and every method's prediction beside each other."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    translated = list(dict.fromkeys(label for panel in panels for label in panel.translations))
+    methods = list(dict.fromkeys(label for panel in panels for label in panel.predictions))
+    columns = 2 + len(translated) + len(methods)
+    figure = Figure(figsize=(1.75 * columns, 1.75 * len(panels) + 0.9), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = np.atleast_2d(figure.subplots(len(panels), columns, squeeze=False))
+    for row, panel in zip(axes, panels, strict=True):
+        cells: list[tuple[str, Any, Any]] = [("target image", panel.image, None)]
+        cells += [(f"in source style\n({label})", panel.translations.get(label), None) for label in translated]
+        cells += [("truth", panel.image, panel.truth)]
+        cells += [(label, panel.image, panel.predictions.get(label)) for label in methods]
+        for axis, (name, image, labels) in zip(row, cells, strict=True):
+            axis.set_axis_off()
+            if image is None:
+                continue
+            axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+            if labels is not None:
+                axis.imshow(_overlay(labels), interpolation="nearest")
+            if row is axes[0]:
+                axis.set_title(name, fontsize=8)
+        row[0].text(-0.04, 0.5, panel.name, rotation=90, ha="right", va="center", fontsize=7, transform=row[0].transAxes)
+    patches = [Patch(color=COLOURS[i % len(COLOURS)], label=organ) for i, organ in enumerate(organs)]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(organs), fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    write_whole(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
+
+
+def _overlay(labels: np.ndarray) -> np.ndarray:
+    """Organs in colour, see-through inside and opaque at their edge: [H, W] -> [H, W, 4]."""
+    overlay = np.zeros((*labels.shape, 4), np.float32)
+    padded = np.pad(labels, 1, mode="edge")
+    inner = np.ones(labels.shape, bool)
+    for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
+        inner &= padded[dy : dy + labels.shape[0], dx : dx + labels.shape[1]] == labels
+    for organ in np.unique(labels[(labels > 0) & (labels < 255)]):
+        colour = COLOURS[(int(organ) - 1) % len(COLOURS)]
+        red_green_blue = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        mask = labels == organ
+        overlay[mask & inner] = (*red_green_blue, 0.45)
+        overlay[mask & ~inner] = (*red_green_blue, 0.95)
+    return overlay

@@ -1,0 +1,146 @@
+"""The paper's table out of score rows: organ x method, Dice and ASSD, as terminal table, Markdown and CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from attent_kit.report.published import PublishedTable
+from attent_kit.report.scores import Score, Summary, summarise
+
+Over = Literal["seeds", "cases"]
+
+METRICS = (("dice", "fraction"), ("assd", "mm"))
+"""What the table shows; scores.csv has the rest."""
+
+
+class MethodRow(NamedTuple):
+    """What a table must know of a row beside its scores."""
+
+    label: str
+    bound: bool
+    """Whether it sees target labels: shown, and never the best."""
+
+
+class Table(NamedTuple):
+    """One metric in one direction."""
+
+    title: str
+    organs: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Summary | None, ...]], ...]
+    """Label, then a summary for each organ and the average; None where nothing was scored."""
+    best: tuple[str | None, ...]
+    """Label of the best method of each column, bounds aside."""
+    scale: float
+    footnotes: tuple[str, ...]
+
+
+def tables(scores: Iterable[Score], methods: Sequence[MethodRow], directions: Sequence[str]) -> list[Table]:
+    """A table for each direction and metric. Spread is over seeds if there are several, else over cases."""
+    scores = list(scores)
+    over = spread(scores)
+    made = []
+    for direction in directions:
+        own = [s for s in scores if s.direction == direction]
+        if own:
+            made += [_table(own, methods, direction, metric, unit, over) for metric, unit in METRICS]
+    return made
+
+
+def spread(scores: Sequence[Score]) -> Over:
+    """What the standard deviation of the table is over."""
+    return "seeds" if len({s.seed for s in scores}) > 1 else "cases"
+
+
+def _table(
+    scores: Sequence[Score], methods: Sequence[MethodRow], direction: str, metric: str, unit: str, over: Over
+) -> Table:
+    found = {(s.alignment, s.organ): s for s in summarise(scores, metric, over, unit)}
+    organs = tuple(dict.fromkeys(organ for _, organ in found))
+    rows = tuple((m.label, tuple(found.get((m.label, organ)) for organ in organs)) for m in methods)
+    bounds = {m.label for m in methods if m.bound}
+    best = tuple(_best([(label, cells[i]) for label, cells in rows if label not in bounds], metric) for i in range(len(organs)))
+    counts = f"{len({s.seed for s in scores})} seeds" if over == "seeds" else f"{len({s.case for s in scores})} cases"
+    name = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
+    title = f"{_arrow(direction)}: {name}, mean ± SD over {counts}"
+    return Table(title, organs, rows, best, 100.0 if metric == "dice" else 1.0, tuple(_footnotes(rows, organs)))
+
+
+def _best(cells: Sequence[tuple[str, Summary | None]], metric: str) -> str | None:
+    known = [(s.mean, label) for label, s in cells if s is not None and not math.isnan(s.mean)]
+    if len(known) < 2:
+        return None
+    return (max if metric == "dice" else min)(known)[1]
+
+
+def _footnotes(rows: Iterable[tuple[str, tuple[Summary | None, ...]]], organs: Sequence[str]) -> Iterable[str]:
+    absences = {}
+    for label, cells in rows:
+        for organ, cell in zip(organs[:-1], cells[:-1], strict=True):
+            if cell is not None and cell.missed:
+                yield f"{label}: {organ} missed in {cell.missed} of {cell.total}; it counts 0 in Dice and has no distance."
+            if cell is not None and cell.absent:
+                absences[organ] = f"{organ}: absent from truth and prediction in {cell.absent} of {cell.total}, left out."
+    yield from absences.values()
+
+
+def cell_text(cell: Summary | None, scale: float) -> str:
+    """85.3 ± 2.1, or a dash."""
+    if cell is None or math.isnan(cell.mean):
+        return "-"
+    digits = 1 if scale == 100 else 2
+    mean = f"{cell.mean * scale:.{digits}f}"
+    return mean if math.isnan(cell.std) else f"{mean} ± {cell.std * scale:.{digits}f}"
+
+
+def markdown(title: str, note: str, made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
+    """All tables as Markdown; published numbers in a block of their own."""
+    lines = [f"# {title}", "", note, ""]
+    for table in made:
+        lines += [f"## {table.title}", "", *_grid(["method", *table.organs], [_marked(table, row) for row in table.rows]), ""]
+        lines += [f"- {footnote}" for footnote in table.footnotes] + [""] * bool(table.footnotes)
+    lines += ["Best of each column in bold, rows that see target labels aside.", ""]
+    if published:
+        lines += ["# Published", "", "*Published* numbers of other people on other data. They are not results of this run.", ""]
+    for entry in published:
+        rows = [[label, *map(_plain, values)] for label, values in entry.rows.items()]
+        lines += [f"## Published, {_arrow(entry.direction)}: {entry.metric}, {entry.unit}", "", f"{entry.citation}. {entry.note}", ""]
+        lines += [*_grid(["method", *entry.organs, "average"], rows), ""]
+    return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
+
+
+def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
+    """The numbers of `markdown`, unrounded: one line a cell, `origin` measured or published."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["origin", "direction", "method", "organ", "metric", "unit", "mean", "std", "n", "missed", "absent", "total"])
+    for table in made:
+        for label, cells in table.rows:
+            for cell, metric in ((c, "dice" if table.scale == 100 else "assd") for c in cells if c is not None):
+                numbers = (cell.mean, cell.std, cell.n, cell.missed, cell.absent, cell.total)
+                writer.writerow(["measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers])
+    for entry in published:
+        for label, values in entry.rows.items():
+            for organ, value in zip((*entry.organs, "average"), values, strict=True):
+                writer.writerow(["published", entry.direction, label, organ, entry.metric, entry.unit, value, *[""] * 5])
+    return out.getvalue()
+
+
+def _marked(table: Table, row: tuple[str, tuple[Summary | None, ...]]) -> list[str]:
+    label, cells = row
+    texts = [cell_text(cell, table.scale) for cell in cells]
+    return [label, *(f"**{t}**" if best == label else t for t, best in zip(texts, table.best, strict=True))]
+
+
+def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    bar = ["---", *["---:"] * (len(head) - 1)]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, bar, *rows)]
+
+
+def _plain(value: float) -> str:
+    return f"{value:g}"
+
+
+def _arrow(direction: str) -> str:
+    return " to ".join(part.upper() for part in direction.split("2"))
