@@ -34,7 +34,13 @@ class Resolver(Protocol):
 class ComponentConfig(BaseModel):
     """Base of every `Config`: frozen, no unknown option, the string under a field is its documentation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )
+
+    def without_weights(self) -> "ComponentConfig":
+        """The same component, built empty since a checkpoint follows: override it where building fetches weights."""
+        return self
 
     @model_validator(mode="wrap")
     @classmethod
@@ -78,13 +84,14 @@ class Choice(Generic[T]):
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         (interface,) = get_args(source)
         return core_schema.with_info_plain_validator_function(
-            partial(_resolve, interface.kind),
+            partial(_resolve, interface),
             serialization=core_schema.plain_serializer_function_ser_schema(Choice.dump),
         )
 
 
-def _resolve(kind: str, value: Any, info: Any) -> Choice[Any]:
+def _resolve(interface: Any, value: Any, info: Any) -> Choice[Any]:
     """The validated Choice for what a user wrote: a name, a table, or a default of ours."""
+    kind = interface.kind
     if isinstance(value, Choice):
         if isinstance(value.options, BaseModel):
             return value
@@ -93,10 +100,17 @@ def _resolve(kind: str, value: Any, info: Any) -> Choice[Any]:
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise PydanticCustomError("choice", f"name one of the {kind} (`attentkit list {kind}` shows them).")
+    if info.context is None:
+        raise TypeError(
+            "options that choose components need a registry: attent_kit.config.validate(Config, {}, registry)."
+        )
     try:
         component = info.context["registry"].resolve(kind, value["name"])
     except AttentKitError as error:
-        raise PydanticCustomError("component", _literal(error)) from None
+        raise PydanticCustomError("component", str(error)) from None
+    if not issubclass(component, interface):
+        message = f"'{value['name']}' is {component.__name__}, which is no {interface.__name__}: make it a subclass."
+        raise PydanticCustomError("component", message)
     options = {name: option for name, option in value.items() if name != "name"}
     choice: Choice[Any] = Choice(value["name"])
     choice.kind = kind
@@ -125,24 +139,19 @@ def _line(model: type[BaseModel], error: Any) -> InitErrorDetails:
         message = f"no such option.{did_you_mean(str(error['loc'][0]), names)}{accepted}"
     elif error["type"] == "missing":
         message = "is needed and was not given."
+    elif error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
     elif error["type"] not in _OURS:
         message = f"{message}, not {_shown(error['input'])}."
-    return InitErrorDetails(
-        type=PydanticCustomError("attentkit", _literal(message)), loc=error["loc"], input=error["input"]
-    )
+    return InitErrorDetails(type=PydanticCustomError("attentkit", message), loc=error["loc"], input=error["input"])
 
 
-_OURS = ("attentkit", "choice", "component", "value_error")
+_OURS = ("attentkit", "choice", "component")
 
 
 def _shown(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _literal(message: object) -> Any:
-    """A message for pydantic's template, in which braces would be placeholders."""
-    return str(message).replace("{", "(").replace("}", ")")
 
 
 def validate(model: type[M], data: Mapping[str, Any], registry: Resolver) -> M:
@@ -179,13 +188,14 @@ def parse_set(words: Sequence[str]) -> list[tuple[list[str], Any]]:
     pairs = []
     for word in words:
         path, equals, text = word.partition("=")
-        if not equals or not all(path.split(".")):
+        parts = [part.strip() for part in path.split(".")]
+        if not equals or not all(parts):
             raise ConfigError(f"--set {word}: write it as option=value, for example --set segmentor.encoder=resnet18.")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            value = text
-        pairs.append((path.strip().split("."), value))
+            value = text.strip()
+        pairs.append((parts, value))
     return pairs
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from attent_kit.errors import RunError
@@ -23,7 +24,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             f"another --out, and start the same command again."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -19,8 +19,12 @@ IGNORE = 255
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean of -log softmax(logits)[label] over pixels whose label is not IGNORE: [B, K, H, W], [B, H, W] -> scalar."""
-    return F.cross_entropy(logits, labels, ignore_index=IGNORE)
+    """Mean of -log softmax(logits)[label] over pixels whose label is not IGNORE, 0 if there are none.
+
+    [B, K, H, W], [B, H, W] -> scalar.
+    """
+    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    return total / (labels != IGNORE).sum().clamp(min=1)
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -52,9 +56,9 @@ def fake(logits: Tensor, gan: Gan = "bce") -> Tensor:
 
 
 def self_information(logits: Tensor) -> Tensor:
-    """Weighted self-information of each class, -p_k log p_k / log K: [B, K, H, W] -> [B, K, H, W] (Vu et al. 2019, eq. 4).
+    """Weighted self-information of each class, -p_k log p_k / log K (Vu et al. 2019, eq. 4).
 
-    Each value lies in [0, 1 / (e log K)]; their sum over k is the entropy map.
+    [B, K, H, W] -> [B, K, H, W]. Each value lies in [0, 1 / (e log K)]; their sum over k is the entropy map.
     """
     log_p = logits.log_softmax(dim=1)
     return -(log_p.exp() * log_p) / math.log(logits.shape[1])

@@ -85,16 +85,18 @@ def _offers(name: str, module: ModuleType, distribution: str, version: str) -> I
         hooks = ", ".join(f"attentkit_{kind}" for kind in ALL_KINDS)
         raise AttentKitError(f"it implements a hook that does not exist ({error}). The hooks are {hooks}.") from None
     for kind in ALL_KINDS:
-        for offer in getattr(manager.hook, f"attentkit_{kind}")():
+        # Not through the hook itself, which would drop the None of a hook that forgot to return.
+        for implementation in getattr(manager.hook, f"attentkit_{kind}").get_hookimpls():
+            offer = implementation.function()
             if not isinstance(offer, Mapping):
                 raise AttentKitError(
                     f"attentkit_{kind} must return a mapping of name to class, not {type(offer).__name__}."
                 )
             for component, target in offer.items():
-                if not _well_formed(kind, target):
-                    wanted = "the path of a TOML file" if kind == "suites" else "a class or 'module:Class'"
+                if not isinstance(component, str) or not _well_formed(kind, target):
+                    wanted = "the path of a TOML file as text" if kind == "suites" else "a class or 'module:Class'"
                     raise AttentKitError(
-                        f"attentkit_{kind} offers '{component}' as {target!r}, which is not {wanted}."
+                        f"attentkit_{kind} offers {component!r} as {target!r}: give a name as text and {wanted}."
                     )
                 yield Component(kind, component, target, name, distribution, version)
 

@@ -36,7 +36,7 @@ class Component:
         module, _, qualname = self.target.partition(":")
         try:
             found = getattr(importlib.import_module(module), qualname)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise AttentKitError(
                 f"{self.kind[:-1]} '{self.name}' of {self.distribution} {self.version} cannot be imported from "
                 f"{self.target}: {type(error).__name__}: {error}. Reinstall {self.distribution}, or leave it out with "
@@ -50,10 +50,8 @@ class Component:
         """First line of the class docstring, or the title of a suite, read from the source: nothing is imported."""
         if self.kind == "suites":
             return _title(Path(str(self.target)))
-        if isinstance(self.target, type):
-            documentation = inspect.getdoc(self.target) or ""
-        else:
-            documentation = _docstring(self.target)
+        target = self.target
+        documentation = _docstring(target) if isinstance(target, str) else inspect.getdoc(target) or ""
         return documentation.strip().partition("\n")[0]
 
 
@@ -70,8 +68,8 @@ class Registry:
         taken = self._components.setdefault(key, component)
         if taken is not component:
             self._contested[key] = PluginConflict(
-                f"'{component.name}' is offered as one of the {component.kind} by both {taken.distribution} {taken.version} "
-                f"and {component.distribution} {component.version}. Uninstall one, or set "
+                f"'{component.name}' is offered as one of the {component.kind} by both {taken.distribution} "
+                f"{taken.version} and {component.distribution} {component.version}. Uninstall one, or set "
                 f"ATTENTKIT_PLUGINS={taken.plugin} to load only that one."
             )
 
@@ -80,7 +78,8 @@ class Registry:
         names = [c.name for c in self.of(kind)]
         if name not in names:
             raise UnknownComponent(
-                f"no {kind[:-1]} is called '{name}'.{did_you_mean(name, names)} `attentkit list {kind}` shows all {len(names)}."
+                f"no {kind[:-1]} is called '{name}'.{did_you_mean(name, names)} "
+                f"`attentkit list {kind}` shows all {len(names)}."
             )
         if (kind, name) in self._contested:
             raise self._contested[kind, name]

@@ -126,7 +126,7 @@ def organ_table(prediction, truth, organs, spacing):
     return {(row.organ, row.metric, row.unit): row.value for row in organ_metrics(prediction, truth, organs, spacing)}
 
 
-def test_each_organ_has_five_rows_in_mm_and_in_voxels():
+def test_each_organ_has_seven_rows_in_mm_in_voxels_and_in_ml():
     truth, prediction = np.zeros((2, 5, 5, 5), np.uint8)
     truth[0:2, 0:2, 0:2], truth[4, 4, 4] = 1, 2
     prediction[0:2, 0:2, 1:3], prediction[4, 4, 3] = 1, 2
@@ -137,11 +137,15 @@ def test_each_organ_has_five_rows_in_mm_and_in_voxels():
         (("liver", "assd", "voxel"), 0.5),
         (("liver", "hd95", "mm"), 5),
         (("liver", "hd95", "voxel"), 1),
+        (("liver", "volume", "ml"), pytest.approx(8 * 0.005)),
+        (("liver", "true volume", "ml"), pytest.approx(8 * 0.005)),
         (("spleen", "dice", "fraction"), 0),
         (("spleen", "assd", "mm"), 5),
         (("spleen", "assd", "voxel"), 1),
         (("spleen", "hd95", "mm"), 5),
         (("spleen", "hd95", "voxel"), 1),
+        (("spleen", "volume", "ml"), pytest.approx(0.005)),
+        (("spleen", "true volume", "ml"), pytest.approx(0.005)),
     ]
 
 
@@ -149,10 +153,12 @@ def test_a_missing_organ_keeps_its_rows():
     truth, prediction = np.zeros((2, 4, 4, 4), np.int64)
     truth[0], prediction[3] = 1, 3
     table = organ_table(prediction, truth, ("missed", "absent", "invented"), (1, 1, 1))
-    assert len(table) == 15
+    assert len(table) == 21
     assert table["missed", "dice", "fraction"] == table["invented", "dice", "fraction"] == 0
     assert math.isnan(table["absent", "dice", "fraction"])
-    assert all(math.isnan(value) for (_, metric, _), value in table.items() if metric != "dice")
+    assert all(math.isnan(value) for (_, metric, _), value in table.items() if metric in ("assd", "hd95"))
+    assert (table["missed", "volume", "ml"], table["invented", "true volume", "ml"]) == (0, 0)
+    assert table["missed", "true volume", "ml"] == table["invented", "volume", "ml"] == pytest.approx(0.016)
 
 
 def test_organs_score_as_their_masks_do_in_either_memory_order():

@@ -82,6 +82,14 @@ def test_an_organ_found_in_the_wrong_place_is_not_missed():
     assert (spleen.missed, spleen.absent, spleen.mean) == (0, 0, 0)
 
 
+def test_an_organ_that_the_patient_does_not_have_is_invented_not_missed():
+    rows = scores({(0, "7", "spleen"): (0.0, math.nan), (0, "9", "spleen"): (0.0, math.nan)})
+    rows += [score(0, "7", "spleen", "true volume", 0.0, "ml"), score(0, "9", "spleen", "true volume", 150.0, "ml")]
+    spleen, average = summarise(rows, "dice")
+    assert (spleen.missed, spleen.invented, spleen.total) == (1, 1, 2)
+    assert (average.missed, average.invented) == (1, 1)
+
+
 def test_an_organ_the_patient_does_not_have_is_absent_not_missed():
     rows = scores({(0, "7", "left kidney"): (math.nan, math.nan), (0, "9", "left kidney"): (0.9, 1.0)})
     kidney, average = summarise(rows, "dice")

@@ -224,9 +224,9 @@ def test_a_pixel_takes_the_label_that_fills_most_of_it():
     assert slices[0].tolist() == [[1, 0], [0, 0]]
 
 
-def test_a_band_between_two_pixels_keeps_its_width():
+def test_an_organ_whose_edges_divide_pixels_in_half_keeps_its_area():
     labels = np.zeros((4, 4, 1), np.uint8)
-    labels[1:3] = 1  # half of each of two pixels: two ties
+    labels[1:3] = 1  # half of each of the four pixels
     slices = Grid.of(labels.shape, np.diag([-1.0, -1, 1, 1]), 2).labels_to_slices(labels)
     assert (slices == 1).sum() == 2
 

@@ -136,7 +136,7 @@ def _write_case(
             "convert the image to HU if it is a CT."
         )
     group.create_dataset("images", data=images, track_times=False)
-    content = hashlib.sha256(images)
+    content = hashlib.sha256(images.tobytes())
     doubts = image_doubts(volume, modality, intensity.kind == "window")
     record = {
         "id": pair.case,
@@ -157,10 +157,10 @@ def _write_case(
         truth = label_map.apply(read_labels(pair.labels, like=volume).array, str(pair.labels))
         labels = grid.labels_to_slices(truth)
         group.create_dataset("labels", data=labels, chunks=(1, size, size), compression="gzip", track_times=False)
-        content.update(labels)
+        content.update(labels.tobytes())
         if "val" in splits or "test" in splits:
             group.create_dataset("truth", data=truth, compression="gzip", track_times=False)
-            content.update(np.ascontiguousarray(truth))
+            content.update(truth.tobytes())
         voxels = {organ: int((truth == n).sum()) for n, organ in enumerate(label_map.organs, start=1)}
         record["labels"] = {"name": pair.labels.name, "sha256": sha256(pair.labels), "voxels": voxels}
         doubts += label_doubts(labels, label_map.organs)

@@ -38,7 +38,8 @@ class Volume:
     @property
     def spacing(self) -> tuple[float, float, float]:
         """mm between voxel centres along X, Y, Z."""
-        return tuple(float(s) for s in nib.affines.voxel_sizes(self.affine))
+        x, y, z = nib.affines.voxel_sizes(self.affine)
+        return float(x), float(y), float(z)
 
     @property
     def orientation(self) -> str:
@@ -88,15 +89,30 @@ def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
     return Volume(array, affine, image.header, path)
 
 
-def write_labels(path: Path | str, labels: np.ndarray, affine: np.ndarray) -> None:
-    """Writes a label map [X, Y, Z] as uint8 NIfTI; the file is whole or not there. RunError if it cannot be written."""
-    image = nib.Nifti1Image(np.asarray(labels, np.uint8), np.asarray(affine, np.float64))
-    image.set_sform(affine, code=1)
-    image.set_qform(affine, code=1)
+def write_labels(
+    path: Path | str, labels: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None
+) -> None:
+    """Writes a label map [X, Y, Z] as uint8 NIfTI; the file is whole or not there. RunError if it cannot be written.
+
+    With the `header` of the image that was labelled, its sform, qform, units and description are kept as they are.
+    """
+    labels, affine = np.asarray(labels, np.uint8), np.asarray(affine, np.float64)
+    if header is None:
+        image = nib.Nifti1Image(labels, affine)
+        image.set_sform(affine, code=1)
+        image.set_qform(affine, code=1)
+        image.header.set_xyzt_units("mm")
+    else:
+        header = header.copy()
+        header.set_data_dtype(np.uint8)
+        header.set_slope_inter(1, 0)
+        header["cal_min"], header["cal_max"] = 0, 0
+        image = nib.Nifti1Image(labels, None, header)
+    image.header.set_xyzt_units("mm")
     content = image.to_bytes()
     if str(path).endswith(".gz"):
         content = gzip.compress(content, mtime=0)
-    write_whole(Path(path), lambda temporary: temporary.write_bytes(content))
+    write_whole(Path(path), lambda temporary: _write(temporary, content))
 
 
 def sha256(path: Path | str) -> str:
@@ -105,7 +121,11 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _open(path: Path) -> nib.Nifti1Image:
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _open(path: Path) -> nib.Nifti1Pair:
     if not path.exists():
         raise DataError(f"{path} does not exist: check the spelling of the path.")
     if path.is_dir():
@@ -124,7 +144,7 @@ def _open(path: Path) -> nib.Nifti1Image:
     return image
 
 
-def _values(image: nib.Nifti1Image, path: Path, dtype: type | None) -> np.ndarray:
+def _values(image: nib.Nifti1Pair, path: Path, dtype: type | None) -> np.ndarray:
     shape = image.shape
     if 0 in shape or not shape:
         raise DataError(f"{path} is empty, its shape is {_times(shape)}: export it again.")

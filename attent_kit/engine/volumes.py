@@ -38,7 +38,7 @@ def predict_volumes(
     domain = json.loads((run / "domain.json").read_text(encoding="utf-8"))
     intensity = Intensity.from_dict(domain["intensity"])
     task = Task(domain["channels"], tuple(domain["organs"]))
-    alignment = build_alignment(settings.alignment, registry, task, settings.seed)
+    alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=True)
     setup(alignment, fabric)
     steps = checkpoint.load(run / "checkpoint.ckpt", alignment, None, fabric.device)
     if steps < (total := sum(stage.steps for stage in alignment.stages())):

@@ -44,7 +44,7 @@ class OrganMetric(NamedTuple):
 def organ_metrics(
     prediction: np.ndarray, truth: np.ndarray, organs: Sequence[str], spacing: Sequence[float]
 ) -> list[OrganMetric]:
-    """Dice (fraction), ASSD and HD95 (mm, then voxel) of each organ: always five rows an organ, in that order.
+    """Dice (fraction), ASSD and HD95 (mm, then voxel), volume and true volume (ml): always seven rows an organ.
 
     `prediction` and `truth` are integer label maps of one shape; organ i of `organs` has label i + 1; `spacing` is in
     mm, one value an axis. An organ in neither map has NaN everywhere; in one map only, Dice 0 and distances NaN.
@@ -55,6 +55,7 @@ def organ_metrics(
         # nibabel's order of axes. Nothing here depends on it, and the search for boxes is twice as fast along rows.
         prediction, truth, spacing = prediction.T, truth.T, tuple(spacing)[::-1]
     boxes = [_boxes(name, labels, organs) for name, labels in (("prediction", prediction), ("truth", truth))]
+    ml = float(np.prod(spacing)) / 1000
     rows = []
     for label, (organ, *found) in enumerate(zip(organs, *boxes, strict=True), start=1):
         box = _hull([box for box in found if box is not None], prediction.ndim)
@@ -67,6 +68,8 @@ def organ_metrics(
             OrganMetric(organ, "assd", voxel.assd, "voxel"),
             OrganMetric(organ, "hd95", mm.hd95, "mm"),
             OrganMetric(organ, "hd95", voxel.hd95, "voxel"),
+            OrganMetric(organ, "volume", float(masks[0].sum()) * ml, "ml"),
+            OrganMetric(organ, "true volume", float(masks[1].sum()) * ml, "ml"),
         ]
     return rows
 

@@ -44,7 +44,9 @@ class Summary(NamedTuple):
     excluded: int
     """Values left out because they are NaN, of `total`."""
     missed: int
-    """Predictions with Dice 0 and no distances: the organ is in the truth or in the prediction, not in both."""
+    """Predictions without an organ that is in the truth: Dice 0 and no distances."""
+    invented: int
+    """Predictions with an organ that is not in the truth: Dice 0 and no distances."""
     absent: int
     """Predictions with Dice NaN: the organ is in neither, so there was nothing to find."""
     total: int
@@ -112,7 +114,7 @@ def summarise(
         raise ConfigError(f"Scores cannot be summarised over '{over}'. Use over='seeds' or over='cases'.")
     rows = list(rows)
     unit = _only_unit(rows, metric, unit)
-    misses, absences = _empty_predictions(rows)
+    misses, inventions, absences = _empty_predictions(rows)
     groups: dict[tuple[str, str], dict[str, list[Score]]] = {}
     seen = set()
     for row in rows:
@@ -138,6 +140,7 @@ def summarise(
                     unit,
                     excluded=sum(math.isnan(row.value) for row in scores),
                     missed=len(predictions & misses),
+                    invented=len(predictions & inventions),
                     absent=len(predictions & absences),
                     total=len(scores),
                 )
@@ -166,7 +169,7 @@ def _average(organs: Sequence[Summary], values: dict[str, dict[int | str, float]
         n=n,
         **{
             count: sum(getattr(summary, count) for summary in organs)
-            for count in ("excluded", "missed", "absent", "total")
+            for count in ("excluded", "missed", "invented", "absent", "total")
         },
     )
 
@@ -177,12 +180,12 @@ def _mean_std_n(values: Sequence[float]) -> tuple[float, float, int]:
     return mean, statistics.stdev(known) if len(known) > 1 else math.nan, len(known)
 
 
-def _empty_predictions(rows: Sequence[Score]) -> tuple[set[tuple], set[tuple]]:
-    """Predictions that missed an organ, and those where it is absent, told from the rows alone.
+def _empty_predictions(rows: Sequence[Score]) -> tuple[set[tuple], set[tuple], set[tuple]]:
+    """Predictions that missed an organ, that invented one, and those where it is rightly absent.
 
-    Two masks that are there but do not touch have Dice 0 too; they have distances, so they are not missed.
+    Two masks that are there but do not touch have Dice 0 too; they have distances, so neither is missed nor invented.
     """
-    without_overlap, absent, undefined, measured = set(), set(), set(), set()
+    without_overlap, absent, undefined, measured, not_there = set(), set(), set(), set(), set()
     for row in rows:
         if row.metric == "dice" and row.value == 0:
             without_overlap.add(_prediction(row))
@@ -190,7 +193,10 @@ def _empty_predictions(rows: Sequence[Score]) -> tuple[set[tuple], set[tuple]]:
             absent.add(_prediction(row))
         elif row.metric == "assd":
             (undefined if math.isnan(row.value) else measured).add(_prediction(row))
-    return (without_overlap & undefined) - measured, absent
+        elif row.metric == "true volume" and row.value == 0:
+            not_there.add(_prediction(row))
+    one_sided = (without_overlap & undefined) - measured
+    return one_sided - not_there, one_sided & not_there, absent
 
 
 def _only_unit(rows: Sequence[Score], metric: str, unit: str | None) -> str:

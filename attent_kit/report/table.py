@@ -80,6 +80,8 @@ def _footnotes(rows: Iterable[tuple[str, tuple[Summary | None, ...]]], organs: S
         for organ, cell in zip(organs[:-1], cells[:-1], strict=True):
             if cell is not None and cell.missed:
                 yield f"{label}: {organ} missed in {cell.missed} of {cell.total}; it counts 0 in Dice and has no distance."
+            if cell is not None and cell.invented:
+                yield f"{label}: {organ} found in {cell.invented} of {cell.total} where there is none; it counts 0 in Dice."
             if cell is not None and cell.absent:
                 absences[organ] = f"{organ}: absent from truth and prediction in {cell.absent} of {cell.total}, left out."
     yield from absences.values()
@@ -114,16 +116,16 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
     """The numbers of `markdown`, unrounded: one line a cell, `origin` measured or published."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["origin", "direction", "method", "organ", "metric", "unit", "mean", "std", "n", "missed", "absent", "total"])
+    writer.writerow(["origin", "direction", "method", "organ", "metric", "unit", "mean", "std", "n", "missed", "invented", "absent", "total"])
     for table in made:
         for label, cells in table.rows:
             for cell, metric in ((c, "dice" if table.scale == 100 else "assd") for c in cells if c is not None):
-                numbers = (cell.mean, cell.std, cell.n, cell.missed, cell.absent, cell.total)
+                numbers = (cell.mean, cell.std, cell.n, cell.missed, cell.invented, cell.absent, cell.total)
                 writer.writerow(["measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers])
     for entry in published:
         for label, values in entry.rows.items():
             for organ, value in zip((*entry.organs, "average"), values, strict=True):
-                writer.writerow(["published", entry.direction, label, organ, entry.metric, entry.unit, value, *[""] * 5])
+                writer.writerow(["published", entry.direction, label, organ, entry.metric, entry.unit, value, *[""] * 6])
     return out.getvalue()
 
 

@@ -82,7 +82,7 @@ def phantom_case(modality: str, patient: int, size: PhantomSize, seed: int) -> P
     texture = smooth_noise(rng, tissue.shape, [int(e / TEXTURE_GRAIN) for e in extent])
     if is_ct:
         fine = ct.attenuation(scan, tissue, texture, x, y, rng)
-        image = ct.acquire(scan, voxel_means(fine, shape), rng)
+        image = ct.acquire(scan, voxel_means(fine, shape), spacing[0], rng)
     else:
         image = mr.acquire(scan, voxel_means(mr.signal(scan, tissue, texture, rng), shape), rng)
     labels = majority(LABEL[tissue], shape)

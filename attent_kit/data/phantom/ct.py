@@ -12,7 +12,7 @@ T = Tissue
 
 # HU without contrast agent, and what a full portal-venous enhancement adds.
 PLAIN = table(
-    {T.AIR: -1000, T.SKIN: 10, T.FAT: -98, T.MUSCLE: 52, T.CORTICAL_BONE: 620, T.MARROW: 190, T.DISC: 85,
+    {T.AIR: -1000, T.SKIN: 10, T.FAT: -98, T.MUSCLE: 52, T.CORTICAL_BONE: 480, T.MARROW: 140, T.DISC: 85,
      T.CSF: 12, T.CORD: 38, T.LUNG: -830, T.GAS: -960, T.STOMACH_CONTENT: 14, T.BOWEL_WALL: 38, T.BOWEL_CONTENT: 22,
      T.STOOL: 5, T.ARTERY: 42, T.VEIN: 42, T.HEART: 42, T.BILE: 8, T.URINE: 6, T.PANCREAS: 38, T.ADRENAL: 30,
      T.LIVER: 57, T.HEPATIC_VESSEL: 42, T.RIGHT_CORTEX: 33, T.RIGHT_MEDULLA: 30, T.LEFT_CORTEX: 33,
@@ -21,11 +21,11 @@ PLAIN = table(
 GAIN = dict.fromkeys(T, 0.0) | {
     T.MUSCLE: 12, T.SKIN: 10, T.MARROW: 10, T.CORD: 6, T.BOWEL_WALL: 48, T.ARTERY: 112, T.VEIN: 110, T.HEART: 95,
     T.PANCREAS: 52, T.ADRENAL: 45, T.LIVER: 50, T.HEPATIC_VESSEL: 116, T.RIGHT_CORTEX: 170, T.RIGHT_MEDULLA: 138,
-    T.LEFT_CORTEX: 170, T.LEFT_MEDULLA: 138, T.SPLEEN: 86,
+    T.LEFT_CORTEX: 170, T.LEFT_MEDULLA: 138, T.SPLEEN: 96,
 }  # fmt: skip
 TEXTURE = table(
     dict.fromkeys(T, 5.0)
-    | {T.AIR: 0, T.FAT: 9, T.MUSCLE: 9, T.CORTICAL_BONE: 90, T.MARROW: 45, T.LUNG: 45, T.GAS: 10, T.BOWEL_CONTENT: 14,
+    | {T.AIR: 0, T.FAT: 9, T.MUSCLE: 9, T.CORTICAL_BONE: 80, T.MARROW: 40, T.LUNG: 45, T.GAS: 10, T.BOWEL_CONTENT: 14,
        T.STOMACH_CONTENT: 12, T.STOOL: 55, T.HEART: 9, T.PANCREAS: 10, T.LIVER: 5, T.SPLEEN: 5}
 )  # fmt: skip
 NOISE_SIGMA = 0.604
@@ -34,7 +34,7 @@ NOISE_SIGMA = 0.604
 
 @dataclass(frozen=True)
 class Scan:
-    """One CT protocol: `enhancement` 0 is without contrast agent, 1 a full portal-venous phase; noise SD in HU."""
+    """One CT protocol: `enhancement` 0 is without contrast agent, 1 a full portal-venous phase; noise SD in HU at 1.5 mm."""
 
     enhancement: float
     noise: float
@@ -48,7 +48,7 @@ class Scan:
 def random_scan(rng: np.random.Generator, spread: float) -> Scan:
     """A protocol; `spread` in 0..1 places the enhancement, so that a set of patients covers its range evenly."""
     return Scan(
-        enhancement=float(0.5 + 0.6 * spread),
+        enhancement=float(0.6 + 0.5 * spread),
         noise=float(rng.uniform(15, 25)),
         table_height=float(rng.uniform(4, 14)),
     )
@@ -72,13 +72,16 @@ def attenuation(
     return hu
 
 
-def acquire(scan: Scan, hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Image in HU, int16 [X, Y, Z]: point spread, correlated noise that is stronger in the middle of the body."""
+def acquire(scan: Scan, hu: np.ndarray, pixel: float, rng: np.random.Generator) -> np.ndarray:
+    """Image in HU, int16 [X, Y, Z]: point spread, correlated noise that is stronger in the middle of the body.
+
+    A `pixel` wider than 1.5 mm averages noise away.
+    """
     image = gaussian_filter(hu, (0.35, 0.35, 0))
     noise = gaussian_filter(rng.standard_normal(hu.shape, np.float32), (NOISE_SIGMA, NOISE_SIGMA, 0), mode="wrap")
     u, v = (np.linspace(-1, 1, n, dtype=np.float32) for n in hu.shape[:2])
     strength = 1.15 - 0.45 * (u[:, None] ** 2 + v[None, :] ** 2)
-    image += np.float32(scan.noise) * noise / noise.std() * np.clip(strength, 0.6, None)[..., None]
+    image += np.float32(scan.noise * np.sqrt(1.5 / pixel)) * noise / noise.std() * np.clip(strength, 0.6, None)[..., None]
     shade = smooth_noise(rng, hu.shape, [4, 4, 3])
     image[hu > -200] += 2 * shade[hu > -200]
     return np.clip(image.round(), -1000, 3000).astype(np.int16)

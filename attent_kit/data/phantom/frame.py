@@ -48,9 +48,9 @@ def paint_ribs(tissue: np.ndarray, depth: np.ndarray, x: np.ndarray, y: np.ndarr
     slope = z + np.float32(0.6) * y + np.float32(0.15) * np.abs(x)
     across = np.abs(np.mod(slope, np.float32(26)) - 13)
     margin = np.where(y > 0, -45 + 70 * np.clip(y / 110, 0, 1) ** 2, -45) - np.float32(0.2) * (np.abs(x) - 100)
-    inside = (np.abs(depth - 6) < 4) & (across < 4.5) & (z > margin)
+    inside = (np.abs(depth - 6) < 3.8) & (across < 4.2) & (z > margin)
     tissue[inside] = Tissue.CORTICAL_BONE
-    tissue[inside & (np.abs(depth - 6) < 2) & (across < 2.5)] = Tissue.MARROW
+    tissue[inside & (np.abs(depth - 6) < 2.6) & (across < 3)] = Tissue.MARROW
     cartilage = inside & (y > 75)
     tissue[cartilage] = Tissue.DISC
 
@@ -80,7 +80,7 @@ def paint_back(canvas: Canvas) -> None:
     tissue[bony] = Tissue.CORTICAL_BONE
     tissue[bony & (np.abs(x) > 20) & (np.abs(phase - 22) < 3)] = Tissue.MARROW
     tissue[vertebra < 1] = Tissue.CORTICAL_BONE
-    tissue[vertebra < 0.93] = Tissue.MARROW
+    tissue[vertebra < 0.96] = Tissue.MARROW
     tissue[(vertebra < 1) & disc] = Tissue.DISC
     canal = np.sqrt((x / 10) ** 2 + ((y + 74) / 8.5) ** 2)
     tissue[canal < 1] = Tissue.CSF

@@ -29,9 +29,9 @@ PROPERTIES = {
     T.CORD: (0.8, 850, 75, 0, 0.05),
     T.LUNG: (0.12, 1200, 40, 0, 0.4),
     T.GAS: (0.01, 1000, 30, 0, 0.3),
-    T.STOMACH_CONTENT: (0.9, 1900, 170, 0, 0.25),
+    T.STOMACH_CONTENT: (0.9, 2000, 230, 0, 0.2),
     T.BOWEL_WALL: (0.9, 1000, 62, 0, 0.15),
-    T.BOWEL_CONTENT: (0.9, 1700, 170, 0, 0.35),
+    T.BOWEL_CONTENT: (0.9, 1800, 210, 0, 0.3),
     T.STOOL: (0.7, 700, 45, 0.1, 0.45),
     T.ARTERY: (0.10, 1400, 220, 0, 0.3),
     T.VEIN: (0.20, 1400, 190, 0, 0.3),
@@ -42,11 +42,11 @@ PROPERTIES = {
     T.ADRENAL: (0.8, 700, 60, 0, 0.1),
     T.LIVER: (0.9, 586, 46, 0.05, 0.08),
     T.HEPATIC_VESSEL: (0.5, 1400, 150, 0, 0.25),
-    T.RIGHT_CORTEX: (0.95, 966, 83, 0, 0.07),
-    T.RIGHT_MEDULLA: (0.98, 1412, 88, 0, 0.08),
-    T.LEFT_CORTEX: (0.95, 966, 83, 0, 0.07),
-    T.LEFT_MEDULLA: (0.98, 1412, 88, 0, 0.08),
-    T.SPLEEN: (0.9, 1057, 74, 0, 0.06),
+    T.RIGHT_CORTEX: (0.95, 966, 78, 0, 0.07),
+    T.RIGHT_MEDULLA: (0.98, 1412, 82, 0, 0.08),
+    T.LEFT_CORTEX: (0.95, 966, 78, 0, 0.07),
+    T.LEFT_MEDULLA: (0.98, 1412, 82, 0, 0.08),
+    T.SPLEEN: (0.9, 1057, 70, 0, 0.06),
 }
 PD, T1, T2, FAT_FRACTION, TEXTURE = (np.array([PROPERTIES[tissue][k] for tissue in T], np.float32) for k in range(5))
 

@@ -103,6 +103,9 @@ class SmpSegmentor(Segmentor):
                 raise ValueError(f"a stage shallower than the deepest is meant: 1 to {depth - 1} here, not {stage}.")
             return stage
 
+        def without_weights(self) -> "SmpSegmentor.Config":
+            return self.model_copy(update={"encoder_weights": "none"})
+
         @property
         def depth(self) -> int:
             """Stages of the encoder."""

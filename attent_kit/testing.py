@@ -1,0 +1,224 @@
+"""The contract of each kind of component, as checks that a plugin's tests call.
+
+    from attent_kit.testing import check_alignment
+
+    def test_mine_keeps_the_contract():
+        check_alignment(Mine, {"segmentor": {"encoder_depth": 3}})
+
+Each check raises an AssertionError whose sentence says what is wrong and what would mend it. They run on the CPU in
+seconds, on random images.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attent_kit.build import Builder, configure
+from attent_kit.config import ComponentConfig, dump
+from attent_kit.engine.assemble import load_network_states, network_states, owned, setup, train_only
+from attent_kit.engine.device import launch
+from attent_kit.engine.fit import seed_step
+from attent_kit.engine.update import FabricUpdate
+from attent_kit.interfaces import (
+    Alignment,
+    Batch,
+    Discriminator,
+    Segmentation,
+    Segmentor,
+    Stage,
+    Task,
+    Translator,
+)
+from attent_kit.plugins import load
+from attent_kit.registry import Registry
+
+Options = Mapping[str, Any]
+
+
+def check_translator(component: type[Translator], options: Options = {}, task: Task = Task()) -> None:
+    """Same shape, values in [-1, 1], any size of 32 or more, gradients, one answer in eval mode."""
+    network = component(_config(component, Translator, options), task)
+    for batch, height, width in ((2, 64, 64), (1, 37, 45)):
+        x = _images(batch, task, height, width)
+        y = network(x)
+        assert y.shape == x.shape, f"{component.__name__} made {tuple(y.shape)} of {tuple(x.shape)}: keep the shape."
+        assert y.min() >= -1 and y.max() <= 1, f"{component.__name__} leaves [-1, 1]: end with tanh."
+    _check_gradients(network, y.mean())
+    _check_eval(network, x)
+
+
+def check_segmentor(component: type[Segmentor], options: Options = {}, task: Task = Task()) -> None:
+    """Logits at input resolution, `feature_channels` and `has_auxiliary` as declared, gradients, one answer in eval mode."""
+    name = component.__name__
+    network = component(_config(component, Segmentor, options), task)
+    for batch, height, width in ((2, 64, 64), (2, 37, 45)):
+        x = _images(batch, task, height, width)
+        out = network(x)
+        assert isinstance(out, Segmentation), f"{name} answers {type(out).__name__}: answer a Segmentation."
+        expected = (batch, task.classes, height, width)
+        assert out.logits.shape == expected, f"{name}: logits are {tuple(out.logits.shape)}, not {expected}."
+        assert out.features.ndim == 4 and out.features.shape[1] == network.feature_channels, (
+            f"{name}: features have {out.features.shape[1]} channels, feature_channels says {network.feature_channels}."
+        )
+        assert (out.auxiliary is not None) == network.has_auxiliary, f"{name}: has_auxiliary is not what forward answers."
+        assert out.auxiliary is None or out.auxiliary.shape == expected, f"{name}: auxiliary is not {expected}."
+    _check_gradients(network, out.logits.mean() + (0 if out.auxiliary is None else out.auxiliary.mean()))
+    _check_eval(network, x)
+
+
+def check_discriminator(component: type[Discriminator], options: Options = {}, channels: int = 5) -> None:
+    """Logits [B, heads, h, w] for one head and for two, gradients to the image, one answer in eval mode."""
+    config = _config(component, Discriminator, options)
+    for heads in (1, 2):
+        network = component(config, channels, heads)
+        x = torch.rand(2, channels, 64, 64, requires_grad=True)
+        y = network(x)
+        assert y.ndim == 4 and y.shape[:2] == (2, heads), (
+            f"{component.__name__} answers {tuple(y.shape)} for {heads} heads: answer [B, heads, h, w]."
+        )
+        y.mean().backward()
+        assert x.grad is not None and x.grad.abs().sum() > 0, f"{component.__name__} gives no gradient to its image."
+    _check_eval(network, x.detach())
+
+
+def check_alignment(
+    component: type[Alignment],
+    options: Options = {},
+    task: Task = Task(),
+    size: int = 64,
+    precision: str = "32-true",
+    batch_size: int = 2,
+    registry: Registry | None = None,
+) -> None:
+    """Ownership, one step of every stage, prediction and state, as the engine relies on them."""
+    registry = registry or load().registry
+    config = _config(component, Alignment, options, registry)
+    alignment = component(config, Builder(registry, task, seed=0), task)
+    fabric = launch("cpu", precision)
+    optimizers = setup(alignment, fabric)
+    _check_ownership(alignment, optimizers)
+    stages = alignment.stages()
+    assert stages, f"{component.__name__} has no stage: return at least one."
+    for number, stage in enumerate(stages):
+        seed_step(0, number)
+        batch = _batch(batch_size, task, size, component.uses_target_labels)
+        _check_stage(alignment, optimizers, stage, batch, FabricUpdate(fabric, optimizers))
+    _check_predict(alignment, task, size)
+    twin = component(config, Builder(registry, task, seed=1), task)
+    setup(twin, fabric)
+    load_network_states(twin, network_states(alignment))
+    x = _images(2, task, size, size)
+    with torch.inference_mode():
+        same = torch.equal(twin.eval().predict(x), alignment.eval().predict(x))
+    assert same, f"{component.__name__}: a copy from its state predicts differently: keep all state in networks and buffers."
+
+
+class _Recorder:
+    """An `Update` that notes which optimizer moved what."""
+
+    def __init__(self, alignment: Alignment, optimizers: dict[str, Any], update: FabricUpdate) -> None:
+        self.names = {id(p): n for n, p in alignment.named_parameters()}
+        self.parameters = dict(alignment.named_parameters())
+        self.optimizers, self.update = optimizers, update
+        self.moved: dict[str, bool] = {}
+
+    def __call__(self, optimizer: str, loss: Tensor) -> None:
+        assert optimizer in self.optimizers, f'update("{optimizer}", ...): there is no such optimizer.'
+        assert loss.ndim == 0 and torch.isfinite(loss), f'update("{optimizer}", ...): the loss is no finite scalar.'
+        before = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self.update(optimizer, loss)
+        changed = {name for name, p in self.parameters.items() if not torch.equal(p, before[name])}
+        own = {self.names[id(p)] for p in owned(self.optimizers[optimizer])}
+        assert changed <= own, f'update("{optimizer}", ...) moved {sorted(changed - own)[0]}, which it does not own.'
+        self.moved[optimizer] = self.moved.get(optimizer, False) or bool(changed)
+
+
+def _check_ownership(alignment: Alignment, optimizers: dict[str, Any]) -> None:
+    owners: dict[int, list[str]] = {}
+    for name, optimizer in optimizers.items():
+        for parameter in owned(optimizer):
+            owners.setdefault(id(parameter), []).append(name)
+    for name, parameter in alignment.named_parameters():
+        names = owners.get(id(parameter), [])
+        if parameter.requires_grad:
+            assert len(names) == 1, (
+                f"parameter {name} is owned by {', '.join(names) or 'no optimizer'}: each trainable parameter has one owner."
+            )
+
+
+def _check_stage(
+    alignment: Alignment, optimizers: dict[str, Any], stage: Stage, batch: Batch, update: FabricUpdate
+) -> None:
+    where = f"stage '{stage.name}'"
+    assert stage.steps >= 1 and stage.batch_size >= 1, f"{where}: steps and batch_size must be 1 or more."
+    unknown = set(stage.trains) - set(optimizers)
+    assert not unknown, f"{where} trains {sorted(unknown)}, which optimizers() does not return."
+    assert all(stage.schedule(f) >= 0 for f in (0.0, 0.5, 1.0)), f"{where}: a learning rate would be negative."
+    train_only(alignment, optimizers, stage)
+    recorder = _Recorder(alignment, optimizers, update)
+    losses = stage.step(batch, recorder)
+    assert losses, f"{where}: return the losses by name, so that they can be logged."
+    for name, loss in losses.items():
+        assert isinstance(loss, Tensor) and loss.ndim == 0, f"{where}: loss {name} is no scalar tensor."
+        assert torch.isfinite(loss), f"{where}: loss {name} is {loss.item()}."
+    for name in stage.trains:
+        assert recorder.moved.get(name), f"{where} says that it trains {name}, but no update moved what {name} owns."
+    stray = set(recorder.moved) - set(stage.trains)
+    assert not stray, f"{where} updates {sorted(stray)} without naming it in `trains`."
+
+
+def _check_predict(alignment: Alignment, task: Task, size: int) -> None:
+    alignment.eval()
+    for height, width in ((size, size), (size - 3, size + 5)):
+        x = _images(2, task, height, width)
+        before = {name: buffer.clone() for name, buffer in alignment.named_buffers()}
+        with torch.inference_mode():
+            first, second = alignment.predict(x), alignment.predict(x)
+        expected = (2, task.classes, height, width)
+        assert first.shape == expected, f"predict answers {tuple(first.shape)}, not {expected}."
+        assert torch.isfinite(first).all(), "predict answers numbers that are not finite."
+        assert torch.equal(first, second), "predict answers differently the second time: nothing random, eval mode."
+        for name, buffer in alignment.named_buffers():
+            assert torch.equal(buffer, before[name]), f"predict changed the buffer {name}."
+
+
+def _check_gradients(network: torch.nn.Module, loss: Tensor) -> None:
+    loss.backward()
+    silent = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    assert len(silent) < len(list(network.parameters())), f"{type(network).__name__}: no parameter has a gradient."
+
+
+def _check_eval(network: torch.nn.Module, x: Tensor) -> None:
+    network.eval()
+    with torch.no_grad():
+        first, second = network(x), network(x)
+    for a, b in zip(_tensors(first), _tensors(second), strict=True):
+        assert torch.equal(a, b), f"{type(network).__name__} answers differently the second time in eval mode."
+
+
+def _tensors(answer: Any) -> list[Tensor]:
+    return [answer] if isinstance(answer, Tensor) else [t for t in answer if t is not None]
+
+
+def _config(component: Any, interface: type, options: Options, registry: Registry | None = None) -> ComponentConfig:
+    assert issubclass(component, interface), f"{component.__name__} is no {interface.__name__}: subclass it."
+    assert (component.__doc__ or "").strip(), f"{component.__name__} has no docstring: its first line is its summary."
+    for name, field in component.Config.model_fields.items():
+        assert field.description, f"{component.__name__}.Config.{name}: write its meaning and unit in a string below it."
+    registry = registry or load().registry
+    config = configure(component, options, registry)
+    again = configure(component, dump(config), registry)
+    assert again == config, f"{component.__name__}.Config does not survive being written to TOML and read again."
+    return config
+
+
+def _images(batch: int, task: Task, height: int, width: int) -> Tensor:
+    return torch.rand(batch, task.channels, height, width).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
+
+
+def _batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> Batch:
+    y_s, y_t = (torch.randint(task.classes, (size, pixels, pixels)) for _ in range(2))
+    x_s, x_t = (_images(size, task, pixels, pixels) for _ in range(2))
+    return Batch(x_s, y_s, x_t, y_t if with_target_labels else None)

@@ -1,0 +1,217 @@
+"""Every built-in alignment keeps the contract; and what the papers say of each is so."""
+
+import math
+
+import pytest
+import torch
+
+from attent_kit.build import Builder, configure
+from attent_kit.engine.assemble import setup, train_only
+from attent_kit.engine.device import launch
+from attent_kit.engine.update import FabricUpdate
+from attent_kit.interfaces import Batch, Task
+from attent_kit.plugins import load
+from attent_kit.testing import check_alignment, check_discriminator, check_segmentor, check_translator
+
+REGISTRY = load().registry
+SMALL_SEGMENTOR = {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+SMALL = {
+    "segmentor": SMALL_SEGMENTOR,
+    "translator": {"width": 4, "blocks": 1},
+    "image_discriminator": {"width": 4},
+    "entropy_discriminator": {"width": 4},
+    "output_discriminator": {"width": 4},
+    "feature_discriminator": {"hidden": [8]},
+}
+ALIGNMENTS = [c.name for c in REGISTRY.of("alignments")]
+TASK = Task(organs=("liver", "spleen"))
+
+
+def options(name, **more):
+    fields = REGISTRY.resolve("alignments", name).Config.model_fields
+    return {**{k: v for k, v in SMALL.items() if k in fields}, **more}
+
+
+def made(name, task=TASK, **more):
+    """An alignment on the CPU in float32, its optimizers, and its update."""
+    component = REGISTRY.resolve("alignments", name)
+    alignment = component(configure(component, options(name, **more), REGISTRY), Builder(REGISTRY, task, 0), task)
+    fabric = launch("cpu", "32-true")
+    optimizers = setup(alignment, fabric)
+    return alignment, optimizers, FabricUpdate(fabric, optimizers)
+
+
+def batch(task=TASK, size=2, pixels=64, labelled=False):
+    torch.manual_seed(3)
+    x_s, x_t = torch.rand(2, size, task.channels, pixels, pixels) * 2 - 1
+    y = torch.randint(task.classes, (2, size, pixels, pixels))
+    return Batch(x_s, y[0], x_t, y[1] if labelled else None)
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_every_alignment_keeps_the_contract(name):
+    check_alignment(REGISTRY.resolve("alignments", name), options(name))
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_every_alignment_keeps_the_contract_in_bfloat16_with_one_image_and_two_classes_of_three_channels(name):
+    task = Task(channels=3, organs=("liver",))
+    check_alignment(REGISTRY.resolve("alignments", name), options(name), task, precision="bf16-mixed", batch_size=1)
+
+
+@pytest.mark.parametrize("name", ["ada_output", "entropy", "attent"])
+def test_multi_level_methods_use_the_auxiliary_head(name):
+    check_alignment(
+        REGISTRY.resolve("alignments", name), options(name, segmentor={**SMALL_SEGMENTOR, "auxiliary": 2})
+    )
+
+
+@pytest.mark.parametrize("kind", ["translators", "segmentors", "discriminators"])
+def test_every_network_keeps_the_contract(kind):
+    checks = {"translators": check_translator, "segmentors": check_segmentor, "discriminators": check_discriminator}
+    sizes = {"translators": {"width": 4, "blocks": 1}, "segmentors": SMALL_SEGMENTOR, "discriminators": {}}
+    for component in REGISTRY.of(kind):
+        checks[kind](component.load(), sizes[kind])
+
+
+@pytest.mark.parametrize("name", [n for n in ALIGNMENTS if n != "supervised"])
+def test_an_adaptation_method_declares_no_use_of_target_labels(name):
+    assert not REGISTRY.resolve("alignments", name).uses_target_labels
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "pixel", "attent"])
+def test_the_critics_get_no_gradient_from_the_update_of_the_translators(name):
+    alignment, optimizers, update = made(name)
+    seen = []
+
+    def watching(optimizer, loss):
+        update(optimizer, loss)
+        seen.extend(p.grad for D in (alignment.D_s, alignment.D_t) for p in D.parameters())
+
+    alignment.translate(batch(), watching)
+    assert seen and all(grad is None for grad in seen)
+
+
+def test_the_segmentation_loss_of_cyclegan_does_not_reach_its_translator():
+    alignment, optimizers, update = made("cyclegan")
+    before = {n: p.clone() for n, p in alignment.named_parameters() if n.startswith("G_")}
+    train_only(alignment, optimizers, alignment.stages()[1])
+    alignment.segment(batch(), update)
+    assert all(torch.equal(p, before[n]) and p.grad is None for n, p in alignment.named_parameters() if n in before)
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "pixel", "attent"])
+def test_the_translator_is_in_eval_mode_while_the_segmentor_is_trained(name):
+    alignment, optimizers, _ = made(name)
+    train_only(alignment, optimizers, alignment.stages()[1])
+    assert not alignment.G_ts.training and not alignment.D_s.training and alignment.S.training
+
+
+@pytest.mark.parametrize("name", ["pixel", "attent"])
+def test_target_images_are_translated_to_source_style_at_test_time(name):
+    alignment, _, _ = made(name)
+    alignment.eval()
+    x = batch().x_t
+    with torch.no_grad():
+        assert torch.equal(alignment.predict(x), alignment.S(alignment.G_ts(x)).logits)
+        assert torch.equal(alignment.as_source(x), alignment.G_ts(x))
+
+
+def test_cyclegan_segments_raw_target_images():
+    alignment, _, _ = made("cyclegan")
+    alignment.eval()
+    x = batch().x_t
+    with torch.no_grad():
+        assert torch.equal(alignment.predict(x), alignment.S(x).logits)
+
+
+def test_cyclegan_losses_of_translators_that_change_nothing_are_those_of_the_paper():
+    """With G = identity: no cycle and no identity loss, and L_gan is the mean squared distance of D's answer to 1."""
+    alignment, _, _ = made("cyclegan")
+
+    class Same(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.unused = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, x):
+            return x + 0 * self.unused
+
+    class Answers(torch.nn.Module):
+        def __init__(self, answer):
+            super().__init__()
+            self.answer = answer
+            self.unused = torch.nn.Parameter(torch.zeros(()))
+
+        def forward(self, x):
+            return torch.full((2, 1, 2, 2), self.answer) + 0 * self.unused
+
+    alignment.G_st, alignment.G_ts = Same(), Same()
+    alignment.D_s, alignment.D_t = Answers(0.5), Answers(0.25)
+    asked = {}
+    losses = alignment.translate(batch(), lambda name, loss: asked.update({name: loss.item()}))
+    assert losses["L_cyc"].item() == 0 and losses["L_idt"].item() == 0
+    # (D_t - 1)^2 + (D_s - 1)^2 = .75^2 + .5^2
+    assert losses["L_gan"].item() == pytest.approx(0.5625 + 0.25)
+    # ((.5 - 1)^2 + .5^2) / 2 + ((.25 - 1)^2 + .25^2) / 2
+    assert asked["D"] == pytest.approx(0.25 + (0.5625 + 0.0625) / 2)
+
+
+def test_the_generator_loss_weighs_cycle_by_ten_and_identity_by_five():
+    alignment, _, _ = made("attent")
+    asked = {}
+    losses = alignment.translate(batch(), lambda name, loss: asked.setdefault(name, loss.item()))
+    expected = losses["L_gan"] + 10 * losses["L_cyc"] + 5 * losses["L_idt"]
+    assert asked["G"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("form, channels", [("per-class", 3), ("summed", 1)])
+def test_the_entropy_discriminator_of_attent_sees_the_chosen_map(form, channels):
+    alignment, _, _ = made("attent", entropy=form)
+    uniform = torch.zeros(1, 3, 4, 4)
+    E = alignment.E(uniform)
+    assert E.shape == (1, channels, 4, 4)
+    assert torch.allclose(E, torch.full_like(E, 1 / channels))
+    seen = []
+    alignment.D_E.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    alignment.segment(batch(), lambda name, loss: None)
+    assert set(seen) == {channels}
+
+
+@pytest.mark.parametrize("name, critic", [("attent", "D_E"), ("entropy", "D_E"), ("ada_output", "D"), ("feature", "D_F")])
+def test_an_undecided_critic_costs_ln_2_and_the_adversarial_term_weighs_a_thousandth(name, critic):
+    """A critic that answers 0 everywhere: BCE is ln 2 for real and for fake, so L_adv = L_dis = ln 2."""
+    alignment, _, _ = made(name)
+
+    class Undecided(torch.nn.Module):
+        def forward(self, x):
+            return 0 * x.mean(1, keepdim=True)
+
+    setattr(alignment, critic, Undecided())
+    asked = {}
+    losses = alignment.segment(batch(), lambda optimizer, loss: asked.setdefault(optimizer, loss.item()))
+    assert losses["L_adv"].item() == pytest.approx(math.log(2), rel=1e-5)
+    assert losses["L_dis"].item() == pytest.approx(math.log(2), rel=1e-5)
+    assert asked["S"] == pytest.approx(losses["L_seg"].item() + 1e-3 * math.log(2), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["attent", "entropy", "ada_output", "feature"])
+def test_without_an_adversarial_weight_the_segmentor_learns_from_the_source_alone(name):
+    """One SGD-like check: the segmentor's update is the same as that of the plain supervised loss."""
+    with_critic, _, update = made(name, adversarial=0.0)
+    plain, _, plain_update = made("source_only")
+    plain.S.load_state_dict(with_critic.S.state_dict())
+    one = batch()
+    with_critic.train(), plain.train()
+    with_critic.segment(one, update)
+    plain.segment(one, plain_update)
+    for (n, p), q in zip(with_critic.S.named_parameters(), plain.S.parameters(), strict=True):
+        assert torch.allclose(p, q, atol=1e-6), n
+
+
+def test_methods_with_the_same_translation_stage_declare_the_same_recipe_and_others_do_not():
+    attention = {"translator": {"name": "attention", "width": 4, "blocks": 1}}
+    recipe = {name: made(name, **attention)[0].stages()[0].recipe for name in ("cyclegan", "pixel", "attent")}
+    assert recipe["cyclegan"] == recipe["pixel"] == recipe["attent"]
+    assert made("attent", **attention, cycle=9.0)[0].stages()[0].recipe != recipe["attent"]
+    assert made("cyclegan")[0].stages()[0].recipe != recipe["cyclegan"]
