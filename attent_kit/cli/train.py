@@ -73,7 +73,9 @@ def command(
     if scores:
         dice = [s for s in summarise(scores, "dice", "cases")]
         rows = [(s.organ, f"{100 * s.mean:.1f}", f"{s.missed} of {s.total}") for s in dice]
-        print_table(f"{settings.alignment.name}, Dice in % over {dice[0].n} cases", ("organ", "Dice", "missed"), rows)
+        cases = len({score.case for score in scores})
+        title = f"{settings.alignment.name}, Dice in % over {cases} case{'s' if cases > 1 else ''}"
+        print_table(title, ("organ", "Dice", "missed"), rows)
     else:
         click.echo("The target has no labelled test case, so there is nothing to score.")
     click.echo(f"{folder}: checkpoint.ckpt, segmentor.safetensors, predictions/, scores.csv")

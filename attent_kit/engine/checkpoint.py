@@ -23,6 +23,7 @@ from attent_kit.errors import RunError
 from attent_kit.interfaces import Alignment, Segmentor
 
 FORMAT = 1
+_KEYS = {"format", "networks", "optimizers"}
 
 
 def save(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], step: int) -> None:
@@ -43,22 +44,39 @@ def load(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer] | No
     """
     if not path.exists():
         return 0
+    return int(restore(path, alignment, optimizers, device)["step"])
+
+
+def restore(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer] | None, device: Any) -> dict[str, Any]:
+    """Fill networks and optimizers from the file and return its contents; RunError if they do not fit."""
     state = read(path, device)
-    load_network_states(alignment, state["networks"])
-    if optimizers is not None:
-        load_optimizer_states(optimizers, state["optimizers"])
-    return int(state["step"])
+    try:
+        load_network_states(alignment, state["networks"])
+        if optimizers is not None:
+            load_optimizer_states(optimizers, state["optimizers"])
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"{path} does not fit the networks of this run: it is damaged, or the code of the method has changed "
+            f"since. Delete it to train from the start."
+        ) from error
+    return state
 
 
 def read(path: Path, device: Any) -> dict[str, Any]:
     """The raw contents of a checkpoint."""
     try:
         state = torch.load(path, map_location=device, weights_only=True)
+    except torch.OutOfMemoryError:
+        raise RunError(f"the device has too little memory to load {path}. Free some, or choose another --device.") from None
+    except OSError:
+        raise
     except Exception as error:
-        raise RunError(f"{path} is no readable checkpoint ({error}). Delete it to train from the start.") from None
-    if state.get("format") != FORMAT:
+        raise RunError(f"{path} is no readable checkpoint. Delete it to train from the start.") from error
+    if not isinstance(state, dict) or not _KEYS <= state.keys():
+        raise RunError(f"{path} is no checkpoint of attent-kit. Delete it to train from the start.")
+    if state["format"] != FORMAT:
         raise RunError(f"{path} was written by another version of attent-kit. Train into another --out.")
-    return dict(state)
+    return state
 
 
 def export_segmentor(path: Path, alignment: Alignment) -> bool:

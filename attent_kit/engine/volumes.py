@@ -15,7 +15,7 @@ from attent_kit.engine.assemble import setup
 from attent_kit.engine.device import launch
 from attent_kit.engine.predict import segment_slices
 from attent_kit.engine.settings import run_settings
-from attent_kit.errors import ConfigError
+from attent_kit.errors import ConfigError, RunError
 from attent_kit.interfaces import Task
 from attent_kit.registry import Registry
 
@@ -35,9 +35,7 @@ def predict_volumes(
     if not images.is_dir() and not out.is_dir() and not out.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"{out}: write a name that ends in .nii.gz, or an existing folder.")
     fabric = launch(device, settings.precision)
-    domain = json.loads((run / "domain.json").read_text(encoding="utf-8"))
-    intensity = Intensity.from_dict(domain["intensity"])
-    task = Task(domain["channels"], tuple(domain["organs"]))
+    task, size, intensity = _domain(run)
     alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=True)
     setup(alignment, fabric)
     steps = checkpoint.load(run / "checkpoint.ckpt", alignment, None, fabric.device)
@@ -47,9 +45,21 @@ def predict_volumes(
     for done, pair in enumerate(pairs):
         report(pair.case, done, len(pairs))
         volume = read_volume(pair.image)
-        slices, grid = encode(volume, domain["size"], intensity, task.channels)
+        slices, grid = encode(volume, size, intensity, task.channels)
         labels = grid.to_native(segment_slices(alignment, slices, fabric.device))
         path = out / pair.image.name if images.is_dir() or out.is_dir() else out
         write_labels(path, labels, volume.affine, volume.header)
         written.append(path)
     return written
+
+
+def _domain(run: Path) -> tuple[Task, int, Intensity]:
+    """What domain.json says: the task, pixels of a side of a slice, and how grey values were scaled."""
+    try:
+        domain = json.loads((run / "domain.json").read_text(encoding="utf-8"))
+        task = Task(domain["channels"], tuple(domain["organs"]))
+        return task, int(domain["size"]), Intensity.from_dict(domain["intensity"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{run / 'domain.json'} is missing or damaged: start the run's `attentkit train` again, it writes it anew."
+        ) from error

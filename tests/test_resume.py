@@ -1,0 +1,165 @@
+"""A run that is killed at any step and started again ends in the same bits as one that never stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from attent_kit.config import dump, to_toml
+from attent_kit.data.augment import Augmentation
+from attent_kit.data.batches import training_batches
+from attent_kit.data.prepared import Prepared
+from attent_kit.engine.settings import run_settings
+from attent_kit.engine.train import train
+from attent_kit.plugins import load
+from attent_kit.registry import Component, Registry
+
+REGISTRY = load().registry
+SMALL = {
+    "name": "attent",
+    "segmentor": {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 8]},
+    "translator": {"width": 4, "blocks": 1, "gate_norm": "batch"},
+    "image_discriminator": {"width": 4, "layers": 1},
+    "entropy_discriminator": {"width": 4},
+    "translate_steps": 6,
+    "segment_steps": 6,
+    "translate_batch_size": 2,
+    "segment_batch_size": 2,
+    "pool": 3,
+}
+
+
+def settings(domains, alignment=SMALL, **more):
+    source, target = domains
+    data = {"source": str(source), "target": str(target)}
+    return run_settings({"alignment": alignment, "data": data, "save_seconds": 0.0, "seed": 5, **more}, REGISTRY)
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoint.ckpt", weights_only=True)
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+@pytest.fixture(scope="module")
+def domains(prepared):
+    return prepared / "mr.h5", prepared / "ct.h5"
+
+
+class Killed(Exception):
+    """Stands for SIGKILL where a process of its own would only cost time."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(domains, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    scores = train(settings(domains), folder, REGISTRY, "cpu")
+    return folder, scores
+
+
+@pytest.mark.parametrize("killed_after", [1, 4, 6, 7, 11])
+def test_resuming_equals_never_stopping(domains, undisturbed, tmp_path, killed_after):
+    folder, scores = undisturbed
+
+    def kill(progress):
+        if progress.step == killed_after + 1:
+            raise Killed  # after the step moved the networks and before its checkpoint
+
+    with pytest.raises(Killed):
+        train(settings(domains), tmp_path / "run", REGISTRY, "cpu", report=kill)
+    assert weights(tmp_path / "run")["step"] == killed_after
+    again = train(settings(domains), tmp_path / "run", REGISTRY, "cpu")
+    assert equal(weights(tmp_path / "run"), weights(folder))
+    assert np.array_equal([s.value for s in again], [s.value for s in scores], equal_nan=True)
+    assert (tmp_path / "run/log.jsonl").read_text() == (folder / "log.jsonl").read_text()
+    assert (tmp_path / "run/segmentor.safetensors").read_bytes() == (folder / "segmentor.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("stage, steps_before", [("translate", 2), ("segment", 8)])
+def test_a_process_killed_inside_either_stage_goes_on_to_the_same_bits(
+    domains, undisturbed, tmp_path, stage, steps_before
+):
+    folder, _ = undisturbed
+    command = [sys.executable, "-c", "from attent_kit.cli import main; main()", "train", "--config"]
+    (tmp_path / "run.toml").write_text(to_toml(dump(settings(domains))))
+    command += [str(tmp_path / "run.toml"), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        path = tmp_path / "run/checkpoint.ckpt"
+        if path.exists() and weights(path.parent)["step"] >= steps_before:
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = weights(tmp_path / "run")["step"]
+    assert done >= steps_before and not (tmp_path / "run/scores.csv").exists(), "killed too late to prove anything"
+    train(settings(domains), tmp_path / "run", REGISTRY, "cpu")
+    assert equal(weights(tmp_path / "run"), weights(folder))
+
+
+def test_one_changed_bit_of_the_data_or_the_seed_would_be_noticed(domains, undisturbed, tmp_path):
+    """The comparison above can fail: another seed ends elsewhere."""
+    train(settings(domains, seed=6), tmp_path / "run", REGISTRY, "cpu")
+    assert not equal(weights(tmp_path / "run"), weights(undisturbed[0]))
+
+
+def test_a_shared_translation_stage_gives_the_bits_of_a_stage_of_ones_own(domains, undisturbed, tmp_path):
+    """pixel leaves its first stage; attent takes it over and ends as if it had trained it itself."""
+    fields = REGISTRY.resolve("alignments", "pixel").Config.model_fields
+    pixel = {**{k: v for k, v in SMALL.items() if k in fields}, "name": "pixel"}
+    train(settings(domains, pixel), tmp_path / "pixel", REGISTRY, "cpu", shared=tmp_path / "shared")
+    stages = []
+    train(
+        settings(domains), tmp_path / "attent", REGISTRY, "cpu", shared=tmp_path / "shared",
+        report=lambda progress: stages.append(progress.stage),
+    )  # fmt: skip
+    assert set(stages) == {"segment"}
+    assert equal(weights(tmp_path / "attent")["networks"], weights(undisturbed[0])["networks"])
+
+
+def test_a_method_that_asks_for_target_labels_without_declaring_it_finds_none(domains, tmp_path):
+    """The field of the batch is None: an unsupervised method cannot peek."""
+    class Peeking(REGISTRY.resolve("alignments", "source_only")):
+        """Tries to use the labels of the target."""
+
+        def segment(self, batch, update):
+            assert batch.y_t is not None, "no target labels here"
+            return {}
+
+    registry = Registry()
+    for component in REGISTRY:
+        registry.add(component)
+    registry.add(Component("alignments", "peeking", Peeking, "test", "test", "0"))
+    options = {"name": "peeking", "segmentor": SMALL["segmentor"], "segment_steps": 2, "segment_batch_size": 2}
+    data = {"source": str(domains[0]), "target": str(domains[1])}
+    peek = run_settings({"alignment": options, "data": data}, registry)
+    with pytest.raises(AssertionError, match="no target labels here"):
+        train(peek, tmp_path / "run", registry, "cpu")
+
+
+def test_target_labels_are_not_even_read_from_the_file(domains, tmp_path, monkeypatch):
+    source, target = (Prepared.open(path) for path in domains)
+
+    def forbidden(self, *args):
+        raise AssertionError("target labels were read")
+
+    monkeypatch.setattr(target, "labels", forbidden.__get__(target))
+    monkeypatch.setattr(target, "label_row", forbidden.__get__(target))
+    for resident in (True, False):
+        batches = training_batches(source, target, Augmentation(), 0, torch.device("cpu"), False, resident)
+        assert batches.batch(0, 2).y_t is None
