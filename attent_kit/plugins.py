@@ -10,7 +10,7 @@ from types import ModuleType
 from pluggy import PluginManager, PluginValidationError
 
 from attent_kit import hookspecs
-from attent_kit.errors import AttentKitError
+from attent_kit.errors import AttentKitError, did_you_mean
 from attent_kit.registry import ALL_KINDS, Component, Registry
 
 GROUP = "attentkit"
@@ -57,7 +57,8 @@ def load_from(points: Iterable[EntryPoint], only: str | None = None) -> Loaded:
     plugins: list[Plugin] = []
     quarantined: list[Quarantined] = []
     # Built-ins first, then by name: which plugin a duplicate is blamed on does not depend on the file system.
-    for point in sorted(points, key=lambda p: (p.name != "builtin", p.name)):
+    installed = sorted(points, key=lambda p: (p.name != "builtin", p.name))
+    for point in installed:
         if wanted is not None and point.name not in wanted:
             continue
         distribution = point.dist.name if point.dist else "unknown"
@@ -71,6 +72,10 @@ def load_from(points: Iterable[EntryPoint], only: str | None = None) -> Loaded:
         for component in components:
             registry.add(component)
         plugins.append(Plugin(point.name, distribution, version))
+    names = [point.name for point in installed]
+    for name in sorted((wanted or set()) - {"", *names}):
+        sentence = f"ATTENTKIT_PLUGINS names it, and it is not installed.{did_you_mean(name, names)}"
+        quarantined.append(Quarantined(name, "unknown", "unknown", sentence))
     return Loaded(registry, tuple(plugins), tuple(quarantined))
 
 

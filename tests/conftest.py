@@ -1,7 +1,7 @@
 """Small volumes, prepared files and a trained run that several tests share. Nobody writes into them."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,8 +25,8 @@ GREY = {"ct": (40, 110, 170, 170, 130), "mr": (200, 300, 520, 520, 620)}
 TINY = [
     f"--set={option}"
     for option in (
-        "segment_steps=3", "segment_batch_size=2", "segmentor.encoder=tu-test_resnet", "segmentor.encoder_depth=3", "segmentor.decoder_channels=[16,8,8]",
-        "save_seconds=0", "log_steps=1", "precision=32-true",
+        "segment_steps=3", "segment_batch_size=2", "segmentor.encoder=tu-test_resnet", "segmentor.encoder_depth=3",
+        "segmentor.decoder_channels=[16,8,8]", "save_seconds=0", "log_steps=1", "precision=32-true",
     )
 ]  # fmt: skip
 """Options of a run that takes a second on a processor."""
@@ -87,10 +87,8 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prepared(volumes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """mr.h5 and ct.h5: 32 x 32 pixels, case 1 for training, 2 for validation, 3 for testing."""
     folder = tmp_path_factory.mktemp("prepared")
-    for m in ("ct", "mr"):
-        words = [volumes / m / "images", "--labels", volumes / m / "labels", "-o", folder / f"{m}.h5", "--modality", m]
-        split = ["--train", f"{m}_1", "--val", f"{m}_2", "--test", f"{m}_3"]
-        assert run([str(word) for word in [*words, "--size", 32, *split]][0:0] or ["prepare", *map(str, words), "--size", "32", *split]) == 0
+    for modality in ("ct", "mr"):
+        assert run(prepare_words(volumes / modality, folder / f"{modality}.h5", modality)) == 0
     return folder
 
 
@@ -102,13 +100,59 @@ def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train_words(prepared: Path, out: Path, *more: object) -> list[str]:
-    """`train source_only` from MR to CT with TINY options."""
-    words = ["train", "source_only", "-s", prepared / "mr.h5", "-t", prepared / "ct.h5", "-d", "cpu", "-o", out]
+def prepare_words(folder: Path, out: Path, modality: str = "ct", *more: object) -> list[str]:
+    """`prepare` of a folder of `write_case`, at its own 32 pixels, one case a split."""
+    words = ["prepare", folder / "images", "--labels", folder / "labels", "--out", out, "--modality", modality]
+    split = [f"--{name}={modality}_{n}" for n, name in enumerate(("train", "val", "test"), start=1)]
+    return [str(word) for word in [*words, "--size", 32, *split, *more]]
+
+
+def train_words(prepared: Path, out: Path, *more: object, alignment: str = "source_only") -> list[str]:
+    """`train` from MR to CT with TINY options."""
+    words = ["train", alignment, "-s", prepared / "mr.h5", "-t", prepared / "ct.h5", "-d", "cpu", "-o", out]
     return [str(word) for word in [*words, *TINY, *more]]
 
 
 @pytest.fixture
-def own_run(trained: Path, tmp_path: Path) -> Iterator[Path]:
+def own_run(trained: Path, tmp_path: Path) -> Path:
     """A copy of `trained` that a test may spoil."""
-    yield Path(shutil.copytree(trained, tmp_path / "run"))
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+@pytest.fixture(scope="session")
+def suite(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite of two rows on `prepared`, both directions, two seeds."""
+    file = tmp_path_factory.mktemp("suite") / "tiny.toml"
+    file.write_text(SUITE.format(prepared=prepared), encoding="utf-8")
+    return file
+
+
+SUITE = """
+name = "tiny"
+title = "Tiny"
+note = "Boxes and noise."
+directions = ["mr2ct", "ct2mr"]
+seeds = [0, 1]
+settings = {{ precision = "32-true", save_seconds = 0.0 }}
+
+[domains]
+mr = "{prepared}/mr.h5"
+ct = "{prepared}/ct.h5"
+
+[options]
+segment_steps = 2
+translate_steps = 2
+segment_batch_size = 2
+segmentor = {{ encoder = "tu-test_resnet", encoder_depth = 3, decoder_channels = [16, 8, 8] }}
+translator = {{ width = 4, blocks = 1 }}
+image_discriminator = {{ width = 4, layers = 1 }}
+entropy_discriminator = {{ width = 4 }}
+
+[[rows]]
+label = "W/o adaptation"
+alignment = "source_only"
+
+[[rows]]
+label = "AttENT"
+alignment = "attent"
+"""

@@ -158,7 +158,7 @@ def test_spin_echo_signal_halves_where_the_equation_says():
 
 
 def test_ct_noise_has_the_wanted_strength_and_correlation():
-    scan = ct.Scan(enhancement=1, noise=20, table_height=5)
+    scan = ct.Scan(enhancement=1, noise=20, oral_contrast=0, table_height=5)
     noise = ct.acquire(scan, np.full((96, 96, 12), -500.0, np.float32), 1.5, np.random.default_rng(0))[24:72, 24:72] + 500.0
     noise -= noise.mean()
     neighbours = (noise[1:] * noise[:-1]).mean() / noise.var()

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from rich.table import Table as RichTable
 
-from attent_kit.cli.output import Bar, bars, console, in_words, print_json, print_table
+from attent_kit.cli.output import Bar, bars, console, in_words, print_json, print_scores, print_table
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
 
@@ -77,7 +77,7 @@ def command(
         out,
     )
     if as_json:
-        print_json([score._asdict() for score in scores])
+        print_scores(scores)
         return
     for table in made.tables:
         console().print(_rich(table))

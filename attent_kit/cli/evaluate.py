@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from attent_kit.cli.output import bars, print_json, print_table
+from attent_kit.cli.output import bars, print_scores, print_table
 
 
 @click.command("evaluate")
@@ -39,7 +39,7 @@ def command(prediction: Path, truth: Path, organs: str, truth_organs: str | None
     if out:
         write_scores(out, scores)
     if as_json:
-        print_json([{**s._asdict(), "value": None if math.isnan(s.value) else s.value} for s in scores])
+        print_scores(scores)
         return
     columns = [summarise(scores, metric, "cases", unit) for metric, unit in _COLUMNS]
     rows = [

@@ -1,9 +1,10 @@
 """What commands print with: tables, JSON, and one progress line."""
 
 import json
+import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from attent_kit.report.scores import Score
+
 
 def console() -> Console:
     """Standard output; as wide as needed where it is no terminal, so that a pipe gets whole lines."""
@@ -21,7 +24,12 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """A value for scripts."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False))
+
+
+def print_scores(scores: Iterable[Score]) -> None:
+    """Score rows for scripts; JSON has no NaN, so a metric without a value is null."""
+    print_json([{**s._asdict(), "value": None if math.isnan(s.value) else s.value} for s in scores])
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

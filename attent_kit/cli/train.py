@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from attent_kit.cli.output import bars, in_words, print_json, print_table
+from attent_kit.cli.output import bars, in_words, print_scores, print_table
 from attent_kit.config import merge, read_toml
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
@@ -68,7 +68,7 @@ def command(
 
         scores = train(settings, folder, registry, device, report=progress)
     if as_json:
-        print_json([score._asdict() for score in scores])
+        print_scores(scores)
         return
     if scores:
         dice = [s for s in summarise(scores, "dice", "cases")]

@@ -72,7 +72,7 @@ def read(path: Path, device: Any) -> dict[str, Any]:
         raise
     except Exception as error:
         raise RunError(f"{path} is no readable checkpoint. Delete it to train from the start.") from error
-    if not isinstance(state, dict) or not _KEYS <= state.keys():
+    if not isinstance(state, dict) or _KEYS - state.keys():
         raise RunError(f"{path} is no checkpoint of attent-kit. Delete it to train from the start.")
     if state["format"] != FORMAT:
         raise RunError(f"{path} was written by another version of attent-kit. Train into another --out.")

@@ -12,8 +12,10 @@ from attent_kit.config import dump, to_toml
 from attent_kit.data.layouts import find_pairs
 from attent_kit.data.phantom import SIZES, write_phantom
 from attent_kit.data.prepare import prepare
+from attent_kit.data.prepared import Prepared
 from attent_kit.engine.fit import Progress
-from attent_kit.engine.run import refuse_another
+from attent_kit.engine.run import has_results, refuse_another
+from attent_kit.engine.settings import pinned
 from attent_kit.engine.suite import Cell, Suite
 from attent_kit.engine.train import train
 from attent_kit.errors import ConfigError
@@ -83,9 +85,9 @@ def prepare_phantom(volumes: Path, out: Path, report: Callable[[str, int, int], 
 def run_cells(
     cells: Sequence[Cell], registry: Registry, out: Path, device: str, watch: Watch, run: Callable[..., list[Score]] = train
 ) -> None:
-    """Run every cell that has no scores yet."""
+    """Run every cell that has no scores yet; ConfigError first if one holds other results."""
+    _refuse_other_results(cells)
     for cell in cells:
-        refuse_another(cell.folder, cell.settings)
         if cell.done:
             continue
         cell.folder.mkdir(parents=True, exist_ok=True)
@@ -103,6 +105,15 @@ def run_cells(
                 report=lambda progress, cell=cell: watch.progress(cell, progress),
             )
         watch.finished(cell)
+
+
+def _refuse_other_results(cells: Sequence[Cell]) -> None:
+    hashes: dict[Path, str] = {}
+    for cell in cells:
+        if has_results(cell.folder):
+            files = (cell.settings.data.source, cell.settings.data.target)
+            hashes.update({file: Prepared.open(file).content_hash() for file in files if file not in hashes})
+            refuse_another(cell.folder, pinned(cell.settings, *(hashes[file] for file in files)))
 
 
 def gather(cells: Sequence[Cell], out: Path) -> list[Score]:

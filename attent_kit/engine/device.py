@@ -27,6 +27,9 @@ def launch(device: str = "auto", precision: str = "auto") -> Fabric:
         raise ConfigError("--device mps: no Metal device can be used here. Type --device cpu, or leave it out.")
     if precision == "auto":
         precision = "bf16-mixed" if _computes_in_bfloat16(kind) else "32-true"
+    if kind == "cuda":
+        # Slices have one size: let cuDNN time its kernels once. A resumed run on a GPU may differ in the last bits.
+        torch.backends.cudnn.benchmark = True
     # Fabric announces its precision on every start; env.json says it.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     devices = [int(index)] if index else 1

@@ -18,8 +18,6 @@ from torch.optim import Optimizer
 from attent_kit.data.batches import Batches
 from attent_kit.engine import checkpoint
 from attent_kit.engine.assemble import (
-    load_network_states,
-    load_optimizer_states,
     network_states,
     optimizer_states,
     setup,
@@ -70,9 +68,10 @@ def fit(
     if shared is not None and first_step == 0 and _adopt(shared, alignment, optimizers, stages[0], fabric):
         first_step = stages[0].steps
     saved = time.monotonic()
-    with _deterministic_convolutions(), interruptions() as interruption:
+    with interruptions() as interruption:
         for stage, first, last in spans(stages):
             train_only(alignment, optimizers, stage)
+            began, began_at = time.monotonic(), max(first, first_step)
             for step in range(max(first, first_step), last):
                 _set_learning_rates(optimizers, base_rates, stage, (step - first) / stage.steps)
                 seed_step(run.settings.seed, step)
@@ -89,6 +88,8 @@ def fit(
                     run.flush()
                     checkpoint.save(run.checkpoint, alignment, optimizers, step + 1)
                     saved = time.monotonic()
+                if at_end:
+                    run.write_speed(stage.name, last - began_at, time.monotonic() - began, fabric.device)
                 if at_end and shared is not None and first == 0:
                     _offer(shared, alignment, optimizers, stage)
                 if interruption.requested:
@@ -154,9 +155,7 @@ def _adopt(
     with FileLock(f"{shared}.lock"):
         if stage.recipe is None or not shared.exists():
             return False
-        state = checkpoint.read(shared, fabric.device)
-    load_network_states(alignment, state["networks"])
-    load_optimizer_states(optimizers, state["optimizers"])
+        checkpoint.restore(shared, alignment, optimizers, fabric.device)
     return True
 
 
@@ -173,14 +172,3 @@ def _offer(shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer],
     shared.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{shared}.lock"):
         write_whole(shared, lambda temporary: torch.save(state, temporary))
-
-
-@contextmanager
-def _deterministic_convolutions() -> Iterator[None]:
-    """cuDNN's benchmark search picks kernels by timing; its choice would differ between a run and its resumption."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before

@@ -1,12 +1,13 @@
 """A run's folder: settings, environment, log, checkpoint, predictions, scores.
 
-    config.toml  domain.json  env.json  log.jsonl  checkpoint.ckpt  segmentor.safetensors  predictions/*.nii.gz  scores.csv
+    config.toml  domain.json  env.json  log.jsonl  speed.json  checkpoint.ckpt  segmentor.safetensors  predictions/*.nii.gz  scores.csv
 """
 
 import difflib
 import json
 import os
 import platform
+import resource
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +24,7 @@ from attent_kit.data.prepared import Prepared
 from attent_kit.engine.settings import RunSettings
 from attent_kit.errors import ConfigError, RunError
 
+_RESULTS = ("checkpoint.ckpt", "scores.csv")
 _SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps")
 
 
@@ -39,11 +41,12 @@ class Run:
         self.predictions = folder / "predictions"
         self._pending: list[tuple[int, str, dict[str, Tensor]]] = []
         config = folder / "config.toml"
-        if config.exists():
-            refuse_another(folder, settings)
-        else:
-            if folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
-                raise ConfigError(f"{folder} holds other files and no run. Name a new or empty folder with --out.")
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder} is a file. Name a folder with --out.")
+        if not config.exists() and folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
+            raise ConfigError(f"{folder} holds other files and no run. Name a new or empty folder with --out.")
+        refuse_another(folder, settings)
+        if not has_results(folder):
             write_text(config, to_toml(dump(settings)))
 
     def write_domain(self, target: Prepared) -> None:
@@ -65,6 +68,18 @@ class Run:
             "packages": {name: _version(name) for name in _PACKAGES},
         }
         write_text(self.folder / "env.json", json.dumps(environment, indent=2) + "\n")
+
+    def write_speed(self, stage: str, steps: int, seconds: float, device: torch.device) -> None:
+        """speed.json: steps of a stage that this process trained, their wall time, and its peak memory in MiB so far."""
+        path = self.folder / "speed.json"
+        stages = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        stages[stage] = {
+            "steps": steps,
+            "seconds": round(seconds, 2),
+            "steps_per_second": round(steps / seconds, 3),
+            "peak_memory_MiB": _peak_memory(device),
+        }
+        write_text(path, json.dumps(stages, indent=2) + "\n")
 
     def log(self, step: int, stage: str, losses: Mapping[str, Tensor]) -> dict[str, float] | None:
         """Remember a step's losses on the device. Every `log_steps` steps they are read, averaged and written."""
@@ -114,9 +129,14 @@ def _step(line: str) -> float:
         return float("inf")
 
 
+def has_results(folder: Path) -> bool:
+    """Whether something was trained in the folder, which then belongs to one configuration."""
+    return (folder / "config.toml").exists() and any((folder / name).exists() for name in _RESULTS)
+
+
 def refuse_another(folder: Path, settings: RunSettings) -> None:
-    """ConfigError with the lines that differ, if the folder holds a run of other settings."""
-    if not (folder / "config.toml").exists():
+    """ConfigError with the lines that differ, if the folder holds results of other settings."""
+    if not has_results(folder):
         return
     old, new = read_toml(folder / "config.toml"), dump(settings)
     for name in _SETTINGS_THAT_MAY_CHANGE:
@@ -127,6 +147,13 @@ def refuse_another(folder: Path, settings: RunSettings) -> None:
             old["data"].pop(name, None)
     if old == new:
         return
+    hashes = {name: value for name, value in new["data"].items() if name.endswith("_hash")}
+    if {**old, "data": {**old.get("data", {}), **hashes}} == new:
+        changed = [new["data"][n.removesuffix("_hash")] for n, value in hashes.items() if old["data"].get(n) != value]
+        raise ConfigError(
+            f"{' and '.join(changed)}: no longer what the run in {folder} was made with. Restore the data, or name another "
+            f"folder with --out."
+        )
     lines = difflib.unified_diff(to_toml(old).splitlines(), to_toml(new).splitlines(), "there", "asked for", lineterm="", n=0)
     changed = "\n".join(f"  {line}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
     raise ConfigError(
@@ -145,6 +172,13 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def _processor() -> str:

@@ -136,6 +136,7 @@ def read_suite(path: Path, registry: Registry) -> Suite:
     """The suite of a TOML file, its paths made relative to where the command runs."""
     data = read_toml(path)
     suite = validate(Suite, data, registry)
+    _refuse_options_of_no_row(suite, registry, suite.options, "options.")
     beside = path.parent
     return suite.model_copy(
         update={
@@ -172,7 +173,7 @@ def expand(
     for path, value in parse_set(words):
         put(top if path[0] in RunSettings.model_fields else over, path, value)
     options = merge(suite.options, over)
-    _refuse_options_of_no_row(suite, registry, options)
+    _refuse_options_of_no_row(suite, registry, over, "--set ")
     cells = []
     for row in suite.rows:
         component: type[Alignment] = registry.resolve("alignments", row.alignment)  # type: ignore[assignment]
@@ -197,7 +198,7 @@ def slug(label: str) -> str:
     return "-".join(part for part in kept.split("-") if part) or "row"
 
 
-def _refuse_options_of_no_row(suite: Suite, registry: Registry, options: Mapping[str, Any]) -> None:
+def _refuse_options_of_no_row(suite: Suite, registry: Registry, options: Mapping[str, Any], where: str) -> None:
     known = {
         name: None
         for row in suite.rows
@@ -205,7 +206,7 @@ def _refuse_options_of_no_row(suite: Suite, registry: Registry, options: Mapping
     }
     for name in options:
         if name not in known:
-            raise ConfigError(f"options.{name}: no row of this suite has such an option.{did_you_mean(name, known)}")
+            raise ConfigError(f"{where}{name}: no row of this suite has such an option.{did_you_mean(name, known)}")
 
 
 def _plain(value: Any) -> Any:

@@ -145,8 +145,8 @@ def paint_bowel(canvas: Canvas, room: np.ndarray, rng: np.random.Generator) -> N
     patches = smooth_noise(rng, room.shape, [14, 14, 14])
     tissue = canvas.tissue
     hard = tissue.copy()
-    frame = [(104, 2, -180), (104, 8, -120), (98, 20, -84), (62, 66, -88), (0, 82, -104), (-70, 66, -72),
-             (-112, 24, -28), (-122, -6, -70), (-118, 2, -180)]  # fmt: skip
+    frame = [(104, 2, -230), (104, 8, -120), (98, 20, -84), (62, 66, -88), (0, 82, -104), (-70, 66, -72),
+             (-112, 24, -28), (-122, -6, -70), (-118, 2, -230)]  # fmt: skip
     colon = [np.array(p) + rng.normal(0, 5, 3) for p in frame]
     radii = rng.uniform(15, 23, len(colon))
     canvas.paint(Tube(colon, radii), (1.0, Tissue.BOWEL_WALL), (0.86, Tissue.STOOL), where=soft)
@@ -188,6 +188,10 @@ def paint_vessels(canvas: Canvas) -> None:
     aorta = [(-8, -14, 140), (-9, -16, 0), (-6, -16, -110), (-2, -14, -150)]
     cava = [(24, -6, 84), (24, -10, 40), (22, -12, -60), (18, -14, -150)]
     canvas.paint(Tube(cava, [12, 12, 11, 10]), (1.0, Tissue.VEIN))
+    for side in (1, -1):
+        iliac = np.array([(0, -14, -142), (side * 36, -20, -230)])
+        canvas.paint(Tube(iliac + [8, -7, -6], [8, 7]), (1.0, Tissue.VEIN))
+        canvas.paint(Tube(iliac, [6.5, 5.5]), (1.0, Tissue.ARTERY))
     canvas.paint(Tube(aorta, [11, 10.5, 9, 8]), (1.0, Tissue.ARTERY))
     canvas.paint(Tube([(-8, -8, -36), (-40, -22, -34), (-64, -30, -32)], [3.5, 3.5, 3]), (1.0, Tissue.VEIN), where=soft)
     canvas.paint(Tube([(24, -12, -44), (54, -28, -46)], [4.5, 3.5]), (1.0, Tissue.VEIN), where=soft)

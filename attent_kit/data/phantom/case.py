@@ -7,6 +7,7 @@ import numpy as np
 
 from attent_kit.data.phantom import ct, mr
 from attent_kit.data.phantom.anatomy import tissue_map
+from attent_kit.data.phantom.frame import HALF_WIDTH
 from attent_kit.data.phantom.patient import MODALITIES, random_patient
 from attent_kit.data.phantom.shapes import smooth_noise, turn
 from attent_kit.data.phantom.tissues import LABEL, ORGANS
@@ -46,9 +47,9 @@ class PhantomSize:
 
 
 SIZES: dict[str, PhantomSize] = {
-    "small": PhantomSize(64, (7, 1, 3), (7, 1, 3), (8.0, 9.0), (5.0, 6.0)),
+    "small": PhantomSize(64, (7, 1, 3), (7, 1, 3), (7.0, 8.0), (5.0, 6.0)),
     "medium": PhantomSize(128, (10, 2, 4), (12, 2, 4), (7.0, 9.0), (4.0, 5.0), (0, 30)),
-    "full": PhantomSize(256, (14, 2, 4), (21, 3, 6), (5.5, 8.5), (2.5, 3.0), (20, 90), (1, 1), (1, 2)),
+    "full": PhantomSize(256, (14, 2, 4), (21, 3, 6), (5.5, 8.5), (2.5, 3.0), (40, 130), (1, 1), (1, 2)),
 }
 
 
@@ -73,7 +74,7 @@ def phantom_case(modality: str, patient: int, size: PhantomSize, seed: int) -> P
     # Golden-ratio steps: any run of patients covers the range of protocols.
     spread = (np.random.default_rng([seed, domain, 3]).uniform() + 0.618034 * patient) % 1
     scan = (ct if is_ct else mr).random_scan(rng, spread)
-    shape, spacing, direction, center = random_grid(is_ct, size, person.scale[2], rng)
+    shape, spacing, direction, center = random_grid(is_ct, size, person.scale, rng)
     in_plane, through = size.ct_samples if is_ct else size.mr_samples
     thickness = 1.0 if is_ct else 0.85
     x, y, z = sample_points(shape, spacing, direction, center, in_plane, through, thickness)
@@ -106,13 +107,13 @@ def phantom_case(modality: str, patient: int, size: PhantomSize, seed: int) -> P
 
 
 def random_grid(
-    is_ct: bool, size: PhantomSize, height: float, rng: np.random.Generator
+    is_ct: bool, size: PhantomSize, scale: np.ndarray, rng: np.random.Generator
 ) -> tuple[tuple[int, int, int], np.ndarray, np.ndarray, np.ndarray]:
     """Shape, spacing [3] mm, direction [3, 3] and centre [3] mm of a volume that covers the four organs."""
-    fov = rng.uniform(375, 405) if is_ct else rng.uniform(365, 400)
+    fov = 2 * HALF_WIDTH * scale[0] * (rng.uniform(1.04, 1.13) if is_ct else rng.uniform(1.03, 1.10))
     dz = rng.uniform(*(size.ct_spacing_z if is_ct else size.mr_spacing_z))
     extra = rng.uniform(*size.ct_extra) if is_ct else 0.0
-    bottom, top = -116 * height - rng.uniform(0, 8) - 0.7 * extra, 92 * height + rng.uniform(0, 8) + 0.3 * extra
+    bottom, top = -116 * scale[2] - rng.uniform(0, 8) - 0.7 * extra, 92 * scale[2] + rng.uniform(0, 8) + 0.3 * extra
     spacing = np.array([fov / size.pixels, fov / size.pixels, round(dz, 2)])
     shape = (size.pixels, size.pixels, int(np.ceil((top - bottom) / dz)))
     direction = np.eye(3) if is_ct else turn(*rng.normal(0, [1.5, 1.0, 1.0]))

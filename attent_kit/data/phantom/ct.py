@@ -12,7 +12,7 @@ T = Tissue
 
 # HU without contrast agent, and what a full portal-venous enhancement adds.
 PLAIN = table(
-    {T.AIR: -1000, T.SKIN: 10, T.FAT: -98, T.MUSCLE: 52, T.CORTICAL_BONE: 480, T.MARROW: 140, T.DISC: 85,
+    {T.AIR: -1000, T.SKIN: 10, T.FAT: -98, T.MUSCLE: 52, T.CORTICAL_BONE: 450, T.MARROW: 125, T.DISC: 85,
      T.CSF: 12, T.CORD: 38, T.LUNG: -830, T.GAS: -960, T.STOMACH_CONTENT: 14, T.BOWEL_WALL: 38, T.BOWEL_CONTENT: 22,
      T.STOOL: 5, T.ARTERY: 42, T.VEIN: 42, T.HEART: 42, T.BILE: 8, T.URINE: 6, T.PANCREAS: 38, T.ADRENAL: 30,
      T.LIVER: 57, T.HEPATIC_VESSEL: 42, T.RIGHT_CORTEX: 33, T.RIGHT_MEDULLA: 30, T.LEFT_CORTEX: 33,
@@ -25,19 +25,21 @@ GAIN = dict.fromkeys(T, 0.0) | {
 }  # fmt: skip
 TEXTURE = table(
     dict.fromkeys(T, 5.0)
-    | {T.AIR: 0, T.FAT: 9, T.MUSCLE: 9, T.CORTICAL_BONE: 80, T.MARROW: 40, T.LUNG: 45, T.GAS: 10, T.BOWEL_CONTENT: 14,
+    | {T.AIR: 0, T.FAT: 9, T.MUSCLE: 9, T.CORTICAL_BONE: 70, T.MARROW: 30, T.LUNG: 45, T.GAS: 10, T.BOWEL_CONTENT: 14,
        T.STOMACH_CONTENT: 12, T.STOOL: 55, T.HEART: 9, T.PANCREAS: 10, T.LIVER: 5, T.SPLEEN: 5}
 )  # fmt: skip
 NOISE_SIGMA = 0.604
-"""Gaussian, in pixels, that leaves white noise with a correlation of 0.45 between neighbours, as in real abdominal CT."""
+"""Gaussian, in pixels, that leaves white noise with the correlation of real abdominal CT, 0.45 between neighbours."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """One CT protocol: `enhancement` 0 is without contrast agent, 1 a full portal-venous phase; noise SD in HU at 1.5 mm."""
+    """One CT protocol: `enhancement` 0 is no contrast agent, 1 a full portal-venous phase; noise SD in HU at 1.5 mm."""
 
     enhancement: float
     noise: float
+    oral_contrast: float
+    """HU that a positive oral contrast agent adds to stomach and bowel content; 0 where none was drunk."""
     table_height: float
 
     def facts(self) -> dict:
@@ -50,6 +52,8 @@ def random_scan(rng: np.random.Generator, spread: float) -> Scan:
     return Scan(
         enhancement=float(0.6 + 0.5 * spread),
         noise=float(rng.uniform(15, 25)),
+        # Bands of the enhancement range, so that about a third of any few patients have drunk some.
+        oral_contrast=float(rng.uniform(90, 150)) * (int(6 * spread) % 3 == 1),
         table_height=float(rng.uniform(4, 14)),
     )
 
@@ -63,6 +67,7 @@ def attenuation(
         individual[left] = individual[right]
     mean = PLAIN + np.float32(scan.enhancement) * table(GAIN) * individual
     mean = mean + rng.normal(0, 3, len(T)).astype(np.float32) * (TEXTURE > 0)
+    mean[[T.STOMACH_CONTENT, T.BOWEL_CONTENT]] += np.float32(scan.oral_contrast) * np.array([0.8, 1], np.float32)
     hu = mean[tissue] + TEXTURE[tissue] * texture
     body = np.flatnonzero((tissue != T.AIR).any(axis=(0, 2)))
     back = y[:, body[0]].min() - scan.table_height if len(body) else -150.0
@@ -81,7 +86,9 @@ def acquire(scan: Scan, hu: np.ndarray, pixel: float, rng: np.random.Generator) 
     noise = gaussian_filter(rng.standard_normal(hu.shape, np.float32), (NOISE_SIGMA, NOISE_SIGMA, 0), mode="wrap")
     u, v = (np.linspace(-1, 1, n, dtype=np.float32) for n in hu.shape[:2])
     strength = 1.15 - 0.45 * (u[:, None] ** 2 + v[None, :] ** 2)
-    image += np.float32(scan.noise * np.sqrt(1.5 / pixel)) * noise / noise.std() * np.clip(strength, 0.6, None)[..., None]
+    image += (
+        np.float32(scan.noise * np.sqrt(1.5 / pixel)) * noise / noise.std() * np.clip(strength, 0.6, None)[..., None]
+    )
     shade = smooth_noise(rng, hu.shape, [4, 4, 3])
     image[hu > -200] += 2 * shade[hu > -200]
     return np.clip(image.round(), -1000, 3000).astype(np.int16)

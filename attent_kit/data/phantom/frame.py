@@ -48,7 +48,7 @@ def paint_ribs(tissue: np.ndarray, depth: np.ndarray, x: np.ndarray, y: np.ndarr
     slope = z + np.float32(0.6) * y + np.float32(0.15) * np.abs(x)
     across = np.abs(np.mod(slope, np.float32(26)) - 13)
     margin = np.where(y > 0, -45 + 70 * np.clip(y / 110, 0, 1) ** 2, -45) - np.float32(0.2) * (np.abs(x) - 100)
-    inside = (np.abs(depth - 6) < 3.8) & (across < 4.2) & (z > margin)
+    inside = (np.abs(depth - 6) < 3.6) & (across < 4) & (z > margin)
     tissue[inside] = Tissue.CORTICAL_BONE
     tissue[inside & (np.abs(depth - 6) < 2.6) & (across < 3)] = Tissue.MARROW
     cartilage = inside & (y > 75)

@@ -71,10 +71,10 @@ def random_scan(rng: np.random.Generator, spread: float) -> Scan:
     return Scan(
         repetition_time=float(rng.uniform(1500, 2600)),
         echo_time=float(52 + 24 * spread),
-        fat_suppression=float(rng.uniform(0.78, 0.93)),
-        gain=float(rng.uniform(0.8, 1.25)),
-        noise=float(rng.uniform(0.06, 0.10)),
-        bias=float(rng.uniform(0.10, 0.20)),
+        fat_suppression=float(rng.uniform(0.80, 0.92)),
+        gain=float(rng.uniform(0.85, 1.18)),
+        noise=float(rng.uniform(0.045, 0.08)),
+        bias=float(rng.uniform(0.06, 0.14)),
     )
 
 
@@ -85,14 +85,14 @@ def spin_echo(pd: np.ndarray, t1: np.ndarray, t2: np.ndarray, tr: float, te: flo
 
 def signal(scan: Scan, tissue: np.ndarray, texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Signal [X, Y, Z] of a fine tissue map, 100 about the liver's: suppression of fat fails here and there."""
-    spread = rng.normal(1, [[0.03], [0.06], [0.06]], (3, len(T))).astype(np.float32)
+    spread = rng.normal(1, [[0.03], [0.05], [0.05]], (3, len(T))).astype(np.float32)
     for left, right in ((T.LEFT_CORTEX, T.RIGHT_CORTEX), (T.LEFT_MEDULLA, T.RIGHT_MEDULLA)):
         spread[:, left] = spread[:, right]
     mean = spin_echo(PD * spread[0], T1 * spread[1], T2 * spread[2], scan.repetition_time, scan.echo_time)
     reference = spin_echo(PD, T1, T2, 2000.0, 65.0)[T.LIVER]
     mean = (100 * mean / reference).astype(np.float32)
     # Fat in a lipid-rich tissue is suppressed, its water is not.
-    failure = np.clip(0.10 * smooth_noise(rng, tissue.shape, [4, 4, 3]), -0.1, 0.35)
+    failure = np.clip(0.06 * smooth_noise(rng, tissue.shape, [4, 4, 3]), -0.1, 0.3)
     left_over = np.clip(1 - np.float32(scan.fat_suppression) + failure, 0.02, 1)
     out = mean[tissue] * (1 + TEXTURE[tissue] * texture)
     out *= 1 - FAT_FRACTION[tissue] * (1 - left_over)

@@ -1,0 +1,57 @@
+"""Turn the folder of a finished comparison into a result file that says how it was made.
+
+    python benchmarks/record.py runs/phantom benchmarks/results/phantom-small.md "attentkit compare --seeds 0,1"
+
+The file holds the table, then for each method the wall time, steps per second and peak memory of its stages.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+
+def main() -> None:
+    """Write the result file."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="folder of the comparison")
+    parser.add_argument("result", type=Path, help="Markdown file to write")
+    parser.add_argument("command", help="the command that made it")
+    options = parser.parse_args()
+    runs = sorted(options.folder.glob("*/*/seed*/speed.json"))
+    if not runs:
+        parser.error(f"{options.folder} holds no finished run")
+    made_by = json.loads((runs[0].parent / "env.json").read_text())
+    measured, _, _ = (options.folder / "table.md").read_text().partition("# Published")
+    packages = ", ".join(f"{name} {version}" for name, version in made_by["packages"].items())
+    lines = [
+        measured.rstrip(),
+        "",
+        "## How it was made",
+        "",
+        f"`{options.command}`, {date.today()}, {made_by['device']}, {made_by['threads']} threads, {made_by['precision']}, "
+        f"Python {made_by['python']}, attent-kit {made_by['attent_kit']}, {packages}.",
+        "",
+        *speeds(runs),
+        "",
+    ]
+    options.result.write_text("\n".join(lines))
+
+
+def speeds(runs: list[Path]) -> list[str]:
+    """A row for each method and stage: median over its runs."""
+    found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    for path in runs:
+        for stage, speed in json.loads(path.read_text()).items():
+            found[path.parent.parent.name, stage].append(speed)
+    rows = ["| method | stage | steps | seconds | steps / s | peak memory of the process, MiB |", "|---|---|---:|---:|---:|---:|"]
+    for (method, stage), each in found.items():
+        cells = [median(s[name] for s in each) for name in ("steps", "seconds", "steps_per_second", "peak_memory_MiB")]
+        rows.append(f"| {method} | {stage} | {cells[0]:.0f} | {cells[1]:.0f} | {cells[2]:.2f} | {cells[3]:.0f} |")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

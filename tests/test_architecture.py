@@ -1,0 +1,189 @@
+"""What may import what, read from the source; and what an import costs, seen from a fresh interpreter."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FRAME = ROOT / "attent_kit"
+BUILTIN = ROOT / "plugins" / "attentkit_builtin"
+
+# Lowest first: a part of attent_kit imports parts of lower rows, and itself.
+LAYERS = [
+    {"__init__", "errors"},
+    {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules"},
+    {"interfaces", "report"},
+    {"build", "data"},
+    {"metrics"},
+    {"engine"},
+    {"plugins"},
+    {"cli", "testing"},
+]
+OPEN_TO_PLUGINS = {"__init__", "config", "errors", "image_pool", "interfaces", "objectives", "schedules", "testing"}
+"""Parts of attent_kit that the built-ins may use; of the package itself they use `hookimpl` alone."""
+ORDINARY_WORDS = {("data/prepare.py", "pixel")}
+"""Strings that happen to be the name of an alignment: here the size of a pixel in mm."""
+
+
+def sources(*folders):
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))
+
+
+def imported(path):
+    """(module, name) of every import in a file, wherever in it: `import a.b` is ("a.b", None)."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, None) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by the full name, not relatively."
+            found += [(node.module, alias.name) for alias in node.names]
+    return found
+
+
+def parts_of_the_frame(path):
+    """Parts of attent_kit that a file imports: "data" of attent_kit.data.volumes, "__init__" of the package itself."""
+    parts = {path.with_suffix("").name for path in FRAME.iterdir() if path.name != "__pycache__"}
+    found = set()
+    for module, name in imported(path):
+        words = module.split(".")
+        if words[0] == "attent_kit":
+            found.add(words[1] if len(words) > 1 else name if name in parts else "__init__")
+    return found
+
+
+def python(program, *arguments):
+    """What a program prints as JSON in an interpreter of its own."""
+    command = [sys.executable, "-c", program, *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+def brought_in_by(*modules):
+    """Top-level packages outside the standard library that importing these modules loads."""
+    program = (
+        "import sys, json, importlib; before = set(sys.modules)\n"
+        "for name in sys.argv[1:]: importlib.import_module(name)\n"
+        "after = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(json.dumps(sorted(after - set(sys.stdlib_module_names))))"
+    )
+    return set(python(program, *modules))
+
+
+def module_name(path):
+    words = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(words[:-1] if words[-1] == "__init__" else words)
+
+
+# Directions
+
+
+def test_the_frame_never_imports_a_plugin():
+    for path in sources(FRAME):
+        for module, _ in imported(path):
+            assert not module.startswith("attentkit_"), f"{path.name} imports {module}"
+
+
+def test_every_part_of_the_frame_has_its_layer():
+    parts = {path.relative_to(FRAME).with_suffix("").parts[0] for path in sources(FRAME)}
+    assert parts == set.union(*LAYERS)
+
+
+@pytest.mark.parametrize("height", range(len(LAYERS)))
+def test_imports_point_downwards(height):
+    below = set.union(set(), *LAYERS[:height])
+    for path in sources(FRAME):
+        part = path.relative_to(FRAME).with_suffix("").parts[0]
+        if part in LAYERS[height]:
+            above = parts_of_the_frame(path) - below - {part}
+            assert not above, f"{path.relative_to(ROOT)} imports {', '.join(sorted(above))} from its own layer or above"
+
+
+def test_the_built_ins_use_only_what_every_plugin_may_use():
+    for path in sources(BUILTIN):
+        beyond = parts_of_the_frame(path) - OPEN_TO_PLUGINS
+        assert not beyond, f"{path.relative_to(ROOT)} imports {', '.join(sorted(beyond))}"
+        assert {name for module, name in imported(path) if module == "attent_kit"} <= {"hookimpl"}
+
+
+def test_methods_do_not_import_methods():
+    for path in sources(BUILTIN / "alignments"):
+        for module, name in imported(path):
+            assert "alignments" not in f"{module}.{name}".split("."), f"{path.name} imports {module}"
+
+
+def test_the_frame_knows_no_method_by_name():
+    methods = {path.stem for path in (BUILTIN / "alignments").glob("*.py")} - {"__init__"}
+    assert "attent" in methods and len(methods) >= 8
+    found = set()
+    for path in sources(FRAME):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and node.value in methods:
+                found.add((path.relative_to(FRAME).as_posix(), node.value))
+    assert found <= ORDINARY_WORDS
+
+
+def test_no_file_is_long():
+    lengths = {
+        path: len(path.read_text(encoding="utf-8").splitlines())
+        for path in sources(FRAME, ROOT / "plugins", ROOT / "tests", ROOT / "benchmarks")
+    }
+    assert [str(path) for path, length in lengths.items() if length > 450] == []
+
+
+# What an import costs
+
+
+def test_the_package_brings_in_pluggy_and_nothing_else():
+    assert brought_in_by("attent_kit") == {"attent_kit", "pluggy"}
+
+
+def test_the_command_line_starts_without_torch_and_pydantic():
+    assert brought_in_by("attent_kit.cli").isdisjoint({"torch", "pydantic", "numpy", "rich"})
+
+
+def test_listing_components_imports_none_of_them():
+    program = (
+        "import sys, json, io, contextlib; from attent_kit.cli import run\n"
+        "with contextlib.redirect_stdout(io.StringIO()) as out:\n"
+        "    codes = [run(['--help']), run(['list']), run(['plugins'])]\n"
+        "loaded = [m for m in ('torch', 'pydantic', 'numpy') if m in sys.modules]\n"
+        "print(json.dumps([codes, loaded, 'source_only' in out.getvalue()]))"
+    )
+    assert python(program) == [[0, 0, 0], [], True]
+
+
+def test_reports_and_metrics_need_no_torch():
+    modules = [module_name(path) for path in sources(FRAME / "report", FRAME / "metrics")]
+    assert {"attent_kit.report.table", "attent_kit.metrics.surface"} <= set(modules)
+    loaded = brought_in_by(*modules)
+    assert "numpy" in loaded
+    assert "torch" not in loaded
+
+
+def test_no_command_brings_in_torch_or_a_plugin_before_it_runs():
+    commands = [module_name(path) for path in sources(FRAME / "cli")]
+    assert "attent_kit.cli.train" in commands
+    assert brought_in_by(*commands).isdisjoint({"torch", "attentkit_builtin"})
+
+
+def test_without_the_plugins_folder_the_registry_is_empty_and_says_so():
+    program = (
+        "import sys, os, json\n"
+        "sys.modules['attentkit_builtin'] = None\n"
+        "os.environ['ATTENTKIT_PLUGINS'] = 'builtin'\n"
+        "import attent_kit\n"
+        "from attent_kit.plugins import load\n"
+        "from attent_kit.errors import UnknownComponent\n"
+        "try: load().registry.resolve('alignments', 'attent')\n"
+        "except UnknownComponent as error: sentence = str(error)\n"
+        "print(json.dumps([len(load().registry), [broken.name for broken in load().quarantined], sentence]))"
+    )
+    components, broken, sentence = python(program)
+    assert (components, broken) == (0, ["builtin"])
+    assert sentence.startswith("no alignment is called 'attent'.")

@@ -1,0 +1,167 @@
+"""`attentkit compare`: the grid, what it leaves behind, and that nothing is run twice."""
+
+import json
+import shutil
+
+import pytest
+from conftest import contents, prepare_words
+
+from attent_kit.cli import run
+from attent_kit.report.scores import read_scores
+
+
+def grid(attentkit, *words):
+    """The cells of a dry run as (row, direction, seed)."""
+    outcome = attentkit("compare", *words, "--dry-run", "--json")
+    assert outcome.code == 0, outcome.err
+    return [(cell["row"], cell["direction"], cell["seed"]) for cell in json.loads(outcome.out)]
+
+
+@pytest.fixture(scope="module")
+def compared(suite, tmp_path_factory):
+    """Both rows from MR to CT with seed 0."""
+    folder = tmp_path_factory.mktemp("compared")
+    assert run(["compare", str(suite), "--seeds=0", "--directions=mr2ct", "-d", "cpu", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def again(compared, suite, tmp_path):
+    """A copy of `compared` that a test may spoil, and the words that made it."""
+    out = shutil.copytree(compared, tmp_path / "compared")
+    return out, ["compare", suite, "--seeds=0", "--directions=mr2ct", "-d", "cpu", "--out", out]
+
+
+def test_the_grid_is_every_row_in_every_direction_with_every_seed(attentkit, suite):
+    cells = grid(attentkit, suite)
+    assert cells == [(r, d, s) for r in ("W/o adaptation", "AttENT") for d in ("mr2ct", "ct2mr") for s in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("words", "cells"),
+    [
+        (["--seeds", "7"], [(r, d, 7) for r in ("W/o adaptation", "AttENT") for d in ("mr2ct", "ct2mr")]),
+        (["--directions=ct2mr"], [(r, "ct2mr", s) for r in ("W/o adaptation", "AttENT") for s in (0, 1)]),
+        (["-m", "attent"], [("AttENT", d, s) for d in ("mr2ct", "ct2mr") for s in (0, 1)]),
+        (["-m", "pixel,attent", "--seeds=5"], [(r, d, 5) for r in ("pixel", "AttENT") for d in ("mr2ct", "ct2mr")]),
+    ],
+)  # fmt: skip
+def test_options_narrow_the_grid(attentkit, suite, words, cells):
+    assert grid(attentkit, suite, *words) == cells
+
+
+def test_without_a_suite_the_phantom_is_compared_from_mr_to_ct(attentkit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = grid(attentkit)
+    assert len(cells) == 5
+    assert {(direction, seed) for _, direction, seed in cells} == {("mr2ct", 0)}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_a_dry_run_writes_nothing(attentkit, suite, tmp_path, monkeypatch, as_json):
+    monkeypatch.chdir(tmp_path)
+    outcome = attentkit("compare", suite, "--dry-run", *as_json)
+    assert outcome.code == 0
+    assert outcome.out.count("W/o adaptation") == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_comparison_leaves_table_scores_and_figure(compared):
+    assert {p.name for p in compared.iterdir() if p.is_file()} == {
+        "table.md", "table.csv", "scores.csv", "figure-mr2ct.png",
+    }  # fmt: skip
+    scores = read_scores(compared / "scores.csv")
+    assert {s.alignment for s in scores} == {"W/o adaptation", "AttENT"}
+    assert {(s.direction, s.seed, s.case) for s in scores} == {("mr2ct", 0, "ct_3")}
+    table = (compared / "table.md").read_text(encoding="utf-8")
+    assert "W/o adaptation" in table and "AttENT" in table and "Boxes and noise." in table
+
+
+def test_comparing_twice_runs_nothing_the_second_time(attentkit, again, monkeypatch):
+    out, words = again
+    before = contents(out)
+
+    def refuse(*_, **__):
+        raise AssertionError("a run that has scores was run again")
+
+    monkeypatch.setattr("attent_kit.engine.train.fit", refuse)
+    outcome = attentkit(*words, "--json")
+    assert outcome.code == 0
+    assert contents(out) == before
+    rows = json.loads(outcome.out, parse_constant=pytest.fail)
+    assert len(rows) == len(read_scores(out / "scores.csv"))
+    done = json.loads(attentkit(*words, "--dry-run", "--json").out)
+    assert [cell["done"] for cell in done] == [True, True]
+
+
+def test_only_what_is_missing_is_run(attentkit, again):
+    out, words = again
+    before = contents(out)
+    shutil.rmtree(out / "mr2ct" / "attent")
+    outcome = attentkit(*words)
+    assert outcome.code == 0
+    assert "1 of 1 runs done: AttENT, mr2ct, seed 0" in outcome.err
+    kept = "mr2ct/w-o-adaptation/seed0/"
+    after = contents(out)
+    assert any(name.startswith(kept) for name in before)
+    assert all(after[name] == bytes_ for name, bytes_ in before.items() if name.startswith(kept))
+    assert after["scores.csv"] == before["scores.csv"]
+
+
+def test_other_options_are_refused_with_the_lines_that_differ(attentkit, again):
+    out, words = again
+    before = contents(out)
+    outcome = attentkit(*words, "--set", "segment_steps=5")
+    assert outcome.code == 2
+    assert "  -segment_steps = 2\n  +segment_steps = 5\n" in outcome.err
+    assert contents(out) == before
+
+
+def test_results_on_data_that_changed_since_are_refused(attentkit, again, suite, volumes, prepared, tmp_path):
+    out, words = again
+    shutil.copytree(prepared, tmp_path / "data")
+    moved = tmp_path / "tiny.toml"
+    moved.write_text(suite.read_text().replace(str(prepared), str(tmp_path / "data")))
+    for config in out.rglob("config.toml"):
+        config.write_text(config.read_text().replace(str(prepared), str(tmp_path / "data")))
+    words[1] = moved
+    assert attentkit(*words).code == 0
+    before = contents(out)
+    assert (
+        attentkit(*prepare_words(volumes / "ct", tmp_path / "data" / "ct.h5", "ct", "--window", "0", "200")).code == 0
+    )
+    outcome = attentkit(*words)
+    assert outcome.code == 2
+    assert f"{tmp_path / 'data' / 'ct.h5'}: no longer what the run in {out}" in outcome.err
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--seeds=0,x"], "--seeds 0,x: write whole numbers, for example 0,1,2."),
+        (["--seeds=0,0"], "the seed 0 occurs twice"),
+        (["--directions=mr2pet"], "direction 'mr2pet' is not two of the domains (mr, ct)"),
+        (["--alignments=atent"], "no alignment is called 'atent'. Did you mean 'attent'?"),
+        (["--set", "segmnt_steps=1"], "no row of this suite has such an option. Did you mean 'segment_steps'?"),
+        (["--set", "segment_steps=many"], "row 'W/o adaptation': alignment.segment_steps:"),
+        (["--set", "segmentor.encodr=a"], "alignment.segmentor.encodr: no such option. Did you mean 'encoder'?"),
+        (["--device=nonsense"], "--device nonsense: write auto, cpu, cuda, cuda:N or mps."),
+    ],
+)
+def test_a_grid_that_cannot_be_run_is_one_sentence(attentkit, suite, tmp_path, words, sentence):
+    outcome = attentkit("compare", suite, "--out", tmp_path / "out", *words)
+    assert outcome.code == 2
+    assert sentence in outcome.err
+    assert "Traceback" not in outcome.err and "Value error" not in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_suite_whose_data_are_missing_says_which_file(attentkit, suite, prepared, tmp_path):
+    moved = tmp_path / "tiny.toml"
+    moved.write_text(suite.read_text().replace(str(prepared), "data"))
+    outcome = attentkit("compare", moved, "-d", "cpu", "--out", tmp_path / "out")
+    assert outcome.code == 3
+    assert f"{tmp_path / 'data' / 'mr.h5'} does not exist" in outcome.err
+    assert not list((tmp_path / "out").rglob("config.toml"))

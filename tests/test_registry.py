@@ -1,0 +1,152 @@
+"""Names to classes, with where they come from."""
+
+import sys
+
+import pytest
+
+from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent
+from attent_kit.registry import Component, Registry
+
+
+class Net:
+    """A net of six layers.
+
+    And more.
+    """
+
+
+class Bare:
+    pass
+
+
+def offer(name="net", target=Net, kind="segmentors", plugin="mine", distribution="attentkit-mine", version="0.1"):
+    return Component(kind, name, target, plugin, distribution, version)
+
+
+def registry_of(*components):
+    registry = Registry()
+    for component in components:
+        registry.add(component)
+    return registry
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module that a reference can point to; nothing of it is imported yet."""
+    monkeypatch.syspath_prepend(tmp_path)
+    written = []
+
+    def write(name, source):
+        (tmp_path / f"{name}.py").write_text(source)
+        written.append(name)
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+def test_a_component_is_found_by_kind_and_name_with_where_it_comes_from():
+    registry = registry_of(offer(), offer(kind="translators"))
+    found = registry.find("translators", "net")
+    assert (found.kind, found.plugin, found.distribution, found.version) == (
+        "translators",
+        "mine",
+        "attentkit-mine",
+        "0.1",
+    )
+    assert registry.resolve("segmentors", "net") is Net
+    assert len(registry) == 2
+
+
+def test_components_are_listed_by_kind_in_the_order_of_the_offers():
+    registry = registry_of(offer("b"), offer("x", kind="translators"), offer("a"))
+    assert [c.name for c in registry.of("segmentors")] == ["b", "a"]
+    assert [c.name for c in registry] == ["b", "x", "a"]
+    assert registry.of("alignments") == []
+
+
+def test_an_unknown_name_is_answered_with_the_nearest_of_its_kind():
+    registry = registry_of(offer("attention"), offer("attent", kind="alignments"), offer("pixel", kind="alignments"))
+    with pytest.raises(UnknownComponent) as caught:
+        registry.find("alignments", "atent")
+    assert str(caught.value) == (
+        "no alignment is called 'atent'. Did you mean 'attent'? `attentkit list alignments` shows all 2."
+    )
+    with pytest.raises(UnknownComponent, match="^no alignment is called 'zzz'. `attentkit list"):
+        registry.find("alignments", "zzz")
+
+
+def test_an_empty_registry_still_answers_with_a_sentence():
+    with pytest.raises(UnknownComponent, match="no segmentor is called 'net'"):
+        Registry().resolve("segmentors", "net")
+
+
+def test_a_reference_is_imported_when_it_is_first_asked_for(module):
+    module("lazy_net", "class Lazy:\n    '''Sleeps.'''\n")
+    registry = registry_of(offer("lazy", "lazy_net:Lazy"))
+    assert registry.find("segmentors", "lazy").summary() == "Sleeps."
+    assert "lazy_net" not in sys.modules
+    assert registry.resolve("segmentors", "lazy") is sys.modules["lazy_net"].Lazy
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_dependency_of_ours", "ModuleNotFoundError: No module named 'no_such_dependency_of_ours'"),
+        ("raise ValueError('no licence')", "ValueError: no licence"),
+        ("def broken(:", "SyntaxError"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("class Other: pass", "AttributeError"),
+    ],
+)
+def test_a_reference_that_cannot_be_imported_is_one_sentence_with_the_distribution(module, source, reason):
+    module("broken_net", source)
+    with pytest.raises(AttentKitError) as caught:
+        registry_of(offer("broken", "broken_net:Net")).resolve("segmentors", "broken")
+    assert str(caught.value).startswith("segmentor 'broken' of attentkit-mine 0.1 cannot be imported")
+    assert reason in str(caught.value)
+
+
+def test_a_reference_to_something_else_than_a_class_is_refused(module):
+    module("function_net", "def Net(): pass\n")
+    with pytest.raises(AttentKitError, match="function_net:Net of attentkit-mine 0.1 is not a class"):
+        registry_of(offer("net", "function_net:Net")).resolve("segmentors", "net")
+
+
+def test_a_contested_name_belongs_to_nobody_and_both_are_named():
+    registry = registry_of(offer(), offer(target=Bare, plugin="theirs", distribution="attentkit-theirs", version="2.0"))
+    with pytest.raises(PluginConflict) as caught:
+        registry.resolve("segmentors", "net")
+    for words in ("'net'", "segmentors", "attentkit-mine 0.1", "attentkit-theirs 2.0", "ATTENTKIT_PLUGINS=mine"):
+        assert words in str(caught.value)
+    assert registry.contested() == [caught.value]
+
+
+def test_a_contested_name_leaves_the_other_names_alone():
+    registry = registry_of(offer(), offer("own"), offer(target=Bare), offer(target=Bare, kind="translators"))
+    assert registry.resolve("segmentors", "own") is Net
+    assert registry.resolve("translators", "net") is Bare
+
+
+def test_the_summary_is_the_first_line_of_the_docstring(module):
+    module(
+        "documented_net",
+        'raise RuntimeError("reading is not importing")\nclass A:\n    """Of A.\n\n    More.\n    """\n',
+    )
+    assert offer().summary() == "A net of six layers."
+    assert offer(target=Bare).summary() == ""
+    assert offer(target="documented_net:A").summary() == "Of A."
+
+
+def test_a_summary_that_cannot_be_read_is_no_error(module, tmp_path):
+    module("unreadable_net", "def broken(:")
+    module("lonely_net", "class A: pass")
+    assert offer(target="unreadable_net:A").summary() == "(its source cannot be read)"
+    assert offer(target="no_such_module_of_ours:A").summary() == "(its source cannot be read)"
+    assert offer(target="lonely_net:B").summary() == "(no class B in lonely_net)"
+    assert offer(kind="suites", target=str(tmp_path / "none.toml")).summary() == "(its file cannot be read)"
+
+
+def test_the_summary_of_a_suite_is_its_title(tmp_path):
+    (tmp_path / "mine.toml").write_text('title = "Heads"\n')
+    assert offer(kind="suites", target=str(tmp_path / "mine.toml")).summary() == "Heads"
