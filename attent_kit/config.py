@@ -159,8 +159,13 @@ def validate(model: type[M], data: Mapping[str, Any], registry: Resolver) -> M:
     try:
         return model.model_validate(data, context={"registry": registry})
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors(include_url=False)]
+        # A validator of the outermost model itself raises outside of its `_line`.
+        lines = [f"{_place(e)}{e['ctx']['error'] if e['type'] == 'value_error' else e['msg']}" for e in error.errors()]
         raise ConfigError("\n".join(lines)) from None
+
+
+def _place(error: Any) -> str:
+    return f"{'.'.join(map(str, error['loc']))}: " if error["loc"] else ""
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ seconds, on random images.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,9 +36,11 @@ from attent_kit.plugins import load
 from attent_kit.registry import Registry
 
 Options = Mapping[str, Any]
+NO_OPTIONS: Options = MappingProxyType({})
+FOUR_ORGANS = Task()
 
 
-def check_translator(component: type[Translator], options: Options = {}, task: Task = Task()) -> None:
+def check_translator(component: type[Translator], options: Options = NO_OPTIONS, task: Task = FOUR_ORGANS) -> None:
     """Same shape, values in [-1, 1], any size of 32 or more, gradients, one answer in eval mode."""
     network = component(_config(component, Translator, options), task)
     for batch, height, width in ((2, 64, 64), (1, 37, 45)):
@@ -49,7 +52,7 @@ def check_translator(component: type[Translator], options: Options = {}, task: T
     _check_eval(network, x)
 
 
-def check_segmentor(component: type[Segmentor], options: Options = {}, task: Task = Task()) -> None:
+def check_segmentor(component: type[Segmentor], options: Options = NO_OPTIONS, task: Task = FOUR_ORGANS) -> None:
     """Logits at input resolution, `feature_channels` and `has_auxiliary` as declared, gradients, one answer in eval mode."""
     name = component.__name__
     network = component(_config(component, Segmentor, options), task)
@@ -62,13 +65,15 @@ def check_segmentor(component: type[Segmentor], options: Options = {}, task: Tas
         assert out.features.ndim == 4 and out.features.shape[1] == network.feature_channels, (
             f"{name}: features have {out.features.shape[1]} channels, feature_channels says {network.feature_channels}."
         )
-        assert (out.auxiliary is not None) == network.has_auxiliary, f"{name}: has_auxiliary is not what forward answers."
+        assert (out.auxiliary is not None) == network.has_auxiliary, (
+            f"{name}: has_auxiliary is not what forward answers."
+        )
         assert out.auxiliary is None or out.auxiliary.shape == expected, f"{name}: auxiliary is not {expected}."
     _check_gradients(network, out.logits.mean() + (0 if out.auxiliary is None else out.auxiliary.mean()))
     _check_eval(network, x)
 
 
-def check_discriminator(component: type[Discriminator], options: Options = {}, channels: int = 5) -> None:
+def check_discriminator(component: type[Discriminator], options: Options = NO_OPTIONS, channels: int = 5) -> None:
     """Logits [B, heads, h, w] for one head and for two, gradients to the image, one answer in eval mode."""
     config = _config(component, Discriminator, options)
     for heads in (1, 2):
@@ -85,8 +90,8 @@ def check_discriminator(component: type[Discriminator], options: Options = {}, c
 
 def check_alignment(
     component: type[Alignment],
-    options: Options = {},
-    task: Task = Task(),
+    options: Options = NO_OPTIONS,
+    task: Task = FOUR_ORGANS,
     size: int = 64,
     precision: str = "32-true",
     batch_size: int = 2,
@@ -112,7 +117,9 @@ def check_alignment(
     x = _images(2, task, size, size)
     with torch.inference_mode():
         same = torch.equal(twin.eval().predict(x), alignment.eval().predict(x))
-    assert same, f"{component.__name__}: a copy from its state predicts differently: keep all state in networks and buffers."
+    assert same, (
+        f"{component.__name__}: a copy from its state predicts differently: keep all state in networks and buffers."
+    )
 
 
 class _Recorder:
@@ -206,7 +213,9 @@ def _config(component: Any, interface: type, options: Options, registry: Registr
     assert issubclass(component, interface), f"{component.__name__} is no {interface.__name__}: subclass it."
     assert (component.__doc__ or "").strip(), f"{component.__name__} has no docstring: its first line is its summary."
     for name, field in component.Config.model_fields.items():
-        assert field.description, f"{component.__name__}.Config.{name}: write its meaning and unit in a string below it."
+        assert field.description, (
+            f"{component.__name__}.Config.{name}: write its meaning and unit in a string below it."
+        )
     registry = registry or load().registry
     config = configure(component, options, registry)
     again = configure(component, dump(config), registry)

@@ -46,7 +46,10 @@ def speeds(runs: list[Path]) -> list[str]:
     for path in runs:
         for stage, speed in json.loads(path.read_text()).items():
             found[path.parent.parent.name, stage].append(speed)
-    rows = ["| method | stage | steps | seconds | steps / s | peak memory of the process, MiB |", "|---|---|---:|---:|---:|---:|"]
+    rows = [
+        "| method | stage | steps | seconds | steps / s | peak memory of the process, MiB |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
     for (method, stage), each in found.items():
         cells = [median(s[name] for s in each) for name in ("steps", "seconds", "steps_per_second", "peak_memory_MiB")]
         rows.append(f"| {method} | {stage} | {cells[0]:.0f} | {cells[1]:.0f} | {cells[2]:.2f} | {cells[3]:.0f} |")

@@ -1,6 +1,6 @@
 """How long the commands take that import no torch, as whole processes, beside a bare interpreter.
 
-    python benchmarks/startup.py [REPEATS]
+python benchmarks/startup.py [REPEATS]
 """
 
 import statistics
@@ -30,7 +30,10 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             seconds[name].append(time.perf_counter() - began)
     print("# Start-up\n")
-    print(f"`python benchmarks/startup.py`, {date.today()}, Python {sys.version.split()[0]}, attent-kit {__version__}; ", end="")
+    print(
+        f"`python benchmarks/startup.py`, {date.today()}, Python {sys.version.split()[0]}, attent-kit {__version__}; ",
+        end="",
+    )
     print(f"{repeats} repeats in turn after one to warm up.\n")
     print("| command | median s | range s | of a bare interpreter |\n|---|---:|---:|---:|")
     bare = statistics.median(next(iter(seconds.values()))[1:])

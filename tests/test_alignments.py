@@ -61,9 +61,7 @@ def test_every_alignment_keeps_the_contract_in_bfloat16_with_one_image_and_two_c
 
 @pytest.mark.parametrize("name", ["ada_output", "entropy", "attent"])
 def test_multi_level_methods_use_the_auxiliary_head(name):
-    check_alignment(
-        REGISTRY.resolve("alignments", name), options(name, segmentor={**SMALL_SEGMENTOR, "auxiliary": 2})
-    )
+    check_alignment(REGISTRY.resolve("alignments", name), options(name, segmentor={**SMALL_SEGMENTOR, "auxiliary": 2}))
 
 
 @pytest.mark.parametrize("kind", ["translators", "segmentors", "discriminators"])
@@ -178,7 +176,9 @@ def test_the_entropy_discriminator_of_attent_sees_the_chosen_map(form, channels)
     assert set(seen) == {channels}
 
 
-@pytest.mark.parametrize("name, critic", [("attent", "D_E"), ("entropy", "D_E"), ("ada_output", "D"), ("feature", "D_F")])
+@pytest.mark.parametrize(
+    "name, critic", [("attent", "D_E"), ("entropy", "D_E"), ("ada_output", "D"), ("feature", "D_F")]
+)
 def test_an_undecided_critic_costs_ln_2_and_the_adversarial_term_weighs_a_thousandth(name, critic):
     """A critic that answers 0 everywhere: BCE is ln 2 for real and for fake, so L_adv = L_dis = ln 2."""
     alignment, _, _ = made(name)

@@ -4,6 +4,7 @@ Each slice of the files is told by its brightest value: slice z of case n is bri
 """
 
 from collections import Counter
+from itertools import combinations
 
 import nibabel as nib
 import numpy as np
@@ -182,9 +183,9 @@ def test_steps_may_be_asked_for_in_any_order(source, unlabelled):
 def test_the_same_slice_is_moved_differently_each_time():
     image = np.random.default_rng(0).uniform(-1, 1, (1, 1, 16, 16)).astype(np.float16)
     slices = ResidentSlices(image, np.zeros((1, 16, 16), np.uint8), CPU)
-    batch = Batches(slices, slices, Augmentation(), 0, CPU).batch(0, 2)
-    assert not torch.equal(batch.x_s[0], batch.x_s[1])
-    assert not torch.equal(batch.x_s, batch.x_t)
+    made, other = (Batches(slices, slices, Augmentation(), seed, CPU) for seed in (0, 1))
+    moved = [*made.batch(0, 2).x_s, *made.batch(0, 2).x_t, *made.batch(1, 2).x_s, *other.batch(0, 2).x_s]
+    assert all(not torch.equal(a, b) for a, b in combinations(moved, 2))
 
 
 def test_batches_leave_the_random_numbers_of_the_networks_alone():

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from attentkit_builtin.discriminators.fcn import FCNDiscriminator
-from attentkit_builtin.discriminators.patch import PatchDiscriminator
-from attentkit_builtin.discriminators.pixel import PixelDiscriminator
 from torch import nn
 
 from attent_kit.errors import ConfigError
+from attentkit_builtin.discriminators.fcn import FCNDiscriminator
+from attentkit_builtin.discriminators.patch import PatchDiscriminator
+from attentkit_builtin.discriminators.pixel import PixelDiscriminator
 
 EVERY = (PatchDiscriminator, FCNDiscriminator, PixelDiscriminator)
 

@@ -11,7 +11,7 @@ from attent_kit.data.phantom import ORGANS, SIZES, PhantomCase, PhantomSize, ct,
 from attent_kit.data.phantom.case import majority, stored_as, voxel_means
 from attent_kit.data.phantom.patient import random_patient
 from attent_kit.data.phantom.shapes import Ellipsoid, Tube, smooth_noise, spline, turn
-from attent_kit.errors import ConfigError, DataError
+from attent_kit.errors import ConfigError, DataError, RunError
 
 COARSE = PhantomSize(48, (12, 0, 0), (12, 0, 0), (8.0, 8.0), (8.0, 8.0))
 TINY = PhantomSize(16, (1, 0, 1), (1, 0, 1), (20.0, 20.0), (20.0, 20.0), (0, 0), (1, 1), (1, 1))
@@ -159,7 +159,9 @@ def test_spin_echo_signal_halves_where_the_equation_says():
 
 def test_ct_noise_has_the_wanted_strength_and_correlation():
     scan = ct.Scan(enhancement=1, noise=20, oral_contrast=0, table_height=5)
-    noise = ct.acquire(scan, np.full((96, 96, 12), -500.0, np.float32), 1.5, np.random.default_rng(0))[24:72, 24:72] + 500.0
+    noise = (
+        ct.acquire(scan, np.full((96, 96, 12), -500.0, np.float32), 1.5, np.random.default_rng(0))[24:72, 24:72] + 500.0
+    )
     noise -= noise.mean()
     neighbours = (noise[1:] * noise[:-1]).mean() / noise.var()
     assert 0.38 < neighbours < 0.52
@@ -275,7 +277,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_the_phantom_that_was_there(tiny, tm
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(DataError, match="No space left on device.*attentkit phantom"):
+    with pytest.raises(RunError, match="No space left on device.*attentkit phantom"):
         write_phantom(out, "tiny", 1)
     assert contents(out) == before
     assert list(tmp_path.iterdir()) == [out]

@@ -18,7 +18,7 @@ from attent_kit.data.prepare import prepare
 from attent_kit.data.prepared import IGNORE, Prepared, encode
 from attent_kit.data.splits import divide
 from attent_kit.data.volumes import read_volume
-from attent_kit.errors import AttentKitError, DataError
+from attent_kit.errors import AttentKitError, ConfigError, DataError
 
 RAS = np.diag([1.0, 1.0, 3.0, 1.0])
 ORGANS = {"liver": 6, "spleen": 1}
@@ -133,7 +133,7 @@ def test_the_rest_is_for_training():
     ],
 )
 def test_an_impossible_split_is_one_sentence(split, sentence):
-    with pytest.raises(DataError, match=sentence):
+    with pytest.raises(ConfigError, match=sentence):
         divide(["case1"], split, seed=0)
 
 
@@ -326,7 +326,7 @@ def test_options_that_cannot_be_meant_are_one_sentence(five):
             prepare(pairs, five / "ct.h5", modality="ct", organs=ORGANS)
     with pytest.raises(DataError, match="no case to prepare"):
         prepare([], five / "ct.h5", modality="ct", organs=ORGANS)
-    with pytest.raises(DataError, match="no case is for training"):
+    with pytest.raises(ConfigError, match="no case is for training"):
         run(five, intensity=Intensity("percentiles"), split={"train": [], "test": ["0001"]})
 
 

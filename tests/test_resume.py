@@ -134,6 +134,7 @@ def test_a_shared_translation_stage_gives_the_bits_of_a_stage_of_ones_own(domain
 
 def test_a_method_that_asks_for_target_labels_without_declaring_it_finds_none(domains, tmp_path):
     """The field of the batch is None: an unsupervised method cannot peek."""
+
     class Peeking(REGISTRY.resolve("alignments", "source_only")):
         """Tries to use the labels of the target."""
 

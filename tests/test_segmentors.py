@@ -7,13 +7,13 @@ import pytest
 import segmentation_models_pytorch
 import timm
 import torch
-from attentkit_builtin.segmentors.smp import SmpSegmentor
 from safetensors.torch import save_file
 
 from attent_kit.build import configure
 from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Task
 from attent_kit.registry import Registry
+from attentkit_builtin.segmentors.smp import SmpSegmentor
 
 
 def build(channels: int = 1, organs: int = 1, **options: object) -> SmpSegmentor:

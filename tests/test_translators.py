@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from torch import Tensor, nn
+
+from attent_kit.interfaces import Task
 from attentkit_builtin.networks.norm import instance_norm
 from attentkit_builtin.networks.resnet import Up, resize
 from attentkit_builtin.translators.attention import AttentionGate, AttentionTranslator
 from attentkit_builtin.translators.resnet import ResNetTranslator
-from torch import Tensor, nn
-
-from attent_kit.interfaces import Task
 
 SMALL = {"width": 8, "blocks": 1}
 EVERY = [

@@ -51,7 +51,11 @@ def command(
         return
     if not as_json:
         rows = [(c.row, c.alignment, c.direction, str(c.seed), "done" if c.done else "to run") for c in cells]
-        print_table(f"{chosen.title or chosen.name}: {len(cells)} runs in {out}", ("row", "alignment", "direction", "seed", ""), rows)
+        print_table(
+            f"{chosen.title or chosen.name}: {len(cells)} runs in {out}",
+            ("row", "alignment", "direction", "seed", ""),
+            rows,
+        )
     if dry_run:
         return
     missing = [cell for cell in cells if not cell.done]
@@ -113,7 +117,9 @@ def _rich(table) -> RichTable:  # type: ignore[no-untyped-def]
         rich.add_column(organ, justify="right")
     for label, cells in table.rows:
         texts = [cell_text(cell, table.scale) for cell in cells]
-        rich.add_row(label, *(f"[bold green]{t}[/]" if b == label else t for t, b in zip(texts, table.best, strict=True)))
+        rich.add_row(
+            label, *(f"[bold green]{t}[/]" if b == label else t for t, b in zip(texts, table.best, strict=True))
+        )
     return rich
 
 
@@ -126,5 +132,3 @@ def _numbers(text: str | None) -> list[int]:
         return [int(word) for word in _words(text)]
     except ValueError:
         raise ConfigError(f"--seeds {text}: write whole numbers, for example 0,1,2.") from None
-
-

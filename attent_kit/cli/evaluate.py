@@ -18,7 +18,9 @@ from attent_kit.cli.output import bars, print_scores, print_table
 @click.option("--truth-organs", help="The same for TRUTH, where its values are others.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="CSV to write the rows to.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(prediction: Path, truth: Path, organs: str, truth_organs: str | None, out: Path | None, as_json: bool) -> None:
+def command(
+    prediction: Path, truth: Path, organs: str, truth_organs: str | None, out: Path | None, as_json: bool
+) -> None:
     """Score the label maps PREDICTION against TRUTH, each a NIfTI file or a folder.
 
     3-D and symmetric: Dice; ASSD and HD95 in mm and in voxels. A missing organ has no distance and is counted.

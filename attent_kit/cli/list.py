@@ -17,7 +17,9 @@ def command(kind: str | None, as_json: bool) -> None:
     KIND is one of translators, segmentors, discriminators, alignments, suites; without it all are shown.
     """
     if kind is not None and kind not in ALL_KINDS:
-        raise UnknownComponent(f"there is no kind '{kind}'.{did_you_mean(kind, ALL_KINDS)} The kinds: {', '.join(ALL_KINDS)}.")
+        raise UnknownComponent(
+            f"there is no kind '{kind}'.{did_you_mean(kind, ALL_KINDS)} The kinds: {', '.join(ALL_KINDS)}."
+        )
     loaded = load()
     components = [c for k in ALL_KINDS if kind in (None, k) for c in loaded.registry.of(k)]
     if as_json:

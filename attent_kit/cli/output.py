@@ -10,7 +10,15 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -72,7 +80,9 @@ class Bar:
             self._printed = time.monotonic()
             rate = (done - self._done) / max(self._printed - self._started, 1e-9)
             left = (self._total - done) / rate if rate > 0 else 0.0
-            click.echo(f"{self._what}: {done}/{self._total}, {rate:.1f} a second, about {left:.0f} s left. {note}", err=True)
+            click.echo(
+                f"{self._what}: {done}/{self._total}, {rate:.1f} a second, about {left:.0f} s left. {note}", err=True
+            )
 
     def say(self, line: str) -> None:
         """A line that stays."""

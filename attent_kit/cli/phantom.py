@@ -21,7 +21,9 @@ def command(out: Path, size: str, seed: int) -> None:
     with bars(("phantom", 1)) as (bar,):
         bar.reset("phantom", 0)
         write_phantom(out, size, seed, lambda case, done, total: _tell(bar, case, done, total))
-    click.echo(f"{out}: images and labels of ct and mr. Next: attentkit prepare {out}/ct/images --labels {out}/ct/labels ...")
+    click.echo(
+        f"{out}: images and labels of ct and mr. Next: attentkit prepare {out}/ct/images --labels {out}/ct/labels ..."
+    )
 
 
 def _tell(bar, case: str, done: int, total: int) -> None:  # type: ignore[no-untyped-def]

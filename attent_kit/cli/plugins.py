@@ -18,7 +18,9 @@ def command(as_json: bool) -> None:
         plugins = [{**asdict(p), "offers": [f"{c.kind}:{c.name}" for c in offers[p.name]]} for p in loaded.plugins]
         print_json({"plugins": plugins, "quarantined": [asdict(q) for q in loaded.quarantined]})
         return
-    rows = [(p.name, f"{p.distribution} {p.version}", ", ".join(c.name for c in offers[p.name])) for p in loaded.plugins]
+    rows = [
+        (p.name, f"{p.distribution} {p.version}", ", ".join(c.name for c in offers[p.name])) for p in loaded.plugins
+    ]
     print_table("", ("plugin", "from", "offers"), rows)
     if loaded.quarantined:
         broken = [(q.name, f"{q.distribution} {q.version}", q.error) for q in loaded.quarantined]

@@ -13,7 +13,9 @@ DEFAULT_ORGANS = "liver=1,right kidney=2,left kidney=3,spleen=4"
 
 @click.command("prepare")
 @click.argument("images", type=click.Path(path_type=Path))
-@click.option("--labels", type=click.Path(path_type=Path), help="Folder or file of label maps on the grids of the images.")
+@click.option(
+    "--labels", type=click.Path(path_type=Path), help="Folder or file of label maps on the grids of the images."
+)
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Prepared file to write (.h5).")
 @click.option("--modality", required=True, help="ct or mr; ct is windowed in HU, all others by percentiles.")
 @click.option("--domain", help="Name in directions such as mr2ct; the modality if left out.")
@@ -65,10 +67,14 @@ def command(
     grey = manifest["intensity"]
     rule = f"{grey['kind']} {grey['low']:g} to {grey['high']:g}" if "low" in grey else grey["kind"]
     slices = sum(case["slices"] for case in manifest["cases"])
-    click.echo(f"{out}: {len(manifest['cases'])} cases ({counts}), {slices} slices of {size} x {size}, grey values by {rule}.")
+    click.echo(
+        f"{out}: {len(manifest['cases'])} cases ({counts}), {slices} slices of {size} x {size}, grey values by {rule}."
+    )
 
 
 def _split(train: str | None, val: str | None, test: str | None) -> Mapping[str, Sequence[str]] | None:
     given = {"train": train, "val": val, "test": test}
-    named = {name: [c.strip() for c in cases.split(",") if c.strip()] for name, cases in given.items() if cases is not None}
+    named = {
+        name: [c.strip() for c in cases.split(",") if c.strip()] for name, cases in given.items() if cases is not None
+    }
     return named or None

@@ -25,7 +25,9 @@ def command(name: str, as_json: bool) -> None:
         print_json([{"kind": c.kind, "name": c.name, "options": _options(c)} for c in found])
         return
     for component in found:
-        console().print(f"[bold]{component.name}[/bold], one of the {component.kind}, of {component.distribution} {component.version}")
+        console().print(
+            f"[bold]{component.name}[/bold], one of the {component.kind}, of {component.distribution} {component.version}"
+        )
         console().print(component.summary(), markup=False)
         rows = [(o["name"], o["default"], o["meaning"]) for o in _options(component)]
         print_table("", ("option", "default", "meaning"), rows)
@@ -34,7 +36,8 @@ def command(name: str, as_json: bool) -> None:
 def _options(component: Component) -> list[dict[str, Any]]:
     fields = component.load().Config.model_fields  # type: ignore[attr-defined]
     return [
-        {"name": name, "default": _word(field.default), "meaning": field.description or ""} for name, field in fields.items()
+        {"name": name, "default": _word(field.default), "meaning": field.description or ""}
+        for name, field in fields.items()
     ]
 
 

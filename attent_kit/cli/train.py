@@ -13,14 +13,18 @@ from attent_kit.plugins import load
 
 @click.command("train")
 @click.argument("alignment", required=False)
-@click.option("--config", "-c", type=click.Path(path_type=Path), help="TOML of a whole run, such as a run's config.toml.")
+@click.option(
+    "--config", "-c", type=click.Path(path_type=Path), help="TOML of a whole run, such as a run's config.toml."
+)
 @click.option("--data", type=click.Path(path_type=Path), help="TOML with source and target.")
 @click.option("--source", "-s", type=click.Path(path_type=Path), help="Prepared file of the labelled domain.")
 @click.option("--target", "-t", type=click.Path(path_type=Path), help="Prepared file of the domain to adapt to.")
 @click.option("--set", "words", multiple=True, metavar="OPTION=VALUE", help="For example segmentor.encoder=resnet34.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything that is random.  [0]")
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [runs/SOURCE2TARGET/ALIGNMENT/seedN]")
+@click.option(
+    "--out", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [runs/SOURCE2TARGET/ALIGNMENT/seedN]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
@@ -50,7 +54,9 @@ def command(
     if "alignment" not in given:
         raise ConfigError("name the method to train, for example `attentkit train attent -s mr.h5 -t ct.h5`.")
     if "data" not in given:
-        raise ConfigError("name the two domains: `--source mr.h5 --target ct.h5`, or a TOML file with both in `--data`.")
+        raise ConfigError(
+            "name the two domains: `--source mr.h5 --target ct.h5`, or a TOML file with both in `--data`."
+        )
     settings = run_settings(override(given, words), registry)
     domains = (Prepared.open(settings.data.source).domain, Prepared.open(settings.data.target).domain)
     folder = out or Path("runs", "2".join(domains), settings.alignment.name, f"seed{settings.seed}")

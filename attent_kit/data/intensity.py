@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from attent_kit.errors import DataError
+from attent_kit.errors import ConfigError, DataError
 
 KINDS = ("window", "percentiles", "percentiles-per-volume")
 PERCENTILES = (0.5, 99.5)
@@ -31,16 +31,16 @@ class Intensity:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise DataError(f"no intensity rule is called '{self.kind}': choose one of {', '.join(KINDS)}.")
+            raise ConfigError(f"no intensity rule is called '{self.kind}': choose one of {', '.join(KINDS)}.")
         if self.kind == "window" and self.low is None and self.high is None:
             object.__setattr__(self, "low", -125.0)
             object.__setattr__(self, "high", 275.0)
         if (self.low is None) != (self.high is None):
-            raise DataError(f"intensity '{self.kind}' needs both low and high, or neither.")
+            raise ConfigError(f"intensity '{self.kind}' needs both low and high, or neither.")
         if self.kind == "percentiles-per-volume" and self.low is not None:
-            raise DataError("intensity 'percentiles-per-volume' takes no low and high: each volume has its own.")
+            raise ConfigError("intensity 'percentiles-per-volume' takes no low and high: each volume has its own.")
         if self.low is not None and not self.low < self.high:
-            raise DataError(f"intensity low {self.low:g} must be below high {self.high:g}.")
+            raise ConfigError(f"intensity low {self.low:g} must be below high {self.high:g}.")
 
     @classmethod
     def default(cls, modality: str) -> "Intensity":

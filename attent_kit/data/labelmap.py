@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from attent_kit.errors import DataError
+from attent_kit.errors import ConfigError, DataError
 
 Others = Literal["error", "background"]
 
@@ -25,14 +25,16 @@ class LabelMap:
         given = [value for _, values in self.values for value in values]
         names = [name for name, _ in self.values]
         if not 1 <= len(names) <= 254:
-            raise DataError(f"a label map names 1 to 254 organs, not {len(names)}: write for example liver=6,spleen=1.")
+            raise ConfigError(
+                f"a label map names 1 to 254 organs, not {len(names)}: write for example liver=6,spleen=1."
+            )
         if self.others not in ("error", "background"):
-            raise DataError(f"others='{self.others}' is not known: choose 'error' or 'background'.")
+            raise ConfigError(f"others='{self.others}' is not known: choose 'error' or 'background'.")
         for kind, items in (("organ", names), ("value", given)):
             if twice := sorted({str(item) for item in items if items.count(item) > 1}):
-                raise DataError(f"the label map names the {kind} {', '.join(twice)} twice: name each once.")
+                raise ConfigError(f"the label map names the {kind} {', '.join(twice)} twice: name each once.")
         if 0 in given or not all(values for _, values in self.values):
-            raise DataError("each organ of the label map needs a value other than 0, which is background.")
+            raise ConfigError("each organ of the label map needs a value other than 0, which is background.")
 
     @classmethod
     def of(cls, organs: "Mapping[str, int | Sequence[int]] | LabelMap", others: Others = "error") -> "LabelMap":
@@ -57,7 +59,7 @@ class LabelMap:
                     raise ValueError
                 organs.append((name, tuple(int(value) for value in values.split("+"))))
             except ValueError:
-                raise DataError(
+                raise ConfigError(
                     f"'{part}' is not of the form organ=value: write for example 'liver=6,spleen=1,*=0', "
                     "where *=0 makes every other value background."
                 ) from None

@@ -25,7 +25,7 @@ from attent_kit.data.layouts import Pair
 from attent_kit.data.prepared import FORMAT, VERSION, Manifest
 from attent_kit.data.splits import SPLITS, Split, divide
 from attent_kit.data.volumes import read_labels, read_volume, sha256
-from attent_kit.errors import DataError
+from attent_kit.errors import ConfigError, DataError
 from attent_kit.files import write_whole
 
 Report = Callable[[str, int, int], None]
@@ -57,11 +57,11 @@ def prepare(
     """
     out = Path(out)
     if out.is_dir():
-        raise DataError(f"{out} is a folder: name the file to write, as in {out / (domain or modality)}.h5.")
+        raise ConfigError(f"{out} is a folder: name the file to write, as in {out / (domain or modality)}.h5.")
     label_map = LabelMap.of(organs, others)
     intensity = intensity or Intensity.default(modality)
     if size < 1 or channels < 1 or channels % 2 == 0:
-        raise DataError(f"size is {size} and channels {channels}: use 1 or more, and an odd number, as in 256 and 1.")
+        raise ConfigError(f"size is {size} and channels {channels}: use 1 or more, and an odd number, as in 256 and 1.")
     cases = _checked([Pair(*pair) for pair in pairs])
     splits = divide([pair.case for pair in cases], split, seed)
     splits_of = {pair.case: [name for name in SPLITS if pair.case in splits[name]] for pair in cases}
@@ -76,7 +76,7 @@ def prepare(
     tell = _counted(report, len(training) + len(cases))
     if not intensity.measured:
         if not training:
-            raise DataError("no case is for training, so nothing tells the percentiles: give low and high instead.")
+            raise ConfigError("no case is for training, so nothing tells the percentiles: give low and high instead.")
         intensity = intensity.measure([sample(read_volume(pair.image).array) for pair in training if tell(pair.case)])
 
     manifest: Manifest = {
@@ -135,7 +135,7 @@ def _write_case(
             f"{pair.image} has no contrast between {low:g} and {high:g} in any slice: give another intensity, or "
             "convert the image to HU if it is a CT."
         )
-    group.create_dataset("images", data=images, track_times=False)
+    group.create_dataset("images", data=images, chunks=(1, size, size), fletcher32=True, track_times=False)
     content = hashlib.sha256(images.tobytes())
     doubts = image_doubts(volume, modality, intensity.kind == "window")
     record = {

@@ -130,22 +130,24 @@ class Prepared:
 
     def slices(self, case: str) -> np.ndarray:
         """Every slice of a case, blank or not, for prediction: [Z, C, H, W] float16 in [-1, 1]."""
-        return neighbours(self._data(case, "images")[()], range(self.case(case).slices), self.channels)
+        return neighbours(self._read(case, "images"), range(self.case(case).slices), self.channels)
 
     def label_slices(self, case: str) -> np.ndarray:
         """Class indices of `slices`: [Z, H, W] uint8, IGNORE throughout if the case has no labels."""
         if self.case(case).has_labels:
-            return self._data(case, "labels")[()]
+            return self._read(case, "labels")
         return np.full((self.case(case).slices, self.size, self.size), IGNORE, np.uint8)
 
     def image_row(self, case: str, z: int) -> np.ndarray:
         """One slice, read by itself: [C, H, W] float16 in [-1, 1]."""
-        return neighbours(self._data(case, "images"), [z], self.channels)[0]
+        reach, last = self.channels // 2, self.case(case).slices - 1
+        first, end = max(z - reach, 0), min(z + reach, last)
+        return neighbours(self._read(case, "images", slice(first, end + 1)), [z - first], self.channels)[0]
 
     def label_row(self, case: str, z: int) -> np.ndarray:
         """Class indices of one slice: [H, W] uint8, IGNORE if the case has no labels."""
         if self.case(case).has_labels:
-            return self._data(case, "labels")[z]
+            return self._read(case, "labels", z)
         return np.full((self.size, self.size), IGNORE, np.uint8)
 
     def grid(self, case: str) -> Grid:
@@ -160,7 +162,7 @@ class Prepared:
             raise DataError(f"case '{case}' of {self.path} has no labels to score against: prepare it with labels.")
         if not {"val", "test"} & set(found.splits):
             raise DataError(f"case '{case}' of {self.path} is for training only: score a val or test case.")
-        return self._data(case, "truth")[()], found.spacing
+        return self._read(case, "truth"), found.spacing
 
     def content_hash(self) -> str:
         """SHA-256 of what training and scoring can see: equal for equal data, whatever the libraries that wrote it."""
@@ -177,6 +179,12 @@ class Prepared:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_file": None}
+
+    def _read(self, case: str, name: str, selection: Any = ()) -> np.ndarray:
+        try:
+            return self._data(case, name)[selection]
+        except OSError as error:
+            raise DataError(f"{self.path} is damaged in case '{case}': run `attentkit prepare` again.") from error
 
     def _data(self, case: str, name: str) -> h5py.Dataset:
         # An HDF5 handle must not cross a fork: each process opens its own.

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from attent_kit.errors import DataError, did_you_mean
+from attent_kit.errors import ConfigError, did_you_mean
 
 SPLITS = ("train", "val", "test")
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
@@ -25,7 +25,7 @@ def divide(cases: Sequence[str], split: Split | None, seed: int) -> dict[str, tu
             return {name: tuple(cases) for name in SPLITS}
         split = FRACTIONS
     if unknown := [name for name in split if name not in SPLITS]:
-        raise DataError(
+        raise ConfigError(
             f"no split is called '{unknown[0]}': use {', '.join(SPLITS)}.{did_you_mean(unknown[0], SPLITS)}"
         )
     if all(isinstance(share, int | float) for share in split.values()):
@@ -36,10 +36,10 @@ def divide(cases: Sequence[str], split: Split | None, seed: int) -> dict[str, tu
 def _listed(cases: list[str], split: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
     for name, members in split.items():
         if isinstance(members, str | int | float):
-            raise DataError(f"split '{name}' must be a list of cases, as the other splits are, not {members!r}.")
+            raise ConfigError(f"split '{name}' must be a list of cases, as the other splits are, not {members!r}.")
         for case in members:
             if case not in cases:
-                raise DataError(
+                raise ConfigError(
                     f"split '{name}' names the case '{case}', which is not there.{did_you_mean(case, cases)} "
                     f"There are: {', '.join(cases[:20])}{', ...' if len(cases) > 20 else ''}."
                 )
@@ -52,10 +52,10 @@ def _dealt(cases: list[str], split: Mapping[str, float], seed: int) -> dict[str,
     total = sum(split.values())
     shares = {name: float(split.get(name, 0)) for name in SPLITS}
     if min(shares.values()) < 0 or abs(total - 1) > 1e-6:
-        raise DataError(f"the fractions of the split add up to {total:g}: they must be 0 or more and add up to 1.")
+        raise ConfigError(f"the fractions of the split add up to {total:g}: they must be 0 or more and add up to 1.")
     wanted = [name for name in SPLITS if shares[name] > 0]
     if len(cases) < len(wanted):
-        raise DataError(
+        raise ConfigError(
             f"{len(cases)} case{'s' if len(cases) > 1 else ''} cannot be divided into {', '.join(wanted)}: list the "
             f"cases of each split instead; the same one may stand in several, as in train={cases[0]} test={cases[0]}."
         )

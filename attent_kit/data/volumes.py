@@ -58,7 +58,7 @@ def read_volume(path: Path | str) -> Volume:
     array = _values(image, Path(path), np.float32)
     if not np.isfinite(array).all():
         raise DataError(
-            f"{path} holds {np.count_nonzero(~np.isfinite(array))} voxels that are NaN or infinite: "
+            f"{path} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite voxel(s): "
             "replace them, for example by the value of air, and run this again."
         )
     if array.min() == array.max():
@@ -82,7 +82,7 @@ def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
         turned_affine = affine @ nib.orientations.inv_ornt_aff(turn, array.shape)
         if turned.shape != like.array.shape or np.abs(turned_affine - like.affine).max() > AFFINE_TOLERANCE:
             raise DataError(
-                f"{path.name} is not on the grid of {like.path.name}: {_grid_in_words(array.shape, affine)}, but the "
+                f"{path} is not on the grid of {like.path}: {_grid_in_words(array.shape, affine)}, but the "
                 f"image is {_grid_in_words(like.array.shape, like.affine)}; resample the labels to the image."
             )
         array, affine = turned, turned_affine
@@ -108,7 +108,6 @@ def write_labels(
         header.set_slope_inter(1, 0)
         header["cal_min"], header["cal_max"] = 0, 0
         image = nib.Nifti1Image(labels, None, header)
-    image.header.set_xyzt_units("mm")
     content = image.to_bytes()
     if str(path).endswith(".gz"):
         content = gzip.compress(content, mtime=0)

@@ -4,6 +4,7 @@ The batch and the random numbers of a step are functions of (seed, step), and a 
 so the state is: networks, image pools, optimizers, and the number of the next step.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from attent_kit.engine.assemble import (
     network_states,
     optimizer_states,
 )
-from attent_kit.files import write_whole
 from attent_kit.errors import RunError
+from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment, Segmentor
 
 FORMAT = 1
@@ -67,7 +68,9 @@ def read(path: Path, device: Any) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except torch.OutOfMemoryError:
-        raise RunError(f"the device has too little memory to load {path}. Free some, or choose another --device.") from None
+        raise RunError(
+            f"the device has too little memory to load {path}. Free some, or choose another --device."
+        ) from None
     except OSError:
         raise
     except Exception as error:
@@ -88,6 +91,6 @@ def export_segmentor(path: Path, alignment: Alignment) -> bool:
         network = getattr(child, "module", child)
         if isinstance(network, Segmentor):
             weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-            write_whole(path, lambda temporary: save_file(weights, temporary))
+            write_whole(path, partial(save_file, weights))
             return True
     return False

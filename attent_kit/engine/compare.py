@@ -83,7 +83,12 @@ def prepare_phantom(volumes: Path, out: Path, report: Callable[[str, int, int], 
 
 
 def run_cells(
-    cells: Sequence[Cell], registry: Registry, out: Path, device: str, watch: Watch, run: Callable[..., list[Score]] = train
+    cells: Sequence[Cell],
+    registry: Registry,
+    out: Path,
+    device: str,
+    watch: Watch,
+    run: Callable[..., list[Score]] = train,
 ) -> None:
     """Run every cell that has no scores yet; ConfigError first if one holds other results."""
     _refuse_other_results(cells)

@@ -22,7 +22,9 @@ def launch(device: str = "auto", precision: str = "auto") -> Fabric:
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: no CUDA device can be used here. Type --device cpu, or leave it out.")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, counted from cuda:0.")
+        raise ConfigError(
+            f"--device {device}: there are {torch.cuda.device_count()} CUDA devices, counted from cuda:0."
+        )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise ConfigError("--device mps: no Metal device can be used here. Type --device cpu, or leave it out.")
     if precision == "auto":

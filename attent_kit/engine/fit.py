@@ -24,10 +24,10 @@ from attent_kit.engine.assemble import (
     train_only,
     trained_networks,
 )
-from attent_kit.files import write_whole
 from attent_kit.engine.run import Run
 from attent_kit.engine.update import FabricUpdate
 from attent_kit.errors import RunError
+from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment, Stage
 
 
@@ -148,9 +148,7 @@ def _set_learning_rates(
             group["lr"] = rate * multiplier
 
 
-def _adopt(
-    shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage, fabric: Fabric
-) -> bool:
+def _adopt(shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage, fabric: Fabric) -> bool:
     """Take over the result of an equal stage that another run has trained."""
     with FileLock(f"{shared}.lock"):
         if stage.recipe is None or not shared.exists():

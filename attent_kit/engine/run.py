@@ -1,6 +1,7 @@
 """A run's folder: settings, environment, log, checkpoint, predictions, scores.
 
-    config.toml  domain.json  env.json  log.jsonl  speed.json  checkpoint.ckpt  segmentor.safetensors  predictions/*.nii.gz  scores.csv
+    config.toml  domain.json  env.json  log.jsonl  speed.json  checkpoint.ckpt
+    segmentor.safetensors  predictions/*.nii.gz  translations.npz  scores.csv
 """
 
 import difflib
@@ -12,17 +13,16 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from attent_kit import __version__
 from attent_kit.config import dump, read_toml, to_toml
-from attent_kit.files import write_text
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine.settings import RunSettings
 from attent_kit.errors import ConfigError, RunError
+from attent_kit.files import write_text
 
 _RESULTS = ("checkpoint.ckpt", "scores.csv")
 _SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps")
@@ -52,7 +52,10 @@ class Run:
     def write_domain(self, target: Prepared) -> None:
         """domain.json: what prediction must know of the target, so that a run needs its prepared files no more."""
         domain = {name: getattr(target, name) for name in ("domain", "modality", "organs", "size", "channels")}
-        write_text(self.folder / "domain.json", json.dumps({**domain, "intensity": target.intensity.to_dict()}, indent=2) + "\n")
+        write_text(
+            self.folder / "domain.json",
+            json.dumps({**domain, "intensity": target.intensity.to_dict()}, indent=2) + "\n",
+        )
 
     def write_environment(self, device: torch.device, precision: str) -> None:
         """env.json: what the run was computed with."""
@@ -62,7 +65,9 @@ class Run:
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({_processor()})",
+            "device": torch.cuda.get_device_name(device)
+            if device.type == "cuda"
+            else f"{device.type} ({_processor()})",
             "threads": torch.get_num_threads(),
             "precision": precision,
             "packages": {name: _version(name) for name in _PACKAGES},
@@ -154,7 +159,9 @@ def refuse_another(folder: Path, settings: RunSettings) -> None:
             f"{' and '.join(changed)}: no longer what the run in {folder} was made with. Restore the data, or name another "
             f"folder with --out."
         )
-    lines = difflib.unified_diff(to_toml(old).splitlines(), to_toml(new).splitlines(), "there", "asked for", lineterm="", n=0)
+    lines = difflib.unified_diff(
+        to_toml(old).splitlines(), to_toml(new).splitlines(), "there", "asked for", lineterm="", n=0
+    )
     changed = "\n".join(f"  {line}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
     raise ConfigError(
         f"{folder} holds a run of another configuration (- there, + asked for):\n{changed}\n"

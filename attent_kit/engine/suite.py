@@ -1,24 +1,24 @@
 """A comparison: which methods, on which domains, in which directions, with which seeds.
 
-    name = "mine"
-    directions = ["mr2ct", "ct2mr"]
-    seeds = [0, 1, 2]
+name = "mine"
+directions = ["mr2ct", "ct2mr"]
+seeds = [0, 1, 2]
 
-    [domains]                          # prepared files by domain name; or [phantom] with a size
-    mr = "mr.h5"
-    ct = "ct.h5"
+[domains]                          # prepared files by domain name; or [phantom] with a size
+mr = "mr.h5"
+ct = "ct.h5"
 
-    [options]                          # given to every row whose alignment has them
-    segment_steps = 5000
+[options]                          # given to every row whose alignment has them
+segment_steps = 5000
 
-    [[rows]]
-    label = "W/o adaptation"
-    alignment = "source_only"
+[[rows]]
+label = "W/o adaptation"
+alignment = "source_only"
 
-    [[rows]]
-    label = "AttENT"
-    alignment = "attent"
-    options = { entropy = "summed" }   # of this row alone
+[[rows]]
+label = "AttENT"
+alignment = "attent"
+options = { entropy = "summed" }   # of this row alone
 """
 
 from collections.abc import Mapping, Sequence
@@ -129,7 +129,9 @@ def domains_of(direction: str, names: Sequence[str]) -> tuple[str, str]:
         for target in names:
             if source != target and direction == f"{source}2{target}":
                 return source, target
-    raise ValueError(f"direction '{direction}' is not two of the domains ({', '.join(names)}): write it as in {names[0]}2{names[-1]}.")
+    raise ValueError(
+        f"direction '{direction}' is not two of the domains ({', '.join(names)}): write it as in {names[0]}2{names[-1]}."
+    )
 
 
 def read_suite(path: Path, registry: Registry) -> Suite:

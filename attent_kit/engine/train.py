@@ -13,8 +13,8 @@ from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Report, fit
 from attent_kit.engine.run import Run
-from attent_kit.engine.showcase import keep_translations
 from attent_kit.engine.settings import RunSettings, pinned
+from attent_kit.engine.showcase import keep_translations
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
@@ -54,7 +54,9 @@ def train(
     fit(alignment, batches, run, fabric, report, stage_file)
     checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment)
     keep_translations(alignment, run, target, fabric.device)
-    return score_run(alignment, run, target, fabric.device, row or settings.alignment.name, f"{source.domain}2{target.domain}")
+    return score_run(
+        alignment, run, target, fabric.device, row or settings.alignment.name, f"{source.domain}2{target.domain}"
+    )
 
 
 def task_of(source: Prepared, target: Prepared) -> Task:

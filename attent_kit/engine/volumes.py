@@ -40,7 +40,9 @@ def predict_volumes(
     setup(alignment, fabric)
     steps = checkpoint.load(run / "checkpoint.ckpt", alignment, None, fabric.device)
     if steps < (total := sum(stage.steps for stage in alignment.stages())):
-        raise ConfigError(f"{run} is trained to step {steps} of {total}: start its `attentkit train` again to finish it.")
+        raise ConfigError(
+            f"{run} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
+        )
     written = []
     for done, pair in enumerate(pairs):
         report(pair.case, done, len(pairs))

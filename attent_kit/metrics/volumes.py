@@ -6,7 +6,7 @@ from pathlib import Path
 from attent_kit.data.labelmap import LabelMap
 from attent_kit.data.layouts import find_pairs
 from attent_kit.data.volumes import read_labels
-from attent_kit.errors import DataError
+from attent_kit.errors import ConfigError
 from attent_kit.metrics import organ_metrics
 from attent_kit.report.scores import Score
 
@@ -16,9 +16,11 @@ def evaluate_volumes(
 ) -> list[Score]:
     """The rows of every pair of label maps, matched by name; both must be on one grid and name the same organs."""
     if organs.organs != truth_organs.organs:
-        raise DataError(
+        raise ConfigError(
             f"the two label maps name different organs: {', '.join(organs.organs)} and {', '.join(truth_organs.organs)}."
         )
+    if prediction.is_dir() and prediction.resolve() == truth.resolve():
+        raise ConfigError(f"{prediction} is named twice: write the folder of the predictions, then that of the truth.")
     if prediction.is_file() and truth.is_file():
         pairs = [(prediction.name.partition(".")[0], prediction, truth)]
     else:
@@ -30,6 +32,7 @@ def evaluate_volumes(
         answer = read_labels(predicted, like=reference)
         labels = organs.apply(answer.array, str(predicted)), truth_organs.apply(reference.array, str(true))
         rows += [
-            Score("prediction", "", 0, case, *metric) for metric in organ_metrics(*labels, organs.organs, reference.spacing)
+            Score("prediction", "", 0, case, *metric)
+            for metric in organ_metrics(*labels, organs.organs, reference.spacing)
         ]
     return rows

@@ -51,7 +51,9 @@ def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: s
                 axis.imshow(_overlay(labels), interpolation="nearest")
             if row is axes[0]:
                 axis.set_title(name, fontsize=8)
-        row[0].text(-0.04, 0.5, panel.name, rotation=90, ha="right", va="center", fontsize=7, transform=row[0].transAxes)
+        row[0].text(
+            -0.04, 0.5, panel.name, rotation=90, ha="right", va="center", fontsize=7, transform=row[0].transAxes
+        )
     patches = [Patch(color=COLOURS[i % len(COLOURS)], label=organ) for i, organ in enumerate(organs)]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(organs), fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)

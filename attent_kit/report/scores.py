@@ -3,13 +3,13 @@
 import csv
 import io
 import math
-import os
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.files import write_text
 
 AVERAGE = "average"
 
@@ -55,18 +55,11 @@ class Summary(NamedTuple):
 
 def write_scores(path: str | Path, rows: Iterable[Score]) -> None:
     """Rows as CSV, one line each under a header; all of the file or nothing, also if the machine stops half-way."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(Score._fields)
-            writer.writerows(row._replace(value=repr(float(row.value))) for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(Score._fields)
+    writer.writerows(row._replace(value=repr(float(row.value))) for row in rows)
+    write_text(Path(path), out.getvalue())
 
 
 def read_scores(path: str | Path) -> list[Score]:

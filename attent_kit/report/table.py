@@ -60,7 +60,9 @@ def _table(
     organs = tuple(dict.fromkeys(organ for _, organ in found))
     rows = tuple((m.label, tuple(found.get((m.label, organ)) for organ in organs)) for m in methods)
     bounds = {m.label for m in methods if m.bound}
-    best = tuple(_best([(label, cells[i]) for label, cells in rows if label not in bounds], metric) for i in range(len(organs)))
+    best = tuple(
+        _best([(label, cells[i]) for label, cells in rows if label not in bounds], metric) for i in range(len(organs))
+    )
     counts = f"{len({s.seed for s in scores})} seeds" if over == "seeds" else f"{len({s.case for s in scores})} cases"
     name = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
     title = f"{_arrow(direction)}: {name}, mean ± SD over {counts}"
@@ -83,7 +85,9 @@ def _footnotes(rows: Iterable[tuple[str, tuple[Summary | None, ...]]], organs: S
             if cell is not None and cell.invented:
                 yield f"{label}: {organ} found in {cell.invented} of {cell.total} where there is none; it counts 0 in Dice."
             if cell is not None and cell.absent:
-                absences[organ] = f"{organ}: absent from truth and prediction in {cell.absent} of {cell.total}, left out."
+                absences[organ] = (
+                    f"{organ}: absent from truth and prediction in {cell.absent} of {cell.total}, left out."
+                )
     yield from absences.values()
 
 
@@ -100,14 +104,29 @@ def markdown(title: str, note: str, made: Sequence[Table], published: Sequence[P
     """All tables as Markdown; published numbers in a block of their own."""
     lines = [f"# {title}", "", note, ""]
     for table in made:
-        lines += [f"## {table.title}", "", *_grid(["method", *table.organs], [_marked(table, row) for row in table.rows]), ""]
+        lines += [
+            f"## {table.title}",
+            "",
+            *_grid(["method", *table.organs], [_marked(table, row) for row in table.rows]),
+            "",
+        ]
         lines += [f"- {footnote}" for footnote in table.footnotes] + [""] * bool(table.footnotes)
     lines += ["Best of each column in bold, rows that see target labels aside.", ""]
     if published:
-        lines += ["# Published", "", "*Published* numbers of other people on other data. They are not results of this run.", ""]
+        lines += [
+            "# Published",
+            "",
+            "*Published* numbers of other people on other data. They are not results of this run.",
+            "",
+        ]
     for entry in published:
         rows = [[label, *map(_plain, values)] for label, values in entry.rows.items()]
-        lines += [f"## Published, {_arrow(entry.direction)}: {entry.metric}, {entry.unit}", "", f"{entry.citation}. {entry.note}", ""]
+        lines += [
+            f"## Published, {_arrow(entry.direction)}: {entry.metric}, {entry.unit}",
+            "",
+            f"{entry.citation}. {entry.note}",
+            "",
+        ]
         lines += [*_grid(["method", *entry.organs, "average"], rows), ""]
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
@@ -116,7 +135,23 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
     """The numbers of `markdown`, unrounded: one line a cell, `origin` measured or published."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["origin", "direction", "method", "organ", "metric", "unit", "mean", "std", "n", "missed", "invented", "absent", "total"])
+    writer.writerow(
+        [
+            "origin",
+            "direction",
+            "method",
+            "organ",
+            "metric",
+            "unit",
+            "mean",
+            "std",
+            "n",
+            "missed",
+            "invented",
+            "absent",
+            "total",
+        ]
+    )
     for table in made:
         for label, cells in table.rows:
             for cell, metric in ((c, "dice" if table.scale == 100 else "assd") for c in cells if c is not None):
@@ -125,7 +160,9 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
     for entry in published:
         for label, values in entry.rows.items():
             for organ, value in zip((*entry.organs, "average"), values, strict=True):
-                writer.writerow(["published", entry.direction, label, organ, entry.metric, entry.unit, value, *[""] * 6])
+                writer.writerow(
+                    ["published", entry.direction, label, organ, entry.metric, entry.unit, value, *[""] * 6]
+                )
     return out.getvalue()
 
 

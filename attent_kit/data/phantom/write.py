@@ -13,7 +13,7 @@ import tomli_w
 from attent_kit.data.phantom.case import SIZES, PhantomCase, Report, phantom_case
 from attent_kit.data.phantom.patient import MODALITIES
 from attent_kit.data.phantom.tissues import ORGANS
-from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.errors import ConfigError, DataError, RunError, did_you_mean
 
 KIND = "attent-kit phantom"
 
@@ -34,7 +34,7 @@ def write_phantom(out: Path, size: str, seed: int = 0, report: Report | None = N
         write_cases(partial, size, seed, report)
         replace(out, partial)
     except OSError as error:
-        raise DataError(
+        raise RunError(
             f"{out}: the phantom could not be written ({error.strerror or error}), and nothing was left behind. "
             "Free some space or name another folder: `attentkit phantom FOLDER`."
         ) from error
