@@ -224,7 +224,7 @@ def _config(component: Any, interface: type, options: Options, registry: Registr
 
 
 def _images(batch: int, task: Task, height: int, width: int) -> Tensor:
-    return torch.rand(batch, task.channels, height, width).mul(2).sub(1).contiguous(memory_format=torch.channels_last)
+    return torch.rand(batch, task.channels, height, width).mul(2).sub(1)
 
 
 def _batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> Batch:

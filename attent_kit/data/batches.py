@@ -87,7 +87,7 @@ class Batches:
         x, y = slices.take(np.asarray(rows), self.device)
         affine = random_affine(size, self.augmentation, generator).to(self.device, non_blocking=True)
         x, y = warp(x, y, affine)
-        return x.contiguous(memory_format=torch.channels_last), y
+        return x.contiguous(memory_format=memory_format(self.device)), y
 
     def _permutation(self, domain: int, epoch: int, count: int) -> np.ndarray:
         key = domain, epoch
@@ -133,6 +133,11 @@ def _slices(prepared: Prepared, with_labels: bool, device: torch.device, residen
     if not resident:
         return StreamedSlices(prepared, cases, with_labels)
     return ResidentSlices(prepared.images(cases), prepared.labels(cases) if with_labels else None, device)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last on a GPU. On a CPU the instance norms of the translators are several times slower in that layout."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 def _free_memory(device: torch.device) -> int:

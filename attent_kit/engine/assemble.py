@@ -7,13 +7,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from attent_kit.data.batches import memory_format
 from attent_kit.interfaces import Alignment, Stage
 
 
 def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
     """Move every network of the alignment to the device, wrapped for its precision, and return its optimizers by name."""
     for name, child in list(alignment.named_children()):
-        child.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        child.to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
         if any(True for _ in child.parameters()):
             setattr(alignment, name, fabric.setup_module(child))
         else:

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from attent_kit.data.batches import memory_format
 from attent_kit.data.prepared import Prepared
 from attent_kit.interfaces import Alignment
 
@@ -42,4 +43,4 @@ def segment_case(alignment: Alignment, prepared: Prepared, case: str, device: to
 def _chunks(images: np.ndarray, device: torch.device):  # type: ignore[no-untyped-def]
     for start in range(0, len(images), SLICES_AT_ONCE):
         x = torch.from_numpy(np.ascontiguousarray(images[start : start + SLICES_AT_ONCE])).to(device).float()
-        yield x.contiguous(memory_format=torch.channels_last)
+        yield x.contiguous(memory_format=memory_format(device))

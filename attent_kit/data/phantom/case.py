@@ -1,6 +1,5 @@
 """One patient in one scanner: the grid, partial volume, and the volume as it is stored."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -66,7 +65,9 @@ class PhantomCase:
 
 
 def phantom_case(modality: str, patient: int, size: PhantomSize, seed: int) -> PhantomCase:
-    """The volume of one patient (numbered from 1); the same four arguments always give the same bytes."""
+    """The volume of one patient (numbered from 1); the same four arguments always give the same volume."""
+    if not 1 <= patient <= (count := sum(getattr(size, modality))):
+        raise ValueError(f"{modality} patients of this size are numbered 1 to {count}, not {patient}.")
     domain = MODALITIES.index(modality)
     person = random_patient(modality, patient, seed)
     rng = np.random.default_rng([seed, domain, patient, 2])
@@ -160,7 +161,3 @@ def stored_as(codes: str, image: np.ndarray, labels: np.ndarray, affine: np.ndar
         affine[:3, 3] += affine[:3, axis] * (image.shape[axis] - 1)
         affine[:3, axis] *= -1
     return np.ascontiguousarray(np.flip(image, flips)), np.ascontiguousarray(np.flip(labels, flips)), affine
-
-
-Report = Callable[[str, int, int], None]
-"""Called with the name of a case, how many are done and how many there are."""

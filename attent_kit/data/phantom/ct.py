@@ -43,8 +43,7 @@ class Scan:
     table_height: float
 
     def facts(self) -> dict:
-        phase = "non-contrast" if self.enhancement < 0.15 else "portal venous"
-        return {"contrast_phase": phase} | {name: round(value, 3) for name, value in asdict(self).items()}
+        return {"contrast_phase": "portal venous"} | {name: round(value, 3) for name, value in asdict(self).items()}
 
 
 def random_scan(rng: np.random.Generator, spread: float) -> Scan:

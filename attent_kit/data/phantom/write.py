@@ -3,6 +3,7 @@
 import gzip
 import shutil
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,12 +11,15 @@ import nibabel as nib
 import numpy as np
 import tomli_w
 
-from attent_kit.data.phantom.case import SIZES, PhantomCase, Report, phantom_case
+from attent_kit.data.phantom.case import SIZES, PhantomCase, phantom_case
 from attent_kit.data.phantom.patient import MODALITIES
 from attent_kit.data.phantom.tissues import ORGANS
 from attent_kit.errors import ConfigError, DataError, RunError, did_you_mean
 
 KIND = "attent-kit phantom"
+
+Report = Callable[[str, int, int], None]
+"""Called with the name of a case, how many are done and how many there are."""
 
 
 def write_phantom(out: Path, size: str, seed: int = 0, report: Report | None = None) -> None:
@@ -27,9 +31,9 @@ def write_phantom(out: Path, size: str, seed: int = 0, report: Report | None = N
     if size not in SIZES:
         raise ConfigError(f"No phantom size is called '{size}'.{did_you_mean(size, SIZES)} Sizes: {', '.join(SIZES)}.")
     out = Path(out)
-    refuse_anything_else(out)
     partial = out.absolute().parent / f".{out.name}.{uuid4().hex[:8]}.partial"
     try:
+        refuse_anything_else(out)
         partial.mkdir(parents=True)
         write_cases(partial, size, seed, report)
         replace(out, partial)
