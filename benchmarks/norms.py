@@ -1,6 +1,6 @@
 """Instance normalisation four ways: forward and backward time on the sizes of a small translator, side by side.
 
-    python benchmarks/norms.py [THREADS]
+python benchmarks/norms.py [THREADS]
 """
 
 import statistics
@@ -20,7 +20,10 @@ def main() -> None:
     """Print a Markdown table: microseconds of one forward and backward, median of 200, taken in turn."""
     torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 1)
     print("# Instance normalisation on a CPU\n")
-    print(f"`python benchmarks/norms.py`, {date.today()}, torch {torch.__version__}, {torch.get_num_threads()} thread(s); ", end="")
+    print(
+        f"`python benchmarks/norms.py`, {date.today()}, torch {torch.__version__}, {torch.get_num_threads()} thread(s); ",
+        end="",
+    )
     print("microseconds of forward and backward, median of 200, taken in turn.\n")
     ways = [(norm, layout) for norm in NORMS for layout in FORMATS]
     print(f"| shape | type | {' | '.join(', '.join(way) for way in ways)} |\n|---|---|{'---:|' * len(ways)}")

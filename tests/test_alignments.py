@@ -8,6 +8,8 @@ import torch
 from attent_kit.build import Builder, configure
 from attent_kit.engine.assemble import setup, train_only
 from attent_kit.engine.device import launch
+from attent_kit.engine.settings import run_settings
+from attent_kit.engine.train import train
 from attent_kit.engine.update import FabricUpdate
 from attent_kit.interfaces import Batch, Task
 from attent_kit.plugins import load
@@ -215,3 +217,15 @@ def test_methods_with_the_same_translation_stage_declare_the_same_recipe_and_oth
     assert recipe["cyclegan"] == recipe["pixel"] == recipe["attent"]
     assert made("attent", **attention, cycle=9.0)[0].stages()[0].recipe != recipe["attent"]
     assert made("cyclegan")[0].stages()[0].recipe != recipe["cyclegan"]
+
+
+def test_without_adaptation_is_as_good_as_supervised_where_both_domains_are_the_same(prepared, tmp_path):
+    """The gap that adaptation closes is one between domains, and nothing else separates the two rows."""
+    small = {"segment_steps": 120, "learning_rate": 5e-3, "segmentor": {**SMALL_SEGMENTOR, "encoder": "tu-test_resnet"}}
+    dice = {}
+    for name in ("source_only", "supervised"):
+        data = {"source": str(prepared / "ct.h5"), "target": str(prepared / "ct.h5")}
+        settings = run_settings({"alignment": {"name": name, "dice": 1.0, **small}, "data": data}, REGISTRY)
+        scores = train(settings, tmp_path / name, REGISTRY, "cpu")
+        dice[name] = sum(s.value for s in scores if s.metric == "dice") / 4
+    assert min(dice.values()) > 0.8 and abs(dice["source_only"] - dice["supervised"]) < 0.1

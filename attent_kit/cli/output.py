@@ -14,6 +14,8 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -50,6 +52,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*row)
     console().print(table)
+
+
+class _Rate(ProgressColumn):
+    """Steps, cases or runs a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(
+            "" if not task.speed else f"{task.speed:.1f}/s" if task.speed >= 0.1 else f"{1 / task.speed:.0f} s each"
+        )
 
 
 class Bar:
@@ -103,7 +114,7 @@ def bars(*whats: tuple[str, int]) -> Iterator[list[Bar]]:
         yield [Bar(None, None, what, total) for what, total in whats]
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(),
         TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim"),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:

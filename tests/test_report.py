@@ -1,0 +1,131 @@
+"""What a comparison prints and writes is what the score rows say."""
+
+import csv
+import io
+import math
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attent_kit.errors import ConfigError
+from attent_kit.plugins import load
+from attent_kit.report.figures import Panel, segmentation_figure
+from attent_kit.report.published import read_published
+from attent_kit.report.render import render
+from attent_kit.report.scores import Score
+from attent_kit.report.table import MethodRow, cell_text, csv_text, markdown, spread, tables
+
+METHODS = [MethodRow("W/o", False), MethodRow("A|B", False), MethodRow("Supervised", True)]
+
+
+def rows(dice, seed=0, case="c1"):
+    """Dice and ASSD rows of {method: (liver, spleen)}; ASSD in mm is 10 (1 - Dice)."""
+    return [
+        Score(method, "mr2ct", seed, case, organ, metric, value if metric == "dice" else 10 * (1 - value), unit)
+        for method, values in dice.items()
+        for organ, value in zip(("liver", "spleen"), values, strict=True)
+        for metric, unit in (("dice", "fraction"), ("assd", "mm"))
+    ]
+
+
+ONE = rows({"W/o": (0.5, 0.3), "A|B": (0.8, 0.6), "Supervised": (0.9, 0.9)})
+
+
+def test_the_best_of_a_column_is_never_a_row_that_sees_target_labels():
+    dice, assd = tables(ONE, METHODS, ["mr2ct"])
+    assert dice.best == ("A|B", "A|B", "A|B") and assd.best == ("A|B", "A|B", "A|B")
+    assert dice.organs == ("liver", "spleen", "average")
+
+
+def test_the_average_is_the_mean_of_the_organs_in_percent():
+    dice, assd = tables(ONE, METHODS, ["mr2ct"])
+    assert [cell_text(cells[2], dice.scale) for _, cells in dice.rows] == ["40.0", "70.0", "90.0"]
+    assert [cell_text(cells[2], assd.scale) for _, cells in assd.rows] == ["6.00", "3.00", "1.00"]
+
+
+def test_the_spread_is_over_cases_with_one_seed_and_over_seeds_with_several_and_the_title_says_so():
+    two_cases = ONE + rows({"W/o": (0.7, 0.5)}, case="c2")
+    two_seeds = ONE + rows({"W/o": (0.7, 0.5)}, seed=1)
+    assert spread(two_cases) == "cases" and spread(two_seeds) == "seeds"
+    assert "SD over 2 cases" in tables(two_cases, METHODS, ["mr2ct"])[0].title
+    assert "SD over 2 seeds" in tables(two_seeds, METHODS, ["mr2ct"])[0].title
+    # 50 and 70: mean 60, sample SD sqrt(200) = 14.1
+    assert cell_text(tables(two_seeds, METHODS, ["mr2ct"])[0].rows[0][1][0], 100) == "60.0 ± 14.1"
+
+
+def test_a_missed_organ_is_a_footnote_and_counts_zero():
+    missed = [r._replace(value=0.0 if r.metric == "dice" else math.nan) if r.organ == "spleen" else r for r in ONE]
+    dice, assd = tables(missed, METHODS, ["mr2ct"])
+    assert "W/o: spleen missed in 1 of 1; it counts 0 in Dice and has no distance." in dice.footnotes
+    assert cell_text(dice.rows[0][1][1], 100) == "0.0" and cell_text(assd.rows[0][1][1], 1) == "-"
+
+
+def test_markdown_marks_the_best_escapes_bars_and_keeps_published_numbers_apart():
+    published = read_published_of_the_suite()
+    text = markdown("Phantom", "A note.", tables(ONE, METHODS, ["mr2ct"]), published)
+    ours, _, theirs = text.partition("# Published")
+    assert "| A\\|B | **80.0** | **60.0** | **70.0** |" in ours and "88.56" not in ours
+    assert "88.56" in theirs and "Li, Luo" in theirs
+
+
+def test_every_number_of_the_csv_is_unrounded_and_says_where_it_comes_from():
+    lines = list(csv.DictReader(io.StringIO(csv_text(tables(ONE, METHODS, ["mr2ct"]), read_published_of_the_suite()))))
+    measured = [line for line in lines if line["origin"] == "measured"]
+    assert len(measured) == 3 * 3 * 2
+    assert float(measured[0]["mean"]) == 0.5 and measured[0]["metric"] == "dice" and measured[0]["n"] == "1"
+    assert {line["origin"] for line in lines} == {"measured", "published"}
+
+
+def read_published_of_the_suite():
+    suite = Path(str(load().registry.find("suites", "phantom").target))
+    return read_published(suite.parent / "published.toml")
+
+
+def test_published_averages_equal_the_means_of_their_organs_within_rounding():
+    found = read_published_of_the_suite()
+    assert {(t.direction, t.metric) for t in found} == {(d, m) for d in ("mr2ct", "ct2mr") for m in ("dice", "assd")}
+    for table in found:
+        assert len(table.rows) == 9
+        for label, (*organs, average) in table.rows.items():
+            # Half a unit of the last printed digit for the organs, and half for the average.
+            rounding = 0.01 if label == "AttENT" else 0.1
+            assert average == pytest.approx(statistics.fmean(organs), abs=rounding), (
+                table.direction,
+                table.metric,
+                label,
+            )
+
+
+def test_a_file_of_published_numbers_that_lacks_a_value_is_one_sentence(tmp_path):
+    path = tmp_path / "published.toml"
+    path.write_text(
+        '[[tables]]\ndirection="a2b"\nmetric="dice"\nunit="percent"\norgans=["liver"]\ncitation="c"\nnote="n"\n'
+        "[tables.rows]\nX = [1.0]\n"
+    )
+    with pytest.raises(ConfigError, match="row 'X' needs a value for each organ and their average"):
+        read_published(path)
+    path.write_text("[[tables]]\n")
+    with pytest.raises(ConfigError, match=r"tables\[0\] is not a table"):
+        read_published(path)
+
+
+def panel(name):
+    image = np.linspace(-1, 1, 64, dtype=np.float32).reshape(8, 8)
+    truth = np.zeros((8, 8), np.uint8)
+    truth[2:6, 2:6] = 1
+    return Panel(name, image, {"AttENT": -image}, truth, {"W/o": np.zeros_like(truth), "AttENT": truth})
+
+
+def test_a_figure_shows_every_slice_and_is_the_same_twice(tmp_path):
+    for name in ("a.png", "b.png"):
+        segmentation_figure([panel("case 1"), panel("case 2")], ["liver"], "Title", tmp_path / name)
+    first = (tmp_path / "a.png").read_bytes()
+    assert first[:8] == b"\x89PNG\r\n\x1a\n" and first == (tmp_path / "b.png").read_bytes()
+
+
+def test_render_writes_tables_and_a_figure_for_each_direction(tmp_path):
+    made = render("T", "N", METHODS, ONE, [], {"mr2ct": [panel("case 1")], "ct2mr": []}, ["liver", "spleen"], tmp_path)
+    assert [f.name for f in made.files] == ["table.md", "table.csv", "scores.csv", "figure-mr2ct.png"]
+    assert (tmp_path / "figure-mr2ct.png").exists() and (tmp_path / "table.md").exists()
