@@ -1,17 +1,19 @@
 """Names -> classes -> networks."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from attent_kit.config import Choice, ComponentConfig, Resolver, validate
-from attent_kit.interfaces import Alignment, Discriminator, Task
+from attent_kit.interfaces import INTERFACES, Alignment, Discriminator, Task
 
 
 class Builder:
-    """Builds the networks that an alignment asks for, each from its own seed, so that a method which adds a
-    discriminator at the end starts all other networks from the same weights as a method without it."""
+    """Builds the networks that an alignment asks for. The seed of each follows from its kind and how many of that kind
+    came before it, so that the segmentor of every method starts from the same weights, and so does its first critic."""
 
     def __init__(self, registry: Resolver, task: Task, seed: int, empty: bool = False) -> None:
         self.registry = registry
@@ -19,12 +21,13 @@ class Builder:
         self.seed = seed
         self.empty = empty
         """Whether a checkpoint follows, so that pretrained weights need not be there."""
-        self.built = 0
+        self.built: Counter[str] = Counter()
 
     def __call__(self, choice: Choice[Any], *, channels: int | None = None, heads: int = 1) -> Any:
         component = self.registry.resolve(choice.kind, choice.name)
-        torch.manual_seed(self.seed * 1_000 + self.built)
-        self.built += 1
+        place = self.seed, list(INTERFACES).index(choice.kind), self.built[choice.kind]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        self.built[choice.kind] += 1
         options = choice.options.without_weights() if self.empty else choice.options
         if issubclass(component, Discriminator):
             if channels is None:

@@ -103,7 +103,7 @@ class Discriminator(nn.Module, ABC):
 class Build(Protocol):
     """`build(config.segmentor)`: the network that a Choice names, freshly initialised. A Discriminator also takes its channels.
 
-    The n-th network of an alignment starts from the same weights in every alignment that chooses the same one there.
+    The n-th network of a kind starts from the same weights in every alignment that chooses the same one there.
     """
 
     def __call__(self, choice: Choice[Any], *, channels: int | None = None, heads: int = 1) -> Any: ...

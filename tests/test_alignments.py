@@ -63,7 +63,9 @@ def test_every_alignment_keeps_the_contract_in_bfloat16_with_one_image_and_two_c
 
 @pytest.mark.parametrize("name", ["ada_output", "entropy", "attent"])
 def test_multi_level_methods_use_the_auxiliary_head(name):
-    check_alignment(REGISTRY.resolve("alignments", name), options(name, segmentor={**SMALL_SEGMENTOR, "auxiliary": 2}))
+    two_heads = {**SMALL_SEGMENTOR, "auxiliary": 2}
+    check_alignment(REGISTRY.resolve("alignments", name), options(name, segmentor=two_heads))
+    assert made(name, segmentor=two_heads)[0].D_aux is not None and made(name)[0].D_aux is None
 
 
 @pytest.mark.parametrize("kind", ["translators", "segmentors", "discriminators"])
@@ -72,6 +74,7 @@ def test_every_network_keeps_the_contract(kind):
     sizes = {"translators": {"width": 4, "blocks": 1}, "segmentors": SMALL_SEGMENTOR, "discriminators": {}}
     for component in REGISTRY.of(kind):
         checks[kind](component.load(), sizes[kind])
+    check_segmentor(REGISTRY.resolve("segmentors", "smp"), {**SMALL_SEGMENTOR, "auxiliary": 2})
 
 
 @pytest.mark.parametrize("name", [n for n in ALIGNMENTS if n != "supervised"])

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -31,21 +30,22 @@ def owned(optimizer: Optimizer) -> list[Tensor]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+def trains(stage: Stage, optimizers: dict[str, Optimizer], network: nn.Module) -> bool:
+    """Whether the stage steps an optimizer that owns parameters of this network."""
+    stepped = {id(p) for name in stage.trains for p in owned(optimizers[name])}
+    return any(id(p) in stepped for p in network.parameters())
+
+
 def train_only(alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> None:
     """Networks that the stage trains in train mode, all others in eval mode."""
-    trained = {id(p) for name in stage.trains for p in owned(optimizers[name])}
     for child in alignment.children():
-        child.train(any(id(p) in trained for p in child.parameters()))
+        child.train(trains(stage, optimizers, child))
 
 
 def trained_networks(alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> list[str]:
     """Names of the networks that the stage trains, and of modules without parameters, such as image pools."""
-    trained = {id(p) for name in stage.trains for p in owned(optimizers[name])}
-    return [
-        name
-        for name, child in alignment.named_children()
-        if not any(True for _ in child.parameters()) or any(id(p) in trained for p in child.parameters())
-    ]
+    children = alignment.named_children()
+    return [name for name, c in children if trains(stage, optimizers, c) or not any(True for _ in c.parameters())]
 
 
 def network_states(alignment: Alignment) -> dict[str, dict[str, Tensor]]:
@@ -59,7 +59,7 @@ def load_network_states(alignment: Alignment, states: dict[str, dict[str, Tensor
     """The reverse of `network_states`; networks that `states` does not name stay as they are."""
     for name, state in states.items():
         if name:
-            _unwrapped(getattr(alignment, name)).load_state_dict(state)
+            unwrapped(getattr(alignment, name)).load_state_dict(state)
         else:
             for key, value in state.items():
                 getattr(alignment, key).copy_(value)
@@ -76,5 +76,6 @@ def load_optimizer_states(optimizers: dict[str, Optimizer], states: dict[str, An
         optimizers[name].load_state_dict(state)
 
 
-def _unwrapped(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network itself, without Fabric's wrapper."""
     return getattr(module, "module", module)

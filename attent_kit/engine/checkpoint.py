@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
@@ -18,6 +19,7 @@ from attent_kit.engine.assemble import (
     load_optimizer_states,
     network_states,
     optimizer_states,
+    unwrapped,
 )
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
@@ -27,31 +29,43 @@ FORMAT = 1
 _KEYS = {"format", "networks", "optimizers"}
 
 
-def save(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], step: int) -> None:
+def save(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], step: int, fabric: Fabric) -> None:
     """Write the state before step number `step`, atomically."""
     state = {
         "format": FORMAT,
         "step": step,
         "networks": network_states(alignment),
         "optimizers": optimizer_states(optimizers),
+        "precision": fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
     }
     write_whole(path, lambda temporary: torch.save(state, temporary))
 
 
-def load(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer] | None, device: Any) -> int:
-    """Restore what `save` wrote and return the number of the next step; 0 if there is no checkpoint.
-
-    Without optimizers only the networks are restored, as for prediction.
-    """
+def resume(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: Fabric) -> int:
+    """Restore what `save` wrote and return the number of the next step; 0 if there is no checkpoint."""
     if not path.exists():
         return 0
-    return int(restore(path, alignment, optimizers, device)["step"])
+    state = restore(path, alignment, optimizers, fabric.device, whole=True)
+    fabric.strategy.precision.load_state_dict(state["precision"])
+    return int(state["step"])
 
 
-def restore(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer] | None, device: Any) -> dict[str, Any]:
-    """Fill networks and optimizers from the file and return its contents; RunError if they do not fit."""
+def load_networks(path: Path, alignment: Alignment, device: Any) -> int:
+    """Restore the networks alone, as for prediction, and return how many steps they are trained."""
+    return int(restore(path, alignment, None, device, whole=True)["step"])
+
+
+def restore(
+    path: Path, alignment: Alignment, optimizers: dict[str, Optimizer] | None, device: Any, whole: bool = False
+) -> dict[str, Any]:
+    """Fill networks and optimizers from the file and return its contents; RunError if they do not fit.
+
+    `whole`: every network must be in the file. Otherwise it may hold some of them, as that of a shared stage does.
+    """
     state = read(path, device)
     try:
+        if whole and state["networks"].keys() != network_states(alignment).keys():
+            raise KeyError("networks")
         load_network_states(alignment, state["networks"])
         if optimizers is not None:
             load_optimizer_states(optimizers, state["optimizers"])
@@ -88,7 +102,7 @@ def export_segmentor(path: Path, alignment: Alignment) -> bool:
     False if the alignment has no network that is a Segmentor (or has several, of which the first is taken as its own).
     """
     for child in alignment.children():
-        network = getattr(child, "module", child)
+        network = unwrapped(child)
         if isinstance(network, Segmentor):
             weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
             write_whole(path, partial(save_file, weights))

@@ -60,7 +60,7 @@ def fit(
     """
     optimizers = setup(alignment, fabric)
     base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
-    first_step = checkpoint.load(run.checkpoint, alignment, optimizers, fabric.device)
+    first_step = checkpoint.resume(run.checkpoint, alignment, optimizers, fabric)
     run.rewind_log(first_step)
     stages = alignment.stages()
     total = sum(stage.steps for stage in stages)
@@ -71,12 +71,16 @@ def fit(
     with interruptions() as interruption:
         for stage, first, last in spans(stages):
             train_only(alignment, optimizers, stage)
-            began, began_at = time.monotonic(), max(first, first_step)
+            began, began_at, saving = time.monotonic(), max(first, first_step), 0.0
+            if fabric.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(fabric.device)
             for step in range(max(first, first_step), last):
-                _set_learning_rates(optimizers, base_rates, stage, (step - first) / stage.steps)
-                seed_step(run.settings.seed, step)
+                # Counted within the stage: the segmentation stages of all methods see the same batches.
+                here = step - first
+                _set_learning_rates(optimizers, base_rates, stage, here / stage.steps)
+                seed_step(run.settings.seed, here)
                 try:
-                    losses = stage.step(batches.batch(step, stage.batch_size), update)
+                    losses = stage.step(batches.batch(here, stage.batch_size), update)
                 except torch.OutOfMemoryError:
                     raise RunError(
                         f"the device has too little memory for stage '{stage.name}' with {stage.batch_size} slices a "
@@ -84,14 +88,16 @@ def fit(
                     ) from None
                 report(Progress(stage.name, step + 1, total, run.log(step, stage.name, losses)))
                 at_end = step + 1 == last
+                if at_end:
+                    run.write_speed(stage.name, last - began_at, time.monotonic() - began - saving, fabric.device)
+                    if shared is not None and first == 0:
+                        _offer(shared, alignment, optimizers, stage)
                 if at_end or interruption.requested or time.monotonic() - saved >= run.settings.save_seconds:
                     run.flush()
-                    checkpoint.save(run.checkpoint, alignment, optimizers, step + 1)
+                    before = time.monotonic()
+                    checkpoint.save(run.checkpoint, alignment, optimizers, step + 1, fabric)
                     saved = time.monotonic()
-                if at_end:
-                    run.write_speed(stage.name, last - began_at, time.monotonic() - began, fabric.device)
-                if at_end and shared is not None and first == 0:
-                    _offer(shared, alignment, optimizers, stage)
+                    saving += saved - before
                 if interruption.requested:
                     raise KeyboardInterrupt
     alignment.eval()
@@ -132,7 +138,7 @@ def spans(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, int]]:
 
 
 def seed_step(seed: int, step: int) -> None:
-    """Everything random in a step follows from (seed, step), in torch, numpy and the standard library."""
+    """Everything random in a step follows from the seed and the step's number in its stage, in torch, numpy and random."""
     mixed = int(np.random.SeedSequence((seed, 1, step)).generate_state(1, np.uint32)[0])
     torch.manual_seed(mixed)
     np.random.seed(mixed)

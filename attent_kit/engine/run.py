@@ -97,11 +97,14 @@ class Run:
         """Write the pending losses as one line of log.jsonl: their means over the steps since the last line."""
         if not self._pending:
             return None
-        step, stage, last = self._pending[-1]
-        names = list(last)
-        rows = [torch.stack([losses[name].float() for name in names]) for _, s, losses in self._pending if s == stage]
-        means = dict(zip(names, torch.stack(rows).mean(0).tolist(), strict=True)) if names else {}
+        step, stage, _ = self._pending[-1]
+        values: dict[str, list[Tensor]] = {}
+        for _, s, losses in self._pending:
+            for name, loss in losses.items() if s == stage else ():
+                values.setdefault(name, []).append(loss.float())
         self._pending.clear()
+        # A step may leave out a loss that it did not need: each is averaged over the steps that have it.
+        means = dict(zip(values, torch.stack([torch.stack(v).mean() for v in values.values()]).tolist(), strict=True))
         bad = [name for name, mean in means.items() if mean != mean or mean in (float("inf"), float("-inf"))]
         if bad:
             raise RunError(

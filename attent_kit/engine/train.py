@@ -45,12 +45,17 @@ def train(
     component = registry.find("alignments", settings.alignment.name)
     run = Run(folder, settings, plugins={component.distribution: component.version})
     run.write_domain(target)
-    run.write_environment(fabric.device, str(fabric._precision.precision))
+    precision = str(fabric.strategy.precision.precision)
+    if not run.scores.exists():
+        run.write_environment(fabric.device, precision)
     opened(alignment, run)
     batches = training_batches(
         source, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
     )
-    stage_file = None if shared is None else shared_stage_file(shared, alignment, settings, source, target)
+    stage_file = None
+    if shared is not None:
+        computed = (fabric.device.type, precision, component.distribution, component.version)
+        stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
     fit(alignment, batches, run, fabric, report, stage_file)
     checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment)
     keep_translations(alignment, run, target, fabric.device)
@@ -72,14 +77,22 @@ def task_of(source: Prepared, target: Prepared) -> Task:
 
 
 def shared_stage_file(
-    folder: Path, alignment: Alignment, settings: RunSettings, source: Prepared, target: Prepared
+    folder: Path,
+    alignment: Alignment,
+    settings: RunSettings,
+    source: Prepared,
+    target: Prepared,
+    computed: tuple[str, ...],
 ) -> Path | None:
-    """Where runs of this first stage leave and find its result; the name is a hash of all that shapes it."""
+    """Where runs of this first stage leave and find its result; the name is a hash of all that shapes it.
+
+    `computed`: device kind, arithmetic, and distribution and version of the code.
+    """
     stage = alignment.stages()[0]
     if stage.recipe is None:
         return None
     shaping = [
-        stage.name, stage.steps, stage.batch_size, stage.recipe, settings.seed, settings.precision,
+        stage.name, stage.steps, stage.batch_size, stage.recipe, settings.seed, computed,
         settings.augmentation.model_dump(), source.content_hash(), target.content_hash(),
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(shaping, default=repr).encode()).hexdigest()[:16]

@@ -38,7 +38,7 @@ def predict_volumes(
     task, size, intensity = _domain(run)
     alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=True)
     setup(alignment, fabric)
-    steps = checkpoint.load(run / "checkpoint.ckpt", alignment, None, fabric.device)
+    steps = checkpoint.load_networks(run / "checkpoint.ckpt", alignment, fabric.device)
     if steps < (total := sum(stage.steps for stage in alignment.stages())):
         raise ConfigError(
             f"{run} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."

@@ -122,6 +122,7 @@ class SmpSegmentor(Segmentor):
         # A deepest map of one pixel has no batch statistics to train with; pan pools it three times over.
         self.smallest = self.stride * (8 if config.architecture == "pan" else 2)
         self.stage = config.auxiliary
+        self.has_auxiliary = self.stage is not None
         if self.stage is not None:
             if len(channels) == config.depth:  # the encoders of dpt do not list the image as stage 0
                 self.stage -= 1
