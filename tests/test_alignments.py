@@ -232,3 +232,25 @@ def test_without_adaptation_is_as_good_as_supervised_where_both_domains_are_the_
         scores = train(settings, tmp_path / name, REGISTRY, "cpu")
         dice[name] = sum(s.value for s in scores if s.metric == "dice") / 4
     assert min(dice.values()) > 0.8 and abs(dice["source_only"] - dice["supervised"]) < 0.1
+
+
+def test_the_translation_step_is_the_same_in_every_method_that_shares_it():
+    """Sharing a first stage relies on it: one step with the same translator moves all networks to the same bits."""
+    attention = {"translator": {"name": "attention", "width": 4, "blocks": 1}}
+    moved = {}
+    for name in ("cyclegan", "pixel", "attent"):
+        alignment, optimizers, update = made(name, **attention)
+        train_only(alignment, optimizers, alignment.stages()[0])
+        torch.manual_seed(0)
+        for _ in range(2):
+            alignment.translate(batch(), update)
+        moved[name] = [p.clone() for n in ("G_st", "G_ts", "D_s", "D_t") for p in getattr(alignment, n).parameters()]
+    for name in ("pixel", "attent"):
+        assert all(torch.equal(a, b) for a, b in zip(moved["cyclegan"], moved[name], strict=True)), name
+
+
+def test_the_segmentor_of_every_method_starts_from_the_same_weights():
+    first = {name: next(made(name)[0].S.parameters()) for name in ALIGNMENTS}
+    assert all(torch.equal(weights, first["source_only"]) for weights in first.values())
+    other = Builder(REGISTRY, TASK, 1)(made("source_only")[0].config.segmentor)
+    assert not torch.equal(next(other.parameters()), first["source_only"])

@@ -213,7 +213,7 @@ def test_a_phantom_is_not_written_over_other_files(attentkit, copied):
 @pytest.mark.parametrize(
     ("image", "out", "sentence"),
     [
-        ("ct/images", "ct/images", "is the input itself"),
+        ("ct/images", "ct/images", "is an input"),
         ("ct/images", "file", "is a file, but"),
         ("ct/images/ct_1.nii.gz", "ct_1.png", "write a name that ends in .nii.gz"),
     ],

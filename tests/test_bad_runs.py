@@ -56,7 +56,7 @@ def test_data_that_changed_since_the_run_are_refused(attentkit, own_data, volume
     assert attentkit(*train_words(own_data, folder)).code == 0
     before = contents(folder)
     assert attentkit(*prepare_words(volumes / "ct", own_data / "ct.h5", "ct", "--window", "0", "200")).code == 0
-    sentence = f"{own_data / 'ct.h5'}: no longer what the run in {folder} was made with."
+    sentence = f"{own_data / 'ct.h5'} is not what the run in {folder} was made with."
     assert says(attentkit(*train_words(own_data, folder)), 2, sentence)
     words = ["train", "--config", folder / "config.toml", "--out", tmp_path / "new", "-d", "cpu"]
     assert says(attentkit(*words), 2, f"{own_data / 'ct.h5'} no longer holds what this run was made with")
@@ -200,7 +200,7 @@ def test_predicting_and_evaluating_on_a_full_disk_leaves_the_earlier_file(traine
     (tmp_path / "s.csv").write_text("earlier")
     labels = volumes / "ct" / "labels" / "ct_1.nii.gz"
     image = volumes / "ct" / "images" / "ct_1.nii.gz"
-    predict = on_a_full_disk(40, "predict", trained, image, tmp_path / "p.nii.gz", "-d", "cpu")
+    predict = on_a_full_disk(40, "predict", trained, image, tmp_path / "p.nii.gz", "-d", "cpu", "--overwrite")
     evaluate = on_a_full_disk(40, "evaluate", labels, labels, "--out", tmp_path / "s.csv")
     assert (predict[0], evaluate[0]) == (1, 1)
     assert "p.nii.gz could not be written (File too large)" in predict[1]

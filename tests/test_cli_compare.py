@@ -133,7 +133,7 @@ def test_results_on_data_that_changed_since_are_refused(attentkit, again, suite,
     )
     outcome = attentkit(*words)
     assert outcome.code == 2
-    assert f"{tmp_path / 'data' / 'ct.h5'}: no longer what the run in {out}" in outcome.err
+    assert f"{tmp_path / 'data' / 'ct.h5'} is not what the run in {out}" in outcome.err
     assert contents(out) == before
 
 
@@ -163,5 +163,5 @@ def test_a_suite_whose_data_are_missing_says_which_file(attentkit, suite, prepar
     moved.write_text(suite.read_text().replace(str(prepared), "data"))
     outcome = attentkit("compare", moved, "-d", "cpu", "--out", tmp_path / "out")
     assert outcome.code == 3
-    assert f"{tmp_path / 'data' / 'mr.h5'} does not exist" in outcome.err
+    assert f"{tmp_path / 'data' / 'ct.h5'} does not exist" in outcome.err
     assert not list((tmp_path / "out").rglob("config.toml"))

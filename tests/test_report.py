@@ -17,6 +17,8 @@ from attent_kit.report.render import render
 from attent_kit.report.scores import Score
 from attent_kit.report.table import MethodRow, cell_text, csv_text, markdown, spread, tables
 
+TITLES = {"mr2ct": "MR to CT"}
+BOTH = {**TITLES, "ct2mr": "CT to MR"}
 METHODS = [MethodRow("W/o", False), MethodRow("A|B", False), MethodRow("Supervised", True)]
 
 
@@ -34,13 +36,13 @@ ONE = rows({"W/o": (0.5, 0.3), "A|B": (0.8, 0.6), "Supervised": (0.9, 0.9)})
 
 
 def test_the_best_of_a_column_is_never_a_row_that_sees_target_labels():
-    dice, assd = tables(ONE, METHODS, ["mr2ct"])
+    dice, assd = tables(ONE, METHODS, TITLES)
     assert dice.best == ("A|B", "A|B", "A|B") and assd.best == ("A|B", "A|B", "A|B")
     assert dice.organs == ("liver", "spleen", "average")
 
 
 def test_the_average_is_the_mean_of_the_organs_in_percent():
-    dice, assd = tables(ONE, METHODS, ["mr2ct"])
+    dice, assd = tables(ONE, METHODS, TITLES)
     assert [cell_text(cells[2], dice.scale) for _, cells in dice.rows] == ["40.0", "70.0", "90.0"]
     assert [cell_text(cells[2], assd.scale) for _, cells in assd.rows] == ["6.00", "3.00", "1.00"]
 
@@ -49,29 +51,29 @@ def test_the_spread_is_over_cases_with_one_seed_and_over_seeds_with_several_and_
     two_cases = ONE + rows({"W/o": (0.7, 0.5)}, case="c2")
     two_seeds = ONE + rows({"W/o": (0.7, 0.5)}, seed=1)
     assert spread(two_cases) == "cases" and spread(two_seeds) == "seeds"
-    assert "SD over 2 cases" in tables(two_cases, METHODS, ["mr2ct"])[0].title
-    assert "SD over 2 seeds" in tables(two_seeds, METHODS, ["mr2ct"])[0].title
+    assert "SD over 2 cases" in tables(two_cases, METHODS, TITLES)[0].title
+    assert "SD over 2 seeds" in tables(two_seeds, METHODS, TITLES)[0].title
     # 50 and 70: mean 60, sample SD sqrt(200) = 14.1
-    assert cell_text(tables(two_seeds, METHODS, ["mr2ct"])[0].rows[0][1][0], 100) == "60.0 ± 14.1"
+    assert cell_text(tables(two_seeds, METHODS, TITLES)[0].rows[0][1][0], 100) == "60.0 ± 14.1"
 
 
 def test_a_missed_organ_is_a_footnote_and_counts_zero():
     missed = [r._replace(value=0.0 if r.metric == "dice" else math.nan) if r.organ == "spleen" else r for r in ONE]
-    dice, assd = tables(missed, METHODS, ["mr2ct"])
+    dice, assd = tables(missed, METHODS, TITLES)
     assert "W/o: spleen missed in 1 of 1; it counts 0 in Dice and has no distance." in dice.footnotes
     assert cell_text(dice.rows[0][1][1], 100) == "0.0" and cell_text(assd.rows[0][1][1], 1) == "-"
 
 
 def test_markdown_marks_the_best_escapes_bars_and_keeps_published_numbers_apart():
     published = read_published_of_the_suite()
-    text = markdown("Phantom", "A note.", tables(ONE, METHODS, ["mr2ct"]), published)
+    text = markdown("Phantom", "A note.", tables(ONE, METHODS, TITLES), published, BOTH)
     ours, _, theirs = text.partition("# Published")
     assert "| A\\|B | **80.0** | **60.0** | **70.0** |" in ours and "88.56" not in ours
     assert "88.56" in theirs and "Li, Luo" in theirs
 
 
 def test_every_number_of_the_csv_is_unrounded_and_says_where_it_comes_from():
-    lines = list(csv.DictReader(io.StringIO(csv_text(tables(ONE, METHODS, ["mr2ct"]), read_published_of_the_suite()))))
+    lines = list(csv.DictReader(io.StringIO(csv_text(tables(ONE, METHODS, TITLES), read_published_of_the_suite()))))
     measured = [line for line in lines if line["origin"] == "measured"]
     assert len(measured) == 3 * 3 * 2
     assert float(measured[0]["mean"]) == 0.5 and measured[0]["metric"] == "dice" and measured[0]["n"] == "1"
@@ -126,6 +128,8 @@ def test_a_figure_shows_every_slice_and_is_the_same_twice(tmp_path):
 
 
 def test_render_writes_tables_and_a_figure_for_each_direction(tmp_path):
-    made = render("T", "N", METHODS, ONE, [], {"mr2ct": [panel("case 1")], "ct2mr": []}, ["liver", "spleen"], tmp_path)
+    made = render(
+        "T", "N", METHODS, ONE, [], {"mr2ct": [panel("case 1")], "ct2mr": []}, BOTH, ["liver", "spleen"], tmp_path
+    )
     assert [f.name for f in made.files] == ["table.md", "table.csv", "scores.csv", "figure-mr2ct.png"]
     assert (tmp_path / "figure-mr2ct.png").exists() and (tmp_path / "table.md").exists()

@@ -79,6 +79,15 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted. What was trained is saved: start the same command again to go on.", err=True)
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        click.echo(
+            "RunError: there is too little memory for this. Lower a batch size or the size of the slices, or choose "
+            "another --device; what was saved is unchanged.",
+            err=True,
+        )
+        return 1
     except BrokenPipeError:
         # The reader of our output has gone, as in `attentkit list | head`: no more can be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,3 +96,9 @@ def run(arguments: list[str]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         click.echo(f"RunError: {place}{error.strerror or error}.", err=True)
         return 1
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Whether Python, CUDA or PyTorch's CPU allocator says so; the latter has no exception of its own."""
+    names = [cls.__name__ for cls in type(error).__mro__]
+    return "MemoryError" in names or "OutOfMemoryError" in names or "DefaultCPUAllocator" in str(error)

@@ -6,7 +6,7 @@ import click
 from rich.table import Table as RichTable
 
 from attent_kit.cli.output import Bar, bars, console, in_words, print_json, print_scores, print_table
-from attent_kit.errors import ConfigError
+from attent_kit.errors import ConfigError, RunError
 from attent_kit.plugins import load
 
 
@@ -27,20 +27,21 @@ def command(
     """Run what is missing of a comparison and print its table.
 
     SUITE is a TOML file or the name of an installed suite (`attentkit list suites`); without it the small phantom runs,
-    MR to CT. Stop and restart it as you like. The results lie in --out: table.md, table.csv, scores.csv, figure.png.
+    MR to CT. Stop and restart it as you like. The results lie in --out: table.md, table.csv, scores.csv, figure-mr2ct.png.
     """
     from attent_kit.data.prepared import Prepared
-    from attent_kit.engine.compare import Watch, domain_files, gather, make_data, run_cells
+    from attent_kit.engine.compare import Watch, domain_files, make_data, run_cells
     from attent_kit.engine.device import launch
+    from attent_kit.engine.results import collect
     from attent_kit.engine.showcase import panels
     from attent_kit.engine.suite import expand, narrow, read_suite
     from attent_kit.report.published import read_published
     from attent_kit.report.render import render
-    from attent_kit.report.table import MethodRow
 
     registry = load().registry
     path = Path(suite) if suite.endswith(".toml") else Path(str(registry.find("suites", suite).target))
-    chosen = narrow(read_suite(path, registry), registry, _words(alignments), _numbers(seeds), _words(directions))
+    whole = read_suite(path, registry)
+    chosen = narrow(whole, registry, _words(alignments), _numbers(seeds), _words(directions))
     launch(device)
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
@@ -50,46 +51,54 @@ def command(
         print_json([{f: getattr(cell, f) for f in fields} for cell in cells])
         return
     if not as_json:
-        rows = [(c.row, c.alignment, c.direction, str(c.seed), "done" if c.done else "to run") for c in cells]
-        print_table(
-            f"{chosen.title or chosen.name}: {len(cells)} runs in {out}",
-            ("row", "alignment", "direction", "seed", ""),
-            rows,
-        )
+        _print_grid(f"{chosen.title or chosen.name}: {len(cells)} runs in {out}", cells)
     if dry_run:
         return
     missing = [cell for cell in cells if not cell.done]
     with bars(("grid", len(missing)), ("data", 0)) as (grid, bar):
         watch = Watch(
             data=lambda what, done, total: _data(bar, what, done, total),
-            started=lambda cell, steps: _started(bar, cell, steps),
-            progress=lambda cell, p: bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None),
+            started=lambda cell, steps: bar.reset(f"{cell.row}, {cell.direction}, seed {cell.seed}", steps),
+            progress=lambda cell, p: _progress(bar, p),
             finished=lambda cell: _finished(grid, cell, missing),
+            failed=lambda cell, error: grid.say(f"FAILED: {cell.row}, {cell.direction}, seed {cell.seed}: {error}"),
+            waiting=lambda cell: bar.reset(f"waiting for another process at {cell.row}, {cell.direction}", 0),
         )
         make_data(chosen, out, watch)
-        run_cells(cells, registry, out, device, watch)
-    scores = gather(cells, out)
-    shared = {case for file in files.values() for case in Prepared.open(file).shared_cases}
+        failed = run_cells(cells, registry, out, device, watch)
+    results = collect(out, whole, cells, registry)
+    targets = {cell.direction: Prepared.open(cell.settings.data.target) for cell in cells}
+    seen = sorted({c.id for t in targets.values() for c in t.cases if {"train", "test"} <= set(c.splits)})
+    note = chosen.note + (f" Target cases both trained on and tested: {', '.join(seen)}." if seen else "")
     made = render(
         chosen.title or chosen.name,
-        chosen.note + (" Training cases are also test cases: " + ", ".join(sorted(shared)) + "." if shared else ""),
-        [MethodRow(row.label, registry.resolve("alignments", row.alignment).uses_target_labels) for row in chosen.rows],
-        scores,
+        note,
+        results.methods,
+        results.scores,
         read_published(chosen.published) if chosen.published else [],
-        {direction: panels(cells, direction) for direction in chosen.directions},
-        Prepared.open(cells[0].settings.data.target).organs,
+        {direction: panels(cells, direction) for direction in targets},
+        results.titles,
+        next(iter(targets.values())).organs,
         out,
     )
     if as_json:
-        print_scores(scores)
-        return
-    for table in made.tables:
-        console().print(_rich(table))
-        for footnote in table.footnotes:
-            click.echo(f"  {footnote}")
-    click.echo(chosen.note)
-    for file in made.files:
-        click.echo(f"  {file}")
+        print_scores(results.scores)
+    else:
+        for table in made.tables:
+            console().print(_rich(table))
+            for footnote in table.footnotes:
+                click.echo(f"  {footnote}")
+        click.echo(note)
+        for file in made.files:
+            click.echo(f"  {file}")
+    if failed:
+        runs = "\n".join(f"  {cell.row}, {cell.direction}, seed {cell.seed}: {error}" for cell, error in failed)
+        raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}")
+
+
+def _print_grid(title: str, cells) -> None:  # type: ignore[no-untyped-def]
+    rows = [(c.row, c.alignment, c.direction, str(c.seed), "done" if c.done else "to run") for c in cells]
+    print_table(title, ("row", "alignment", "direction", "seed", ""), rows)
 
 
 def _data(bar: Bar, what: str, done: int, total: int) -> None:
@@ -98,8 +107,8 @@ def _data(bar: Bar, what: str, done: int, total: int) -> None:
     bar.to(done)
 
 
-def _started(bar: Bar, cell, steps: int) -> None:  # type: ignore[no-untyped-def]
-    bar.reset(f"{cell.row}, {cell.direction}, seed {cell.seed}", steps)
+def _progress(bar: Bar, progress) -> None:  # type: ignore[no-untyped-def]
+    bar.to(progress.step, f"{progress.stage}  {in_words(progress.losses)}" if progress.losses else None)
 
 
 def _finished(grid: Bar, cell, missing) -> None:  # type: ignore[no-untyped-def]

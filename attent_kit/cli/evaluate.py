@@ -46,11 +46,11 @@ def command(
     columns = [summarise(scores, metric, "cases", unit) for metric, unit in _COLUMNS]
     rows = [
         (cells[0].organ, *(_cell(100 * c.mean if c.unit == "fraction" else c.mean) for c in cells),
-         f"{cells[0].missed} of {cells[0].total}", f"{cells[0].absent} of {cells[0].total}")
+         *(f"{count} of {cells[0].total}" for count in (cells[0].missed, cells[0].invented, cells[0].absent)))
         for cells in zip(*columns, strict=True)
     ]  # fmt: skip
     cases = len({s.case for s in scores})
-    heads = ("organ", "Dice %", "ASSD mm", "ASSD voxel", "HD95 mm", "HD95 voxel", "missed", "absent")
+    heads = ("organ", "Dice %", "ASSD mm", "ASSD voxel", "HD95 mm", "HD95 voxel", "missed", "invented", "absent")
     print_table(f"Mean over {cases} case{'s' if cases > 1 else ''}", heads, rows)
 
 

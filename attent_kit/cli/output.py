@@ -70,19 +70,24 @@ class Bar:
 
     def __init__(self, progress: Progress | None, task: TaskID | None, what: str, total: int) -> None:
         self._progress, self._task = progress, task
-        self._what, self._total, self._done = what, total, 0
+        self._what, self._total, self._done, self._fresh = what, total, 0, True
         self._started = self._printed = time.monotonic()
 
     def reset(self, what: str, total: int) -> None:
         """Begin again with something else."""
-        self._what, self._total, self._done = what, total, 0
+        self._what, self._total, self._done, self._fresh = what, total, 0, True
         self._started = self._printed = time.monotonic()
         if self._progress is not None:
             assert self._task is not None
             self._progress.reset(self._task, total=total, description=what, note="")
 
     def to(self, done: int, note: str | None = None) -> None:
-        """`done` of the total, with a few words."""
+        """`done` of the total, with a few words. What was done before the first call does not count in the rate."""
+        if self._fresh and done > 1:
+            self._done, self._started = done - 1, time.monotonic()
+            if self._progress is not None and self._task is not None:
+                self._progress.reset(self._task, total=self._total, completed=done - 1)
+        self._fresh = False
         if self._progress is not None:
             assert self._task is not None
             fields = {} if note is None else {"note": note}
@@ -101,10 +106,6 @@ class Bar:
             self._progress.console.print(line, highlight=False)
         else:
             click.echo(line, err=True)
-
-    def began_at(self, done: int) -> None:
-        """How much was done before this process began: the rate does not count it."""
-        self._done = done
 
 
 @contextmanager

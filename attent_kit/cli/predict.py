@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from attent_kit.cli.output import bars
+from attent_kit.cli.output import bars, print_json
 from attent_kit.plugins import load
 
 
@@ -13,7 +13,9 @@ from attent_kit.plugins import load
 @click.argument("input", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-def command(run: Path, input: Path, out: Path, device: str) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace label maps that are there already; never the input.")
+@click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
+def command(run: Path, input: Path, out: Path, device: str, overwrite: bool, as_json: bool) -> None:
     """Segment target volumes with the trained run in the folder RUN.
 
     INPUT is a NIfTI file or a folder of them; OUT is a file or a folder accordingly. Labels come back on the grid of each
@@ -28,6 +30,9 @@ def command(run: Path, input: Path, out: Path, device: str) -> None:
                 bar.reset("predict", total)
             bar.to(done, case)
 
-        written = predict_volumes(run, input, out, load().registry, device, tell)
+        written = predict_volumes(run, input, out, load().registry, device, tell, overwrite)
+    if as_json:
+        print_json(written)
+        return
     for path in written:
         click.echo(str(path))

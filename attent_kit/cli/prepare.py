@@ -38,7 +38,9 @@ def command(
     window: tuple[float, float] | None, per_volume: bool, train: str | None, val: str | None, test: str | None, seed: int,
     allow_unlabelled: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Turn the NIfTI volumes of the folder or file IMAGES into one prepared file.
+    """Turn the NIfTI volumes of IMAGES into one prepared file.
+
+    IMAGES is a folder, a file, or a CSV list with the columns image, labels and, if wanted, case.
 
     Canonical orientation, axial slices padded to a square and resampled in plane, grey values to [-1, 1] with constants
     from the training cases alone. What was done to which file is kept inside.

@@ -49,6 +49,7 @@ def command(
     for name, path in (("source", source), ("target", target)):
         if path:
             given["data"] = {**given.get("data", {}), name: str(path)}
+            given["data"].pop(f"{name}_hash", None)
     if seed is not None:
         given["seed"] = seed
     if "alignment" not in given:
@@ -62,17 +63,14 @@ def command(
     folder = out or Path("runs", "2".join(domains), settings.alignment.name, f"seed{settings.seed}")
 
     with bars((settings.alignment.name, 0)) as (bar,):
-        began = False
-
-        def progress(p) -> None:  # type: ignore[no-untyped-def]
-            nonlocal began
-            if not began:
-                bar.reset(settings.alignment.name, p.steps)
-                bar.began_at(p.step - 1)
-                began = True
-            bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None)
-
-        scores = train(settings, folder, registry, device, report=progress)
+        scores = train(
+            settings,
+            folder,
+            registry,
+            device,
+            opened=lambda alignment: bar.reset(settings.alignment.name, sum(s.steps for s in alignment.stages())),
+            report=lambda p: bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None),
+        )
     if as_json:
         print_scores(scores)
         return

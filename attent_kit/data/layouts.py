@@ -1,5 +1,6 @@
 """Which image goes with which label map, told from file names as the common data sets spell them."""
 
+import csv
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +29,7 @@ class Pair(NamedTuple):
 
 
 def find_pairs(images: Path | str, labels: Path | str | None = None, *, allow_unlabelled: bool = False) -> list[Pair]:
-    """Images and label maps matched by case, sorted by case; both may be a folder or one file.
+    """Images and label maps matched by case, sorted by case; both may be a folder or one file, or `images` a CSV list.
 
     The case is the file name without its ending and without what the common layouts add: nnU-Net's `_0000`,
     `_label(s)`, `_seg`, `_mask`, `_gt`, `_avg`, TotalSegmentator's `_labels_totalsegmentator`, BTCV's `img0001` and
@@ -38,6 +39,8 @@ def find_pairs(images: Path | str, labels: Path | str | None = None, *, allow_un
     `allow_unlabelled` an image may go without labels.
     """
     images, labels = Path(images), None if labels is None else Path(labels)
+    if images.suffix == ".csv":
+        return _listed_pairs(images)
     shared = labels is not None and labels.is_dir() and images.resolve() == labels.resolve()
     image_files = _by_case(images, "image", [f for f in _files(images) if not (shared and _is_label(f))])
     if labels is None:
@@ -57,6 +60,24 @@ def find_pairs(images: Path | str, labels: Path | str | None = None, *, allow_un
             "case1_labels.nii.gz, or allow images without labels if they are for training on the target side only."
         )
     return [Pair(case, image, label_files.get(case)) for case, image in sorted(image_files.items())]
+
+
+def _listed_pairs(path: Path) -> list[Pair]:
+    """Pairs of a CSV file with the columns image, labels (may be empty) and, if wanted, case; paths relative to the file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a list of pairs ({error}).") from None
+    if not lines or not lines[0].get("image"):
+        raise DataError(f"{path} lists no pair: write a first line 'image,labels' and a line for each case below it.")
+    pairs = []
+    for line in lines:
+        image, labels = (path.parent / line[name].strip() if line.get(name) else None for name in ("image", "labels"))
+        if image is None:
+            raise DataError(f"{path}: a line has no image.")
+        pairs.append(Pair((line.get("case") or case_name(image)).strip(), image, labels))
+    return sorted(pairs, key=lambda pair: pair.case)
 
 
 def case_name(path: Path | str) -> str:

@@ -1,6 +1,7 @@
 """Run what is missing of a comparison. Stopping it and starting it again is the normal way to use it."""
 
 import shutil
+import time
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,14 +15,15 @@ from attent_kit.data.phantom import SIZES, write_phantom
 from attent_kit.data.prepare import prepare
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine.fit import Progress
-from attent_kit.engine.run import has_results, refuse_another
+from attent_kit.engine.run import Busy, has_results, refuse_another
 from attent_kit.engine.settings import pinned
 from attent_kit.engine.suite import Cell, Suite
 from attent_kit.engine.train import train
-from attent_kit.errors import ConfigError
+from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
-from attent_kit.report.scores import Score, read_scores, write_scores
+
+SECONDS_BETWEEN_LOOKS = 2.0
 
 
 class Watch(NamedTuple):
@@ -33,6 +35,9 @@ class Watch(NamedTuple):
     """A run begins, and how many steps it has."""
     progress: Callable[[Cell, Progress], None]
     finished: Callable[[Cell], None]
+    failed: Callable[[Cell, AttentKitError], None]
+    waiting: Callable[[Cell], None]
+    """Only cells are left at which other processes work; this is the first of them."""
 
 
 def domain_files(suite: Suite, out: Path) -> dict[str, Path]:
@@ -46,20 +51,23 @@ def make_data(suite: Suite, out: Path, watch: Watch) -> None:
     """Generate and prepare the phantom, if the suite asks for one and it is not there yet."""
     if suite.phantom is None:
         return
-    folder, marker = out / "data", out / "data" / "phantom.toml"
+    folder, claim = out / "data", out / "data" / "phantom.toml"
+    files = [folder / f"{name}.h5" for name in suite.domain_names]
     wanted = dump(suite.phantom)
-    if marker.exists():
-        if tomllib.loads(marker.read_text(encoding="utf-8")) != wanted:
-            raise ConfigError(f"{out} holds results on another phantom. Name another folder with --out.")
-        return
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
-        if marker.exists():
+        if claim.exists():
+            if tomllib.loads(claim.read_text(encoding="utf-8")) != wanted:
+                raise ConfigError(f"{out} holds results on another phantom. Name another folder with --out.")
+        elif present := [file for file in files if file.exists()]:
+            raise ConfigError(f"{present[0]} is there already and is no phantom's. Name another folder with --out.")
+        else:
+            write_text(claim, to_toml(wanted))
+        if all(file.exists() for file in files):
             return
         volumes = folder / "volumes"
         write_phantom(volumes, suite.phantom.size, suite.phantom.seed, lambda case, i, n: watch.data("phantom", i, n))
         prepare_phantom(volumes, folder, watch.data)
-        write_text(marker, to_toml(wanted))
         shutil.rmtree(volumes)
 
 
@@ -83,33 +91,57 @@ def prepare_phantom(volumes: Path, out: Path, report: Callable[[str, int, int], 
 
 
 def run_cells(
-    cells: Sequence[Cell],
-    registry: Registry,
-    out: Path,
-    device: str,
-    watch: Watch,
-    run: Callable[..., list[Score]] = train,
-) -> None:
-    """Run every cell that has no scores yet; ConfigError first if one holds other results."""
+    cells: Sequence[Cell], registry: Registry, out: Path, device: str, watch: Watch
+) -> list[tuple[Cell, AttentKitError]]:
+    """Run every cell that has no scores yet, and return those that failed: one failure does not stop the others.
+
+    Cells at which another process works are left to it and looked at again at the end. ConfigError or DataError, before
+    anything runs, if a cell holds results of other settings or data, or needs labels that are not there.
+    """
     _refuse_other_results(cells)
-    for cell in cells:
-        if cell.done:
-            continue
-        cell.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(cell.folder / ".lock"):
+    _refuse_missing_labels(cells, registry)
+    failed = []
+    waiting = [cell for cell in cells if not cell.done]
+    while waiting:
+        busy = []
+        for cell in waiting:
             if cell.done:
                 continue
-            run(
-                cell.settings,
-                cell.folder,
-                registry,
-                device,
-                row=cell.row,
-                shared=out / "shared",
-                opened=lambda alignment, _, cell=cell: watch.started(cell, sum(s.steps for s in alignment.stages())),
-                report=lambda progress, cell=cell: watch.progress(cell, progress),
+            try:
+                train(
+                    cell.settings,
+                    cell.folder,
+                    registry,
+                    device,
+                    row=cell.row,
+                    direction=cell.direction,
+                    shared=out / "shared",
+                    opened=lambda alignment, cell=cell: watch.started(cell, sum(s.steps for s in alignment.stages())),
+                    report=lambda progress, cell=cell: watch.progress(cell, progress),
+                )
+            except Busy:
+                busy.append(cell)
+            except AttentKitError as error:
+                failed.append((cell, error))
+                watch.failed(cell, error)
+            else:
+                watch.finished(cell)
+        waiting = busy
+        if waiting:
+            watch.waiting(waiting[0])
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    return failed
+
+
+def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
+    for cell in cells:
+        target = Prepared.open(cell.settings.data.target)
+        unlabelled = [case.id for case in target.cases_in("train") if not case.has_labels]
+        if unlabelled and registry.resolve("alignments", cell.alignment).uses_target_labels:  # type: ignore[attr-defined]
+            raise DataError(
+                f"row '{cell.row}' learns from target labels, and training case {unlabelled[0]} of {target.path} has none. "
+                f"Leave the row out, or run `attentkit prepare` again with --labels."
             )
-        watch.finished(cell)
 
 
 def _refuse_other_results(cells: Sequence[Cell]) -> None:
@@ -119,10 +151,3 @@ def _refuse_other_results(cells: Sequence[Cell]) -> None:
             files = (cell.settings.data.source, cell.settings.data.target)
             hashes.update({file: Prepared.open(file).content_hash() for file in files if file not in hashes})
             refuse_another(cell.folder, pinned(cell.settings, *(hashes[file] for file in files)))
-
-
-def gather(cells: Sequence[Cell], out: Path) -> list[Score]:
-    """All scores of the cells in one file, scores.csv, and as rows."""
-    rows = [score for cell in cells if cell.done for score in read_scores(cell.folder / "scores.csv")]
-    write_scores(out / "scores.csv", rows)
-    return rows

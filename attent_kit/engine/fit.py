@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from attent_kit.data.batches import Batches
 from attent_kit.engine import checkpoint
 from attent_kit.engine.assemble import (
+    load_network_states,
     network_states,
     optimizer_states,
     setup,
@@ -28,7 +29,7 @@ from attent_kit.engine.run import Run
 from attent_kit.engine.update import FabricUpdate
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
-from attent_kit.interfaces import Alignment, Stage
+from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
 
 
 class Progress(NamedTuple):
@@ -65,6 +66,8 @@ def fit(
     stages = alignment.stages()
     total = sum(stage.steps for stage in stages)
     update = FabricUpdate(fabric, optimizers)
+    if first_step == 0:
+        rehearse(alignment, optimizers, stages, batches)
     if shared is not None and first_step == 0 and _adopt(shared, alignment, optimizers, stages[0], fabric):
         first_step = stages[0].steps
     saved = time.monotonic()
@@ -79,13 +82,7 @@ def fit(
                 here = step - first
                 _set_learning_rates(optimizers, base_rates, stage, here / stage.steps)
                 seed_step(run.settings.seed, here)
-                try:
-                    losses = stage.step(batches.batch(here, stage.batch_size), update)
-                except torch.OutOfMemoryError:
-                    raise RunError(
-                        f"the device has too little memory for stage '{stage.name}' with {stage.batch_size} slices a "
-                        f"step. Lower its batch size (`attentkit show` names the option)."
-                    ) from None
+                losses = _step(stage, batches.batch(here, stage.batch_size), update)
                 report(Progress(stage.name, step + 1, total, run.log(step, stage.name, losses)))
                 at_end = step + 1 == last
                 if at_end:
@@ -101,6 +98,29 @@ def fit(
                 if interruption.requested:
                     raise KeyboardInterrupt
     alignment.eval()
+
+
+def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Sequence[Stage], batches: Batches) -> None:
+    """One step of every stage that updates nothing, so that a mistake in the last stage is met before the first is trained.
+
+    Buffers that a forward changes, such as those of BatchNorm and image pools, are put back.
+    """
+    before = {name: {k: v.clone() for k, v in state.items()} for name, state in network_states(alignment).items()}
+    for stage in stages:
+        train_only(alignment, optimizers, stage)
+        seed_step(0, 0)
+        _step(stage, batches.batch(0, stage.batch_size), lambda optimizer, loss: None)
+    load_network_states(alignment, before)
+
+
+def _step(stage: Stage, batch: Batch, update: Update) -> Losses:
+    try:
+        return stage.step(batch, update)
+    except torch.OutOfMemoryError:
+        raise RunError(
+            f"the device has too little memory for stage '{stage.name}' with {stage.batch_size} slices a step. Lower its "
+            f"batch size (`attentkit show` names the option)."
+        ) from None
 
 
 class Interruption:

@@ -10,11 +10,13 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from attent_kit import __version__
@@ -26,6 +28,26 @@ from attent_kit.files import write_text
 
 _RESULTS = ("checkpoint.ckpt", "scores.csv")
 _SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps")
+
+
+class Busy(RunError):
+    """Another process works in the folder."""
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder of a run, made if it is new, against other processes; Busy if one of them holds it."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file. Name a folder with --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            # What a killed process was writing: nobody else can be writing now.
+            for part in folder.rglob(".*.part"):
+                part.unlink()
+            yield
+    except Timeout:
+        raise Busy(f"another process trains in {folder}. Wait for it, or name another folder with --out.") from None
 
 
 class Run:
@@ -41,8 +63,6 @@ class Run:
         self.predictions = folder / "predictions"
         self._pending: list[tuple[int, str, dict[str, Tensor]]] = []
         config = folder / "config.toml"
-        if folder.exists() and not folder.is_dir():
-            raise ConfigError(f"{folder} is a file. Name a folder with --out.")
         if not config.exists() and folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
             raise ConfigError(f"{folder} holds other files and no run. Name a new or empty folder with --out.")
         refuse_another(folder, settings)
@@ -150,18 +170,19 @@ def refuse_another(folder: Path, settings: RunSettings) -> None:
     for name in _SETTINGS_THAT_MAY_CHANGE:
         old.pop(name, None)
         new.pop(name, None)
-    for name in ("source_hash", "target_hash"):
-        if name not in new["data"]:
-            old["data"].pop(name, None)
+    was, now = old.pop("data", {}), new.pop("data")
+    for name in ("source", "target"):
+        before, after = (data.get(f"{name}_hash", data.get(name)) for data in (was, now))
+        if f"{name}_hash" not in now:
+            before = was.get(name)
+        # Where a file lies does not matter, what it holds does.
+        if before != after and old == new:
+            raise ConfigError(
+                f"{now[name]} is not what the run in {folder} was made with. Restore the data, or name another folder "
+                f"with --out."
+            )
     if old == new:
         return
-    hashes = {name: value for name, value in new["data"].items() if name.endswith("_hash")}
-    if {**old, "data": {**old.get("data", {}), **hashes}} == new:
-        changed = [new["data"][n.removesuffix("_hash")] for n, value in hashes.items() if old["data"].get(n) != value]
-        raise ConfigError(
-            f"{' and '.join(changed)}: no longer what the run in {folder} was made with. Restore the data, or name another "
-            f"folder with --out."
-        )
     lines = difflib.unified_diff(
         to_toml(old).splitlines(), to_toml(new).splitlines(), "there", "asked for", lineterm="", n=0
     )

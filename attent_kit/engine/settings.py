@@ -68,4 +68,8 @@ def override(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
     over: dict[str, Any] = {}
     for path, value in parse_set(words):
         put(over, path if path[0] in RunSettings.model_fields else ["alignment", *path], value)
-    return merge(data, over)
+    merged = merge(data, over)
+    for name in ("source", "target"):
+        if name in over.get("data", {}) and f"{name}_hash" not in over["data"]:
+            merged["data"].pop(f"{name}_hash", None)
+    return merged

@@ -19,12 +19,13 @@ CASES_SHOWN = 3
 
 
 def slices_to_show(target: Prepared) -> list[tuple[str, int]]:
-    """(case, z) of the first three labelled test cases: the slice with most organs, and of those the one with most pixels."""
+    """(case, z) of the first three labelled test cases: the slice with most organs, and of those the one whose
+    smallest organ is largest."""
     chosen = []
     for case in [c for c in target.cases_in("test") if c.has_labels][:CASES_SHOWN]:
         labels = target.label_slices(case.id)
         areas = np.stack([(labels == organ).sum((1, 2)) for organ in range(1, len(target.organs) + 1)], axis=1)
-        best = max(range(len(labels)), key=lambda z: ((areas[z] > 0).sum(), areas[z].sum()))
+        best = max(range(len(labels)), key=lambda z: ((areas[z] > 0).sum(), min(areas[z][areas[z] > 0], default=0)))
         chosen.append((case.id, best))
     return chosen
 

@@ -23,6 +23,7 @@ options = { entropy = "summed" }   # of this row alone
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,11 @@ class Suite(ComponentConfig):
             for value in values:
                 if values.count(value) > 1:
                     raise ValueError(f"the {what} {value!r} occurs twice; runs are told apart by it.")
+        for label, other in combinations([row.label for row in self.rows], 2):
+            if slug(label) == slug(other):
+                raise ValueError(
+                    f"the labels '{label}' and '{other}' would share the folder '{slug(label)}': change one."
+                )
         for direction in self.directions:
             domains_of(direction, self.domain_names)
         return self
@@ -172,7 +178,11 @@ def expand(
     """Every run of the suite, validated. `words` are `--set` options for every row that has them."""
     over: dict[str, Any] = {}
     top: dict[str, Any] = dict(suite.settings)
+    for name in _OF_THE_SUITE.keys() & top.keys():
+        raise ConfigError(f"settings.{name}: {_OF_THE_SUITE[name]}")
     for path, value in parse_set(words):
+        if path[0] in _OF_THE_SUITE:
+            raise ConfigError(f"--set {path[0]}: {_OF_THE_SUITE[path[0]]}")
         put(top if path[0] in RunSettings.model_fields else over, path, value)
     options = merge(suite.options, over)
     _refuse_options_of_no_row(suite, registry, over, "--set ")
@@ -192,6 +202,13 @@ def expand(
                 folder = out / direction / slug(row.label) / f"seed{seed}"
                 cells.append(Cell(row.label, row.alignment, direction, seed, settings, folder))
     return cells
+
+
+_OF_THE_SUITE = {
+    "seed": "a comparison may have several: write seeds = [0, 1], or type --seeds 0,1.",
+    "data": "the domains of a comparison stand in its [domains].",
+    "alignment": "write the option alone, as in --set segment_steps=100: every row that has it takes it.",
+}
 
 
 def slug(label: str) -> str:

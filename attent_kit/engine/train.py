@@ -12,7 +12,7 @@ from attent_kit.engine import checkpoint
 from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Report, fit
-from attent_kit.engine.run import Run
+from attent_kit.engine.run import Run, alone_in
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
 from attent_kit.errors import DataError
@@ -27,41 +27,42 @@ def train(
     registry: Registry,
     device: str = "auto",
     row: str | None = None,
+    direction: str | None = None,
     shared: Path | None = None,
     report: Report = lambda progress: None,
-    opened: Callable[[Alignment, Run], None] = lambda alignment, run: None,
+    opened: Callable[[Alignment], None] = lambda alignment: None,
 ) -> list[Score]:
     """Train what is not yet trained, predict the target's test cases, score them; everything lies in `folder`.
 
-    `row` names the method in the scores (default: the alignment's name). `shared` is a folder in which runs leave the
+    `row` and `direction` name the method and the domains in the scores. `shared` is a folder in which runs leave the
     result of a first stage for others of the same recipe. `opened` is called once all is built and before training.
     """
     fabric = launch(device, settings.precision)
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
     task = task_of(source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
-    resumes = (folder / "checkpoint.ckpt").exists()
-    alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
     component = registry.find("alignments", settings.alignment.name)
-    run = Run(folder, settings, plugins={component.distribution: component.version})
-    run.write_domain(target)
-    precision = str(fabric.strategy.precision.precision)
-    if not run.scores.exists():
-        run.write_environment(fabric.device, precision)
-    opened(alignment, run)
-    batches = training_batches(
-        source, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
-    )
-    stage_file = None
-    if shared is not None:
-        computed = (fabric.device.type, precision, component.distribution, component.version)
-        stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
-    fit(alignment, batches, run, fabric, report, stage_file)
-    checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment)
-    keep_translations(alignment, run, target, fabric.device)
-    return score_run(
-        alignment, run, target, fabric.device, row or settings.alignment.name, f"{source.domain}2{target.domain}"
-    )
+    with alone_in(folder):
+        resumes = (folder / "checkpoint.ckpt").exists()
+        alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
+        run = Run(folder, settings, plugins={component.distribution: component.version})
+        precision = str(fabric.strategy.precision.precision)
+        run.write_domain(target)
+        if not run.scores.exists():
+            run.write_environment(fabric.device, precision)
+        opened(alignment)
+        batches = training_batches(
+            source, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
+        )
+        stage_file = None
+        if shared is not None:
+            computed = (fabric.device.type, precision, component.distribution, component.version)
+            stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
+        fit(alignment, batches, run, fabric, report, stage_file)
+        checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment)
+        keep_translations(alignment, run, target, fabric.device)
+        names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
+        return score_run(alignment, run, target, fabric.device, *names)
 
 
 def task_of(source: Prepared, target: Prepared) -> Task:

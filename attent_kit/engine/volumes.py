@@ -21,19 +21,33 @@ from attent_kit.registry import Registry
 
 
 def predict_volumes(
-    run: Path, images: Path, out: Path, registry: Registry, device: str, report: Callable[[str, int, int], None]
+    run: Path,
+    images: Path,
+    out: Path,
+    registry: Registry,
+    device: str,
+    report: Callable[[str, int, int], None],
+    overwrite: bool = False,
 ) -> list[Path]:
-    """Label maps of one volume or of a folder of them, each on its own grid; the files written."""
+    """Label maps of one volume or of a folder of them, each on its own grid; the files written.
+
+    ConfigError, before anything is computed, if a file to write is there already, unless `overwrite`; never an input.
+    """
     if not (run / "config.toml").exists() or not (run / "checkpoint.ckpt").exists():
         raise ConfigError(f"{run} holds no trained run: name a folder that `attentkit train` or `compare` has made.")
     settings = run_settings(read_toml(run / "config.toml"), registry)
     pairs = find_pairs(images)
     if images.is_dir() and out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file, but {images} is a folder: name a folder to write to.")
-    if images.resolve() == out.resolve():
-        raise ConfigError(f"{out} is the input itself: name another place to write to.")
     if not images.is_dir() and not out.is_dir() and not out.name.endswith((".nii", ".nii.gz")):
         raise ConfigError(f"{out}: write a name that ends in .nii.gz, or an existing folder.")
+    inputs = {pair.image.resolve() for pair in pairs}
+    paths = [out / pair.image.name if images.is_dir() or out.is_dir() else out for pair in pairs]
+    for path in paths:
+        if path.resolve() in inputs:
+            raise ConfigError(f"{path} is an input: name another place to write to.")
+        if path.exists() and not overwrite:
+            raise ConfigError(f"{path} is there already: name another place, or type --overwrite.")
     fabric = launch(device, settings.precision)
     task, size, intensity = _domain(run)
     alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=True)
@@ -43,16 +57,13 @@ def predict_volumes(
         raise ConfigError(
             f"{run} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
         )
-    written = []
-    for done, pair in enumerate(pairs):
+    for done, (pair, path) in enumerate(zip(pairs, paths, strict=True)):
         report(pair.case, done, len(pairs))
         volume = read_volume(pair.image)
         slices, grid = encode(volume, size, intensity, task.channels)
         labels = grid.to_native(segment_slices(alignment, slices, fabric.device))
-        path = out / pair.image.name if images.is_dir() or out.is_dir() else out
         write_labels(path, labels, volume.affine, volume.header)
-        written.append(path)
-    return written
+    return paths
 
 
 def _domain(run: Path) -> tuple[Task, int, Intensity]:

@@ -37,7 +37,7 @@ def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: s
     figure = Figure(figsize=(1.75 * columns, 1.75 * len(panels) + 0.9), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = np.atleast_2d(figure.subplots(len(panels), columns, squeeze=False))
-    for row, panel in zip(axes, panels, strict=True):
+    for n, (row, panel) in enumerate(zip(axes, panels, strict=True)):
         cells: list[tuple[str, Any, Any]] = [("target image", panel.image, None)]
         cells += [(f"in source style\n({label})", panel.translations.get(label), None) for label in translated]
         cells += [("truth", panel.image, panel.truth)]
@@ -49,7 +49,7 @@ def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: s
             axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
             if labels is not None:
                 axis.imshow(_overlay(labels), interpolation="nearest")
-            if row is axes[0]:
+            if n == 0:
                 axis.set_title(name, fontsize=8)
         row[0].text(
             -0.04, 0.5, panel.name, rotation=90, ha="right", va="center", fontsize=7, transform=row[0].transAxes

@@ -25,17 +25,18 @@ def render(
     scores: Sequence[Score],
     published: Sequence[PublishedTable],
     panels: Mapping[str, Sequence[Panel]],
+    titles: Mapping[str, str],
     organs: Sequence[str],
     out: Path,
 ) -> Rendered:
-    """Write everything into `out`. `panels` holds the slices of the figure for each direction, in their order."""
-    made = tables(scores, methods, list(panels))
-    shown = [table for table in published if table.direction in panels]
+    """Write everything into `out`. `titles` names the domains of each direction, `panels` holds the slices of its figure."""
+    made = tables(scores, methods, titles)
+    shown = [table for table in published if table.direction in titles]
     files = [out / "table.md", out / "table.csv", out / "scores.csv"]
-    write_text(files[0], markdown(title, note, made, shown))
+    write_text(files[0], markdown(title, note, made, shown, titles))
     write_text(files[1], csv_text(made, shown))
     for direction, slices in panels.items():
         if slices:
             files.append(out / f"figure-{direction}.png")
-            segmentation_figure(slices, organs, f"{title}: {direction.replace('2', ' to ').upper()}", files[-1])
+            segmentation_figure(slices, organs, f"{title}: {titles[direction]}", files[-1])
     return Rendered(made, files)

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from attent_kit.report.published import PublishedTable
@@ -36,15 +36,15 @@ class Table(NamedTuple):
     footnotes: tuple[str, ...]
 
 
-def tables(scores: Iterable[Score], methods: Sequence[MethodRow], directions: Sequence[str]) -> list[Table]:
-    """A table for each direction and metric. Spread is over seeds if there are several, else over cases."""
+def tables(scores: Iterable[Score], methods: Sequence[MethodRow], titles: Mapping[str, str]) -> list[Table]:
+    """A table for each direction of `titles` and each metric. Spread is over seeds if there are several, else over cases."""
     scores = list(scores)
     over = spread(scores)
     made = []
-    for direction in directions:
+    for direction, name in titles.items():
         own = [s for s in scores if s.direction == direction]
         if own:
-            made += [_table(own, methods, direction, metric, unit, over) for metric, unit in METRICS]
+            made += [_table(own, methods, name, metric, unit, over) for metric, unit in METRICS]
     return made
 
 
@@ -54,7 +54,7 @@ def spread(scores: Sequence[Score]) -> Over:
 
 
 def _table(
-    scores: Sequence[Score], methods: Sequence[MethodRow], direction: str, metric: str, unit: str, over: Over
+    scores: Sequence[Score], methods: Sequence[MethodRow], domains: str, metric: str, unit: str, over: Over
 ) -> Table:
     found = {(s.alignment, s.organ): s for s in summarise(scores, metric, over, unit)}
     organs = tuple(dict.fromkeys(organ for _, organ in found))
@@ -65,7 +65,7 @@ def _table(
     )
     counts = f"{len({s.seed for s in scores})} seeds" if over == "seeds" else f"{len({s.case for s in scores})} cases"
     name = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
-    title = f"{_arrow(direction)}: {name}, mean ± SD over {counts}"
+    title = f"{domains}: {name}, mean ± SD over {counts}"
     return Table(title, organs, rows, best, 100.0 if metric == "dice" else 1.0, tuple(_footnotes(rows, organs)))
 
 
@@ -77,18 +77,23 @@ def _best(cells: Sequence[tuple[str, Summary | None]], metric: str) -> str | Non
 
 
 def _footnotes(rows: Iterable[tuple[str, tuple[Summary | None, ...]]], organs: Sequence[str]) -> Iterable[str]:
-    absences = {}
+    absences: dict[str, dict[str, str]] = {organ: {} for organ in organs[:-1]}
     for label, cells in rows:
         for organ, cell in zip(organs[:-1], cells[:-1], strict=True):
-            if cell is not None and cell.missed:
+            if cell is None:
+                continue
+            if cell.missed:
                 yield f"{label}: {organ} missed in {cell.missed} of {cell.total}; it counts 0 in Dice and has no distance."
-            if cell is not None and cell.invented:
+            if cell.invented:
                 yield f"{label}: {organ} found in {cell.invented} of {cell.total} where there is none; it counts 0 in Dice."
-            if cell is not None and cell.absent:
-                absences[organ] = (
-                    f"{organ}: absent from truth and prediction in {cell.absent} of {cell.total}, left out."
-                )
-    yield from absences.values()
+            absences[organ][label] = f"in neither truth nor prediction in {cell.absent} of {cell.total}, left out."
+            if not cell.absent:
+                absences[organ].pop(label)
+    for organ, by_label in absences.items():
+        if len(set(by_label.values())) == 1 and len(by_label) > 1:
+            yield f"{organ}: {next(iter(by_label.values()))}"
+        else:
+            yield from (f"{label}: {organ} {words}" for label, words in by_label.items())
 
 
 def cell_text(cell: Summary | None, scale: float) -> str:
@@ -100,7 +105,9 @@ def cell_text(cell: Summary | None, scale: float) -> str:
     return mean if math.isnan(cell.std) else f"{mean} ± {cell.std * scale:.{digits}f}"
 
 
-def markdown(title: str, note: str, made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
+def markdown(
+    title: str, note: str, made: Sequence[Table], published: Sequence[PublishedTable], titles: Mapping[str, str]
+) -> str:
     """All tables as Markdown; published numbers in a block of their own."""
     lines = [f"# {title}", "", note, ""]
     for table in made:
@@ -122,7 +129,7 @@ def markdown(title: str, note: str, made: Sequence[Table], published: Sequence[P
     for entry in published:
         rows = [[label, *map(_plain, values)] for label, values in entry.rows.items()]
         lines += [
-            f"## Published, {_arrow(entry.direction)}: {entry.metric}, {entry.unit}",
+            f"## Published, {titles[entry.direction]}: {entry.metric}, {entry.unit}",
             "",
             f"{entry.citation}. {entry.note}",
             "",
@@ -179,7 +186,3 @@ def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 def _plain(value: float) -> str:
     return f"{value:g}"
-
-
-def _arrow(direction: str) -> str:
-    return " to ".join(part.upper() for part in direction.split("2"))

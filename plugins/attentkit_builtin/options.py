@@ -22,7 +22,7 @@ class SegmentOptions(ComponentConfig):
     auxiliary: float = Field(0.1, ge=0)
     """Weight of the segmentation loss of the auxiliary head, where the segmentor has one."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """Optimizer of the segmentor: adam with betas (0.9, 0.99), or sgd with momentum 0.9 and weight decay 5e-4."""
+    """Optimizer of the segmentor, one rate for all layers: adam (betas 0.9, 0.99) or sgd (momentum 0.9, weight decay 5e-4)."""
     learning_rate: float = Field(1e-3, gt=0)
     """Learning rate of the segmentor at the start; falls as poly 0.9. The papers' 1e-5 to 2.5e-4 presume ImageNet weights."""
     segment_steps: int = Field(20_000, ge=1)

@@ -9,8 +9,9 @@ CVPR 2018 (AdaptSegNet).
 
 With a segmentor that has an auxiliary head the same terms are added for that head, with weight
 `auxiliary_adversarial`. The authors number the domains the other way round, which changes nothing. Their optimizer is
-`optimizer = "sgd"` at 2.5e-4 for a pretrained DeepLab; they step all networks at the end of an iteration, and so does
-this file in effect, since the discriminator sees what the segmentor answered before its update.
+`optimizer = "sgd"` at 2.5e-4 for a pretrained DeepLab, with ten times that for its heads, which is not done here. They
+step all networks at the end of an iteration, and so does this file in effect, since the discriminator sees what the
+segmentor answered before its update.
 """
 
 from collections.abc import Sequence

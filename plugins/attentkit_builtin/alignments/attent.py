@@ -21,6 +21,10 @@ Where slides and authors' code differ, both are options:
   the published numbers, and tells D_E which organ is uncertain.
 - The slides write the log-loss for L_gan and no L_idt; the code uses least squares and weight 5. We follow the code.
 - The gate of the slides and that of the code: options of the translator `attention`.
+- The authors adapt at two levels; here that is the segmentor's option `auxiliary`, which adds a second head and critic.
+- Their segmentor is DeepLabV2 on an ImageNet ResNet-101, trained at 1e-5 without augmentation; the default here is a
+  U-Net on ResNet-18 from scratch, with small affine maps, and every backbone of smp can take its place.
+- They average each image discriminator's map to one answer: `image_discriminator.pooled = true`. CycleGAN keeps the map.
 - The authors re-create their optimizers every epoch, freeze BatchNorm after the first validation and pick the checkpoint
   with target test labels. These are errors; we do not reproduce them.
 """

@@ -6,7 +6,8 @@ from torch import nn
 def normal_(network: nn.Module, std: float = 0.02) -> None:
     """Draw convolution weights from N(0, std) and affine norm scales from N(1, std), set every bias to 0, in place.
 
-    Zhu et al. 2017, appendix 7.1; std is that of DCGAN (Radford et al. 2016).
+    Zhu et al. 2017, appendix 7.1; std is that of DCGAN (Radford et al. 2016). AttENT's code leaves biases at PyTorch's
+    default.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
