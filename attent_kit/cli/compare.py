@@ -42,10 +42,10 @@ def command(
     path = Path(suite) if suite.endswith(".toml") else Path(str(registry.find("suites", suite).target))
     whole = read_suite(path, registry)
     chosen = narrow(whole, registry, _words(alignments), _numbers(seeds), _words(directions))
-    launch(device)
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
     cells = expand(chosen, registry, files, out, words)
+    launch(device)
     if dry_run and as_json:
         fields = ("row", "alignment", "direction", "seed", "folder", "done")
         print_json([{f: getattr(cell, f) for f in fields} for cell in cells])

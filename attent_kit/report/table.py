@@ -127,7 +127,7 @@ def markdown(
             "",
         ]
     for entry in published:
-        rows = [[label, *map(_plain, values)] for label, values in entry.rows.items()]
+        rows = [[label, *map(str, values)] for label, values in entry.rows.items()]
         lines += [
             f"## Published, {titles[entry.direction]}: {entry.metric}, {entry.unit}",
             "",
@@ -182,7 +182,3 @@ def _marked(table: Table, row: tuple[str, tuple[Summary | None, ...]]) -> list[s
 def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     bar = ["---", *["---:"] * (len(head) - 1)]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, bar, *rows)]
-
-
-def _plain(value: float) -> str:
-    return f"{value:g}"
