@@ -40,7 +40,9 @@ def main() -> None:
     prediction, truth = volume(np.random.default_rng(0))
     masks = [(prediction == label, truth == label) for label in range(1, len(ORGANS) + 1)]
     contenders = {
-        "attent-kit, five rows an organ: Dice, ASSD and HD95 in mm and voxels": lambda: own_rows(prediction, truth),
+        "attent-kit, seven rows an organ: Dice, ASSD and HD95 in mm and voxels, volumes": lambda: own_rows(
+            prediction, truth
+        ),
         "attent-kit, ASSD and HD95 in mm": lambda: own_masks(masks),
         "MONAI, compute_average_surface_distance and compute_hausdorff_distance": monai_metrics(masks),
         "MONAI, its internal surface distances used for both": monai_once(masks),

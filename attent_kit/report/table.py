@@ -63,15 +63,16 @@ def _table(
     best = tuple(
         _best([(label, cells[i]) for label, cells in rows if label not in bounds], metric) for i in range(len(organs))
     )
-    counts = f"{len({s.seed for s in scores})} seeds" if over == "seeds" else f"{len({s.case for s in scores})} cases"
+    count = len({s.seed for s in scores} if over == "seeds" else {s.case for s in scores})
+    counts = f"mean ± SD over {count} {over}" if count > 1 else "one case"
     name = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
-    title = f"{domains}: {name}, mean ± SD over {counts}"
+    title = f"{domains}: {name}, {counts}"
     return Table(title, organs, rows, best, 100.0 if metric == "dice" else 1.0, tuple(_footnotes(rows, organs)))
 
 
 def _best(cells: Sequence[tuple[str, Summary | None]], metric: str) -> str | None:
     known = [(s.mean, label) for label, s in cells if s is not None and not math.isnan(s.mean)]
-    if len(known) < 2:
+    if len(known) < 2 or (metric == "dice" and max(known)[0] == 0):
         return None
     return (max if metric == "dice" else min)(known)[1]
 
