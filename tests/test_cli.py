@@ -150,6 +150,27 @@ def test_the_table_of_a_run_has_one_row_an_organ_and_their_average(attentkit, ow
     assert all(organ in out for organ in ("liver", "right kidney", "left kidney", "spleen", "average"))
 
 
+def test_capitals_in_the_modality_still_mean_a_window_in_hu(attentkit, volumes, tmp_path):
+    words = [volumes / "ct/images", "--labels", volumes / "ct/labels", "--modality", "CT", "--size", 32]
+    out = attentkit("prepare", *words, "-o", tmp_path / "ct.h5").out
+    assert "window -125 to 275" in out and "3 labelled" in out
+
+
+def test_truths_without_a_prediction_are_left_out_of_evaluate_and_counted(attentkit, volumes, tmp_path):
+    shutil.copy(volumes / "ct/labels/ct_1.nii.gz", tmp_path)
+    outcome = attentkit("evaluate", tmp_path, volumes / "ct/labels")
+    assert outcome.code == 0 and "Mean over 1 case" in outcome.out
+    assert "2 label map(s) of TRUTH have no prediction and are left out" in outcome.err
+
+
+def test_predict_without_the_plugin_of_the_run_says_what_to_install(attentkit, own_run, volumes, tmp_path):
+    config = own_run / "config.toml"
+    config.write_text(config.read_text().replace('name = "source_only"', 'name = "coral"'))
+    (own_run / "env.json").write_text('{"plugins": {"attentkit-coral": "0.1"}}')
+    outcome = attentkit("predict", own_run, volumes / "ct/images/ct_3.nii.gz", tmp_path / "p.nii.gz")
+    assert outcome.code == 2 and "pip install attentkit-coral==0.1" in outcome.err
+
+
 # Interruption. The child stops after its first checkpoint until it is told to go on, so no timing decides.
 
 WAITING = """

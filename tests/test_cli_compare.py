@@ -163,5 +163,5 @@ def test_a_suite_whose_data_are_missing_says_which_file(attentkit, suite, prepar
     moved.write_text(suite.read_text().replace(str(prepared), "data"))
     outcome = attentkit("compare", moved, "-d", "cpu", "--out", tmp_path / "out")
     assert outcome.code == 3
-    assert f"{tmp_path / 'data' / 'ct.h5'} does not exist" in outcome.err
+    assert f"{tmp_path / 'data' / 'mr.h5'} does not exist" in outcome.err
     assert not list((tmp_path / "out").rglob("config.toml"))

@@ -6,7 +6,7 @@ import click
 from rich.table import Table as RichTable
 
 from attent_kit.cli.output import Bar, bars, console, in_words, print_json, print_scores, print_table
-from attent_kit.errors import ConfigError, RunError
+from attent_kit.errors import ConfigError, RunError, did_you_mean
 from attent_kit.plugins import load
 
 
@@ -39,13 +39,22 @@ def command(
     from attent_kit.report.render import render
 
     registry = load().registry
-    path = Path(suite) if suite.endswith(".toml") else Path(str(registry.find("suites", suite).target))
+    if suite.endswith(".toml") or suite in [component.name for component in registry.of("suites")]:
+        path = Path(suite if suite.endswith(".toml") else str(registry.find("suites", suite).target))
+    else:
+        names = [component.name for component in registry.of("suites")]
+        raise ConfigError(
+            f"'{suite}' is neither a .toml file nor an installed suite.{did_you_mean(suite, names)} "
+            f"`attentkit list suites` shows those."
+        )
     whole = read_suite(path, registry)
     chosen = narrow(whole, registry, _words(alignments), _numbers(seeds), _words(directions))
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
     cells = expand(chosen, registry, files, out, words)
     launch(device)
+    for file in files.values() if chosen.phantom is None else ():
+        Prepared.open(file)
     if dry_run and as_json:
         fields = ("row", "alignment", "direction", "seed", "folder", "done")
         print_json([{f: getattr(cell, f) for f in fields} for cell in cells])
@@ -125,7 +134,7 @@ def _rich(table) -> RichTable:  # type: ignore[no-untyped-def]
     for organ in table.organs:
         rich.add_column(organ, justify="right")
     for label, cells in table.rows:
-        texts = [cell_text(cell, table.scale) for cell in cells]
+        texts = [cell_text(cell, table.scale, table.count) for cell in cells]
         rich.add_row(
             label, *(f"[bold green]{t}[/]" if b == label else t for t, b in zip(texts, table.best, strict=True))
         )

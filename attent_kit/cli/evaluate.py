@@ -23,7 +23,9 @@ def command(
 ) -> None:
     """Score the label maps PREDICTION against TRUTH, each a NIfTI file or a folder.
 
-    3-D and symmetric: Dice; ASSD and HD95 in mm and in voxels. A missing organ has no distance and is counted.
+    3-D and symmetric: Dice; ASSD and HD95 in mm and in voxels. An organ of the truth that was not predicted is "missed",
+    one that was predicted where there is none is "invented": both count 0 in Dice and have no distance. An organ in neither
+    is "absent" and left out. All three are counted.
     """
     from attent_kit.data.labelmap import LabelMap
     from attent_kit.metrics.volumes import evaluate_volumes
@@ -37,7 +39,7 @@ def command(
             bar.to(done, case)
 
         maps = LabelMap.parse(organs), LabelMap.parse(truth_organs or organs)
-        scores = evaluate_volumes(prediction, truth, *maps, report=tell)
+        scores = evaluate_volumes(prediction, truth, *maps, report=tell, left_out=_warn)
     if out:
         write_scores(out, scores)
     if as_json:
@@ -52,6 +54,10 @@ def command(
     cases = len({s.case for s in scores})
     heads = ("organ", "Dice %", "ASSD mm", "ASSD voxel", "HD95 mm", "HD95 voxel", "missed", "invented", "absent")
     print_table(f"Mean over {cases} case{'s' if cases > 1 else ''}", heads, rows)
+
+
+def _warn(count: int) -> None:
+    click.echo(f"Warning: {count} label map(s) of TRUTH have no prediction and are left out.", err=True)
 
 
 _COLUMNS = (("dice", "fraction"), ("assd", "mm"), ("assd", "voxel"), ("hd95", "mm"), ("hd95", "voxel"))

@@ -97,7 +97,8 @@ class Bar:
             rate = (done - self._done) / max(self._printed - self._started, 1e-9)
             left = (self._total - done) / rate if rate > 0 else 0.0
             click.echo(
-                f"{self._what}: {done}/{self._total}, {rate:.1f} a second, about {left:.0f} s left. {note}", err=True
+                f"{self._what}: {done}/{self._total}, {rate:.1f} a second, about {_duration(left)} left. {note}",
+                err=True,
             )
 
     def say(self, line: str) -> None:
@@ -106,6 +107,16 @@ class Bar:
             self._progress.console.print(line, highlight=False)
         else:
             click.echo(line, err=True)
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 600
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`attentkit phantom`."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -21,9 +22,19 @@ def command(out: Path, size: str, seed: int) -> None:
     with bars(("phantom", 1)) as (bar,):
         bar.reset("phantom", 0)
         write_phantom(out, size, seed, lambda case, done, total: _tell(bar, case, done, total))
-    click.echo(
-        f"{out}: images and labels of ct and mr. Next: attentkit prepare {out}/ct/images --labels {out}/ct/labels ..."
-    )
+    folder = out / "ct"
+    words = [
+        "attentkit",
+        "prepare",
+        folder / "images",
+        "--labels",
+        folder / "labels",
+        "--modality",
+        "ct",
+        "--out",
+        "ct.h5",
+    ]
+    click.echo(f"{out}: images and labels of ct and mr. Next, for example:\n  {shlex.join(map(str, words))}")
 
 
 def _tell(bar, case: str, done: int, total: int) -> None:  # type: ignore[no-untyped-def]

@@ -50,6 +50,7 @@ def command(
     from attent_kit.data.layouts import find_pairs
     from attent_kit.data.prepare import prepare
 
+    modality = modality.lower()
     if window and per_volume:
         raise ConfigError("--window and --per-volume exclude each other: type one of them.")
     intensity = Intensity("window", *window) if window else Intensity("percentiles-per-volume") if per_volume else None
@@ -65,12 +66,16 @@ def command(
     if as_json:
         print_json(manifest)
         return
+    for split in ("train", "test"):
+        if not manifest["splits"][split]:
+            click.echo(f"Warning: no case is for {split}ing: a source needs training cases, a target both.", err=True)
+    labelled = sum(case["labels"] is not None for case in manifest["cases"])
     counts = ", ".join(f"{len(cases)} {split}" for split, cases in manifest["splits"].items())
     grey = manifest["intensity"]
     rule = f"{grey['kind']} {grey['low']:g} to {grey['high']:g}" if "low" in grey else grey["kind"]
     slices = sum(case["slices"] for case in manifest["cases"])
     click.echo(
-        f"{out}: {len(manifest['cases'])} cases ({counts}), {slices} slices of {size} x {size}, grey values by {rule}."
+        f"{out}: {len(manifest['cases'])} case(s) ({counts}; {labelled} labelled), {slices} slices of {size} px, {rule}."
     )
 
 

@@ -58,8 +58,16 @@ def command(
         raise ConfigError(
             "name the two domains: `--source mr.h5 --target ct.h5`, or a TOML file with both in `--data`."
         )
+    for name in ("source", "target"):
+        if name not in given["data"] and not any(word.startswith(f"data.{name}=") for word in words):
+            raise ConfigError(f"the {name} is missing: type --{name} FILE.h5, a file that `attentkit prepare` made.")
     settings = run_settings(override(given, words), registry)
-    domains = (Prepared.open(settings.data.source).domain, Prepared.open(settings.data.target).domain)
+    source_file, target_file = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
+    domains = source_file.domain, target_file.domain
+    if settings.data.source.resolve() == settings.data.target.resolve():
+        click.echo("Warning: source and target are the same file.", err=True)
+    if not any(case.has_labels for case in target_file.cases_in("test")):
+        click.echo("Warning: the target has no labelled test case, so the run will not be scored.", err=True)
     folder = out or Path("runs", "2".join(domains), settings.alignment.name, f"seed{settings.seed}")
 
     with bars((settings.alignment.name, 0)) as (bar,):

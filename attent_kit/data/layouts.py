@@ -28,13 +28,20 @@ class Pair(NamedTuple):
     labels: Path | None = None
 
 
-def find_pairs(images: Path | str, labels: Path | str | None = None, *, allow_unlabelled: bool = False) -> list[Pair]:
+def find_pairs(
+    images: Path | str,
+    labels: Path | str | None = None,
+    *,
+    allow_unlabelled: bool = False,
+    spare_labels: bool = False,
+) -> list[Pair]:
     """Images and label maps matched by case, sorted by case; both may be a folder or one file, or `images` a CSV list.
 
     The case is the file name without its ending and without what the common layouts add: nnU-Net's `_0000`,
     `_label(s)`, `_seg`, `_mask`, `_gt`, `_avg`, TotalSegmentator's `_labels_totalsegmentator`, BTCV's `img0001` and
     `label0001`. Files that begin with a dot are skipped. Images and labels may share a folder, if the labels are named
     as labels.
+    With `spare_labels` label maps without an image are left out.
     DataError for an empty folder, for two files of one case, and for a file without its counterpart; with
     `allow_unlabelled` an image may go without labels.
     """
@@ -49,7 +56,7 @@ def find_pairs(images: Path | str, labels: Path | str | None = None, *, allow_un
     if images.is_file() and labels.is_file():
         (case, image), (label_map,) = next(iter(image_files.items())), label_files.values()
         return [Pair(case, image, label_map)]
-    if images.is_file():
+    if images.is_file() or spare_labels:
         label_files = {case: path for case, path in label_files.items() if case in image_files}
     if lonely := [path.name for case, path in label_files.items() if case not in image_files]:
         raise DataError(f"no image in {images} goes with {_listed(lonely)}: name both alike, or remove the label map.")

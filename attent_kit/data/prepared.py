@@ -75,6 +75,10 @@ class Prepared:
     def open(cls, path: Path | str) -> "Prepared":
         """DataError if the file is missing, was not made by `attentkit prepare`, or has another format version."""
         path = Path(path)
+        if path.is_dir():
+            raise DataError(
+                f"{path} is a folder: make one file of its volumes with `attentkit prepare`, and name that."
+            )
         if not path.is_file():
             raise DataError(
                 f"{path} does not exist: make it with `attentkit prepare`, or check the spelling of the path."

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from attent_kit.build import build_alignment
 from attent_kit.config import read_toml
@@ -35,7 +36,9 @@ def predict_volumes(
     """
     if not (run / "config.toml").exists() or not (run / "checkpoint.ckpt").exists():
         raise ConfigError(f"{run} holds no trained run: name a folder that `attentkit train` or `compare` has made.")
-    settings = run_settings(read_toml(run / "config.toml"), registry)
+    config = read_toml(run / "config.toml")
+    _require_alignment(run, config, registry)
+    settings = run_settings(config, registry)
     pairs = find_pairs(images)
     if images.is_dir() and out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file, but {images} is a folder: name a folder to write to.")
@@ -64,6 +67,19 @@ def predict_volumes(
         labels = grid.to_native(segment_slices(alignment, slices, fabric.device))
         write_labels(path, labels, volume.affine, volume.header)
     return paths
+
+
+def _require_alignment(run: Path, config: dict[str, Any], registry: Registry) -> None:
+    """ConfigError that says what to install, if the plugin that the run was trained with is not there."""
+    name = config.get("alignment", {}).get("name")
+    if name in [component.name for component in registry.of("alignments")]:
+        return
+    try:
+        made_by = json.loads((run / "env.json").read_text(encoding="utf-8"))["plugins"]
+        wanted = " ".join(f"{distribution}=={version}" for distribution, version in made_by.items())
+    except (OSError, ValueError, KeyError, AttributeError):
+        wanted = "the plugin that offers it"
+    raise ConfigError(f"{run} was trained with the alignment '{name}', which is not installed: pip install {wanted}.")
 
 
 def _domain(run: Path) -> tuple[Task, int, Intensity]:

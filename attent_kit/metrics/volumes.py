@@ -12,9 +12,17 @@ from attent_kit.report.scores import Score
 
 
 def evaluate_volumes(
-    prediction: Path, truth: Path, organs: LabelMap, truth_organs: LabelMap, report: Callable[[str, int, int], None]
+    prediction: Path,
+    truth: Path,
+    organs: LabelMap,
+    truth_organs: LabelMap,
+    report: Callable[[str, int, int], None],
+    left_out: Callable[[int], None] = lambda count: None,
 ) -> list[Score]:
-    """The rows of every pair of label maps, matched by name; both must be on one grid and name the same organs."""
+    """The rows of every pair of label maps, matched by name; both must be on one grid and name the same organs.
+
+    Label maps of `truth` without a prediction are left out, and `left_out` is told how many.
+    """
     if organs.organs != truth_organs.organs:
         raise ConfigError(
             f"the two label maps name different organs: {', '.join(organs.organs)} and {', '.join(truth_organs.organs)}."
@@ -24,7 +32,9 @@ def evaluate_volumes(
     if prediction.is_file() and truth.is_file():
         pairs = [(prediction.name.partition(".")[0], prediction, truth)]
     else:
-        pairs = [(p.case, p.image, p.labels) for p in find_pairs(prediction, truth) if p.labels is not None]
+        pairs = [(p.case, p.image, p.labels) for p in find_pairs(prediction, truth, spare_labels=True) if p.labels]
+        if truth.is_dir() and len(spare := find_pairs(truth)) > len(pairs):
+            left_out(len(spare) - len(pairs))
     rows = []
     for done, (case, predicted, true) in enumerate(pairs):
         report(case, done, len(pairs))

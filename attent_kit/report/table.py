@@ -33,6 +33,8 @@ class Table(NamedTuple):
     best: tuple[str | None, ...]
     """Label of the best method of each column, bounds aside."""
     scale: float
+    count: int
+    """Seeds or cases that the title names."""
     footnotes: tuple[str, ...]
 
 
@@ -67,7 +69,7 @@ def _table(
     counts = f"mean ± SD over {count} {over}" if count > 1 else "one case"
     name = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
     title = f"{domains}: {name}, {counts}"
-    return Table(title, organs, rows, best, 100.0 if metric == "dice" else 1.0, tuple(_footnotes(rows, organs)))
+    return Table(title, organs, rows, best, 100.0 if metric == "dice" else 1.0, count, tuple(_footnotes(rows, organs)))
 
 
 def _best(cells: Sequence[tuple[str, Summary | None]], metric: str) -> str | None:
@@ -97,13 +99,14 @@ def _footnotes(rows: Iterable[tuple[str, tuple[Summary | None, ...]]], organs: S
             yield from (f"{label}: {organ} {words}" for label, words in by_label.items())
 
 
-def cell_text(cell: Summary | None, scale: float) -> str:
-    """85.3 ± 2.1, or a dash."""
+def cell_text(cell: Summary | None, scale: float, count: int | None = None) -> str:
+    """85.3 ± 2.1, or a dash; with n where it is not the `count` that the title names."""
     if cell is None or math.isnan(cell.mean):
         return "-"
     digits = 1 if scale == 100 else 2
     mean = f"{cell.mean * scale:.{digits}f}"
-    return mean if math.isnan(cell.std) else f"{mean} ± {cell.std * scale:.{digits}f}"
+    spread = "" if math.isnan(cell.std) else f" ± {cell.std * scale:.{digits}f}"
+    return mean + spread + ("" if count in (None, cell.n) else f" (n={cell.n})")
 
 
 def markdown(
@@ -176,7 +179,7 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
 
 def _marked(table: Table, row: tuple[str, tuple[Summary | None, ...]]) -> list[str]:
     label, cells = row
-    texts = [cell_text(cell, table.scale) for cell in cells]
+    texts = [cell_text(cell, table.scale, table.count) for cell in cells]
     return [label, *(f"**{t}**" if best == label else t for t, best in zip(texts, table.best, strict=True))]
 
 
