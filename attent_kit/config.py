@@ -4,6 +4,8 @@
         segmentor: Choice[Segmentor] = Choice("smp")
         '''Network that is adapted.'''
 
+`preset = "paper"` among the options of a component takes the options of that name from its `presets` first.
+
 A `Choice` is the name of a component and the options that this component's own `Config` accepts. In TOML it is a
 string or a table: `segmentor = "smp"`, or `[segmentor]` with `name = "smp"` and `encoder = "resnet18"`; the name may
 be left out where the default is meant. Names are resolved in the registry that `validate` is given.
@@ -13,7 +15,8 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, get_args
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -38,6 +41,10 @@ class ComponentConfig(BaseModel):
         frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
 
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """Options by name of the preset: `preset = "paper"` lays what else is given over them. A dump holds no preset, only
+    what it came to."""
+
     def without_weights(self) -> "ComponentConfig":
         """The same component, built empty since a checkpoint follows: override it where building fetches weights."""
         return self
@@ -46,6 +53,7 @@ class ComponentConfig(BaseModel):
     @classmethod
     def _complete_choices_and_name_alternatives(cls, data: Any, handler: Any) -> Any:
         if isinstance(data, Mapping):
+            data = _with_preset(cls, data)
             data = {name: _with_default(cls, name, value) for name, value in data.items()}
         try:
             return handler(data)
@@ -116,6 +124,20 @@ def _resolve(interface: Any, value: Any, info: Any) -> Choice[Any]:
     choice.kind = kind
     choice.options = component.Config.model_validate(options, context=info.context)
     return choice
+
+
+def _with_preset(model: type[ComponentConfig], data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of the preset that `data` names, with the rest of `data` laid over them."""
+    if not model.presets or "preset" not in data:
+        return data
+    name = data["preset"]
+    if name not in model.presets:
+        message = (
+            f"there is no preset '{name}'.{did_you_mean(name, model.presets)} There are: {', '.join(model.presets)}."
+        )
+        error = InitErrorDetails(type=PydanticCustomError("attentkit", message), loc=("preset",), input=name)  # type: ignore[arg-type]
+        raise ValidationError.from_exception_data(model.__name__, [error])
+    return merge(model.presets[name], {option: value for option, value in data.items() if option != "preset"})
 
 
 def _with_default(model: type[BaseModel], name: str, value: Any) -> Any:

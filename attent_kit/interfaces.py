@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from attent_kit.config import Choice, ComponentConfig
+from attent_kit.errors import ConfigError
 from attent_kit.objectives import IGNORE
 from attent_kit.schedules import Schedule, constant
 
@@ -26,6 +27,12 @@ class Task:
 
     channels: int = 1
     organs: tuple[str, ...] = ("liver", "right kidney", "left kidney", "spleen")
+
+    def __post_init__(self) -> None:
+        if not self.organs:
+            raise ConfigError(
+                "there is no organ to segment, only background: name one or more, as in --organs 'liver=1'."
+            )
 
     @property
     def classes(self) -> int:
@@ -77,6 +84,8 @@ class Segmentor(nn.Module, ABC):
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
     feature_channels: int
     """F, the channels of `Segmentation.features`."""
+    feature_stride: int
+    """Pixels of the image along one pixel of `Segmentation.features`, a power of two."""
     has_auxiliary: bool = False
     """Whether `Segmentation.auxiliary` is there: a capability that a multi-level method asks for."""
 
@@ -85,6 +94,10 @@ class Segmentor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Segmentation: ...
+
+    def learning_rate_factors(self) -> list[tuple[float, list[nn.Parameter]]]:
+        """Trainable parameters, grouped by the factor of the learning rate that they want."""
+        return [(1.0, [p for p in self.parameters() if p.requires_grad])]
 
 
 class Discriminator(nn.Module, ABC):
@@ -112,10 +125,11 @@ class Build(Protocol):
 class Update(Protocol):
     """`update("S", loss)`: one optimizer step that lowers `loss` over what optimizer "S" owns. Nothing else moves.
 
-    The graph of `loss` is spent afterwards: reuse only detached tensors of it.
+    The graph of `loss` is spent afterwards: reuse only detached tensors of it. With `when`, a boolean scalar on the
+    device, nothing moves where it is false, as if the step had not been: a gate that nobody waits for.
     """
 
-    def __call__(self, optimizer: str, loss: Tensor) -> None: ...
+    def __call__(self, optimizer: str, loss: Tensor, when: Tensor | None = None) -> None: ...
 
 
 class Stage(NamedTuple):
@@ -128,8 +142,8 @@ class Stage(NamedTuple):
     """Slices of each domain in one step."""
     trains: tuple[str, ...]
     """Optimizers stepped here. The networks they own are in train mode, every other network is in eval mode."""
-    schedule: Schedule = constant
-    """Fraction of the stage that is done, 0 to 1 -> multiplier of each learning rate."""
+    schedule: Schedule | Mapping[str, Schedule] = constant
+    """Fraction of the stage that is done, 0 to 1 -> multiplier of each learning rate; or one for each optimizer."""
     recipe: tuple[Any, ...] | None = None
     """All options that shape this stage. First stages of equal recipe, data and seed end in equal weights: trained once."""
 
@@ -143,6 +157,12 @@ class Alignment(nn.Module, ABC):
     kind: ClassVar[str] = "alignments"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
     uses_target_labels: ClassVar[bool] = False
+    paper: ClassVar[str] = ""
+    """Where the method was published, for tables: authors, venue, year."""
+    aligns: ClassVar[str] = ""
+    """What it aligns and where, for tables."""
+    backbones: ClassVar[str] = "any segmentor"
+    """Which segmentors it takes, for tables. Its `__init__` refuses others with a ConfigError."""
 
     def __init__(self, config: Any, build: Build, task: Task) -> None:
         super().__init__()

@@ -18,13 +18,26 @@ IGNORE = 255
 """Label of a pixel that no loss and no metric counts."""
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean of -log softmax(logits)[label] over pixels whose label is not IGNORE, 0 if there are none.
+def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean of -weight[label] log softmax(logits)[label] over pixels whose label is not IGNORE, 0 if there are none.
 
-    [B, K, H, W], [B, H, W] -> scalar.
+    [B, K, H, W], [B, H, W], [K] (left out: 1 each) -> scalar.
     """
-    total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(logits, labels, weight, ignore_index=IGNORE, reduction="sum")
     return total / (labels != IGNORE).sum().clamp(min=1)
+
+
+def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in which a class that covers the part f of the batch weighs 1 - f, and p counts as 0.005 at least (SIFA).
+
+    [B, K, H, W], [B, H, W] -> scalar. IGNORE pixels count nowhere.
+    """
+    counted = (labels != IGNORE).unsqueeze(1)
+    n = counted.sum().clamp(min=1)
+    g = F.one_hot(labels.where(labels != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * counted
+    weight = 1 - g.sum(dim=(0, 2, 3), keepdim=True) / n
+    log_p = logits.log_softmax(dim=1).clamp(min=math.log(0.005))
+    return -(weight * g * log_p).sum() / n
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ seconds, on random images.
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,15 @@ from torch import Tensor
 
 from attent_kit.build import Builder, configure
 from attent_kit.config import ComponentConfig, dump
-from attent_kit.engine.assemble import load_network_states, network_states, owned, setup, train_only
+from attent_kit.engine.assemble import (
+    load_network_states,
+    load_optimizer_states,
+    network_states,
+    optimizer_states,
+    owned,
+    setup,
+    train_only,
+)
 from attent_kit.engine.device import launch
 from attent_kit.engine.fit import seed_step
 from attent_kit.engine.update import FabricUpdate
@@ -53,7 +62,8 @@ def check_translator(component: type[Translator], options: Options = NO_OPTIONS,
 
 
 def check_segmentor(component: type[Segmentor], options: Options = NO_OPTIONS, task: Task = FOUR_ORGANS) -> None:
-    """Logits at input resolution, `feature_channels` and `has_auxiliary` as declared, gradients, one answer in eval mode."""
+    """Logits at input resolution, gradients, one answer in eval mode; channels and stride of the features and whether there
+    is an auxiliary head as declared."""
     name = component.__name__
     network = component(_config(component, Segmentor, options), task)
     for batch, height, width in ((2, 64, 64), (2, 37, 45)):
@@ -64,6 +74,11 @@ def check_segmentor(component: type[Segmentor], options: Options = NO_OPTIONS, t
         assert out.logits.shape == expected, f"{name}: logits are {tuple(out.logits.shape)}, not {expected}."
         assert out.features.ndim == 4 and out.features.shape[1] == network.feature_channels, (
             f"{name}: features have {out.features.shape[1]} channels, feature_channels says {network.feature_channels}."
+        )
+        nearly = [abs(side * network.feature_stride - x.shape[n]) for n, side in enumerate(out.features.shape[2:], 2)]
+        assert max(nearly) <= 2 * network.feature_stride, (
+            f"{name}: features are {tuple(out.features.shape[2:])} for an image of {height} x {width}, which is not a "
+            f"feature_stride of {network.feature_stride}."
         )
         assert (out.auxiliary is not None) == network.has_auxiliary, (
             f"{name}: has_auxiliary is not what forward answers."
@@ -97,29 +112,26 @@ def check_alignment(
     batch_size: int = 2,
     registry: Registry | None = None,
 ) -> None:
-    """Ownership, one step of every stage, prediction and state, as the engine relies on them."""
+    """Ownership, one step of every stage, prediction, and going on from a copied state, as the engine relies on them."""
     registry = registry or load().registry
     config = _config(component, Alignment, options, registry)
     alignment = component(config, Builder(registry, task, seed=0), task)
     fabric = launch("cpu", precision)
     optimizers = setup(alignment, fabric)
     _check_ownership(alignment, optimizers)
+    labelled = component.uses_target_labels
     stages = alignment.stages()
     assert stages, f"{component.__name__} has no stage: return at least one."
     for number, stage in enumerate(stages):
         seed_step(0, number)
-        batch = _batch(batch_size, task, size, component.uses_target_labels)
+        batch = _batch(batch_size, task, size, labelled)
         _check_stage(alignment, optimizers, stage, batch, FabricUpdate(fabric, optimizers))
     _check_predict(alignment, task, size)
     twin = component(config, Builder(registry, task, seed=1), task)
-    setup(twin, fabric)
+    others = setup(twin, fabric)
     load_network_states(twin, network_states(alignment))
-    x = _images(2, task, size, size)
-    with torch.inference_mode():
-        same = torch.equal(twin.eval().predict(x), alignment.eval().predict(x))
-    assert same, (
-        f"{component.__name__}: a copy from its state predicts differently: keep all state in networks and buffers."
-    )
+    load_optimizer_states(others, deepcopy(optimizer_states(optimizers)))
+    _check_resume(alignment, optimizers, twin, others, fabric, lambda: _batch(batch_size, task, size, labelled))
 
 
 class _Recorder:
@@ -131,10 +143,15 @@ class _Recorder:
         self.optimizers, self.update = optimizers, update
         self.moved: dict[str, bool] = {}
 
-    def __call__(self, optimizer: str, loss: Tensor) -> None:
+    def __call__(self, optimizer: str, loss: Tensor, when: Tensor | None = None) -> None:
         assert optimizer in self.optimizers, f'update("{optimizer}", ...): there is no such optimizer.'
         assert loss.ndim == 0 and torch.isfinite(loss), f'update("{optimizer}", ...): the loss is no finite scalar.'
         before = {name: p.detach().clone() for name, p in self.parameters.items()}
+        if when is not None:
+            assert when.ndim == 0 and when.dtype == torch.bool, (
+                f'update("{optimizer}", ...): `when` is no boolean scalar.'
+            )
+        # A gate that chance has closed would hide what the update moves.
         self.update(optimizer, loss)
         changed = {name for name, p in self.parameters.items() if not torch.equal(p, before[name])}
         own = {self.names[id(p)] for p in owned(self.optimizers[optimizer])}
@@ -162,7 +179,11 @@ def _check_stage(
     assert stage.steps >= 1 and stage.batch_size >= 1, f"{where}: steps and batch_size must be 1 or more."
     unknown = set(stage.trains) - set(optimizers)
     assert not unknown, f"{where} trains {sorted(unknown)}, which optimizers() does not return."
-    assert all(stage.schedule(f) >= 0 for f in (0.0, 0.5, 1.0)), f"{where}: a learning rate would be negative."
+    by_name = stage.schedule if isinstance(stage.schedule, Mapping) else dict.fromkeys(stage.trains, stage.schedule)
+    lacking = set(stage.trains) - set(by_name)
+    assert not lacking, f"{where}: there is no schedule for {sorted(lacking)}: give one for each of `trains`."
+    rates = [schedule(f) for schedule in by_name.values() for f in (0.0, 0.5, 1.0)]
+    assert min(rates) >= 0, f"{where}: a learning rate would be negative."
     train_only(alignment, optimizers, stage)
     recorder = _Recorder(alignment, optimizers, update)
     losses = stage.step(batch, recorder)
@@ -174,6 +195,29 @@ def _check_stage(
         assert recorder.moved.get(name), f"{where} says that it trains {name}, but no update moved what {name} owns."
     stray = set(recorder.moved) - set(stage.trains)
     assert not stray, f"{where} updates {sorted(stray)} without naming it in `trains`."
+
+
+def _check_resume(
+    alignment: Alignment, optimizers: dict[str, Any], twin: Alignment, others: dict[str, Any], fabric: Any, batch: Any
+) -> None:
+    """A copy from the state of networks and optimizers goes on to the same bits, in every stage, and predicts the same."""
+    name = type(alignment).__name__
+    for number, (stage, same_stage) in enumerate(zip(alignment.stages(), twin.stages(), strict=True)):
+        for one, own, its_stage in ((alignment, optimizers, stage), (twin, others, same_stage)):
+            train_only(one, own, its_stage)
+            seed_step(1, number)
+            its_stage.step(batch(), FabricUpdate(fabric, own))
+    expected, found = network_states(alignment), network_states(twin)
+    for network, state in expected.items():
+        for key, value in state.items():
+            assert torch.equal(value, found[network][key]), (
+                f"{name}: a copy from its state goes on differently in {network or 'its buffer'}.{key}: keep all state in "
+                f"networks, buffers and optimizers."
+            )
+    x = batch().x_t
+    with torch.inference_mode():
+        same = torch.equal(twin.eval().predict(x), alignment.eval().predict(x))
+    assert same, f"{name}: a copy from its state predicts differently: keep all state in networks and buffers."
 
 
 def _check_predict(alignment: Alignment, task: Task, size: int) -> None:

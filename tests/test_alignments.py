@@ -17,8 +17,14 @@ from attent_kit.testing import check_alignment, check_discriminator, check_segme
 
 REGISTRY = load().registry
 SMALL_SEGMENTOR = {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+SMALL_SEGMENTORS = {
+    "smp": SMALL_SEGMENTOR,
+    "deeplabv2": {"width": 4, "blocks": [1, 1, 1, 1]},
+    "resnet": {"width": 4, "blocks": 1},
+    "sifa": {"width": 2},
+}
 SMALL = {
-    "segmentor": SMALL_SEGMENTOR,
+    "segmentor": {"name": "smp", **SMALL_SEGMENTOR},
     "translator": {"width": 4, "blocks": 1},
     "image_discriminator": {"width": 4},
     "entropy_discriminator": {"width": 4},
@@ -29,9 +35,27 @@ ALIGNMENTS = [c.name for c in REGISTRY.of("alignments")]
 TASK = Task(organs=("liver", "spleen"))
 
 
+TWO_HEADS = {"name": "smp", **SMALL_SEGMENTOR, "auxiliary": 2}
+OF_ONE = {"sifa": {"segmentor": TWO_HEADS, "decoder_width": 4}}
+VARIANTS = [
+    *((name, {}) for name in ALIGNMENTS),
+    ("sifa", {"version": "v1", "segmentor": {"name": "smp", **SMALL_SEGMENTOR}}),
+    ("sifa", {"segmentor": {"name": "sifa", "width": 2}}),
+    ("cycada", {"adversary": "features", "semantic": 0.0}),
+    ("entropy", {"objective": "minimize", "segmentor": TWO_HEADS}),
+    ("ada_output", {"segmentor": TWO_HEADS}),
+    ("entropy", {"segmentor": TWO_HEADS}),
+    ("attent", {"segmentor": TWO_HEADS}),
+    ("attent", {"gan": "bce", "entropy": "summed"}),
+    ("ada_output", {"segmentor": {"name": "deeplabv2", "width": 4, "blocks": [1, 1, 1, 1]}, "optimizer": "sgd"}),
+    ("source_only", {"cross_entropy": "balanced", "dice": 1.0, "optimizer": "sgd", "weight_decay": 1e-4}),
+]
+"""Every alignment as it comes, and those with a branch of their own."""
+
+
 def options(name, **more):
     fields = REGISTRY.resolve("alignments", name).Config.model_fields
-    return {**{k: v for k, v in SMALL.items() if k in fields}, **more}
+    return {**{k: v for k, v in SMALL.items() if k in fields}, **OF_ONE.get(name, {}), **more}
 
 
 def made(name, task=TASK, **more):
@@ -50,30 +74,43 @@ def batch(task=TASK, size=2, pixels=64, labelled=False):
     return Batch(x_s, y[0], x_t, y[1] if labelled else None)
 
 
-@pytest.mark.parametrize("name", ALIGNMENTS)
-def test_every_alignment_keeps_the_contract(name):
-    check_alignment(REGISTRY.resolve("alignments", name), options(name))
+@pytest.mark.parametrize("name, more", VARIANTS)
+def test_every_alignment_keeps_the_contract(name, more):
+    check_alignment(REGISTRY.resolve("alignments", name), options(name, **more))
 
 
-@pytest.mark.parametrize("name", ALIGNMENTS)
-def test_every_alignment_keeps_the_contract_in_bfloat16_with_one_image_and_two_classes_of_three_channels(name):
+@pytest.mark.parametrize("name, more", VARIANTS)
+def test_every_alignment_keeps_the_contract_in_bfloat16_with_one_odd_image_of_three_channels_and_two_classes(
+    name, more
+):
     task = Task(channels=3, organs=("liver",))
-    check_alignment(REGISTRY.resolve("alignments", name), options(name), task, precision="bf16-mixed", batch_size=1)
+    component = REGISTRY.resolve("alignments", name)
+    check_alignment(component, options(name, **more), task, size=61, precision="bf16-mixed", batch_size=1)
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_every_alignment_keeps_the_contract_with_one_odd_image_and_eight_classes(name):
+    task = Task(organs=tuple("abcdefg"))
+    check_alignment(REGISTRY.resolve("alignments", name), options(name), task, size=45, batch_size=1)
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_every_alignment_keeps_the_contract_in_bfloat16_with_two_images_and_eight_classes_of_three_channels(name):
+    task = Task(channels=3, organs=tuple("abcdefg"))
+    check_alignment(REGISTRY.resolve("alignments", name), options(name), task, precision="bf16-mixed")
 
 
 @pytest.mark.parametrize("name", ["ada_output", "entropy", "attent"])
 def test_multi_level_methods_use_the_auxiliary_head(name):
-    two_heads = {**SMALL_SEGMENTOR, "auxiliary": 2}
-    check_alignment(REGISTRY.resolve("alignments", name), options(name, segmentor=two_heads))
-    assert made(name, segmentor=two_heads)[0].D_aux is not None and made(name)[0].D_aux is None
+    assert made(name, segmentor=TWO_HEADS)[0].D_aux is not None and made(name)[0].D_aux is None
 
 
 @pytest.mark.parametrize("kind", ["translators", "segmentors", "discriminators"])
 def test_every_network_keeps_the_contract(kind):
     checks = {"translators": check_translator, "segmentors": check_segmentor, "discriminators": check_discriminator}
-    sizes = {"translators": {"width": 4, "blocks": 1}, "segmentors": SMALL_SEGMENTOR, "discriminators": {}}
+    small = {"width": 4, "blocks": 1} if kind == "translators" else {}
     for component in REGISTRY.of(kind):
-        checks[kind](component.load(), sizes[kind])
+        checks[kind](component.load(), SMALL_SEGMENTORS.get(component.name, {}) if kind == "segmentors" else small)
     check_segmentor(REGISTRY.resolve("segmentors", "smp"), {**SMALL_SEGMENTOR, "auxiliary": 2})
 
 

@@ -22,15 +22,27 @@ def command(name: str, as_json: bool) -> None:
         names = [c.name for kind in KINDS for c in registry.of(kind)]
         raise UnknownComponent(f"nothing is called '{name}'.{did_you_mean(name, names)} `attentkit list` shows all.")
     if as_json:
-        print_json([{"kind": c.kind, "name": c.name, "options": _options(c)} for c in found])
+        print_json([{"kind": c.kind, "name": c.name, "options": _options(c), "presets": _presets(c)} for c in found])
         return
     for component in found:
         console().print(
             f"[bold]{component.name}[/bold], one of the {component.kind}, of {component.distribution} {component.version}"
         )
         console().print(component.summary(), markup=False)
-        rows = [(o["name"], o["default"], o["meaning"]) for o in _options(component)]
-        print_table("", ("option", "default", "meaning"), rows)
+        for what, fact in _facts(component):
+            console().print(f"{what}: {fact}", markup=False)
+        presets = _presets(component)
+        rows = [
+            (o["name"], o["default"], *(_of_preset(options, o) for options in presets.values()), o["meaning"])
+            for o in _options(component)
+        ]
+        print_table("", ("option", "default", *(f"preset {name}" for name in presets), "meaning"), rows)
+
+
+def _facts(component: Component) -> list[tuple[str, str]]:
+    loaded = component.load()
+    facts = [(name, getattr(loaded, name, "")) for name in ("paper", "aligns", "backbones")]
+    return [(name, fact) for name, fact in facts if fact]
 
 
 def _options(component: Component) -> list[dict[str, Any]]:
@@ -39,6 +51,22 @@ def _options(component: Component) -> list[dict[str, Any]]:
         {"name": name, "default": _word(field.default), "meaning": field.description or ""}
         for name, field in fields.items()
     ]
+
+
+def _presets(component: Component) -> dict[str, dict[str, Any]]:
+    """What `preset = "NAME"` sets, by name."""
+    presets = component.load().Config.presets  # type: ignore[attr-defined]
+    return {name: dict(options) for name, options in presets.items()}
+
+
+def _of_preset(options: dict[str, Any], option: dict[str, Any]) -> str:
+    """A preset's value of an option, empty where it is the default's."""
+    value = options.get(option["name"], "")
+    if not isinstance(value, dict):
+        word = str(tuple(value) if isinstance(value, list) else value)
+        return "" if word == option["default"] else word
+    own = ", ".join(f"{option}={inner}" for option, inner in value.items() if option != "name")
+    return f"{value['name']}: {own}" if own else str(value["name"])
 
 
 def _word(default: Any) -> str:

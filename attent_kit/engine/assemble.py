@@ -26,8 +26,8 @@ def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
 
 
 def owned(optimizer: Optimizer) -> list[Tensor]:
-    """The parameters that an optimizer steps."""
-    return [p for group in optimizer.param_groups for p in group["params"]]
+    """The parameters that an optimizer steps; those that want no gradient stay as they are and do not count."""
+    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
 
 
 def trains(stage: Stage, optimizers: dict[str, Optimizer], network: nn.Module) -> bool:

@@ -4,7 +4,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -109,7 +109,7 @@ def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Seq
     for stage in stages:
         train_only(alignment, optimizers, stage)
         seed_step(0, 0)
-        _step(stage, batches.batch(0, stage.batch_size), lambda optimizer, loss: None)
+        _step(stage, batches.batch(0, stage.batch_size), lambda optimizer, loss, when=None: None)
     load_network_states(alignment, before)
 
 
@@ -168,8 +168,9 @@ def seed_step(seed: int, step: int) -> None:
 def _set_learning_rates(
     optimizers: dict[str, Optimizer], base_rates: dict[str, list[float]], stage: Stage, fraction: float
 ) -> None:
-    multiplier = stage.schedule(fraction)
     for name in stage.trains:
+        schedule = stage.schedule[name] if isinstance(stage.schedule, Mapping) else stage.schedule
+        multiplier = schedule(fraction)
         for group, rate in zip(optimizers[name].param_groups, base_rates[name], strict=True):
             group["lr"] = rate * multiplier
 

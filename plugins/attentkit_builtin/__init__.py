@@ -12,12 +12,18 @@ def attentkit_translators() -> dict[str, str]:
     return {
         "resnet": f"{_HERE}.translators.resnet:ResNetTranslator",
         "attention": f"{_HERE}.translators.attention:AttentionTranslator",
+        "sifa": f"{_HERE}.translators.sifa:SifaTranslator",
     }
 
 
 @hookimpl
 def attentkit_segmentors() -> dict[str, str]:
-    return {"smp": f"{_HERE}.segmentors.smp:SmpSegmentor"}
+    return {
+        "smp": f"{_HERE}.segmentors.smp:SmpSegmentor",
+        "deeplabv2": f"{_HERE}.segmentors.deeplabv2:DeepLabV2Segmentor",
+        "resnet": f"{_HERE}.segmentors.resnet:ResNetSegmentor",
+        "sifa": f"{_HERE}.segmentors.sifa:SifaSegmentor",
+    }
 
 
 @hookimpl
@@ -35,7 +41,10 @@ def attentkit_alignments() -> dict[str, str]:
         "source_only": f"{_HERE}.alignments.source_only:SourceOnly",
         "supervised": f"{_HERE}.alignments.supervised:Supervised",
         "ada_output": f"{_HERE}.alignments.ada_output:AdaOutput",
+        "synsegnet": f"{_HERE}.alignments.synsegnet:SynSegNet",
         "cyclegan": f"{_HERE}.alignments.cyclegan:CycleGAN",
+        "cycada": f"{_HERE}.alignments.cycada:CyCADA",
+        "sifa": f"{_HERE}.alignments.sifa:SIFA",
         "pixel": f"{_HERE}.alignments.pixel:Pixel",
         "feature": f"{_HERE}.alignments.feature:Feature",
         "entropy": f"{_HERE}.alignments.entropy:Entropy",

@@ -9,8 +9,9 @@ CVPR 2018 (AdaptSegNet).
 
 With a segmentor that has an auxiliary head the same terms are added for that head, with weight
 `auxiliary_adversarial`. The authors number the domains the other way round, which changes nothing. Their optimizer is
-`optimizer = "sgd"` at 2.5e-4 for a pretrained DeepLab, with ten times that for its heads, which is not done here. They
-step all networks at the end of an iteration, and so does this file in effect, since the discriminator sees what the
+`preset = "paper"` for a pretrained DeepLab, with ten times the rate for its heads. `preset = "authors-code"` has the
+heads as their code sums them, two dilations of four, and the smaller weights that they advise for PyTorch. They step all
+networks at the end of an iteration, and so does this file in effect, since the discriminator sees what the
 segmentor answered before its update.
 """
 
@@ -23,15 +24,30 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
 from attent_kit.objectives import fake, real
-from attent_kit.schedules import poly
-from attentkit_builtin.options import SegmentOptions, adam, segmentor_optimizer, supervised_loss
+from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
+from attentkit_builtin.presets import DEEPLAB_SEGMENTATION
 
 
 class AdaOutput(Alignment):
     """Adversarial alignment of the softmax output (AdaptSegNet)."""
 
+    paper = "Tsai et al., CVPR 2018"
+    aligns = "softmax outputs, at one level or two"
+    backbones = "any segmentor; two levels where it has an auxiliary head"
+
     class Config(SegmentOptions):
         """Options of the segmentor and of its critics."""
+
+        presets = {
+            "paper": {**DEEPLAB_SEGMENTATION, "segment_steps": 150_000},
+            "authors-code": {
+                **DEEPLAB_SEGMENTATION,
+                "segmentor": {**DEEPLAB_SEGMENTATION["segmentor"], "head": "adaptsegnet"},
+                "segment_steps": 150_000,
+                "adversarial": 5e-4,
+                "auxiliary_adversarial": 5e-5,
+            },
+        }
 
         output_discriminator: Choice[Discriminator] = Choice("fcn")
         """Network that tells softmax outputs of the two domains apart."""
@@ -66,7 +82,7 @@ class AdaOutput(Alignment):
                 c.segment_steps,
                 c.segment_batch_size,
                 trains=("S", "D"),
-                schedule=poly(0.9),
+                schedule=segment_schedule(c),
             )
         ]
 

@@ -16,10 +16,10 @@ Entropy space: the segmentor sees source images and target images in source styl
     L_dis = BCE(D_E(E(x_s)), 1) / 2 + BCE(D_E(E(x_ts)), 0) / 2
     answer S(G_ts(x_t))
 
-Where slides and authors' code differ, both are options:
+Where slides and authors' code differ, both are options; `preset = "paper"` is the slides, `preset = "authors-code"` the code:
 - The slides print E summed over classes; the code keeps one channel a class, as ADVENT does. Default "per-class": it made
   the published numbers, and tells D_E which organ is uncertain.
-- The slides write the log-loss for L_gan and no L_idt; the code uses least squares and weight 5. We follow the code.
+- The slides write the log-loss for L_gan and no L_idt; the code uses least squares and weight 5. The default is the code.
 - The gate of the slides and that of the code: options of the translator `attention`.
 - The authors adapt at two levels; here that is the segmentor's option `auxiliary`, which adds a second head and critic.
 - Their segmentor is DeepLabV2 on an ImageNet ResNet-101, trained at 1e-5 without augmentation; the default here is a
@@ -51,22 +51,48 @@ from attent_kit.interfaces import (
     Update,
 )
 from attent_kit.objectives import entropy_map, fake, l1, real, self_information
-from attent_kit.schedules import linear_after, poly
+from attent_kit.schedules import linear_after
 from attentkit_builtin.options import (
     SegmentOptions,
     TranslateOptions,
     adam,
+    segment_schedule,
     segmentor_optimizer,
     supervised_loss,
     translation_recipe,
+)
+from attentkit_builtin.presets import (
+    ATTENT_CODE_TRANSLATION,
+    ATTENT_CRITICS,
+    ATTENT_SEGMENTATION,
+    ATTENT_SLIDES_TRANSLATION,
 )
 
 
 class AttENT(Alignment):
     """Attention-aware translation, then adversarial entropy minimization (pixel and entropy space)."""
 
+    paper = "Li et al., BIBM 2021"
+    aligns = "pixels: target images to source style, gated; then entropy maps"
+    backbones = "any segmentor; two levels where it has an auxiliary head"
+
     class Config(TranslateOptions, SegmentOptions):
         """Options of the translation stage, of the segmentor and of its critics."""
+
+        presets = {
+            "paper": {
+                **ATTENT_SLIDES_TRANSLATION,
+                **ATTENT_SEGMENTATION,
+                **ATTENT_CRITICS,
+                "entropy": "summed",
+            },
+            "authors-code": {
+                **ATTENT_CODE_TRANSLATION,
+                **ATTENT_SEGMENTATION,
+                **ATTENT_CRITICS,
+                "entropy": "per-class",
+            },
+        }
 
         translator: Choice[Translator] = Choice("attention")
         """Network of both translators."""
@@ -112,7 +138,7 @@ class AttENT(Alignment):
                 schedule=linear_after(0.5), recipe=translation_recipe(c),
             ),
             Stage(
-                "segment", self.segment, c.segment_steps, c.segment_batch_size, trains=("S", "D_E"), schedule=poly(0.9)
+                "segment", self.segment, c.segment_steps, c.segment_batch_size, trains=("S", "D_E"), schedule=segment_schedule(c)
             ),
         ]  # fmt: skip
 
@@ -120,14 +146,14 @@ class AttENT(Alignment):
         c, x_s, x_t = self.config, batch.x_s, batch.x_t
         x_st, x_ts = self.G_st(x_s), self.G_ts(x_t)
 
-        L_gan = real(self.D_t(x_st), "lsgan") + real(self.D_s(x_ts), "lsgan")
+        L_gan = real(self.D_t(x_st), c.gan) + real(self.D_s(x_ts), c.gan)
         L_cyc = l1(self.G_ts(x_st), x_s) + l1(self.G_st(x_ts), x_t)
         L_idt = l1(self.G_ts(x_s), x_s) + l1(self.G_st(x_t), x_t)
         update("G", L_gan + c.cycle * L_cyc + c.identity * L_idt)
 
         x_st, x_ts = self.pool_t(x_st), self.pool_s(x_ts)
-        L_D_s = (real(self.D_s(x_s), "lsgan") + fake(self.D_s(x_ts), "lsgan")) / 2
-        L_D_t = (real(self.D_t(x_t), "lsgan") + fake(self.D_t(x_st), "lsgan")) / 2
+        L_D_s = (real(self.D_s(x_s), c.gan) + fake(self.D_s(x_ts), c.gan)) / 2
+        L_D_t = (real(self.D_t(x_t), c.gan) + fake(self.D_t(x_st), c.gan)) / 2
         update("D", L_D_s + L_D_t)
         return {"L_gan": L_gan, "L_cyc": L_cyc, "L_idt": L_idt, "L_D_s": L_D_s, "L_D_t": L_D_t}
 

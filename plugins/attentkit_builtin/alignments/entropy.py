@@ -8,8 +8,11 @@ CVPR 2019; the ablation "Entropy" of Li et al. (BIBM 2021).
     L_adv = BCE(D_E(E(x_t)), 1)
     L_dis = BCE(D_E(E(x_s)), 1) / 2 + BCE(D_E(E(x_t)), 0) / 2
 
+`objective = "minimize"` is their MinEnt, without a discriminator: the mean over pixels of E(x_t), summed over k, takes the
+place of L_adv. It can end in one class everywhere; its weight needs care.
+
 ADVENT and AttENT's authors keep E per class, which is the default; the slides of AttENT print it summed over classes.
-With a segmentor that has an auxiliary head the same terms are added for that head.
+With a segmentor that has an auxiliary head the same terms are added for that head, with weight `auxiliary_adversarial`.
 """
 
 from collections.abc import Sequence
@@ -22,53 +25,67 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
 from attent_kit.objectives import entropy_map, fake, real, self_information
-from attent_kit.schedules import poly
-from attentkit_builtin.options import SegmentOptions, adam, segmentor_optimizer, supervised_loss
+from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
+from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION, DEEPLAB_SEGMENTATION
 
 
 class Entropy(Alignment):
-    """Adversarial alignment of entropy maps on raw images (ADVENT)."""
+    """Adversarial alignment of entropy maps on raw images (ADVENT), or entropy minimization (MinEnt)."""
+
+    paper = "Vu et al., CVPR 2019; Li et al., BIBM 2021, ablation"
+    aligns = "entropy maps of raw images"
+    backbones = "any segmentor; two levels where it has an auxiliary head"
 
     class Config(SegmentOptions):
         """Options of the segmentor and of its critics."""
 
+        presets = {
+            "paper": {**DEEPLAB_SEGMENTATION, "segment_steps": 120_000, "entropy": "per-class"},
+            "authors-code": {**ATTENT_SEGMENTATION, **ATTENT_CRITICS, "entropy": "per-class"},
+        }
+
+        objective: Literal["adversarial", "minimize"] = "adversarial"
+        """A discriminator on E (AdvEnt), or the mean of E itself (MinEnt)."""
         entropy_discriminator: Choice[Discriminator] = Choice("fcn")
-        """Network that tells entropy maps of the two domains apart."""
+        """Network that tells entropy maps of the two domains apart; unused by MinEnt."""
         entropy: Literal["per-class", "summed"] = "per-class"
         """E with one channel a class (authors' code), or summed over the classes (slides)."""
         adversarial: float = Field(1e-3, ge=0)
-        """Weight of L_adv at the main output."""
+        """Weight of L_adv, or of the entropy itself, at the main output."""
         auxiliary_adversarial: float = Field(2e-4, ge=0)
-        """Weight of L_adv at the auxiliary output."""
+        """The same at the auxiliary output."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
-        """Learning rate of the critics at the start; falls as poly 0.9."""
+        """Learning rate of the critics at the start; falls as the segmentor's."""
 
     config: Config
 
     def __init__(self, config: Config, build: Build, task: Task) -> None:
         super().__init__(config, build, task)
-        channels = 1 if config.entropy == "summed" else task.classes
         self.S = build(config.segmentor)
+        if config.objective == "minimize":
+            return
+        channels = 1 if config.entropy == "summed" else task.classes
         self.D_E = build(config.entropy_discriminator, channels=channels)
         self.D_aux = build(config.entropy_discriminator, channels=channels) if self.S.has_auxiliary else None
 
     def optimizers(self) -> dict[str, Optimizer]:
+        S = segmentor_optimizer(self.S, self.config)
+        if self.config.objective == "minimize":
+            return {"S": S}
         critics = [D for D in (self.D_E, self.D_aux) if D is not None]
-        return {
-            "S": segmentor_optimizer(self.S, self.config),
-            "D_E": adam(critics, self.config.discriminator_learning_rate, (0.9, 0.99)),
-        }
+        return {"S": S, "D_E": adam(critics, self.config.discriminator_learning_rate, (0.9, 0.99))}
 
     def stages(self) -> Sequence[Stage]:
         c = self.config
+        minimize = c.objective == "minimize"
         return [
             Stage(
                 "segment",
-                self.segment,
+                self.minimize if minimize else self.segment,
                 c.segment_steps,
                 c.segment_batch_size,
-                trains=("S", "D_E"),
-                schedule=poly(0.9),
+                trains=("S",) if minimize else ("S", "D_E"),
+                schedule=segment_schedule(c),
             )
         ]
 
@@ -95,6 +112,18 @@ class Entropy(Alignment):
             loss = loss + (real(self.D_aux(A_s.detach())) + fake(self.D_aux(A_t.detach()))) / 2
         update("D_E", loss)
         return {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+
+    def minimize(self, batch: Batch, update: Update) -> Losses:
+        c = self.config
+        s, t = self.S(batch.x_s), self.S(batch.x_t)
+
+        L_seg = supervised_loss(s, batch.y_s, c)
+        L_ent = entropy_map(t.logits).mean()
+        loss = L_seg + c.adversarial * L_ent
+        if t.auxiliary is not None:
+            loss = loss + c.auxiliary_adversarial * entropy_map(t.auxiliary).mean()
+        update("S", loss)
+        return {"L_seg": L_seg, "L_ent": L_ent}
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(x_t).logits

@@ -18,15 +18,26 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
 from attent_kit.objectives import fake, real
-from attent_kit.schedules import poly
-from attentkit_builtin.options import SegmentOptions, adam, segmentor_optimizer, supervised_loss
+from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
+from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION
 
 
 class Feature(Alignment):
     """Adversarial alignment of the segmentor's deepest features."""
 
+    paper = "Li et al., BIBM 2021, ablation, undefined there"
+    aligns = "the segmentor's deepest features"
+
     class Config(SegmentOptions):
         """Options of the segmentor and of its critic."""
+
+        presets = {
+            "paper": {
+                **ATTENT_SEGMENTATION,
+                "adversarial": ATTENT_CRITICS["adversarial"],
+                "discriminator_learning_rate": ATTENT_CRITICS["discriminator_learning_rate"],
+            }
+        }
 
         feature_discriminator: Choice[Discriminator] = Choice("pixel")
         """Network that tells features of the two domains apart."""
@@ -57,7 +68,7 @@ class Feature(Alignment):
                 c.segment_steps,
                 c.segment_batch_size,
                 trains=("S", "D_F"),
-                schedule=poly(0.9),
+                schedule=segment_schedule(c),
             )
         ]
 

@@ -17,22 +17,32 @@ from attent_kit.config import Choice
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Translator, Update
 from attent_kit.objectives import fake, l1, real
-from attent_kit.schedules import linear_after, poly
+from attent_kit.schedules import linear_after
 from attentkit_builtin.options import (
     SegmentOptions,
     TranslateOptions,
     adam,
+    segment_schedule,
     segmentor_optimizer,
     supervised_loss,
     translation_recipe,
 )
+from attentkit_builtin.presets import ATTENT_CODE_TRANSLATION, ATTENT_SEGMENTATION, ATTENT_SLIDES_TRANSLATION
 
 
 class Pixel(Alignment):
     """Attention-gated translation of the target to source style, alone (pixel space)."""
 
+    paper = "Li et al., BIBM 2021, ablation"
+    aligns = "pixels: target images to source style, gated"
+
     class Config(TranslateOptions, SegmentOptions):
         """Options of the translation stage and of the segmentor."""
+
+        presets = {
+            "paper": {**ATTENT_SLIDES_TRANSLATION, **ATTENT_SEGMENTATION},
+            "authors-code": {**ATTENT_CODE_TRANSLATION, **ATTENT_SEGMENTATION},
+        }
 
         translator: Choice[Translator] = Choice("attention")
         """Network of both translators."""
@@ -62,21 +72,21 @@ class Pixel(Alignment):
                 "translate", self.translate, c.translate_steps, c.translate_batch_size, trains=("G", "D"),
                 schedule=linear_after(0.5), recipe=translation_recipe(c),
             ),
-            Stage("segment", self.segment, c.segment_steps, c.segment_batch_size, trains=("S",), schedule=poly(0.9)),
+            Stage("segment", self.segment, c.segment_steps, c.segment_batch_size, trains=("S",), schedule=segment_schedule(c)),
         ]  # fmt: skip
 
     def translate(self, batch: Batch, update: Update) -> Losses:
         c, x_s, x_t = self.config, batch.x_s, batch.x_t
         x_st, x_ts = self.G_st(x_s), self.G_ts(x_t)
 
-        L_gan = real(self.D_t(x_st), "lsgan") + real(self.D_s(x_ts), "lsgan")
+        L_gan = real(self.D_t(x_st), c.gan) + real(self.D_s(x_ts), c.gan)
         L_cyc = l1(self.G_ts(x_st), x_s) + l1(self.G_st(x_ts), x_t)
         L_idt = l1(self.G_ts(x_s), x_s) + l1(self.G_st(x_t), x_t)
         update("G", L_gan + c.cycle * L_cyc + c.identity * L_idt)
 
         x_st, x_ts = self.pool_t(x_st), self.pool_s(x_ts)
-        L_D_s = (real(self.D_s(x_s), "lsgan") + fake(self.D_s(x_ts), "lsgan")) / 2
-        L_D_t = (real(self.D_t(x_t), "lsgan") + fake(self.D_t(x_st), "lsgan")) / 2
+        L_D_s = (real(self.D_s(x_s), c.gan) + fake(self.D_s(x_ts), c.gan)) / 2
+        L_D_t = (real(self.D_t(x_t), c.gan) + fake(self.D_t(x_st), c.gan)) / 2
         update("D", L_D_s + L_D_t)
         return {"L_gan": L_gan, "L_cyc": L_cyc, "L_idt": L_idt, "L_D_s": L_D_s, "L_D_t": L_D_t}
 

@@ -9,15 +9,19 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
-from attent_kit.schedules import poly
-from attentkit_builtin.options import SegmentOptions, segmentor_optimizer, supervised_loss
+from attentkit_builtin.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
+from attentkit_builtin.presets import SIFA_SEGMENTATION
 
 
 class SourceOnly(Alignment):
     """W/o adaptation: trained on the source, applied to the target as it is."""
 
+    aligns = "nothing: trained on source, applied to target"
+
     class Config(SegmentOptions):
         """Options of the segmentor alone."""
+
+        presets = {"paper": SIFA_SEGMENTATION}
 
     config: Config
 
@@ -37,7 +41,7 @@ class SourceOnly(Alignment):
                 c.segment_steps,
                 c.segment_batch_size,
                 trains=("S",),
-                schedule=poly(0.9),
+                schedule=segment_schedule(c),
             )
         ]
 

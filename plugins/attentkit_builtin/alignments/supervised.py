@@ -9,17 +9,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
-from attent_kit.schedules import poly
-from attentkit_builtin.options import SegmentOptions, segmentor_optimizer, supervised_loss
+from attentkit_builtin.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
+from attentkit_builtin.presets import SIFA_SEGMENTATION
 
 
 class Supervised(Alignment):
     """Upper bound: trained on the labels of the target's training cases."""
 
     uses_target_labels = True
+    aligns = "nothing: trained on target labels, the upper bound"
 
     class Config(SegmentOptions):
         """Options of the segmentor alone."""
+
+        presets = {"paper": SIFA_SEGMENTATION}
 
     config: Config
 
@@ -39,7 +42,7 @@ class Supervised(Alignment):
                 c.segment_steps,
                 c.segment_batch_size,
                 trains=("S",),
-                schedule=poly(0.9),
+                schedule=segment_schedule(c),
             )
         ]
 

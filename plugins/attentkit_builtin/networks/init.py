@@ -18,3 +18,15 @@ def normal_(network: nn.Module, std: float = 0.02) -> None:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def truncated_normal_(network: nn.Module, std: float) -> None:
+    """Draw convolution weights from N(0, std), redrawn beyond two std, and set their biases to 0, in place.
+
+    TensorFlow's truncated normal, of standard deviation 0.88 std. Norms stay at scale 1 and shift 0.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.trunc_normal_(module.weight, 0.0, std, -2 * std, 2 * std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,4 +1,4 @@
-"""Parts of the nine-block residual generator that both translators are made of.
+"""Parts of the nine-block residual generator that both translators and a segmentor are made of.
 
 Johnson, Alahi, Fei-Fei. Perceptual losses for real-time style transfer. ECCV 2016, supplement.
 Zhu, Park, Isola, Efros. Unpaired image-to-image translation using cycle-consistent adversarial networks. ICCV 2017.
@@ -85,6 +85,11 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return interpolate(x, size=list(size), mode="bilinear", align_corners=True)
 
 
+def last(width: int, outputs: int) -> nn.Conv2d:
+    """Features to what the network answers, unbounded: [B, width, H, W] -> [B, outputs, H, W]."""
+    return nn.Conv2d(width, outputs, 7, padding=3, padding_mode="reflect")
+
+
 def to_image(width: int, channels: int) -> nn.Sequential:
     """Features to an image: [B, width, H, W] -> [B, channels, H, W] in [-1, 1]."""
-    return nn.Sequential(nn.Conv2d(width, channels, 7, padding=3, padding_mode="reflect"), nn.Tanh())
+    return nn.Sequential(last(width, channels), nn.Tanh())

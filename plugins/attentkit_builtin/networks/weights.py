@@ -11,13 +11,13 @@ from attent_kit.errors import ConfigError
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
-def load_encoder(encoder: nn.Module, path: Path) -> None:
+def load_encoder(encoder: nn.Module, path: Path, option: str = "encoder_weights") -> None:
     """Fill an encoder from a state dict saved by torchvision, timm, smp or this toolkit; other entries are ignored.
 
     A first convolution of other input channels is adapted: summed for one channel, repeated and rescaled for more.
-    ConfigError if the file cannot be read or lacks a weight of the encoder.
+    ConfigError, which names the `option` that gave the path, if the file cannot be read or lacks a weight of the encoder.
     """
-    given = {_flat(name): weight for name, weight in _read(path).items()}
+    given = {_flat(name): weight for name, weight in _read(path, option).items()}
     own = encoder.state_dict()
     prefix = max(_prefixes(own, given), key=lambda p: sum(_plain(name, p) in given for name in own))
     found = {name: given[_plain(name, prefix)] for name in own if _plain(name, prefix) in given}
@@ -26,21 +26,21 @@ def load_encoder(encoder: nn.Module, path: Path) -> None:
     if lacking:
         raise ConfigError(
             f"{path}: {len(lacking)} of the encoder's {len(own)} weights are missing, the first is '{lacking[0]}'. "
-            f"Give a file that was saved from the same encoder, or encoder_weights = 'none'."
+            f"Give a file that was saved from the same encoder, or {option} = 'none'."
         )
     adapted = {name: _to_channels(weight, own[name]) for name, weight in found.items()}
     for name, weight in adapted.items():
         if weight.shape != own[name].shape:
             raise ConfigError(
                 f"{path}: '{name}' is {_size(weight)} and the encoder's is {_size(own[name])}. "
-                f"Give a file that was saved from the same encoder, or encoder_weights = 'none'."
+                f"Give a file that was saved from the same encoder, or {option} = 'none'."
             )
     encoder.load_state_dict({**own, **adapted})
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path, option: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file. Give a local file, or encoder_weights = 'none'.")
+        raise ConfigError(f"{path}: there is no such file. Give a local file, or {option} = 'none'.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)

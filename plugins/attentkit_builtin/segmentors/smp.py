@@ -117,6 +117,7 @@ class SmpSegmentor(Segmentor):
         channels = list(self.network.encoder.out_channels)
         self.feature_channels = channels[-1]
         self.stride: int = self.network.encoder.output_stride
+        self.feature_stride = self.stride
         if config.architecture == "dpt":  # its decoder halves the deepest map once more
             self.stride *= 2
         # A deepest map of one pixel has no batch statistics to train with; pan pools it three times over.
