@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from attent_kit.errors import ConfigError
-from attent_kit.plugins import load
 from attent_kit.report.figures import Panel, segmentation_figure
 from attent_kit.report.published import read_published
 from attent_kit.report.render import render
 from attent_kit.report.scores import Score
 from attent_kit.report.table import MethodRow, cell_text, csv_text, markdown, spread, tables
 
+PUBLISHED = Path(__file__).parent.parent / "benchmarks" / "published.toml"
 TITLES = {"mr2ct": "MR to CT"}
 BOTH = {**TITLES, "ct2mr": "CT to MR"}
 METHODS = [MethodRow("W/o", False), MethodRow("A|B", False), MethodRow("Supervised", True)]
@@ -67,51 +67,115 @@ def test_a_missed_organ_is_a_footnote_and_counts_zero():
 
 
 def test_markdown_marks_the_best_escapes_bars_and_keeps_published_numbers_apart():
-    published = read_published_of_the_suite()
-    text = markdown("Phantom", "A note.", tables(ONE, METHODS, TITLES), published, BOTH)
+    text = markdown("Phantom", "A note.", tables(ONE, METHODS, TITLES), read_published(PUBLISHED), BOTH)
     ours, _, theirs = text.partition("# Published")
     assert "| A\\|B | **80.0** | **60.0** | **70.0** |" in ours and "88.56" not in ours
     assert "88.56" in theirs and "Li, Luo" in theirs
 
 
+def test_published_numbers_are_shown_as_printed_with_what_their_spread_is():
+    text = markdown("T", "N", [], read_published(PUBLISHED), BOTH)
+    assert "| AttENT | 0.99 | 1.03 | 1.26 | 1.12 | 1.10 |" in text  # TOML reads 1.10 as 1.1
+    assert "assd, voxel, ± SD of three values, as it seems\n" in text and "| Feature | 2.94 ± 1.40 |" in text
+    assert "dice, percent, ± SD of the test volumes\n" in text
+    assert "| SIFA-v2, released model | 88.0 ± 3.6 | 82.5 ± 6.4 | 76.6 ± 13.9 | 78.4 ± 13.0 | 81.4 |" in text
+
+
+def test_the_note_of_several_published_tables_is_printed_once():
+    text = markdown("T", "N", [], read_published(PUBLISHED), BOTH)
+    assert text.count("Not to be compared cell by cell") == 1
+    assert text.count("## Published") == 8 and text.count("Its note above holds here too.") == 3 + 1 + 1
+
+
 def test_every_number_of_the_csv_is_unrounded_and_says_where_it_comes_from():
-    lines = list(csv.DictReader(io.StringIO(csv_text(tables(ONE, METHODS, TITLES), read_published_of_the_suite()))))
+    lines = list(csv.DictReader(io.StringIO(csv_text(tables(ONE, METHODS, TITLES), read_published(PUBLISHED)))))
     measured = [line for line in lines if line["origin"] == "measured"]
     assert len(measured) == 3 * 3 * 2
     assert float(measured[0]["mean"]) == 0.5 and measured[0]["metric"] == "dice" and measured[0]["n"] == "1"
-    assert {line["origin"] for line in lines} == {"measured", "published"}
+    assert {line["source"] for line in measured} == {""}
+    published = [line for line in lines if line["origin"] == "published"]
+    # Nine systems in four tables of five columns, six columns in two ablations, two tests of one model.
+    assert len(measured) + len(published) == len(lines) and len(published) == 9 * 4 * 5 + 6 * 2 + 2 * 5
+    again = [line for line in published if "issue 56" in line["source"] and line["direction"] == "mr2ct"]
+    assert [(line["mean"], line["std"]) for line in again] == [
+        ("88.0", "3.6"), ("82.5", "6.4"), ("76.6", "13.9"), ("78.4", "13.0"), ("81.4", ""),
+    ]  # fmt: skip
 
 
-def read_published_of_the_suite():
-    suite = Path(str(load().registry.find("suites", "phantom").target))
-    return read_published(suite.parent / "published.toml")
+SYSTEMS = [
+    "Supervised", "W/o adaptation", "SynSegNet", "AdaOutput", "CycleGAN", "CyCADA", "SIFA-v1", "SIFA-v2", "AttENT",
+]  # fmt: skip
+ABLATION = ["W/o adaptation", "CycleGAN", "Pixel", "Feature", "Entropy", "AttENT"]
+
+
+def published_with(word):
+    """The published tables whose citation has a word, by direction and metric."""
+    return {(t.direction, t.metric): t for t in read_published(PUBLISHED) if word in t.citation}
+
+
+def test_every_system_and_every_column_of_the_ablation_is_published():
+    comparison, ablation, again = (published_with(word) for word in ("comparison", "ablation", "SIFA issue"))
+    assert set(comparison) == {(d, m) for d in ("mr2ct", "ct2mr") for m in ("dice", "assd")}
+    assert all(list(table.rows) == SYSTEMS for table in comparison.values())
+    assert set(ablation) == {("mr2ct", "assd"), ("ct2mr", "dice")}
+    assert all(list(table.rows) == list(table.spread) == ABLATION for table in ablation.values())
+    assert set(again) == {("mr2ct", "dice"), ("ct2mr", "dice")}
+    assert len(comparison) + len(ablation) + len(again) == len(read_published(PUBLISHED))
 
 
 def test_published_averages_equal_the_means_of_their_organs_within_rounding():
-    found = read_published_of_the_suite()
-    assert {(t.direction, t.metric) for t in found} == {(d, m) for d in ("mr2ct", "ct2mr") for m in ("dice", "assd")}
-    for table in found:
-        assert len(table.rows) == 9
-        for label, (*organs, average) in table.rows.items():
-            # Half a unit of the last printed digit for the organs, and half for the average.
-            rounding = 0.01 if label == "AttENT" else 0.1
-            assert average == pytest.approx(statistics.fmean(organs), abs=rounding), (
-                table.direction,
-                table.metric,
-                label,
-            )
+    for table in read_published(PUBLISHED):
+        for label, values in table.rows.items():
+            (*organs, average), digits = values, max(len(str(value).partition(".")[2]) for value in values)
+            if table.organs:
+                # Half a unit of the last printed digit for the organs, and half for the average.
+                what = (table.citation, table.direction, table.metric, label)
+                assert average == pytest.approx(statistics.fmean(organs), abs=10**-digits + 1e-9), what
 
 
-def test_a_file_of_published_numbers_that_lacks_a_value_is_one_sentence(tmp_path):
+def test_the_ablation_ends_in_the_average_of_the_comparison_and_the_second_test_below_it():
+    comparison, ablation = published_with("comparison"), published_with("ablation")
+    for key, table in ablation.items():
+        assert table.rows["AttENT"][-1] == comparison[key].rows["AttENT"][-1]
+    below = {
+        key[0]: comparison[key].rows["SIFA-v2"][-1] - table.rows["SIFA-v2, released model"][-1]
+        for key, table in published_with("SIFA issue").items()
+    }
+    assert below == {"mr2ct": pytest.approx(83.7 - 81.4), "ct2mr": pytest.approx(85.4 - 85.0)}
+
+
+HEAD = 'direction="a2b"\nmetric="dice"\nunit="percent"\ncitation="c"\nnote="n"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[[tables]]\n", r"tables\[0\] is not a table"),
+        ("", r"holds no \[\[tables\]\]"),
+        (
+            'organs=["liver"]\n[[tables]]\n[tables.rows]\nX=[1.0]',
+            "row 'X' needs a value for each organ and their average",
+        ),
+        (
+            "organs=[]\n[[tables]]\nspred={X=[1.0]}\n[tables.rows]\nX=[1.0]",
+            "spred: no such entry. Did you mean 'spread'",
+        ),
+        ("organs=[]\n[[tables]]\nspread={X=[1.0]}\n[tables.rows]\nX=[1.0]", "has a spread: say what it is"),
+        (
+            'organs=[]\nof="SD"\n[[tables]]\nspread={Y=[1.0]}\n[tables.rows]\nX=[1.0]',
+            "spread 'Y' needs a row of that label",
+        ),
+        ('organs=[]\nof="SD"\n[[tables]]\nspread={X=[]}\n[tables.rows]\nX=[1.0]', "spread 'X' needs"),
+        (
+            'organs=[]\n[[tables]]\nmetric="hd95"\n[tables.rows]\nX=[1.0]',
+            "the metric is 'hd95': write one of dice, assd",
+        ),
+    ],
+)
+def test_a_file_of_published_numbers_that_makes_no_sense_is_one_sentence(tmp_path, text, sentence):
     path = tmp_path / "published.toml"
-    path.write_text(
-        '[[tables]]\ndirection="a2b"\nmetric="dice"\nunit="percent"\norgans=["liver"]\ncitation="c"\nnote="n"\n'
-        "[tables.rows]\nX = [1.0]\n"
-    )
-    with pytest.raises(ConfigError, match="row 'X' needs a value for each organ and their average"):
-        read_published(path)
-    path.write_text("[[tables]]\n")
-    with pytest.raises(ConfigError, match=r"tables\[0\] is not a table"):
+    path.write_text(HEAD + text)
+    with pytest.raises(ConfigError, match=sentence):
         read_published(path)
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 from rich.table import Table as RichTable
 
-from attent_kit.cli.output import Bar, bars, console, in_words, print_json, print_scores, print_table
+from attent_kit.cli.output import Bar, bars, console, duration, in_words, print_json, print_scores, print_table
 from attent_kit.errors import ConfigError, RunError, did_you_mean
 from attent_kit.plugins import load
 
 
 @click.command("compare")
 @click.argument("suite", default="phantom")
+@click.option("--variant", help="Variant of the suite, from its [variants].")
 @click.option("--alignments", "-m", help="Comma-separated; an alignment that is no row of the suite becomes one.")
 @click.option("--seeds", help="Comma-separated, in place of the suite's.")
 @click.option("--directions", help="Comma-separated, for example mr2ct,ct2mr.")
@@ -19,10 +20,13 @@ from attent_kit.plugins import load
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of all results.  [runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the grid and stop.")
+@click.option(
+    "--plan", "price", is_flag=True, help="Measure a few steps of each row, print what all would cost, and stop."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
-    suite: str, alignments: str | None, seeds: str | None, directions: str | None, words: tuple[str, ...], device: str,
-    out: Path | None, dry_run: bool, as_json: bool,
+    suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
+    words: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
@@ -34,7 +38,7 @@ def command(
     from attent_kit.engine.device import launch
     from attent_kit.engine.results import collect
     from attent_kit.engine.showcase import panels
-    from attent_kit.engine.suite import expand, narrow, read_suite
+    from attent_kit.engine.suite import expand, narrow, read_suite, refuse_another_split
     from attent_kit.report.published import read_published
     from attent_kit.report.render import render
 
@@ -47,14 +51,17 @@ def command(
             f"'{suite}' is neither a .toml file nor an installed suite.{did_you_mean(suite, names)} "
             f"`attentkit list suites` shows those."
         )
-    whole = read_suite(path, registry)
+    whole = read_suite(path, registry, variant)
     chosen = narrow(whole, registry, _words(alignments), _numbers(seeds), _words(directions))
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
     cells = expand(chosen, registry, files, out, words)
     launch(device)
     for file in files.values() if chosen.phantom is None else ():
-        Prepared.open(file)
+        refuse_another_split(chosen, Prepared.open(file))
+    if price:
+        _plan(chosen, cells, registry, device, as_json)
+        return
     if dry_run and as_json:
         fields = ("row", "alignment", "direction", "seed", "folder", "done")
         print_json([{f: getattr(cell, f) for f in fields} for cell in cells])
@@ -103,6 +110,58 @@ def command(
     if failed:
         runs = "\n".join(f"  {cell.row}, {cell.direction}, seed {cell.seed}: {error}" for cell, error in failed)
         raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}")
+
+
+def _plan(suite, cells, registry, device: str, as_json: bool) -> None:  # type: ignore[no-untyped-def]
+    from attent_kit.engine.plan import plan
+
+    with bars(("rows", 0)) as (bar,):
+        planned = plan(suite, cells, registry, device, lambda row, done, total: _data(bar, row, done, total))
+    if as_json:
+        print_json(
+            {
+                "seconds": planned.seconds,
+                "stages": [{n: v for n, v in stage._asdict().items() if n != "recipe"} for stage in planned.stages],
+                "cells": [
+                    {"row": c.cell.row, "direction": c.cell.direction, "seed": c.cell.seed, "done": c.cell.done}
+                    | {n: v for n, v in c._asdict().items() if n != "cell"}
+                    for c in planned.cells
+                ],
+            }
+        )
+        return
+    stages = [
+        (
+            s.row,
+            s.stage,
+            str(s.batch_size),
+            str(s.steps),
+            f"{s.seconds_a_step:.3g}",
+            duration(s.seconds),
+            _mebibytes(s.memory),
+        )
+        for s in planned.stages
+    ]
+    print_table("Stages", ("row", "stage", "batch size", "steps", "s a step", "time", "peak MiB"), stages)
+    runs = [
+        (
+            c.cell.row, c.cell.direction, str(c.cell.seed), "-" if c.seconds is None else duration(c.seconds),
+            _mebibytes(c.memory), "done" if c.cell.done else c.error or (f"shares {c.shares}" if c.shares else ""),
+        )
+        for c in planned.cells
+    ]  # fmt: skip
+    print_table("Runs", ("row", "direction", "seed", "time", "peak MiB", ""), runs)
+    missing = sum(not cell.done for cell in cells)
+    click.echo(
+        f"{missing} runs to train, one after the other about {duration(planned.seconds)}, predictions not counted."
+    )
+    failed = sum(c.error is not None for c in planned.cells)
+    if failed:
+        raise ConfigError(f"{failed} of {len(cells)} runs cannot be run as they are set; the table says why.")
+
+
+def _mebibytes(memory: int | None) -> str:
+    return "-" if memory is None else str(memory)
 
 
 def _print_grid(title: str, cells) -> None:  # type: ignore[no-untyped-def]

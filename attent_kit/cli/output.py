@@ -97,7 +97,7 @@ class Bar:
             rate = (done - self._done) / max(self._printed - self._started, 1e-9)
             left = (self._total - done) / rate if rate > 0 else 0.0
             click.echo(
-                f"{self._what}: {done}/{self._total}, {rate:.1f} a second, about {_duration(left)} left. {note}",
+                f"{self._what}: {done}/{self._total}, {rate:.1f} a second, about {duration(left)} left. {note}",
                 err=True,
             )
 
@@ -109,7 +109,8 @@ class Bar:
             click.echo(line, err=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds in a unit that suits them."""
     return (
         f"{seconds:.0f} s"
         if seconds < 600

@@ -27,6 +27,7 @@ DEFAULT_ORGANS = "liver=1,right kidney=2,left kidney=3,spleen=4"
 @click.option("--channels", default=1, show_default=True, help="Neighbouring slices as channels, an odd number.")
 @click.option("--window", type=float, nargs=2, help="Low and high grey value, HU for ct.  [ct: -125 275]")
 @click.option("--per-volume", is_flag=True, help="Percentiles of each volume by itself, not of the training cases.")
+@click.option("--split", help="Named split by the numbers of the cases: sifa-abdominal or protocontra.")
 @click.option("--train", help="Cases for training, comma-separated; with none of the three, 70/10/20 % by seed.")
 @click.option("--val", help="Cases for validation, comma-separated.")
 @click.option("--test", help="Cases for testing, comma-separated.")
@@ -35,8 +36,8 @@ DEFAULT_ORGANS = "liver=1,right kidney=2,left kidney=3,spleen=4"
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def command(
     images: Path, labels: Path | None, out: Path, modality: str, domain: str | None, organs: str, size: int, channels: int,
-    window: tuple[float, float] | None, per_volume: bool, train: str | None, val: str | None, test: str | None, seed: int,
-    allow_unlabelled: bool, as_json: bool,
+    window: tuple[float, float] | None, per_volume: bool, split: str | None, train: str | None, val: str | None,
+    test: str | None, seed: int, allow_unlabelled: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Turn the NIfTI volumes of IMAGES into one prepared file.
 
@@ -53,12 +54,15 @@ def command(
     modality = modality.lower()
     if window and per_volume:
         raise ConfigError("--window and --per-volume exclude each other: type one of them.")
+    listed = _split(train, val, test)
+    if split is not None and listed:
+        raise ConfigError(f"--split and --{next(iter(listed))} exclude each other: type one of them.")
     intensity = Intensity("window", *window) if window else Intensity("percentiles-per-volume") if per_volume else None
     pairs = find_pairs(images, labels, allow_unlabelled=allow_unlabelled or labels is None)
     with bars((f"prepare {modality}", len(pairs))) as (bar,):
         manifest = prepare(
             pairs, out, modality=modality, domain=domain, organs=LabelMap.parse(organs), size=size, channels=channels,
-            intensity=intensity, split=_split(train, val, test), seed=seed,
+            intensity=intensity, split=split or listed, seed=seed,
             report=lambda case, i, n: bar.to(min(i, len(pairs)), case),
         )  # fmt: skip
     for warning in manifest["warnings"]:
@@ -66,11 +70,11 @@ def command(
     if as_json:
         print_json(manifest)
         return
-    for split in ("train", "test"):
-        if not manifest["splits"][split]:
-            click.echo(f"Warning: no case is for {split}ing: a source needs training cases, a target both.", err=True)
+    for part in ("train", "test"):
+        if not manifest["splits"][part]:
+            click.echo(f"Warning: no case is for {part}ing: a source needs training cases, a target both.", err=True)
     labelled = sum(case["labels"] is not None for case in manifest["cases"])
-    counts = ", ".join(f"{len(cases)} {split}" for split, cases in manifest["splits"].items())
+    counts = ", ".join(f"{len(cases)} {part}" for part, cases in manifest["splits"].items())
     grey = manifest["intensity"]
     rule = f"{grey['kind']} {grey['low']:g} to {grey['high']:g}" if "low" in grey else grey["kind"]
     slices = sum(case["slices"] for case in manifest["cases"])

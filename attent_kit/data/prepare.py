@@ -23,7 +23,7 @@ from attent_kit.data.intensity import Intensity, sample
 from attent_kit.data.labelmap import LabelMap, Others
 from attent_kit.data.layouts import Pair
 from attent_kit.data.prepared import FORMAT, VERSION, Manifest
-from attent_kit.data.splits import SPLITS, Split, divide
+from attent_kit.data.splits import SPLITS, Split, divide, split_by_name
 from attent_kit.data.volumes import read_labels, read_volume, sha256
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.files import write_whole
@@ -43,7 +43,7 @@ def prepare(
     size: int = 256,
     channels: int = 1,
     intensity: Intensity | None = None,
-    split: Split | None = None,
+    split: Split | str | None = None,
     seed: int = 0,
     report: Report | None = None,
 ) -> Manifest:
@@ -52,8 +52,8 @@ def prepare(
     `organs` names the task's organs in order with their values in the label files; `others` = "background" lets every
     other value pass as background. Intensity constants are measured on the training cases alone. `channels` is 1, or an
     odd number of neighbouring slices. Slices without contrast are kept for prediction and left out of training, which
-    needs no label. DataError for any unusable input, RunError if `out` cannot be written; an existing `out` is then as
-    it was.
+    needs no label. `split` is fractions, lists of cases, or the name of a split. DataError for any unusable input,
+    RunError if `out` cannot be written; an existing `out` is then as it was.
     """
     out = Path(out)
     if out.is_dir():
@@ -63,6 +63,9 @@ def prepare(
     if size < 1 or channels < 1 or channels % 2 == 0:
         raise ConfigError(f"size is {size} and channels {channels}: use 1 or more, and an odd number, as in 256 and 1.")
     cases = _checked([Pair(*pair) for pair in pairs])
+    named = split if isinstance(split, str) else None
+    if isinstance(split, str):
+        split = split_by_name(split, modality, [pair.case for pair in cases])
     splits = divide([pair.case for pair in cases], split, seed)
     splits_of = {pair.case: [name for name in SPLITS if pair.case in splits[name]] for pair in cases}
     warnings = []
@@ -90,6 +93,7 @@ def prepare(
         "channels": channels,
         "intensity": intensity.to_dict(),
         "splits": {name: list(members) for name, members in splits.items()},
+        "split": named,
         "split_rule": _split_rule(split),
         "seed": seed,
         "shared_cases": shared,

@@ -65,6 +65,8 @@ class Prepared:
         self.size: int = manifest["size"]
         self.channels: int = manifest["channels"]
         self.intensity = Intensity.from_dict(manifest["intensity"])
+        self.split: str | None = manifest.get("split")
+        """Name of the split; None where its cases were listed or dealt."""
         self.shared_cases: tuple[str, ...] = tuple(manifest["shared_cases"])
         self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
         self._records = {record["id"]: record for record in manifest["cases"]}

@@ -1,15 +1,25 @@
 """Which cases are for training, for validation and for testing. A case is a patient: its slices stay together."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from attent_kit.errors import ConfigError, did_you_mean
+from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 SPLITS = ("train", "val", "test")
 FRACTIONS = {"train": 0.7, "val": 0.1, "test": 0.2}
 
 Split = Mapping[str, Sequence[str]] | Mapping[str, float]
+
+NAMED: dict[str, dict[str, tuple[int, ...]]] = {
+    # The author of SIFA, github.com/cchen-cc/SIFA issues 34 and 43.
+    "sifa-abdominal": {"ct": (1, 9, 30, 32, 33, 39), "mr": (1, 13, 32, 38)},
+    # As printed in preprocess.ipynb of github.com/CSCYQJ/MICCAI23-ProtoContra-SFDA (seed 999), whose last cell puts CT 24 in
+    # the place of 9. Its scores are not comparable with those of the split above.
+    "protocontra": {"ct": (2, 9, 10, 35, 36, 40), "mr": (2, 8, 31, 34)},
+}
+"""Numbers of the test cases by name of the split and modality: CT of BTCV, T2-SPIR MR of CHAOS. All others are for training."""
 
 
 def divide(cases: Sequence[str], split: Split | None, seed: int) -> dict[str, tuple[str, ...]]:
@@ -31,6 +41,52 @@ def divide(cases: Sequence[str], split: Split | None, seed: int) -> dict[str, tu
     if all(isinstance(share, int | float) for share in split.values()):
         return _dealt(cases, split, seed)
     return _listed(cases, split)
+
+
+def named_split(name: str) -> dict[str, tuple[int, ...]]:
+    """Numbers of the test cases by modality; ConfigError with the nearest name if there is no such split."""
+    if name not in NAMED:
+        raise ConfigError(f"no split is named '{name}'.{did_you_mean(name, NAMED)} There are: {', '.join(NAMED)}.")
+    return NAMED[name]
+
+
+def tested_numbers(name: str, modality: str) -> tuple[int, ...]:
+    """Numbers of the test cases of one modality in a named split, ascending."""
+    by_modality = named_split(name)
+    if modality not in by_modality:
+        raise ConfigError(
+            f"the split '{name}' has no cases of modality '{modality}', only of {' and '.join(by_modality)}: "
+            "list the test cases with --test instead."
+        )
+    return by_modality[modality]
+
+
+def numbers_in(case: str) -> list[int]:
+    """The numbers in the name of a case: "img0001", "0001", "1" and "case_01" hold 1 alone."""
+    return [int(digits) for digits in re.findall(r"[0-9]+", case)]
+
+
+def split_by_name(name: str, modality: str, cases: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Cases of a named split, matched by the number in the name of each; none is for validation.
+
+    DataError for a case with no number or several, for two cases of one number, and for a test case that is not there.
+    """
+    wanted, by_number = tested_numbers(name, modality), dict[int, str]()
+    for case in sorted(cases):
+        if len(numbers := numbers_in(case)) != 1:
+            raise DataError(
+                f"the split '{name}' goes by the number of a case, and '{case}' has {len(numbers) or 'no'} "
+                f"number{'s' * (len(numbers) > 1)}: name the files as in img0001.nii.gz, or list the test cases with --test."
+            )
+        if (other := by_number.setdefault(numbers[0], case)) != case:
+            raise DataError(f"'{other}' and '{case}' are both case {numbers[0]} of the split '{name}': remove one.")
+    if missing := [str(number) for number in wanted if number not in by_number]:
+        raise DataError(
+            f"the split '{name}' tests on case {', '.join(missing)}, which is not there: add what is missing, or list "
+            "the test cases with --test."
+        )
+    test = tuple(by_number[number] for number in wanted)
+    return {"train": tuple(sorted({*cases} - {*test})), "val": (), "test": test}
 
 
 def _listed(cases: list[str], split: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

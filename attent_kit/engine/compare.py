@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from filelock import FileLock
 
+from attent_kit.build import build_alignment
 from attent_kit.config import dump, to_toml
 from attent_kit.data.layouts import find_pairs
 from attent_kit.data.phantom import SIZES, write_phantom
@@ -18,7 +19,7 @@ from attent_kit.engine.fit import Progress
 from attent_kit.engine.run import Busy, has_results, refuse_another
 from attent_kit.engine.settings import pinned
 from attent_kit.engine.suite import Cell, Suite
-from attent_kit.engine.train import train
+from attent_kit.engine.train import task_of, train
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -96,10 +97,12 @@ def run_cells(
     """Run every cell that has no scores yet, and return those that failed: one failure does not stop the others.
 
     Cells at which another process works are left to it and looked at again at the end. ConfigError or DataError, before
-    anything runs, if a cell holds results of other settings or data, or needs labels that are not there.
+    anything runs, if a cell holds results of other settings or data, needs labels that are not there, or chose networks
+    that do not go together.
     """
     _refuse_other_results(cells)
     _refuse_missing_labels(cells, registry)
+    _refuse_what_cannot_be_built(cells, registry)
     failed = []
     waiting = [cell for cell in cells if not cell.done]
     while waiting:
@@ -142,6 +145,17 @@ def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
                 f"row '{cell.row}' learns from target labels, and training case {unlabelled[0]} of {target.path} has none. "
                 f"Leave the row out, or run `attentkit prepare` again with --labels."
             )
+
+
+def _refuse_what_cannot_be_built(cells: Sequence[Cell], registry: Registry) -> None:
+    rows = {cell.row: cell for cell in reversed(cells) if not cell.done}
+    for row, cell in reversed(rows.items()):
+        data = cell.settings.data
+        task = task_of(Prepared.open(data.source), Prepared.open(data.target))
+        try:
+            build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
+        except ConfigError as error:
+            raise ConfigError(f"row '{row}': {error}") from None
 
 
 def _refuse_other_results(cells: Sequence[Cell]) -> None:

@@ -3,6 +3,7 @@
 name = "mine"
 directions = ["mr2ct", "ct2mr"]
 seeds = [0, 1, 2]
+split = "sifa-abdominal"           # if wanted: the test cases that every prepared file must have
 
 [domains]                          # prepared files by domain name; or [phantom] with a size
 mr = "mr.h5"
@@ -19,6 +20,10 @@ alignment = "source_only"
 label = "AttENT"
 alignment = "attent"
 options = { entropy = "summed" }   # of this row alone
+
+[variants.quick]                   # laid over all of the above by `attentkit compare mine.toml --variant quick`
+seeds = [0]
+options = { segment_steps = 500 }
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,12 +32,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read_toml, validate
 from attent_kit.data.phantom import SIZES
+from attent_kit.data.prepared import Prepared
+from attent_kit.data.splits import named_split, numbers_in, tested_numbers
 from attent_kit.engine.settings import RunSettings, run_settings
-from attent_kit.errors import ConfigError, did_you_mean
+from attent_kit.errors import ConfigError, DataError, did_you_mean
 from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 
@@ -84,15 +91,27 @@ class Suite(ComponentConfig):
     """The phantom instead of `domains`: domains mr and ct are generated and prepared beside the results."""
     options: dict[str, Any] = {}
     """Options of every alignment that has them."""
+    split: str | None = None
+    """Named split whose test cases every prepared file of `domains` must have; left out, each file's own."""
     settings: dict[str, Any] = {}
     """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps."""
     published: Path | None = None
     """TOML file of published numbers, shown beside the results in a block of their own; relative to the suite's file."""
 
+    @field_validator("split")
+    @classmethod
+    def _split_exists(cls, name: str | None) -> str | None:
+        try:
+            return name if name is None or named_split(name) else None
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
     @model_validator(mode="after")
     def _hangs_together(self) -> "Suite":
         if bool(self.domains) == (self.phantom is not None):
             raise ValueError("name the prepared files of the [domains], or a [phantom] size: one of the two.")
+        if self.split is not None and self.phantom is not None:
+            raise ValueError(f"the phantom has its own split: leave split = '{self.split}' out.")
         for what, values in (("label", [row.label for row in self.rows]), ("seed", list(self.seeds))):
             for value in values:
                 if values.count(value) > 1:
@@ -140,9 +159,13 @@ def domains_of(direction: str, names: Sequence[str]) -> tuple[str, str]:
     )
 
 
-def read_suite(path: Path, registry: Registry) -> Suite:
-    """The suite of a TOML file, its paths made relative to where the command runs."""
-    data = read_toml(path)
+def read_suite(path: Path, registry: Registry, variant: str | None = None) -> Suite:
+    """The suite of a TOML file, its paths made relative to where the command runs.
+
+    A variant is laid over it and adds its own name to the suite's, unless it says another. Without a variant the suite
+    is the plain one; a suite whose data stand in its variants alone is none without one.
+    """
+    data = _in_variant(path, read_toml(path), variant)
     suite = validate(Suite, data, registry)
     _refuse_options_of_no_row(suite, registry, suite.options, "options.")
     beside = path.parent
@@ -151,6 +174,35 @@ def read_suite(path: Path, registry: Registry) -> Suite:
             "domains": {name: beside / file for name, file in suite.domains.items()},
             "published": None if suite.published is None else beside / suite.published,
         }
+    )
+
+
+def _in_variant(path: Path, data: dict[str, Any], variant: str | None) -> dict[str, Any]:
+    variants = data.pop("variants", {})
+    if not isinstance(variants, dict) or not all(isinstance(over, dict) for over in variants.values()):
+        raise ConfigError(f"{path}: variants: write each as a table of its own, as in [variants.quick].")
+    if variant is None:
+        if variants and not data.keys() & {"domains", "phantom"}:
+            raise ConfigError(f"{path} is run in a variant: type --variant {' or --variant '.join(variants)}.")
+        return data
+    if variant not in variants:
+        known = f"It has: {', '.join(variants)}." if variants else "It has none: leave --variant out."
+        raise ConfigError(f"{path} has no variant '{variant}'.{did_you_mean(variant, variants)} {known}")
+    named = {"name": f"{data['name']}-{variant}"} if "name" in data else {}
+    return merge(data, {**named, **variants[variant]})
+
+
+def refuse_another_split(suite: Suite, prepared: Prepared) -> None:
+    """DataError if the suite names a split, and the test cases of the prepared file are not exactly those."""
+    if suite.split is None:
+        return
+    wanted, tested = tested_numbers(suite.split, prepared.modality), prepared.ids("test")
+    if sorted(map(numbers_in, tested)) == [[number] for number in wanted] and not {*tested} & {*prepared.ids("train")}:
+        return
+    own = f"the split '{prepared.split}'" if prepared.split else ", ".join(tested) or "none"
+    raise DataError(
+        f"{prepared.path}: the suite tests on the {prepared.modality} cases {', '.join(map(str, wanted))}, all others are "
+        f"for training; this file tests on {own}. Run `attentkit prepare` again with --split {suite.split}."
     )
 
 
@@ -189,7 +241,7 @@ def expand(
     cells = []
     for row in suite.rows:
         component: type[Alignment] = registry.resolve("alignments", row.alignment)  # type: ignore[assignment]
-        own = {name: value for name, value in options.items() if name in component.Config.model_fields}
+        own = {name: value for name, value in options.items() if _takes(component, name, value)}
         alignment = {"name": row.alignment, **merge(own, row.options)}
         for direction in suite.directions:
             source, target = domains_of(direction, suite.domain_names)
@@ -217,15 +269,24 @@ def slug(label: str) -> str:
     return "-".join(part for part in kept.split("-") if part) or "row"
 
 
+def _takes(component: type[Alignment], name: str, value: Any) -> bool:
+    """Whether an alignment has an option, or the preset of that name."""
+    return value in component.Config.presets if name == "preset" else name in component.Config.model_fields
+
+
 def _refuse_options_of_no_row(suite: Suite, registry: Registry, options: Mapping[str, Any], where: str) -> None:
-    known = {
-        name: None
-        for row in suite.rows
-        for name in registry.resolve("alignments", row.alignment).Config.model_fields  # type: ignore[attr-defined]
-    }
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"{where}{name}: no row of this suite has such an option.{did_you_mean(name, known)}")
+    components: list[Any] = [registry.resolve("alignments", row.alignment) for row in suite.rows]
+    for name, value in options.items():
+        if any(_takes(component, name, value) for component in components):
+            continue
+        if name == "preset":
+            presets = dict.fromkeys(preset for component in components for preset in component.Config.presets)
+            raise ConfigError(
+                f"{where}preset: no row of this suite has a preset '{value}'.{did_you_mean(value, presets)} There are: "
+                f"{', '.join(presets) or 'none'}."
+            )
+        known = dict.fromkeys(option for component in components for option in component.Config.model_fields)
+        raise ConfigError(f"{where}{name}: no row of this suite has such an option.{did_you_mean(name, known)}")
 
 
 def _plain(value: Any) -> Any:

@@ -127,23 +127,27 @@ def markdown(
         lines += [
             "# Published",
             "",
-            "*Published* numbers of other people on other data. They are not results of this run.",
+            "*Published* numbers of other people, who prepared and scored their data in their own way. They are not results of "
+            "this run.",
             "",
         ]
+    said: set[str] = set()
     for entry in published:
-        rows = [[label, *map(str, values)] for label, values in entry.rows.items()]
+        spread = f", ± {entry.of}" if entry.of else ""
         lines += [
-            f"## Published, {titles[entry.direction]}: {entry.metric}, {entry.unit}",
+            f"## Published, {titles[entry.direction]}: {entry.metric}, {entry.unit}{spread}",
             "",
-            f"{entry.citation}. {entry.note}",
+            f"{entry.citation}. {'Its note above holds here too.' if entry.note in said else entry.note}",
+            "",
+            *_grid(["method", *entry.organs, "average"], [[label, *entry.cells(label)] for label in entry.rows]),
             "",
         ]
-        lines += [*_grid(["method", *entry.organs, "average"], rows), ""]
+        said.add(entry.note)
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
 
 
 def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
-    """The numbers of `markdown`, unrounded: one line a cell, `origin` measured or published."""
+    """The numbers of `markdown`, unrounded: one line a cell, `origin` measured or published, `source` a citation."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
@@ -161,18 +165,21 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
             "invented",
             "absent",
             "total",
+            "source",
         ]
     )
     for table in made:
         for label, cells in table.rows:
             for cell, metric in ((c, "dice" if table.scale == 100 else "assd") for c in cells if c is not None):
                 numbers = (cell.mean, cell.std, cell.n, cell.missed, cell.invented, cell.absent, cell.total)
-                writer.writerow(["measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers])
+                writer.writerow(["measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers, ""])
     for entry in published:
         for label, values in entry.rows.items():
-            for organ, value in zip((*entry.organs, "average"), values, strict=True):
+            spread = (*entry.spread.get(label, ()), *[""] * len(values))
+            for organ, value, sd in zip((*entry.organs, "average"), values, spread, strict=False):
+                numbers = (value, sd, *[""] * 5)
                 writer.writerow(
-                    ["published", entry.direction, label, organ, entry.metric, entry.unit, value, *[""] * 6]
+                    ["published", entry.direction, label, organ, entry.metric, entry.unit, *numbers, entry.citation]
                 )
     return out.getvalue()
 

@@ -1,0 +1,101 @@
+"""`attentkit compare --plan`: what a comparison would cost, measured, with nothing run and nothing written."""
+
+import json
+
+import pytest
+from conftest import SUITE
+
+from attent_kit.engine import plan as module
+
+
+@pytest.fixture
+def suite(prepared, tmp_path):
+    """AttENT and Pixel, which share a translation stage, W/o adaptation, and no run done."""
+    path = tmp_path / "tiny.toml"
+    rows = '[[rows]]\nlabel = "Pixel"\nalignment = "pixel"\n'
+    path.write_text(SUITE.format(prepared=prepared) + rows, encoding="utf-8")
+    return path
+
+
+def plan(attentkit, suite, out, *more):
+    outcome = attentkit("compare", suite, "--plan", "--json", "-d", "cpu", "-o", out, "--seeds", "0", *more)
+    return outcome, json.loads(outcome.out) if outcome.out else None
+
+
+def test_a_plan_measures_every_stage_and_leaves_nothing_behind(attentkit, suite, tmp_path):
+    outcome, planned = plan(attentkit, suite, tmp_path / "out")
+    assert outcome.code == 0 and not (tmp_path / "out").exists()
+    stages = {(s["row"], s["stage"]): s for s in planned["stages"]}
+    assert set(stages) == {
+        ("W/o adaptation", "segment"), ("AttENT", "translate"), ("AttENT", "segment"),
+        ("Pixel", "translate"), ("Pixel", "segment"),
+    }  # fmt: skip
+    assert all(s["steps"] == 2 and s["seconds_a_step"] > 0 for s in stages.values())
+
+
+def test_a_shared_stage_is_counted_once_for_each_direction_and_seed(attentkit, suite, tmp_path):
+    _, planned = plan(attentkit, suite, tmp_path / "out")
+    cells = {(c["row"], c["direction"]): c for c in planned["cells"]}
+    assert len(cells) == 3 * 2
+    steps = {(s["row"], s["stage"]): s["seconds_a_step"] * s["steps"] for s in planned["stages"]}
+    for direction in ("mr2ct", "ct2mr"):
+        assert cells["AttENT", direction]["shares"] is None
+        assert cells["Pixel", direction]["shares"] == "translate with AttENT"
+        assert cells["Pixel", direction]["seconds"] == pytest.approx(steps["Pixel", "segment"])
+    assert planned["seconds"] == pytest.approx(sum(c["seconds"] for c in cells.values()))
+
+
+def test_another_cycle_weight_shares_nothing(attentkit, suite, tmp_path):
+    suite.write_text(suite.read_text() + "options = { cycle = 9.0 }\n")
+    _, planned = plan(attentkit, suite, tmp_path / "out")
+    assert all(c["shares"] is None for c in planned["cells"])
+
+
+def test_what_is_done_costs_nothing(attentkit, suite, tmp_path):
+    out = tmp_path / "out"
+    words = ("-m", "source_only", "--directions", "mr2ct")
+    assert attentkit("compare", suite, "-d", "cpu", "-o", out, "--seeds", "0", *words).code == 0
+    _, planned = plan(attentkit, suite, out, "-m", "source_only")
+    costs = {c["direction"]: (c["done"], c["seconds"] == 0) for c in planned["cells"]}
+    assert costs == {"mr2ct": (True, True), "ct2mr": (False, False)}
+
+
+def test_a_row_that_cannot_be_run_is_said_and_the_others_are_priced(attentkit, suite, tmp_path):
+    text = suite.read_text().replace(
+        "image_discriminator = { width = 4, layers = 1 }", "image_discriminator = { layers = 4 }"
+    )
+    suite.write_text(text)
+    outcome, planned = plan(attentkit, suite, tmp_path / "out", "--directions", "mr2ct")
+    errors = {c["row"]: c["error"] for c in planned["cells"]}
+    assert errors["W/o adaptation"] is None
+    assert "discriminator 'patch' needs images of at least 48 x 48 pixels and got 32 x 32" in errors["AttENT"]
+
+
+def test_the_plan_is_a_table_for_people(attentkit, suite, tmp_path):
+    outcome = attentkit("compare", suite, "--plan", "-d", "cpu", "-o", tmp_path / "out", "--seeds", "0")
+    assert outcome.code == 0
+    assert "shares translate with AttENT" in outcome.out
+    assert "6 runs to train, one after the other about" in outcome.out
+
+
+def test_the_peak_of_this_process_is_read_in_mebibytes():
+    """A tensor of 200 MiB is seen in the peak."""
+    import torch
+
+    device = torch.device("cpu")
+    module._forget_peak(device)
+    before = module._peak(device)
+    if before is None:
+        pytest.skip("this system does not say what a process takes")
+    held = torch.ones(200 * 2**18)
+    assert 150 <= module._peak(device) - before <= 300 and held.numel()
+
+
+def test_a_backbone_that_a_row_cannot_take_is_refused_before_anything_is_trained(attentkit, prepared, tmp_path):
+    suite = tmp_path / "tiny.toml"
+    rows = '[[rows]]\nlabel = "SIFA"\nalignment = "sifa"\noptions = { steps = 2 }\n'
+    suite.write_text(SUITE.format(prepared=prepared).replace("segmentor = { ", 'segmentor = { name = "smp", ') + rows)
+    outcome = attentkit("compare", suite, "-d", "cpu", "-o", tmp_path / "out")
+    assert outcome.code == 2
+    assert "row 'SIFA': alignment.segmentor: SIFA v2 needs a low-level head" in outcome.err
+    assert not list((tmp_path / "out").rglob("checkpoint.ckpt"))

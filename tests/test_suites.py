@@ -1,0 +1,252 @@
+"""Suites: their variants, the split that they ask for, and those that stand in benchmarks/."""
+
+import json
+import re
+import shlex
+import shutil
+import tomllib
+from contextlib import chdir
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from conftest import AFFINE, BOXES, write_case
+
+from attent_kit.cli import run
+from attent_kit.config import merge
+from attent_kit.data.prepared import Prepared
+from attent_kit.engine.suite import expand, read_suite, refuse_another_split
+from attent_kit.errors import ConfigError, DataError
+from attent_kit.plugins import load
+from attent_kit.report.published import read_published
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+ROWS = [
+    ("W/o adaptation", "source_only"),
+    ("SynSegNet", "synsegnet"),
+    ("AdaOutput", "ada_output"),
+    ("CycleGAN", "cyclegan"),
+    ("CyCADA", "cycada"),
+    ("SIFA-v1", "sifa"),
+    ("SIFA-v2", "sifa"),
+    ("Pixel", "pixel"),
+    ("Feature", "feature"),
+    ("Entropy", "entropy"),
+    ("AttENT", "attent"),
+    ("Supervised", "supervised"),
+]
+REAL = ("mr2ct", "ct2mr")
+ALL = [(direction, None) for direction in REAL] + [("phantom", "small"), ("phantom", "full")]
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return load().registry
+
+
+# Variants
+
+VARIANTS = """
+[variants.quick]
+seeds = [3]
+title = "Quick"
+
+[variants.quick.options]
+segment_steps = 1
+segmentor = { encoder_depth = 4, decoder_channels = [16, 8, 8, 8] }
+
+[variants.other]
+name = "mine"
+
+[[variants.other.rows]]
+label = "AttENT alone"
+alignment = "attent"
+"""
+
+
+@pytest.fixture
+def varied(suite, tmp_path):
+    """The suite of two rows with the variants quick and other."""
+    (tmp_path / "tiny.toml").write_text(suite.read_text() + VARIANTS)
+    return tmp_path / "tiny.toml"
+
+
+def test_a_variant_is_laid_over_the_suite_and_lends_it_its_name(varied, registry):
+    plain, quick = (read_suite(varied, registry, variant) for variant in (None, "quick"))
+    assert (plain.name, plain.title, plain.seeds) == ("tiny", "Tiny", (0, 1))
+    assert (quick.name, quick.title, quick.seeds) == ("tiny-quick", "Quick", (3,))
+    assert (plain.options["segment_steps"], quick.options["segment_steps"]) == (2, 1)
+    assert quick.options["segmentor"] == {
+        **plain.options["segmentor"],
+        "encoder_depth": 4,
+        "decoder_channels": [16, 8, 8, 8],
+    }
+    assert quick.rows == plain.rows and quick.domains == plain.domains
+
+
+def test_rows_and_name_of_a_variant_replace_those_of_the_suite(varied, registry):
+    other = read_suite(varied, registry, "other")
+    assert other.name == "mine" and [row.label for row in other.rows] == ["AttENT alone"]
+
+
+def test_a_suite_with_variants_reads_as_without_them(varied, suite, registry):
+    assert read_suite(varied, registry) == read_suite(suite, registry)
+
+
+def test_a_variant_is_chosen_on_the_command_line_and_has_its_own_folder(attentkit, varied, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(attentkit("compare", varied, "--variant", "quick", "--dry-run", "--json").out)
+    assert {(cell["seed"], cell["folder"].split("/")[1]) for cell in cells} == {(3, "tiny-quick")} and len(cells) == 4
+
+
+@pytest.mark.parametrize(
+    ("variant", "sentence"),
+    [
+        ("quik", "has no variant 'quik'. Did you mean 'quick'? It has: quick, other."),
+        ("x", "'x'. It has: quick, other."),
+    ],
+)
+def test_an_unknown_variant_is_answered_with_the_nearest_and_all(attentkit, varied, variant, sentence):
+    outcome = attentkit("compare", varied, "--variant", variant, "--dry-run")
+    assert outcome.code == 2 and sentence in outcome.err
+
+
+def test_what_a_suite_without_the_variant_has_is_said(attentkit, suite, tmp_path, registry):
+    assert "It has none: leave --variant out." in attentkit("compare", suite, "--variant", "full", "--dry-run").err
+    (tmp_path / "a.toml").write_text(suite.read_text() + "[variants]\nquick = 3\n")
+    with pytest.raises(ConfigError, match=r"write each as a table of its own, as in \[variants.quick\]"):
+        read_suite(tmp_path / "a.toml", registry)
+
+
+def test_a_suite_whose_data_stand_in_its_variants_asks_for_one(attentkit):
+    outcome = attentkit("compare", BENCHMARKS / "phantom.toml", "--dry-run")
+    assert outcome.code == 2
+    assert "is run in a variant: type --variant full or --variant small." in outcome.err
+
+
+# Splits
+
+
+def test_other_test_cases_than_those_of_the_suites_split_are_refused(attentkit, suite, prepared, tmp_path):
+    named = tmp_path / "tiny.toml"
+    named.write_text('split = "sifa-abdominal"\n' + suite.read_text())
+    outcome = attentkit("compare", named, "-d", "cpu", "--out", tmp_path / "out")
+    assert outcome.code == 3 and not (tmp_path / "out").exists()
+    assert f"{prepared / 'mr.h5'}: the suite tests on the mr cases 1, 13, 32, 38, all others" in outcome.err
+    assert "tests on mr_3. Run `attentkit prepare` again with --split sifa-abdominal." in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("head", "sentence"),
+    [
+        ('split = "sifa-abdomen"', "split: no split is named 'sifa-abdomen'. Did you mean 'sifa-abdominal'?"),
+        ('split = "protocontra"\nphantom = {}', "the phantom has its own split: leave split = 'protocontra' out."),
+    ],
+)
+def test_a_split_that_a_suite_cannot_have_is_one_sentence(attentkit, suite, tmp_path, head, sentence):
+    text = suite.read_text()
+    if "phantom" in head:
+        text = re.sub(r"\[domains\]\n.*\n.*\n", "", text)
+    (tmp_path / "tiny.toml").write_text(f"{head}\n{text}")
+    outcome = attentkit("compare", tmp_path / "tiny.toml", "--dry-run")
+    assert outcome.code == 2 and sentence in outcome.err
+
+
+def file_with(train, test, split=None):
+    ids = {"train": train, "test": test}
+    return SimpleNamespace(path="mr.h5", modality="mr", split=split, ids=ids.__getitem__)
+
+
+def test_the_test_cases_of_a_split_are_known_by_number_and_are_never_trained_on():
+    suite = SimpleNamespace(split="sifa-abdominal")
+    refuse_another_split(suite, file_with(("2",), ("case_01", "img13", "32", "0038")))
+    refuse_another_split(SimpleNamespace(split=None), file_with(("2",), ("5",)))
+    for train, test in [
+        (("2",), ("1", "13", "32")),  # one is missing
+        (("2",), ("1", "13", "32", "38", "39")),  # one too many
+        (("1", "2"), ("1", "13", "32", "38")),  # one is trained on
+        (("2",), ("1", "13", "32_2", "38")),  # which number is it?
+    ]:
+        with pytest.raises(DataError, match="--split sifa-abdominal"):
+            refuse_another_split(suite, file_with(train, test))
+    with pytest.raises(DataError, match="tests on the split 'protocontra'"):
+        refuse_another_split(suite, file_with(("1",), ("2", "8", "31", "34"), "protocontra"))
+
+
+# The suites of benchmarks/
+
+
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_a_benchmark_has_the_nine_systems_and_the_three_ablations_in_the_order_of_the_slides(name, variant, registry):
+    suite = read_suite(BENCHMARKS / f"{name}.toml", registry, variant)
+    assert [(row.label, row.alignment) for row in suite.rows] == ROWS
+    assert [row.options["version"] for row in suite.rows if row.alignment == "sifa"] == ["v1", "v2"]
+
+
+@pytest.mark.parametrize(("name", "variant"), ALL)
+def test_all_rows_of_a_benchmark_have_one_segmentor_but_for_the_second_head_that_one_needs(
+    name, variant, registry, tmp_path
+):
+    suite = read_suite(BENCHMARKS / f"{name}.toml", registry, variant)
+    files = {domain: tmp_path / f"{domain}.h5" for domain in suite.domain_names}
+    cells = expand(suite, registry, files, tmp_path)
+    assert len(cells) == 12 * len(suite.directions) * len(suite.seeds)
+    segmentors = {cell.row: cell.settings.alignment.options.segmentor.dump() for cell in cells}
+    if variant is not None:
+        assert segmentors["SIFA-v2"].pop("auxiliary") == 3
+        segmentors = {row: {**options, "auxiliary": None} for row, options in segmentors.items()}
+    assert all(options == segmentors["W/o adaptation"] for options in segmentors.values())
+
+
+@pytest.mark.parametrize("direction", REAL)
+def test_every_published_system_is_a_row_of_the_benchmark(direction, registry):
+    suite = read_suite(BENCHMARKS / f"{direction}.toml", registry)
+    assert (suite.name, suite.directions, suite.seeds) == (direction, (direction,), (0, 1, 2))
+    assert suite.split == "sifa-abdominal"
+    published = [table for table in read_published(suite.published) if "slides" in table.citation]
+    assert {label for table in published for label in table.rows} == {label for label, _ in ROWS}
+
+
+def test_the_small_variant_has_the_options_of_the_suite_that_ships(registry):
+    shipped = tomllib.loads(Path(str(registry.find("suites", "phantom").target)).read_text())["options"]
+    small = read_suite(BENCHMARKS / "phantom.toml", registry, "small")
+    assert merge(small.options, shipped) == small.options and small.phantom.size == "small"
+    assert read_suite(BENCHMARKS / "phantom.toml", registry, "full").phantom.size == "full"
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory):
+    """Folders as CHAOS and BTCV are named, the test cases of SIFA and two others in each, and the suites beside them."""
+    folder = tmp_path_factory.mktemp("patients")
+    for case in (1, 2, 3, 13, 32, 38):
+        write_case(folder / "chaos", str(case), "mr", seed=case)
+    for kind in ("img", "label"):
+        (folder / "btcv" / kind).mkdir(parents=True)
+    for case in (1, 2, 3, 9, 30, 32, 33, 39):
+        write_case(folder / "spare", f"{case:04}", "ct", seed=100 + case)
+        shutil.move(folder / f"spare/images/{case:04}.nii.gz", folder / f"btcv/img/img{case:04}.nii.gz")
+        labels = np.full((32, 32, 4), 7, np.uint8)  # the stomach, which is not asked for
+        for organ, value in {1: 6, 2: 2, 3: 3, 4: 1}.items():
+            labels[BOXES[organ]] = value
+        nib.save(nib.Nifti1Image(labels, AFFINE), folder / f"btcv/label/label{case:04}.nii.gz")
+    shutil.copytree(BENCHMARKS, folder / "benchmarks", ignore=shutil.ignore_patterns("results", "*.h5"))
+    return folder
+
+
+@pytest.mark.parametrize("direction", REAL)
+def test_the_commands_at_the_top_of_a_benchmark_prepare_what_it_runs_on(direction, attentkit, patients, tmp_path):
+    text = "\n".join(line.lstrip("# ") for line in (BENCHMARKS / f"{direction}.toml").read_text().splitlines())
+    commands = [shlex.split(line) for line in re.findall(r"^attentkit (prepare .*)", text.replace("\\\n", " "), re.M)]
+    assert len(commands) == 2
+    with chdir(patients):
+        assert [run(command) for command in commands] == [0, 0]
+        cells = json.loads(attentkit("compare", f"benchmarks/{direction}.toml", "--dry-run", "--json").out)
+    assert [cell["row"] for cell in cells] == [label for label, _ in ROWS for _ in range(3)]
+    for name, tested in (("mr", ("1", "13", "32", "38")), ("ct", ("0001", "0009", "0030", "0032", "0033", "0039"))):
+        prepared = Prepared.open(patients / "benchmarks" / f"{name}.h5")
+        assert prepared.split == "sifa-abdominal" and prepared.ids("test") == tested
+        assert prepared.organs == ("liver", "right kidney", "left kidney", "spleen")
+        truth, _ = prepared.truth(tested[0])
+        assert [int((truth == n).sum()) for n in (1, 2, 3, 4)] == [10 * 8 * 3, 6 * 6 * 2, 6 * 6 * 2, 5 * 6 * 3]
