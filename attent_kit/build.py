@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from attent_kit.config import Choice, ComponentConfig, Resolver, validate
-from attent_kit.interfaces import INTERFACES, Alignment, Discriminator, Task
+from attent_kit.errors import ConfigError
+from attent_kit.interfaces import INTERFACES, Alignment, Discriminator, Segmentor, Task
 
 
 class Builder:
@@ -40,8 +41,15 @@ def build_alignment(
     choice: Choice[Alignment], registry: Resolver, task: Task, seed: int, empty: bool = False
 ) -> Alignment:
     """The method that a validated choice names, its networks freshly initialised from `seed`, or `empty` to be filled."""
-    alignment = registry.resolve("alignments", choice.name)
-    return alignment(choice.options, Builder(registry, task, seed, empty), task)
+    component = registry.resolve("alignments", choice.name)
+    alignment = component(choice.options, Builder(registry, task, seed, empty), task)
+    name = alignment.predicts_with
+    if name and not isinstance(getattr(alignment, name, None), Segmentor):
+        raise ConfigError(
+            f"the alignment '{choice.name}' says that it predicts with '{name}', which is none of its segmentors: tell the "
+            "author of its plugin."
+        )
+    return alignment
 
 
 def configure(component: Any, options: Mapping[str, Any], registry: Resolver) -> ComponentConfig:

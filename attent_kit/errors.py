@@ -40,3 +40,10 @@ def did_you_mean(given: str, names: Iterable[str]) -> str:
     """ " Did you mean 'x'?" for the nearest of `names`, or an empty string."""
     nearest = get_close_matches(str(given), list(names), n=1, cutoff=0.6)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, PyTorch or a library below it says so; not each of them has an exception of its own."""
+    names = [cls.__name__ for cls in type(error).__mro__]
+    said = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")
+    return "MemoryError" in names or "OutOfMemoryError" in names or any(words in str(error) for words in said)

@@ -36,6 +36,12 @@ def attentkit_alignments() -> Mapping[str, type | str]:
 
 
 @hookspec
+def attentkit_layouts() -> Mapping[str, type | str]:
+    """Ways in which volumes lie on disk, for `attentkit prepare`: subclasses of `attent_kit.data.layout.Layout`."""
+    return {}
+
+
+@hookspec
 def attentkit_suites() -> Mapping[str, str]:
     """Comparisons: name to the path of a TOML file, for `attentkit compare NAME`."""
     return {}

@@ -163,6 +163,9 @@ class Alignment(nn.Module, ABC):
     """What it aligns and where, for tables."""
     backbones: ClassVar[str] = "any segmentor"
     """Which segmentors it takes, for tables. Its `__init__` refuses others with a ConfigError."""
+    predicts_with: ClassVar[str] = ""
+    """Attribute of the segmentor whose logits are the answer of `predict`, so that its exported weights are all that
+    prediction needs; empty where `predict` does more."""
 
     def __init__(self, config: Any, build: Build, task: Task) -> None:
         super().__init__()

@@ -12,8 +12,10 @@ from pathlib import Path
 from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent, did_you_mean
 
 KINDS = ("translators", "segmentors", "discriminators", "alignments")
-"""Kinds of classes."""
-ALL_KINDS = (*KINDS, "suites")
+"""Kinds of classes that a run is configured with: each has a `Config`."""
+CLASS_KINDS = (*KINDS, "layouts")
+"""Those, and the classes that read a data set, which have no options."""
+ALL_KINDS = (*KINDS, "suites", "layouts")
 """Those, and the TOML files of comparisons."""
 
 

@@ -9,16 +9,22 @@ Each check raises an AssertionError whose sentence says what is wrong and what w
 seconds, on random images.
 """
 
+import pickle
 from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from attent_kit.build import Builder, configure
 from attent_kit.config import ComponentConfig, dump
+from attent_kit.data.cases import read_scan
+from attent_kit.data.layout import Layout
+from attent_kit.data.plan import entry_files
 from attent_kit.engine.assemble import (
     load_network_states,
     load_optimizer_states,
@@ -27,6 +33,7 @@ from attent_kit.engine.assemble import (
     owned,
     setup,
     train_only,
+    unwrapped,
 )
 from attent_kit.engine.device import launch
 from attent_kit.engine.fit import seed_step
@@ -47,6 +54,33 @@ from attent_kit.registry import Registry
 Options = Mapping[str, Any]
 NO_OPTIONS: Options = MappingProxyType({})
 FOUR_ORGANS = Task()
+
+
+def check_layout(layout: type[Layout], path: Path, part: str | None = None, elsewhere: Path | None = None) -> None:
+    """A data set at `path` is recognised, listed and read as `attentkit prepare` relies on; `elsewhere` is not recognised."""
+    name = layout.__name__
+    assert issubclass(layout, Layout), f"{name} is no Layout: subclass attent_kit.data.layout.Layout."
+    assert (layout.__doc__ or "").strip(), f"{name} has no docstring: its first line is its summary."
+    assert layout.recognises(path) is True, f"{name} does not recognise {path}: answer True or False."
+    if elsewhere is not None:
+        assert layout.recognises(elsewhere) is False, f"{name} recognises {elsewhere}, which is none of its data sets."
+    assert part is None or part in layout.parts(path), f"{name} has no part '{part}', only {layout.parts(path)}."
+    found = layout(path, part)
+    entries = found.entries()
+    assert entries == layout(path, part).entries(), f"{name}.entries answers differently the second time."
+    ids = [entry.id for entry in entries]
+    assert entries and ids == sorted(set(ids)), f"{name}.entries: give each case an id of its own, sorted by id."
+    for entry in entries:
+        missing = [str(file) for file in entry_files(entry) if not file.exists()]
+        assert entry.images and not missing, (
+            f"{name}: case '{entry.id}' needs an image, and every file must exist {missing}."
+        )
+    # Several processes read, each with a copy of the layout.
+    first, second = (read_scan(each, entries[0]) for each in (found, pickle.loads(pickle.dumps(found))))
+    assert np.array_equal(first.image.array, second.image.array), f"{name}.read answers differently in another process."
+    assert found.organs is None or first.labels is None or found.organs.apply(first.labels.array, ids[0]).any(), (
+        f"{name}: case '{ids[0]}' has none of the organs that the layout names: check their values."
+    )
 
 
 def check_translator(component: type[Translator], options: Options = NO_OPTIONS, task: Task = FOUR_ORGANS) -> None:
@@ -233,6 +267,16 @@ def _check_predict(alignment: Alignment, task: Task, size: int) -> None:
         assert torch.equal(first, second), "predict answers differently the second time: nothing random, eval mode."
         for name, buffer in alignment.named_buffers():
             assert torch.equal(buffer, before[name]), f"predict changed the buffer {name}."
+        if claimed := alignment.predicts_with:
+            network = getattr(alignment, claimed, None)
+            assert network is not None and isinstance(unwrapped(network), Segmentor), (
+                f"predicts_with says '{claimed}', which is no Segmentor of this alignment."
+            )
+            with torch.inference_mode():
+                alone = network(x).logits
+            assert torch.equal(first, alone), (
+                f"predicts_with says '{claimed}', but predict does not answer with its logits: leave predicts_with empty."
+            )
 
 
 def _check_gradients(network: torch.nn.Module, loss: Tensor) -> None:

@@ -1,7 +1,9 @@
 """Small volumes, prepared files and a trained run that several tests share. Nobody writes into them."""
 
 import shutil
+import sys
 from collections.abc import Callable
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from attent_kit import plugins
 from attent_kit.cli import run
 
 AFFINE = np.array([[2.0, 0, 0, -31], [0, 2.0, 0, -31], [0, 0, 5.0, 10], [0, 0, 0, 1]])
@@ -111,6 +114,44 @@ def train_words(prepared: Path, out: Path, *more: object, alignment: str = "sour
     """`train` from MR to CT with TINY options."""
     words = ["train", alignment, "-s", prepared / "mr.h5", "-t", prepared / "ct.h5", "-d", "cpu", "-o", out]
     return [str(word) for word in [*words, *TINY, *more]]
+
+
+@pytest.fixture
+def install(tmp_path, monkeypatch):
+    """`install(name, source)` writes a distribution attentkit-<name>; the entry points so far are the answer."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    modules = []
+
+    def write(name, source, version="1.0"):
+        module = f"attentkit_{name}_under_test"
+        (site / f"{module}.py").write_text(source)
+        info = site / f"attentkit_{name}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: attentkit-{name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(f"[attentkit]\n{name} = {module}\n")
+        modules.append(module)
+        return [point for each in distributions(path=[str(site)]) for point in each.entry_points]
+
+    yield write
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """`found(points, only)` makes these the installed plugins and the environment variable."""
+
+    def these(points, only=None):
+        monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+        monkeypatch.delenv("ATTENTKIT_PLUGINS", raising=False)
+        if only is not None:
+            monkeypatch.setenv("ATTENTKIT_PLUGINS", only)
+        plugins.load.cache_clear()
+
+    yield these
+    plugins.load.cache_clear()
 
 
 @pytest.fixture

@@ -23,10 +23,24 @@ LAYERS = [
     {"plugins"},
     {"cli", "testing"},
 ]
-OPEN_TO_PLUGINS = {"__init__", "config", "errors", "image_pool", "interfaces", "objectives", "schedules", "testing"}
+OPEN_TO_PLUGINS = {
+    "__init__",
+    "config",
+    "data",
+    "errors",
+    "image_pool",
+    "interfaces",
+    "objectives",
+    "schedules",
+    "testing",
+}
 """Parts of attent_kit that the built-ins may use; of the package itself they use `hookimpl` alone."""
-ORDINARY_WORDS = {("data/prepare.py", "pixel")}
-"""Strings that happen to be the name of an alignment: here the size of a pixel in mm."""
+ORDINARY_WORDS = {
+    ("cli/predict.py", "entropy"), ("data/cases.py", "pixel"), ("engine/volumes.py", "entropy"),
+    ("metrics/protocols.py", "pixel"), ("metrics/protocols.py", "sifa"),
+}  # fmt: skip
+"""Strings that happen to be the name of an alignment: the entropy of an answer, a pixel and its size in mm, and the way in
+which SIFA scores."""
 
 
 def sources(*folders):

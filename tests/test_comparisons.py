@@ -134,7 +134,7 @@ def test_two_processes_share_a_comparison(suite, prepared, tmp_path):
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
     outputs = [process.communicate(timeout=300)[0].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert len(read_scores(tmp_path / "out/scores.csv")) == 3 * 4 * 7
+    assert len(read_scores(tmp_path / "out/scores.csv")) == 3 * 4 * 13
     assert all("Supervised" in output for output in outputs)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from attent_kit.errors import DataError
-from attent_kit.metrics import assd, dice, hd95, organ_metrics, surface_distances, surface_metrics, surfaces
+from attent_kit.metrics import assd, dice, hd95, protocol, surface_distances, surface_metrics, surfaces
 from attent_kit.metrics.surface import surface
 
 
@@ -123,29 +123,40 @@ def test_assd_and_hd95_equal_monai(seed):
 
 
 def organ_table(prediction, truth, organs, spacing):
-    return {(row.organ, row.metric, row.unit): row.value for row in organ_metrics(prediction, truth, organs, spacing)}
+    rows = protocol("3d-mm").rows(prediction, truth, organs, spacing)
+    return {(row.organ, row.metric, row.unit): row.value for row in rows}
 
 
-def test_each_organ_has_seven_rows_in_mm_in_voxels_and_in_ml():
+def test_each_organ_has_its_rows_in_mm_in_voxels_and_in_ml():
     truth, prediction = np.zeros((2, 5, 5, 5), np.uint8)
     truth[0:2, 0:2, 0:2], truth[4, 4, 4] = 1, 2
     prediction[0:2, 0:2, 1:3], prediction[4, 4, 3] = 1, 2
     table = organ_table(prediction, truth, ("liver", "spleen"), (1, 1, 5))
+    # Surface Dice, liver: of three layers of surfels the first is 5 mm away. It and the last are 4 tips, 4 roofs over an
+    # edge and a face across z; the middle one 4 roofs over edges along z and 4 faces. Spleen: one of two layers of 4 tips.
+    end = 4 * 51**0.5 / 8 + 4 * 26**0.5 / 2 + 1
+    middle = 4 * 50**0.5 / 2 + 4 * 5
     assert list(table.items()) == [
         (("liver", "dice", "fraction"), 0.5),
         (("liver", "assd", "mm"), 2.5),
         (("liver", "assd", "voxel"), 0.5),
         (("liver", "hd95", "mm"), 5),
         (("liver", "hd95", "voxel"), 1),
+        (("liver", "nsd 2 mm", "fraction"), pytest.approx((end + middle) / (2 * end + middle))),
         (("liver", "volume", "ml"), pytest.approx(8 * 0.005)),
         (("liver", "true volume", "ml"), pytest.approx(8 * 0.005)),
+        (("liver", "scored", "volumes"), 1),
+        *((("liver", count, "volumes"), 0) for count in ("missed", "invented", "absent", "undefined")),
         (("spleen", "dice", "fraction"), 0),
         (("spleen", "assd", "mm"), 5),
         (("spleen", "assd", "voxel"), 1),
         (("spleen", "hd95", "mm"), 5),
         (("spleen", "hd95", "voxel"), 1),
+        (("spleen", "nsd 2 mm", "fraction"), pytest.approx(0.5)),
         (("spleen", "volume", "ml"), pytest.approx(0.005)),
         (("spleen", "true volume", "ml"), pytest.approx(0.005)),
+        (("spleen", "scored", "volumes"), 1),
+        *((("spleen", count, "volumes"), 0) for count in ("missed", "invented", "absent", "undefined")),
     ]
 
 
@@ -153,12 +164,15 @@ def test_a_missing_organ_keeps_its_rows():
     truth, prediction = np.zeros((2, 4, 4, 4), np.int64)
     truth[0], prediction[3] = 1, 3
     table = organ_table(prediction, truth, ("missed", "absent", "invented"), (1, 1, 1))
-    assert len(table) == 21
+    assert len(table) == 3 * 13
     assert table["missed", "dice", "fraction"] == table["invented", "dice", "fraction"] == 0
     assert math.isnan(table["absent", "dice", "fraction"])
     assert all(math.isnan(value) for (_, metric, _), value in table.items() if metric in ("assd", "hd95"))
     assert (table["missed", "volume", "ml"], table["invented", "true volume", "ml"]) == (0, 0)
     assert table["missed", "true volume", "ml"] == table["invented", "volume", "ml"] == pytest.approx(0.016)
+    for organ in ("missed", "absent", "invented"):
+        counted = {count for count in ("missed", "absent", "invented") if table[organ, count, "volumes"]}
+        assert counted == {organ} and table[organ, "undefined", "volumes"] == table[organ, "scored", "volumes"] == 1
 
 
 def test_organs_score_as_their_masks_do_in_either_memory_order():
@@ -174,12 +188,16 @@ def test_organs_score_as_their_masks_do_in_either_memory_order():
 
 def test_what_cannot_be_scored_says_what_to_do():
     labels = np.ones((3, 3, 3), np.uint8)
+    rows = protocol("3d-mm").rows
     with pytest.raises(DataError, match=r"\(3, 3, 3\).*\(3, 3, 2\).*Resample"):
-        organ_metrics(labels, labels[..., :2], ["liver"], (1, 1, 1))
+        rows(labels, labels[..., :2], ["liver"], (1, 1, 1))
     with pytest.raises(DataError, match=r"truth has labels 2-2 but 1 organs are named \(0-1\)"):
-        organ_metrics(labels, 2 * labels, ["liver"], (1, 1, 1))
+        rows(labels, 2 * labels, ["liver"], (1, 1, 1))
     with pytest.raises(DataError, match="float64, not integer labels"):
-        organ_metrics(labels.astype(float), labels, ["liver"], (1, 1, 1))
+        rows(labels.astype(float), labels, ["liver"], (1, 1, 1))
+    for axes in ("RA", "RAP", "RSI"):
+        with pytest.raises(DataError, match="does not name the sides of 3 axes"):
+            rows(labels, labels, ["liver"], (1, 1, 1), axes)
     with pytest.raises(TypeError, match="Choose an organ first"):
         dice(labels, labels)
     for spacing in ((1, 1), (1, 0, 1), (1, -1, 1), (1, math.nan, 1)):

@@ -1,11 +1,10 @@
 """Installed distributions to a registry. A plugin that cannot be loaded is set aside with a sentence, never fatal."""
 
 import sys
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 import pytest
 
-from attent_kit import plugins
 from attent_kit.errors import PluginConflict
 from attent_kit.plugins import Plugin, load, load_from
 from attent_kit.registry import ALL_KINDS
@@ -24,44 +23,6 @@ def attentkit_alignments():
 
 def offering(value, hook="attentkit_alignments"):
     return f"from attent_kit import hookimpl\n\n@hookimpl\ndef {hook}():\n    return {value}\n"
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """`install(name, source)` writes a distribution attentkit-<name>; the entry points so far are the answer."""
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
-    modules = []
-
-    def write(name, source, version="1.0"):
-        module = f"attentkit_{name}_under_test"
-        (site / f"{module}.py").write_text(source)
-        info = site / f"attentkit_{name}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: attentkit-{name}\nVersion: {version}\n")
-        (info / "entry_points.txt").write_text(f"[attentkit]\n{name} = {module}\n")
-        modules.append(module)
-        return [point for each in distributions(path=[str(site)]) for point in each.entry_points]
-
-    yield write
-    for module in modules:
-        sys.modules.pop(module, None)
-
-
-@pytest.fixture
-def found(monkeypatch):
-    """`found(points, only)` makes these the installed plugins and the environment variable."""
-
-    def these(points, only=None):
-        monkeypatch.setattr(plugins, "entry_points", lambda group: points)
-        monkeypatch.delenv("ATTENTKIT_PLUGINS", raising=False)
-        if only is not None:
-            monkeypatch.setenv("ATTENTKIT_PLUGINS", only)
-        load.cache_clear()
-
-    yield these
-    load.cache_clear()
 
 
 def names(loaded, kind="alignments"):

@@ -215,7 +215,8 @@ def test_preparing_twice_gives_the_same_bytes(five):
     first, one = run(five, "a.h5", report=lambda *call: calls.append(call))
     second, two = run(five, "b.h5", pairs=find_pairs(five / "images", five / "labels")[::-1])
     assert (five / "a.h5").read_bytes() == (five / "b.h5").read_bytes()
-    assert calls == [(f"000{n + 1}", n, 5) for n in range(5)]
+    assert (five / "a.toml").read_bytes() == (five / "b.toml").read_bytes()
+    assert calls == [("", 0, 5), *((f"000{n}", n, 5) for n in range(1, 6))]
     assert one.content_hash() == two.content_hash() != run(five, seed=1)[1].content_hash()
 
 
@@ -276,29 +277,19 @@ def no_contrast(folder):
 )
 def test_a_failure_leaves_the_file_that_was_there_as_it_was(five, spoil, sentence):
     run(five)
-    before = (five / "ct.h5").read_bytes()
+    before = (five / "ct.h5").read_bytes(), (five / "ct.toml").read_bytes()
     spoil(five)
     with pytest.raises(DataError, match=sentence):
         run(five)
-    assert (five / "ct.h5").read_bytes() == before
-    assert sorted(path.name for path in five.iterdir()) == ["ct.h5", "images", "labels"]
-
-
-def test_an_interrupted_run_leaves_nothing_behind(five):
-    def stop(case, index, total):
-        if index == 3:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(five, report=stop)
-    assert sorted(path.name for path in five.iterdir()) == ["images", "labels"]
+    assert ((five / "ct.h5").read_bytes(), (five / "ct.toml").read_bytes()) == before
+    assert sorted(path.name for path in five.iterdir()) == ["ct.h5", "ct.toml", "images", "labels"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
 @pytest.mark.parametrize("room", [0, 3000, 20_000, 100_000])
 def test_a_full_disk_is_one_sentence(five, room):
     run(five)
-    before = (five / "ct.h5").read_bytes()
+    before = (five / "ct.h5").read_bytes(), (five / "ct.toml").read_bytes()
     script = f"""
 import resource
 from attent_kit.data.layouts import find_pairs
@@ -312,8 +303,8 @@ except AttentKitError as error:
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=five, capture_output=True, text=True)
     assert done.returncode == 0 and "sentence: ct.h5 could not be written" in done.stdout and done.stderr == ""
-    assert (five / "ct.h5").read_bytes() == before
-    assert sorted(path.name for path in five.iterdir()) == ["ct.h5", "images", "labels"]
+    assert ((five / "ct.h5").read_bytes(), (five / "ct.toml").read_bytes()) == before
+    assert sorted(path.name for path in five.iterdir()) == ["ct.h5", "ct.toml", "images", "labels"]
 
 
 def test_options_that_cannot_be_meant_are_one_sentence(five):

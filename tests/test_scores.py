@@ -5,10 +5,11 @@ import math
 import pytest
 
 from attent_kit.errors import ConfigError, DataError
-from attent_kit.report.scores import Score, read_scores, summarise, write_scores
+from attent_kit.report.scores import COUNTS, PROTOCOL, Score, read_scores, summarise, write_scores
 
 ROOT_2 = math.sqrt(2)
-HEADER = "alignment,direction,seed,case,organ,metric,value,unit\n"
+HEADER = "alignment,direction,seed,case,organ,metric,value,unit,protocol\n"
+OLD_HEADER = "alignment,direction,seed,case,organ,metric,value,unit\n"
 
 
 def score(seed, case, organ, metric, value, unit="fraction", alignment="attent", direction="mr2ct"):
@@ -130,6 +131,44 @@ def test_a_metric_in_two_units_asks_which():
     assert summarise(rows, "assd", unit="mm")[0].unit == "mm"
 
 
+def test_numbers_of_two_protocols_are_never_in_one_mean():
+    ours = score(0, "7", "liver", "dice", 0.8)
+    rows = [ours, ours._replace(value=0.6, protocol="sifa"), ours._replace(metric="ravd", value=5.0, protocol="chaos")]
+    with pytest.raises(ConfigError, match="several protocols. Choose protocol= one of: 3d-mm, sifa"):
+        summarise(rows, "dice")
+    assert [summarise(rows, "dice", protocol=name)[0].mean for name in ("3d-mm", "sifa")] == [0.8, 0.6]
+    assert summarise(rows, "ravd")[0].mean == 5
+    with pytest.raises(ConfigError, match="no protocol 'sifas'. They have: 3d-mm, sifa, chaos"):
+        summarise(rows, "dice", protocol="sifas")
+
+
+def counts(case, *numbers, organ="liver"):
+    """The count rows of one case: scored, missed, invented, absent, undefined."""
+    return [score(0, case, organ, name, n, "slices") for name, n in zip(COUNTS, numbers, strict=True)]
+
+
+def test_written_counts_are_added_up_and_stand_above_what_dice_and_distances_tell():
+    # Dice is 0 and there is no distance, which used to read as missed; the counts know that both were empty.
+    rows = [*scores({(0, "7", "liver"): (0.0, math.nan)}), *counts("7", 9, 2, 1, 3, 6)]
+    rows += [score(0, "8", "liver", "dice", 0.5), *counts("8", 4, 0, 0, 1, 1)]
+    liver, average = summarise(rows, "dice", "cases")
+    for row in (liver, average):
+        assert (row.total, row.missed, row.invented, row.absent, row.undefined) == (13, 2, 1, 4, 7)
+        assert (row.mean, row.n) == (0.25, 2)
+
+
+def test_a_mean_over_slices_weighs_each_case_by_its_slices():
+    # 1 slice of 0.9 and 3 of 0.5: 2.4 / 4. The spleen is in slices of case 8 only.
+    rows = [score(0, "7", "liver", "dice", 0.9), *counts("7", 1, 0, 0, 0, 0)]
+    rows += [score(0, "8", "liver", "dice", 0.5), *counts("8", 3, 0, 0, 0, 0)]
+    rows += [score(0, "7", "spleen", "dice", math.nan), *counts("7", 0, 0, 0, 0, 0, organ="spleen")]
+    rows += [score(0, "8", "spleen", "dice", 0.2), *counts("8", 5, 0, 0, 0, 0, organ="spleen")]
+    assert [row.mean for row in summarise(rows, "dice", "cases", weight="scored")] == [
+        pytest.approx(mean) for mean in (0.6, 0.2, 0.4)
+    ]
+    assert summarise(rows, "dice", "cases")[0].mean == pytest.approx(0.7)
+
+
 def test_a_question_that_cannot_be_answered_names_the_answers():
     with pytest.raises(ConfigError, match="Did you mean 'dice'.*They have: dice, assd"):
         summarise(TWO_SEEDS, "dise")
@@ -149,9 +188,18 @@ def test_scores_read_back_exactly_as_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
+def test_scores_of_before_protocols_had_names_are_read_as_3d_mm(tmp_path):
+    (tmp_path / "scores.csv").write_text(OLD_HEADER + "attent,mr2ct,0,7,liver,dice,0.5,fraction\n")
+    assert read_scores(tmp_path / "scores.csv") == [score(0, "7", "liver", "dice", 0.5)]
+    assert read_scores(tmp_path / "scores.csv")[0].protocol == PROTOCOL == "3d-mm"
+    (tmp_path / "cut.csv").write_text(OLD_HEADER + "attent,mr2ct,0,7,liver,dice\n")
+    with pytest.raises(DataError, match="line 2: 6 fields, expected 8"):
+        read_scores(tmp_path / "cut.csv")
+
+
 def test_not_a_number_is_written_as_nan(tmp_path):
     write_scores(tmp_path / "scores.csv", [score(0, "7", "liver", "assd", math.nan, "mm")])
-    assert (tmp_path / "scores.csv").read_text() == HEADER + "attent,mr2ct,0,7,liver,assd,nan,mm\n"
+    assert (tmp_path / "scores.csv").read_text() == HEADER + "attent,mr2ct,0,7,liver,assd,nan,mm,3d-mm\n"
     assert math.isnan(read_scores(tmp_path / "scores.csv")[0].value)
 
 
@@ -164,7 +212,7 @@ def test_a_write_that_fails_leaves_the_old_scores(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-GOOD = "attent,mr2ct,0,7,liver,dice,0.5,fraction\n"
+GOOD = "attent,mr2ct,0,7,liver,dice,0.5,fraction,3d-mm\n"
 
 
 @pytest.mark.parametrize(
@@ -172,14 +220,14 @@ GOOD = "attent,mr2ct,0,7,liver,dice,0.5,fraction\n"
     [
         ("", 1, "the header is ''"),
         ("alignment,seed\n" + GOOD, 1, "the header is 'alignment,seed'"),
-        (HEADER + GOOD + "attent,mr2ct,0,7,spl", 3, "5 fields, expected 8"),
-        (HEADER + GOOD + "attent,mr2ct,0,7,spleen,dice,0.5,frac", 3, "the last line is cut off"),
-        (HEADER + "attent,mr2ct,0,7,liver,dice,0;5,fraction\n" + GOOD, 2, "value '0;5' is not a number"),
-        (HEADER + "attent,mr2ct,first,7,liver,dice,0.5,fraction\n", 2, "seed 'first' is not a number"),
-        (HEADER + GOOD + "\n" + GOOD, 3, "0 fields, expected 8"),
+        (HEADER + GOOD + "attent,mr2ct,0,7,spl", 3, "5 fields, expected 9"),
+        (HEADER + GOOD + "attent,mr2ct,0,7,spleen,dice,0.5,fraction,3d", 3, "the last line is cut off"),
+        (HEADER + "attent,mr2ct,0,7,liver,dice,0;5,fraction,3d-mm\n" + GOOD, 2, "value '0;5' is not a number"),
+        (HEADER + "attent,mr2ct,first,7,liver,dice,0.5,fraction,3d-mm\n", 2, "seed 'first' is not a number"),
+        (HEADER + GOOD + "\n" + GOOD, 3, "0 fields, expected 9"),
         (HEADER + GOOD + GOOD, 3, "this row is already there"),
         (HEADER + GOOD + HEADER, 3, "seed 'seed' is not a number"),
-        (HEADER + 'attent,mr2ct,0,"7,liver,dice,0.5,fraction\n', 2, "unexpected end of data"),
+        (HEADER + 'attent,mr2ct,0,"7,liver,dice,0.5,fraction,3d-mm\n', 2, "unexpected end of data"),
     ],
 )
 def test_a_damaged_file_is_named_with_its_line(tmp_path, text, line, reason):

@@ -10,7 +10,7 @@ import sys
 import click
 
 from attent_kit import __version__
-from attent_kit.errors import AttentKitError
+from attent_kit.errors import AttentKitError, out_of_memory
 
 COMMANDS = {
     "list": "Show the components that are installed.",
@@ -18,9 +18,10 @@ COMMANDS = {
     "plugins": "Show the plugins that are installed, also broken ones.",
     "phantom": "Write a labelled phantom: CT and MR of different patients.",
     "prepare": "Turn NIfTI volumes into one prepared file a domain.",
+    "check": "Look for what is wrong with a data set or a prepared file.",
     "train": "Train one method on two prepared domains, and score it.",
-    "predict": "Segment NIfTI volumes with a trained run.",
-    "evaluate": "Score label maps against the truth: Dice, ASSD, HD95.",
+    "predict": "Segment NIfTI volumes or a DICOM series with a trained run.",
+    "evaluate": "Score label maps against the truth, as several papers do.",
     "compare": "Run a table of methods, or the built-in one on the phantom.",
 }
 """One line for each command, so that `attentkit --help` imports none of them."""
@@ -80,7 +81,7 @@ def run(arguments: list[str]) -> int:
         click.echo("Interrupted. What was trained is saved: start the same command again to go on.", err=True)
         return 130
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         click.echo(
             "RunError: there is too little memory for this. Lower a batch size or the size of the slices, or choose "
@@ -96,9 +97,3 @@ def run(arguments: list[str]) -> int:
         place = f"{error.filename}: " if error.filename else ""
         click.echo(f"RunError: {place}{error.strerror or error}.", err=True)
         return 1
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    """Whether Python, CUDA or PyTorch's CPU allocator says so; the latter has no exception of its own."""
-    names = [cls.__name__ for cls in type(error).__mro__]
-    return "MemoryError" in names or "OutOfMemoryError" in names or "DefaultCPUAllocator" in str(error)

@@ -97,7 +97,7 @@ class Bar:
             rate = (done - self._done) / max(self._printed - self._started, 1e-9)
             left = (self._total - done) / rate if rate > 0 else 0.0
             click.echo(
-                f"{self._what}: {done}/{self._total}, {rate:.1f} a second, about {duration(left)} left. {note}",
+                f"{self._what}: {done}/{self._total}, {_pace(rate)}, about {duration(left)} left. {note}",
                 err=True,
             )
 
@@ -107,6 +107,11 @@ class Bar:
             self._progress.console.print(line, highlight=False)
         else:
             click.echo(line, err=True)
+
+
+def _pace(rate: float) -> str:
+    """Steps a second, or seconds a step where that is the larger number."""
+    return f"{rate:.1f} a second" if rate >= 1 or rate <= 0 else f"{1 / rate:.1f} s each"
 
 
 def duration(seconds: float) -> str:

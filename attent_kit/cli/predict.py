@@ -12,25 +12,38 @@ from attent_kit.plugins import load
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("input", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option("--series", metavar="UID", help="Which DICOM series of INPUT, where there are several.")
+@click.option("--probabilities", is_flag=True, help="Write CASE_probabilities.nii.gz, background first.")
+@click.option("--entropy", is_flag=True, help="Write CASE_entropy.nii.gz, 0 certain to 1 undecided.")
+@click.option("--translation", is_flag=True, help="Write CASE_translation.nii.gz, the image in source style, -1 to 1.")
+@click.option("--strict", is_flag=True, help="Refuse images unlike those of the training, in place of a warning.")
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--overwrite", is_flag=True, help="Replace label maps that are there already; never the input.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there already; never the input.")
 @click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
-def command(run: Path, input: Path, out: Path, device: str, overwrite: bool, as_json: bool) -> None:
-    """Segment target volumes with the trained run in the folder RUN.
+def command(
+    run: Path, input: Path, out: Path, series: str | None, probabilities: bool, entropy: bool, translation: bool,
+    strict: bool, device: str, overwrite: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Segment target images with the trained run in the folder RUN.
 
-    INPUT is a NIfTI file or a folder of them; OUT is a file or a folder accordingly. Labels come back on the grid of each
-    input, with its affine and header.
+    INPUT is a NIfTI file, a folder of them, or the folder of a DICOM series. OUT is the name of a label map (.nii.gz) or a
+    folder. Labels come back on the grid of each image, with its affine and header; beside them stands as JSON what was
+    done and what it is not good for. RUN may be just config.toml, domain.json and segmentor.safetensors of a run.
     """
     from attent_kit.engine.volumes import predict_volumes
 
+    asked = {"probabilities": probabilities, "entropy": entropy, "translation": translation}
     with bars(("predict", 0)) as (bar,):
 
-        def tell(case: str, done: int, total: int) -> None:
+        def tell(what: str, image: str, done: int, total: int) -> None:
             if done == 0:
-                bar.reset("predict", total)
-            bar.to(done, case)
+                bar.reset(what, total)
+            bar.to(done, image)
 
-        written = predict_volumes(run, input, out, load().registry, device, tell, overwrite)
+        written = predict_volumes(
+            run, input, out, load().registry, device, series=series, maps=[name for name in asked if asked[name]],
+            strict=strict, overwrite=overwrite, report=tell, say=bar.say,
+        )  # fmt: skip
     if as_json:
         print_json(written)
         return

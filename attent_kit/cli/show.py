@@ -1,5 +1,6 @@
 """`attentkit show`."""
 
+import inspect
 from typing import Any
 
 import click
@@ -8,7 +9,7 @@ from attent_kit.cli.output import console, print_json, print_table
 from attent_kit.config import Choice
 from attent_kit.errors import UnknownComponent, did_you_mean
 from attent_kit.plugins import load
-from attent_kit.registry import KINDS, Component
+from attent_kit.registry import CLASS_KINDS, KINDS, Component
 
 
 @click.command("show")
@@ -17,9 +18,9 @@ from attent_kit.registry import KINDS, Component
 def command(name: str, as_json: bool) -> None:
     """Show what NAME is and the options it takes: default, meaning and unit of each."""
     registry = load().registry
-    found = [registry.find(kind, name) for kind in KINDS if name in [c.name for c in registry.of(kind)]]
+    found = [registry.find(kind, name) for kind in CLASS_KINDS if name in [c.name for c in registry.of(kind)]]
     if not found:
-        names = [c.name for kind in KINDS for c in registry.of(kind)]
+        names = [c.name for kind in CLASS_KINDS for c in registry.of(kind)]
         raise UnknownComponent(f"nothing is called '{name}'.{did_you_mean(name, names)} `attentkit list` shows all.")
     if as_json:
         print_json([{"kind": c.kind, "name": c.name, "options": _options(c), "presets": _presets(c)} for c in found])
@@ -31,21 +32,27 @@ def command(name: str, as_json: bool) -> None:
         console().print(component.summary(), markup=False)
         for what, fact in _facts(component):
             console().print(f"{what}: {fact}", markup=False)
-        presets = _presets(component)
+        presets, options = _presets(component), _options(component)
         rows = [
-            (o["name"], o["default"], *(_of_preset(options, o) for options in presets.values()), o["meaning"])
-            for o in _options(component)
+            (o["name"], o["default"], *(_of_preset(preset, o) for preset in presets.values()), o["meaning"])
+            for o in options
         ]
-        print_table("", ("option", "default", *(f"preset {name}" for name in presets), "meaning"), rows)
+        if rows or component.kind in KINDS:
+            print_table("", ("option", "default", *(f"preset {name}" for name in presets), "meaning"), rows)
 
 
 def _facts(component: Component) -> list[tuple[str, str]]:
     loaded = component.load()
     facts = [(name, getattr(loaded, name, "")) for name in ("paper", "aligns", "backbones")]
+    if component.kind not in KINDS:
+        facts += [("about", (inspect.getdoc(loaded) or "").partition("\n")[2].strip())]
+        facts += [("organs", str(getattr(loaded, "organs", None) or "")), ("chosen with", f"--layout {component.name}")]
     return [(name, fact) for name, fact in facts if fact]
 
 
 def _options(component: Component) -> list[dict[str, Any]]:
+    if component.kind not in KINDS:
+        return []
     fields = component.load().Config.model_fields  # type: ignore[attr-defined]
     return [
         {"name": name, "default": _word(field.default), "meaning": field.description or ""}
@@ -55,6 +62,8 @@ def _options(component: Component) -> list[dict[str, Any]]:
 
 def _presets(component: Component) -> dict[str, dict[str, Any]]:
     """What `preset = "NAME"` sets, by name."""
+    if component.kind not in KINDS:
+        return {}
     presets = component.load().Config.presets  # type: ignore[attr-defined]
     return {name: dict(options) for name, options in presets.items()}
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from attent_kit.data.augment import Augmentation, random_affine, warp
 from attent_kit.data.prepared import Prepared
+from attent_kit.data.workers import host_memory
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Batch
 
@@ -43,10 +44,10 @@ class ResidentSlices:
 class StreamedSlices:
     """Slices that are read from the prepared file when a batch asks for them."""
 
-    def __init__(self, prepared: Prepared, cases: tuple[str, ...], with_labels: bool) -> None:
+    def __init__(self, prepared: Prepared, cases: tuple[str, ...], with_labels: bool, as_source: bool = False) -> None:
         self.prepared = prepared
         self.with_labels = with_labels
-        self.rows = prepared.index(cases)
+        self.rows = prepared.index(cases, as_source)
         self.count = len(self.rows)
 
     def take(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
@@ -109,15 +110,17 @@ def training_batches(
 ) -> Batches:
     """Batches of the training cases. Target labels are not even read unless `uses_target_labels`."""
     return Batches(
-        _slices(source, True, device, resident),
-        _slices(target, uses_target_labels, device, resident),
+        _slices(source, True, device, resident, as_source=True),
+        _slices(target, uses_target_labels, device, resident, as_source=False),
         augmentation,
         seed,
         device,
     )
 
 
-def _slices(prepared: Prepared, with_labels: bool, device: torch.device, resident: bool | None) -> Slices:
+def _slices(
+    prepared: Prepared, with_labels: bool, device: torch.device, resident: bool | None, as_source: bool
+) -> Slices:
     cases = prepared.ids("train")
     if not cases:
         raise DataError(f"{prepared.path} has no training case. Run `attentkit prepare` again with another split.")
@@ -128,11 +131,12 @@ def _slices(prepared: Prepared, with_labels: bool, device: torch.device, residen
             f"Run `attentkit prepare` again with --labels."
         )
     if resident is None:
-        size = len(prepared.index(cases)) * prepared.channels * prepared.size**2 * 2
+        size = len(prepared.index(cases, as_source)) * prepared.channels * prepared.size**2 * 2
         resident = size < _free_memory(device) / 2
     if not resident:
-        return StreamedSlices(prepared, cases, with_labels)
-    return ResidentSlices(prepared.images(cases), prepared.labels(cases) if with_labels else None, device)
+        return StreamedSlices(prepared, cases, with_labels, as_source)
+    labels = prepared.labels(cases, as_source) if with_labels else None
+    return ResidentSlices(prepared.images(cases, as_source), labels, device)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
@@ -143,12 +147,7 @@ def memory_format(device: torch.device) -> torch.memory_format:
 def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":") for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 4 * 2**30
+    return host_memory()
 
 
 def _to(x: Tensor, device: torch.device) -> Tensor:

@@ -5,7 +5,8 @@ Shapes: X Y Z the native array, any axis order; Z H W slices, H W = `size`; K cl
 A slice is `ras[::-1, ::-1, :].transpose(2, 1, 0)`: slices run from feet to head, rows from anterior to posterior,
 columns from the patient's right to left, as a radiologist sees them. In plane the slice is padded to a physical square
 and resampled to `size` x `size`, so that no organ is stretched; a 512 x 512 slice of square pixels is plainly resized.
-The distance between slices is left alone.
+With a given pixel size in mm the slice is resampled to that instead, then cut or padded to `size` x `size` about its
+centre. The distance between slices is left alone.
 """
 
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ class Grid:
     """[4, 4], voxel index to mm in RAS."""
     size: int
     """Pixels of a side of a slice."""
+    fixed_pixel: float | None = None
+    """mm of a pixel where slices have a given one; None where `size` pixels span the field of view."""
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], affine: np.ndarray, size: int) -> "Grid":
-        """The grid of an array of `shape` placed by `affine`."""
+    def of(cls, shape: tuple[int, ...], affine: np.ndarray, size: int, pixel: float | None = None) -> "Grid":
+        """The grid of an array of `shape` placed by `affine`; `pixel` in mm, or None for the whole field of view."""
         x, y, z = (int(n) for n in shape)
-        return cls((x, y, z), tuple(tuple(float(a) for a in row) for row in affine), int(size))
+        return cls((x, y, z), tuple(tuple(float(a) for a in row) for row in affine), int(size), pixel)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -47,6 +50,18 @@ class Grid:
         return "".join(nib.aff2axcodes(np.array(self.affine)))
 
     @property
+    def axial_shape(self) -> tuple[int, int, int]:
+        """Slices, rows and columns of `planes`."""
+        columns, rows, slices = (self.shape[n] for n in self._native_axes)
+        return slices, rows, columns
+
+    @property
+    def axial_spacing(self) -> tuple[float, float, float]:
+        """mm between slices, rows and columns of `planes`."""
+        columns, rows, slices = (self.spacing[n] for n in self._native_axes)
+        return slices, rows, columns
+
+    @property
     def native_size(self) -> int:
         """The `size` that keeps the finer in-plane pixels as they are."""
         return round(max(self._rows.square, self._columns.square))
@@ -54,14 +69,24 @@ class Grid:
     @property
     def pixel(self) -> float:
         """mm that one pixel of a slice is wide and high."""
-        return self._columns.square * self._columns.spacing / self.size
+        return self.fixed_pixel or self._columns.square * self._columns.spacing / self.size
+
+    @property
+    def resolution(self) -> float:
+        """mm below which a slice shows nothing: its own pixel or the native one, whichever is coarser."""
+        return max(self.pixel, self._rows.spacing, self._columns.spacing)
+
+    @property
+    def distance(self) -> float:
+        """mm from one slice to the next."""
+        return self.spacing[int(np.flatnonzero(io_orientation(np.array(self.affine))[:, 0] == 2)[0])]
 
     def to_slices(self, array: np.ndarray) -> np.ndarray:
         """An image [X, Y, Z] as [Z, H, W] float32: averaged over area where it shrinks, linear where it grows.
 
         What lies outside the native field of view takes the minimum of the array, which is air.
         """
-        planes = self._planes(array)
+        planes = self.planes(array)
         air = np.float32(array.min())
         rows, columns = self._rows.forward(), self._columns.forward()
         slices = np.empty((len(planes), self.size, self.size), np.float32)
@@ -74,9 +99,17 @@ class Grid:
         """A label map [X, Y, Z] as [Z, H, W] uint8: each pixel takes the label that fills most of it, 0 outside."""
         # At half size an edge often divides a pixel into equal parts. Always background would take 2 to 3 % of a liver
         # or a spleen away, always the same side would move them, so ties go both ways, as on a chessboard.
-        planes = np.ascontiguousarray(self._planes(labels))
+        planes = np.ascontiguousarray(self.planes(labels))
         ways = [_each_vote(planes, self._rows.forward(by), self._columns.forward(by)) for by in (-1 / 64, 1 / 64)]
         return np.where(np.indices(ways[0].shape[1:]).sum(axis=0) % 2, ways[1], ways[0])
+
+    def outside(self, labels: np.ndarray) -> float:
+        """Share of the labelled voxels of [X, Y, Z] whose centre no slice covers: 0 unless the pixel size is given."""
+        if self.fixed_pixel is None:
+            return 0.0
+        rows, columns = self._rows.covered(), self._columns.covered()
+        planes = self.planes(labels) > 0
+        return 1 - planes[:, rows][:, :, columns].sum() / max(planes.sum(), 1) if planes.any() else 0.0
 
     def to_native(self, array: np.ndarray) -> np.ndarray:
         """Slices back on the native grid: labels [Z, H, W] or scores [K, Z, H, W] -> labels [X, Y, Z] uint8.
@@ -91,10 +124,27 @@ class Grid:
             for z in range(array.shape[1]):
                 scores = [_resample(plane.astype(np.float32), rows, columns) for plane in array[:, z]]
                 planes[z] = np.argmax(scores, axis=0)
+        return self._native(planes)
+
+    def score_to_native(self, score: np.ndarray, outside: float) -> np.ndarray:
+        """One score of slices [Z, H, W] on the native grid: [X, Y, Z] float32, linear in plane as for `to_native`.
+
+        Voxels that no slice covers take the value `outside`.
+        """
+        rows, columns = self._rows.back(), self._columns.back()
+        planes = np.stack([_resample(plane.astype(np.float32), rows, columns) for plane in score])
+        beyond_rows, beyond_columns = (np.asarray(weights.sum(axis=1)).ravel() == 0 for weights in (rows, columns))
+        planes[:, beyond_rows, :] = outside
+        planes[:, :, beyond_columns] = outside
+        return self._native(planes)
+
+    def _native(self, planes: np.ndarray) -> np.ndarray:
+        """[slices, rows, columns] in native pixels -> [X, Y, Z]."""
         turn = ornt_transform(_LPS, io_orientation(np.array(self.affine)))
         return np.ascontiguousarray(apply_orientation(planes.transpose(2, 1, 0), turn))
 
-    def _planes(self, array: np.ndarray) -> np.ndarray:
+    def planes(self, array: np.ndarray) -> np.ndarray:
+        """An array [X, Y, Z] as the axial slices that it has, [slices, rows, columns] as above but not resampled: a view."""
         if tuple(array.shape) != self.shape:
             raise ValueError(f"array of shape {array.shape} on a grid of shape {self.shape}")
         turn = ornt_transform(io_orientation(np.array(self.affine)), _LPS)
@@ -108,9 +158,16 @@ class Grid:
     def _columns(self) -> "_Axis":
         return self._axis(0)
 
+    @property
+    def _native_axes(self) -> list[int]:
+        """Which native axis runs from right to left, from front to back, and from feet to head."""
+        return [int(axis) for axis in np.argsort(io_orientation(np.array(self.affine))[:, 0])]
+
     def _axis(self, which: int) -> "_Axis":
-        native = [int(np.flatnonzero(io_orientation(np.array(self.affine))[:, 0] == axis)[0]) for axis in (0, 1)]
+        native = self._native_axes[:2]
         side = max(self.shape[n] * self.spacing[n] for n in native)
+        if self.fixed_pixel is not None:
+            side = self.size * self.fixed_pixel
         count, spacing = self.shape[native[which]], self.spacing[native[which]]
         square = side / spacing
         # Headers round: 512 pixels that differ by a millionth are a square.
@@ -120,7 +177,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One in-plane axis: `count` native pixels, centred to a whole pixel in a square `square` pixels wide."""
+    """One in-plane axis: `count` native pixels, centred to a whole pixel on a square `square` pixels wide."""
 
     count: int
     spacing: float
@@ -130,6 +187,10 @@ class _Axis:
     @property
     def before(self) -> int:
         return int((self.square - self.count) // 2)
+
+    def covered(self) -> slice:
+        """The native pixels whose centre lies in the square."""
+        return slice(max(-self.before, 0), max(int(np.ceil(self.square - self.before - 0.5)), 0))
 
     def forward(self, shift: float = 0.0) -> csr_array:
         step = self.square / self.size

@@ -5,7 +5,8 @@
 - `percentiles-per-volume`: the same percentiles of each volume by itself, for scanners without a common scale.
 
 Percentiles are taken over the voxels above their volume's own minimum, which leaves out the padding around a scan. A
-volume gives at most 2**20 of them, evenly spaced in memory order, so that a large volume does not outvote the rest.
+volume gives at most 2**20 of them, evenly spaced in memory order, so that a large volume does not outvote the rest, and
+all volumes together at most 2**25, so that they fit into memory however many there are.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from attent_kit.errors import ConfigError, DataError
 KINDS = ("window", "percentiles", "percentiles-per-volume")
 PERCENTILES = (0.5, 99.5)
 SAMPLES = 2**20
+POOLED = 2**25
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,11 @@ class Intensity:
         return replace(self, low=low, high=high)
 
 
-def sample(array: np.ndarray) -> np.ndarray:
-    """At most 2**20 voxels above the minimum of the image, evenly spaced in memory order, as float32."""
+def sample(array: np.ndarray, volumes: int = 1) -> np.ndarray:
+    """Voxels above the minimum of the image, evenly spaced in memory order, as float32: its share of so many `volumes`."""
     above = array[array > array.min()]
-    return above[:: -(-above.size // SAMPLES)].astype(np.float32)
+    most = max(1, min(SAMPLES, POOLED // volumes))
+    return above[:: -(-above.size // most)].astype(np.float32)
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

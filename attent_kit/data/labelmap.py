@@ -1,5 +1,6 @@
 """Which value of a label file is which organ of the task."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +10,10 @@ import numpy as np
 from attent_kit.errors import ConfigError, DataError
 
 Others = Literal["error", "background"]
+TASK_ORGANS = ("liver", "right kidney", "left kidney", "spleen")
+"""What is segmented unless something else is said, in the order of the classes."""
+MOST_LABELS = 255
+"""Different values that a label map may have; an image has more."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,42 @@ class LabelMap:
                 ) from None
         return cls(tuple(organs), others)
 
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        rest = ["*=0"] if self.others == "background" else []
+        return ",".join([*(f"{name}={_plus(values)}" for name, values in self.values), *rest])
+
+    def in_task_order(self) -> "LabelMap":
+        """Liver, right kidney, left kidney and spleen of this map, known by name; all its other organs are background.
+
+        Capitals, dashes and the order of words do not matter: 'kidney_right' is the right kidney. A map with none of
+        the four is passed through.
+        """
+        by_words = {words_of(name): values for name, values in self.values}
+        found = tuple((organ, by_words[words_of(organ)]) for organ in TASK_ORGANS if words_of(organ) in by_words)
+        if not found:
+            return self
+        return LabelMap(found, self.others if len(found) == len(self.values) else "background")
+
     @property
     def organs(self) -> tuple[str, ...]:
         """Names in task order; the n-th is class n + 1."""
         return tuple(name for name, _ in self.values)
 
     def apply(self, labels: np.ndarray, source: str) -> np.ndarray:
-        """File values to class indices, uint8. DataError for a value that is not named, if `others` is 'error'."""
+        """File values to class indices, uint8.
+
+        DataError for as many values as only an image has, and for one that is not named, if `others` is 'error'.
+        """
+        if labels.dtype != np.uint8 and len(found := _values(labels)) > MOST_LABELS:
+            raise DataError(
+                f"{source} holds {len(found)} different values from {found[0]} to {found[-1]}, as an image does: "
+                "give its label map instead."
+            )
         if self.others == "error" and (stray := self._stray(labels)):
             raise DataError(
                 f"{source} holds {_ranges(stray)}, which the label map does not name "
-                f"(it names {', '.join(f'{name}={_plus(values)}' for name, values in self.values)}): "
+                f"(it names {', '.join(f'{name}={_in_short(values)}' for name, values in self.values)}): "
                 "add the organ, or end the map with '*=0' to make every other value background."
             )
         classes = np.zeros_like(labels, np.uint8)  # in the memory order of labels, which is much faster
@@ -90,22 +120,42 @@ class LabelMap:
 
     def _stray(self, labels: np.ndarray) -> list[int]:
         known = {0, *(value for _, values in self.values for value in values)}
-        # Slice by slice, since np.unique of a whole volume copies and sorts it.
-        found = {int(value) for plane in np.moveaxis(labels, -1, 0) for value in np.unique(plane)}
-        return sorted(found - known)
+        return sorted({*_values(labels)} - known)
+
+
+def _values(labels: np.ndarray) -> list[int]:
+    """Every value that occurs, sorted."""
+    # Slice by slice, since np.unique of a whole volume copies and sorts it.
+    return sorted({int(value) for plane in np.moveaxis(labels, -1, 0) for value in np.unique(plane)})
+
+
+def words_of(name: str) -> frozenset[str]:
+    """The words of a name whatever their order: those of 'kidney_right' are those of 'Right kidney'."""
+    return frozenset(re.split(r"[\W_]+", name.lower())) - {""}
 
 
 def _plus(values: tuple[int, ...]) -> str:
     return "+".join(str(value) for value in values)
 
 
+def _in_short(values: tuple[int, ...]) -> str:
+    """As `_plus` writes it, but a long list as its runs: '56-70'."""
+    return _plus(values) if len(values) <= 8 else ", ".join(_runs(sorted(values)))
+
+
 def _ranges(values: list[int]) -> str:
-    """[4, 6, 7, 8] -> 'the values 4, 6-8'."""
+    """[4, 6, 7, 8] -> 'the values 4, 6-8', of many the first."""
+    words = _runs(values)
+    listed = ", ".join(words[:8]) + (f" and others up to {values[-1]}" if len(words) > 8 else "")
+    return f"the value{'s' if len(values) > 1 else ''} {listed}"
+
+
+def _runs(values: list[int]) -> list[str]:
+    """[4, 6, 7, 8] -> ['4', '6-8']."""
     runs: list[list[int]] = []
     for value in values:
         if runs and value == runs[-1][-1] + 1:
             runs[-1].append(value)
         else:
             runs.append([value])
-    words = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return f"the value{'s' if len(values) > 1 else ''} {', '.join(words)}"
+    return [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]

@@ -52,9 +52,12 @@ class Layout(ABC):
     kind: ClassVar[str] = "layouts"
     organs: LabelMap | None = None
     """Label values by organ name, where the layout knows them; the user may name others."""
+    origin: str = ""
+    """Name, distribution and version that it is offered under, for the manifest; `open_layout` fills it in."""
 
     def __init__(self, path: Path, part: str | None = None) -> None:
-        """`part` chooses one of `parts()`; ConfigError that lists them if there are several and none is chosen."""
+        """`part` chooses one of `parts()`; where it is None and there are several, `open_layout` asks for one, unless a
+        subclass has set `self.part` to its default."""
         self.path = Path(path)
         self.part = part
 

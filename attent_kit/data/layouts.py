@@ -49,10 +49,10 @@ def find_pairs(
     if images.suffix == ".csv":
         return _listed_pairs(images)
     shared = labels is not None and labels.is_dir() and images.resolve() == labels.resolve()
-    image_files = _by_case(images, "image", [f for f in _files(images) if not (shared and _is_label(f))])
+    image_files = _by_case(images, "image", [f for f in _files(images) if not (shared and is_label(f))])
     if labels is None:
         return [Pair(case, image) for case, image in sorted(image_files.items())]
-    label_files = _by_case(labels, "label map", [f for f in _files(labels) if not (shared and not _is_label(f))])
+    label_files = _by_case(labels, "label map", [f for f in _files(labels) if not (shared and not is_label(f))])
     if images.is_file() and labels.is_file():
         (case, image), (label_map,) = next(iter(image_files.items())), label_files.values()
         return [Pair(case, image, label_map)]
@@ -121,8 +121,9 @@ def _by_case(place: Path, kind: str, files: list[Path]) -> dict[str, Path]:
     return cases
 
 
-def _is_label(path: Path) -> bool:
-    return bool(_LABEL.search(_ENDING.sub("", path.name)))
+def is_label(path: Path | str) -> bool:
+    """Whether a file is named as a label map, as `label0001.nii.gz` and `case1_seg.nii.gz` are."""
+    return bool(_LABEL.search(_ENDING.sub("", Path(path).name)))
 
 
 def _listed(names: list[str]) -> str:

@@ -44,6 +44,8 @@ class Case:
     """Z, all slices of the volume."""
     kept: tuple[int, ...]
     """The slices that are not blank, ascending: what training sees."""
+    with_organ: tuple[int, ...]
+    """Those that training on the source side sees: the same, unless the file was prepared with --foreground-only."""
     spacing: tuple[float, float, float]
     """mm between voxel centres along the native X, Y, Z."""
     has_labels: bool
@@ -64,6 +66,8 @@ class Prepared:
         self.organs: tuple[str, ...] = tuple(manifest["organs"])
         self.size: int = manifest["size"]
         self.channels: int = manifest["channels"]
+        self.pixel_mm: float | None = manifest.get("pixel_mm")
+        """mm of a pixel where it was asked for; None where `size` pixels span each field of view."""
         self.intensity = Intensity.from_dict(manifest["intensity"])
         self.split: str | None = manifest.get("split")
         """Name of the split; None where its cases were listed or dealt."""
@@ -115,23 +119,26 @@ class Prepared:
                 return known
         raise DataError(f"{self.path} has no case '{case}'.{did_you_mean(case, self._records)}")
 
-    def index(self, case_ids: Iterable[str]) -> list[tuple[str, int]]:
-        """(case, z) of every slice that is not blank, in the order of `images` and `labels`."""
-        return [(case, z) for case in case_ids for z in self.case(case).kept]
+    def index(self, case_ids: Iterable[str], as_source: bool = False) -> list[tuple[str, int]]:
+        """(case, z) of every slice that is not blank, in the order of `images` and `labels`.
 
-    def images(self, case_ids: Sequence[str]) -> np.ndarray:
-        """All slices that are not blank: [N, C, H, W] float16 in [-1, 1]."""
-        images = np.empty((len(self.index(case_ids)), self.channels, self.size, self.size), np.float16)
+        `as_source` leaves out what --foreground-only leaves out: of a target, labels choose nothing.
+        """
+        return [(case, z) for case in case_ids for z in self._chosen(case, as_source)]
+
+    def images(self, case_ids: Sequence[str], as_source: bool = False) -> np.ndarray:
+        """All slices of `index`: [N, C, H, W] float16 in [-1, 1]."""
+        images = np.empty((len(self.index(case_ids, as_source)), self.channels, self.size, self.size), np.float16)
         row = 0
         for case in case_ids:
-            kept = list(self.case(case).kept)
+            kept = list(self._chosen(case, as_source))
             images[row : row + len(kept)] = self.slices(case)[kept]
             row += len(kept)
         return images
 
-    def labels(self, case_ids: Sequence[str]) -> np.ndarray:
+    def labels(self, case_ids: Sequence[str], as_source: bool = False) -> np.ndarray:
         """Class indices of the slices of `images`: [N, H, W] uint8, IGNORE throughout a case without labels."""
-        parts = [self.label_slices(case)[list(self.case(case).kept)] for case in case_ids]
+        parts = [self.label_slices(case)[list(self._chosen(case, as_source))] for case in case_ids]
         return np.concatenate(parts) if parts else np.empty((0, self.size, self.size), np.uint8)
 
     def slices(self, case: str) -> np.ndarray:
@@ -159,7 +166,7 @@ class Prepared:
     def grid(self, case: str) -> Grid:
         """The native grid of a case, the way back for its predictions."""
         record = self._records[self.case(case).id]
-        return Grid.of(record["shape"], np.array(record["affine"]), self.size)
+        return Grid.of(record["shape"], np.array(record["affine"]), self.size, self.pixel_mm)
 
     def truth(self, case: str) -> tuple[np.ndarray, tuple[float, float, float]]:
         """Labels as drawn, not resampled: [X, Y, Z] uint8 class indices, and the spacing in mm along X, Y, Z."""
@@ -174,8 +181,14 @@ class Prepared:
         """SHA-256 of what training and scoring can see: equal for equal data, whatever the libraries that wrote it."""
         seen = ("domain", "modality", "organs", "size", "channels", "intensity")
         content = {name: self.manifest[name] for name in seen}
+        if self.pixel_mm is not None:
+            content["pixel_mm"] = self.pixel_mm
         content["cases"] = [[r["id"], r["splits"], r["affine"], r["content"]] for r in self.manifest["cases"]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _chosen(self, case: str, as_source: bool) -> tuple[int, ...]:
+        found = self.case(case)
+        return found.with_organ if as_source else found.kept
 
     def close(self) -> None:
         """Closes the file; the next read opens it again."""
@@ -202,9 +215,11 @@ class Prepared:
         return self._file[f"cases/{self.case(case).id}/{name}"]
 
 
-def encode(volume: Volume, size: int, intensity: Intensity, channels: int = 1) -> tuple[np.ndarray, Grid]:
+def encode(
+    volume: Volume, size: int, intensity: Intensity, channels: int = 1, pixel: float | None = None
+) -> tuple[np.ndarray, Grid]:
     """An image as a prepared file holds it, [Z, C, H, W] float16 in [-1, 1], and the grid that leads back."""
-    grid = Grid.of(volume.array.shape, volume.affine, size)
+    grid = Grid.of(volume.array.shape, volume.affine, size, pixel)
     slices = grid.to_slices(intensity.apply(volume.array)).astype(np.float16)
     return neighbours(slices, range(len(slices)), channels), grid
 
@@ -216,12 +231,14 @@ def neighbours(slices: Any, rows: Sequence[int], channels: int) -> np.ndarray:
 
 
 def _case(record: dict[str, Any]) -> Case:
-    blank = set(record["blank"])
+    blank, bare = set(record["blank"]), set(record.get("without_organ", ()))
+    kept = tuple(z for z in range(record["slices"]) if z not in blank)
     return Case(
         id=record["id"],
         splits=tuple(record["splits"]),
         slices=record["slices"],
-        kept=tuple(z for z in range(record["slices"]) if z not in blank),
+        kept=kept,
+        with_organ=tuple(z for z in kept if z not in bare),
         spacing=tuple(record["spacing"]),
         has_labels=record["labels"] is not None,
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,6 +42,38 @@ def divide(cases: Sequence[str], split: Split | None, seed: int) -> dict[str, tu
     if all(isinstance(share, int | float) for share in split.values()):
         return _dealt(cases, split, seed)
     return _listed(cases, split)
+
+
+class Fold(NamedTuple):
+    """Part `number` of `parts` of all patients is for testing, the others are for training."""
+
+    number: int
+    """0 to parts - 1."""
+    parts: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Fold":
+        """`0/5` is the first of five; ConfigError for anything else than K/N with 0 <= K < N and N >= 2."""
+        match = re.fullmatch(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*", text)
+        number, parts = (int(n) for n in match.groups()) if match else (0, 0)
+        if not number < parts or parts < 2:
+            raise ConfigError(f"'{text}' is no fold: write K/N with K from 0 to N-1, as 0/5 for the first of five.")
+        return cls(number, parts)
+
+
+def divide_into_folds(cases: Sequence[str], fold: Fold, seed: int) -> dict[str, tuple[str, ...]]:
+    """Cases of one fold, dealt by `seed` whatever the order of `cases`: over all folds each is tested on exactly once.
+
+    No fold differs from another by more than one case; none is for validation.
+    """
+    if len(set(cases)) < fold.parts:
+        raise ConfigError(
+            f"{len(set(cases))} case(s) cannot be dealt into {fold.parts} folds: ask for fewer, as in --fold 0/2."
+        )
+    ordered = sorted(set(cases))
+    dealt = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
+    test = dealt[fold.number :: fold.parts]
+    return {"train": tuple(sorted({*ordered} - {*test})), "val": (), "test": tuple(sorted(test))}
 
 
 def named_split(name: str) -> dict[str, tuple[int, ...]]:

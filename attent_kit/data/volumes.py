@@ -6,6 +6,7 @@ Arrays are [X, Y, Z] in the order of the file; what turns them into slices is `a
 import gzip
 import hashlib
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,10 +53,13 @@ class Volume:
         return int(self.header["qform_code"]) > 0 or int(self.header["sform_code"]) > 0
 
 
-def read_volume(path: Path | str) -> Volume:
-    """An image: [X, Y, Z] float32, finite and not constant. DataError otherwise."""
+def read_volume(path: Path | str, channel: tuple[int, int] | None = None) -> Volume:
+    """An image: [X, Y, Z] float32, finite and not constant. DataError otherwise.
+
+    `channel` (n, count) takes channel n, from 0, of an image [X, Y, Z, count].
+    """
     image = _open(Path(path))
-    array = _values(image, Path(path), np.float32)
+    array = _values(image, Path(path), np.float32, channel)
     if not np.isfinite(array).all():
         raise DataError(
             f"{path} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite voxel(s): "
@@ -74,19 +78,34 @@ def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
     """
     path = Path(path)
     image = _open(path)
-    array = _integers(_values(image, path, None), path)
+    array = integers(_values(image, path, None), path)
     affine = np.asarray(image.affine, np.float64)
     if like is not None:
-        turn = ornt_transform(io_orientation(affine), io_orientation(like.affine))
-        turned = apply_orientation(array, turn)
-        turned_affine = affine @ nib.orientations.inv_ornt_aff(turn, array.shape)
-        if turned.shape != like.array.shape or np.abs(turned_affine - like.affine).max() > AFFINE_TOLERANCE:
+        turn, turned_affine = _in_axis_order(affine, array.shape, like.affine)
+        if apart(array.shape, affine, like.array.shape, like.affine) > AFFINE_TOLERANCE:
             raise DataError(
                 f"{path} is not on the grid of {like.path}: {_grid_in_words(array.shape, affine)}, but the "
                 f"image is {_grid_in_words(like.array.shape, like.affine)}; resample the labels to the image."
             )
-        array, affine = turned, turned_affine
+        array, affine = apply_orientation(array, turn), turned_affine
     return Volume(array, affine, image.header, path)
+
+
+def read_header(path: Path | str) -> tuple[tuple[int, ...], np.ndarray, nib.Nifti1Header]:
+    """Shape, affine [4, 4] to mm in RAS, and header; no voxel is read. DataError if it is no NIfTI file."""
+    image = _open(Path(path))
+    return image.shape, np.asarray(image.affine, np.float64), image.header
+
+
+def apart(shape: tuple[int, ...], affine: np.ndarray, like_shape: tuple[int, ...], like_affine: np.ndarray) -> float:
+    """Largest difference in mm between entries of the affines of two grids [X, Y, Z], in one axis order.
+
+    Above AFFINE_TOLERANCE they are two grids; infinite if the shapes differ.
+    """
+    turn, turned = _in_axis_order(affine, shape, like_affine)
+    if tuple(np.array(shape)[np.argsort(turn[:, 0])]) != tuple(like_shape):
+        return float("inf")
+    return float(np.abs(turned - like_affine).max())
 
 
 def write_labels(
@@ -94,7 +113,8 @@ def write_labels(
 ) -> None:
     """Writes a label map [X, Y, Z] as uint8 NIfTI; the file is whole or not there. RunError if it cannot be written.
 
-    With the `header` of the image that was labelled, its sform, qform, units and description are kept as they are.
+    With the `header` of the image that was labelled it is that image's grid in every field: shape, sform, qform, units
+    and description. What tells of grey values or of statistics is cleared.
     """
     labels, affine = np.asarray(labels, np.uint8), np.asarray(affine, np.float64)
     if header is None:
@@ -103,21 +123,59 @@ def write_labels(
         image.set_qform(affine, code=1)
         image.header.set_xyzt_units("mm")
     else:
-        header = header.copy()
-        header.set_data_dtype(np.uint8)
-        header.set_slope_inter(1, 0)
-        header["cal_min"], header["cal_max"] = 0, 0
-        image = nib.Nifti1Image(labels, None, header)
+        header = _header_like(header, np.uint8, header.get_data_shape())
+        kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        image = kind(labels.reshape(header.get_data_shape()), None, header)
     content = image.to_bytes()
     if str(path).endswith(".gz"):
         content = gzip.compress(content, mtime=0)
     write_whole(Path(path), lambda temporary: _write(temporary, content))
 
 
+def write_maps(path: Path | str, scores: Iterable[np.ndarray], count: int, header: nib.Nifti1Header) -> None:
+    """Writes `count` maps [X, Y, Z] as one float32 .nii.gz on the grid of `header`: [X, Y, Z, count], or 3-D where it is 1.
+
+    They are taken one by one, so that only one of them is in memory. The file is whole or not there, as for labels.
+    """
+    native = header.get_data_shape()
+    header = _header_like(header, np.float32, (*native[:3], count) if count > 1 else native)
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as file:
+            header.write_to(file)
+            for score in scores:
+                file.write(np.asfortranarray(score, header.get_data_dtype()).tobytes(order="F"))
+
+    write_whole(Path(path), write)
+
+
+def _header_like(header: nib.Nifti1Header, dtype: type, shape: tuple[int, ...]) -> nib.Nifti1Header:
+    """The header of a single file on the grid of another: `shape` and `dtype` are its own, the grid and the words are kept."""
+    kind = nib.Nifti2Header if isinstance(header, nib.Nifti2Header) else nib.Nifti1Header
+    # Field by field, since nibabel's own conversion, of a pair to a single file, forgets sform and qform.
+    made = kind(endianness=header.endianness)
+    for field_name in header:
+        if field_name not in ("sizeof_hdr", "magic", "vox_offset"):
+            made[field_name] = header[field_name]
+    made.extensions[:] = header.extensions[:]
+    made.set_data_dtype(dtype)
+    made.set_data_shape(shape)
+    made.set_slope_inter(1, 0)
+    made.set_intent("none", (), "")
+    made["cal_min"], made["cal_max"] = 0, 0
+    return made
+
+
 def sha256(path: Path | str) -> str:
     """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _in_axis_order(affine: np.ndarray, shape: tuple[int, ...], like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The turn that brings a grid into the axis order of the affine `like`, and its affine afterwards."""
+    turn = ornt_transform(io_orientation(affine), io_orientation(like))
+    return turn, affine @ nib.orientations.inv_ornt_aff(turn, shape)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -143,10 +201,18 @@ def _open(path: Path) -> nib.Nifti1Pair:
     return image
 
 
-def _values(image: nib.Nifti1Pair, path: Path, dtype: type | None) -> np.ndarray:
+def _values(
+    image: nib.Nifti1Pair, path: Path, dtype: type | None, channel: tuple[int, int] | None = None
+) -> np.ndarray:
     shape = image.shape
     if 0 in shape or not shape:
         raise DataError(f"{path} is empty, its shape is {_times(shape)}: export it again.")
+    if channel is not None:
+        if len(shape) != 4 or shape[3] != channel[1]:
+            raise DataError(
+                f"{path} is {_times(shape)} voxels, where {channel[1]} channels are needed as a fourth axis."
+            )
+        shape = shape[:3]
     kept = shape[:3] if all(n == 1 for n in shape[3:]) else shape
     if len(kept) != 3:
         wanted = "split it into one file a frame" if len(kept) > 3 else "a volume of slices is needed"
@@ -160,13 +226,17 @@ def _values(image: nib.Nifti1Pair, path: Path, dtype: type | None) -> np.ndarray
             with gzip.open(path) as file:
                 while file.read(2**24):
                     pass
-        array = np.asanyarray(image.dataobj) if dtype is None else image.get_fdata(caching="unchanged", dtype=dtype)
+        if channel is not None:
+            array = np.asarray(image.dataobj[..., channel[0]], dtype)
+        else:
+            array = np.asanyarray(image.dataobj) if dtype is None else image.get_fdata(caching="unchanged", dtype=dtype)
     except _UNREADABLE as error:
         raise DataError(f"{path} ends before its last voxel or is damaged: copy or download it again.") from error
     return array.reshape(kept)
 
 
-def _integers(array: np.ndarray, path: Path) -> np.ndarray:
+def integers(array: np.ndarray, path: Path) -> np.ndarray:
+    """Label values as uint8 or, where they do not fit, int32. DataError for what cannot be labels."""
     if array.dtype.kind == "f":
         whole = np.rint(array)
         if not np.isfinite(array).all() or np.abs(array - whole).max() > 1e-3:

@@ -4,12 +4,15 @@ The batch and the random numbers of a step are functions of (seed, step), and a 
 so the state is: networks, image pools, optimizers, and the number of the next step.
 """
 
-from functools import partial
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
@@ -27,6 +30,8 @@ from attent_kit.interfaces import Alignment, Segmentor
 
 FORMAT = 1
 _KEYS = {"format", "networks", "optimizers"}
+_FACTS = "attent_kit"
+"""Key of what an exported segmentor says of itself."""
 
 
 def save(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], step: int, fabric: Fabric) -> None:
@@ -96,15 +101,55 @@ def read(path: Path, device: Any) -> dict[str, Any]:
     return state
 
 
-def export_segmentor(path: Path, alignment: Alignment) -> bool:
+def export_segmentor(path: Path, alignment: Alignment, made_by: Mapping[str, Any]) -> bool:
     """The weights of the alignment's segmentor as safetensors, which load without the method's plugin.
 
-    False if the alignment has no network that is a Segmentor (or has several, of which the first is taken as its own).
+    That is the network that its `predict` calls, or where it calls several, the first Segmentor among them. Beside its name
+    `made_by` is kept in the file, as JSON. False if the alignment has no network that is a Segmentor.
     """
-    for child in alignment.children():
-        network = unwrapped(child)
-        if isinstance(network, Segmentor):
-            weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-            write_whole(path, partial(save_file, weights))
-            return True
-    return False
+    networks = {name: unwrapped(child) for name, child in alignment.named_children()}
+    segmentors = [name for name, network in networks.items() if isinstance(network, Segmentor)]
+    name = alignment.predicts_with or next(iter(segmentors), None)
+    if name is None:
+        return False
+    weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in networks[name].state_dict().items()}
+    # One key, since safetensors writes several in any order.
+    facts = {_FACTS: json.dumps({**made_by, "network": name}, sort_keys=True)}
+    write_whole(path, lambda temporary: save_file(weights, temporary, facts))
+    return True
+
+
+def load_segmentor(path: Path, alignment: Alignment) -> dict[str, Any]:
+    """Fill the network that `predict` calls from an exported file; what the file says of itself, empty if nothing.
+
+    RunError if the file is damaged or holds another network.
+    """
+    name = alignment.predicts_with
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no mapping
+    except OSError:
+        raise
+    except Exception as error:
+        raise RunError(f"{path} is no readable safetensors file: copy it again.") from error
+    if not isinstance(facts, dict):
+        facts = {}
+    if facts.get("network", name) != name:
+        raise RunError(
+            f"{path} holds the network '{facts['network']}', and '{name}' is needed: copy checkpoint.ckpt too."
+        )
+    try:
+        unwrapped(getattr(alignment, name)).load_state_dict(weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{path} does not fit the network of config.toml beside it: copy both from one run, and check that the code of "
+            "the method has not changed since."
+        ) from error
+    return facts
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """SHA-256 of what in a run's config.toml shapes its networks: the method with all its options, and the seed."""
+    shaping = {name: config.get(name) for name in ("alignment", "seed")}
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()

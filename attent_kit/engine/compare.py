@@ -87,7 +87,7 @@ def prepare_phantom(volumes: Path, out: Path, report: Callable[[str, int, int], 
             organs={organ: value for value, organ in enumerate(facts["organs"], start=1)},
             size=SIZES[facts["size"]].pixels,
             split=split,
-            report=lambda case, i, n: report("prepare", i + 1, n),
+            report=lambda case, done, n: report("prepare", done, n),
         )
 
 

@@ -1,6 +1,8 @@
 """Where a run computes, and how precisely."""
 
 import logging
+import os
+import platform
 
 import torch
 from lightning_fabric import Fabric
@@ -38,6 +40,11 @@ def launch(device: str = "auto", precision: str = "auto") -> Fabric:
     return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]
 
 
+def in_words(device: torch.device) -> str:
+    """The name of the GPU, or of the processor with its kind: "cpu (name, 8 cores)"."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({_processor()})"
+
+
 def _computes_in_bfloat16(kind: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -46,3 +53,12 @@ def _computes_in_bfloat16(kind: str) -> bool:
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, probe, bool)() for probe in probes)
     return False
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+        return f"{names[0]}, {os.cpu_count()} cores"
+    except (OSError, IndexError):
+        return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -8,8 +8,8 @@ from attent_kit.data.volumes import write_labels
 from attent_kit.engine.predict import segment_case
 from attent_kit.engine.run import Run
 from attent_kit.interfaces import Alignment
-from attent_kit.metrics import organ_metrics
-from attent_kit.report.scores import Score, write_scores
+from attent_kit.metrics import protocol
+from attent_kit.report.scores import PROTOCOL, Score, write_scores
 
 
 def score_run(
@@ -24,7 +24,7 @@ def score_run(
             truth, spacing = target.truth(case.id)
             scores += [
                 Score(row, direction, run.settings.seed, case.id, *metric)
-                for metric in organ_metrics(prediction, truth, target.organs, spacing)
+                for metric in protocol(PROTOCOL).rows(prediction, truth, target.organs, spacing)
             ]
     write_scores(run.scores, scores)
     return scores

@@ -1,37 +1,43 @@
-"""Images in, labels out: on prepared slices and on whole volumes."""
+"""Images in, labels out: on prepared slices, in batches that fit the device."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from attent_kit.data.batches import memory_format
 from attent_kit.data.prepared import Prepared
+from attent_kit.errors import RunError, out_of_memory
 from attent_kit.interfaces import Alignment
 
 SLICES_AT_ONCE = 16
+"""Size of a batch to begin with; it is halved as often as the device has too little memory."""
 
 
 @torch.inference_mode()
 def segment_slices(alignment: Alignment, images: np.ndarray, device: torch.device) -> np.ndarray:
-    """Class probabilities of target slices: [Z, C, H, W] in [-1, 1] -> float32 [K, Z, H, W]."""
+    """Class probabilities of target slices: [Z, C, H, W] in [-1, 1] -> float32 [K, Z, H, W].
+
+    RunError if not even one slice fits the memory of the device.
+    """
     alignment.eval()
-    parts = []
-    for x_t in _chunks(images, device):
-        logits = alignment.predict(x_t)
-        parts.append(logits.float().softmax(1).cpu())
+    parts = _in_batches(lambda x_t: alignment.predict(x_t).float().softmax(1).cpu(), images, device)
+    assert parts is not None
     return torch.cat(parts).movedim(1, 0).numpy()
 
 
 @torch.inference_mode()
 def slices_as_source(alignment: Alignment, images: np.ndarray, device: torch.device) -> np.ndarray | None:
-    """Target slices in source style, [Z, C, H, W]; None if the method has no translator."""
+    """Target slices in source style, [Z, C, H, W]; None if the method has no translator. RunError as `segment_slices`."""
     alignment.eval()
-    parts = []
-    for x_t in _chunks(images, device):
+
+    def translate(x_t: Tensor) -> Tensor | None:
         x_ts = alignment.as_source(x_t)
-        if x_ts is None:
-            return None
-        parts.append(x_ts.float().cpu())
-    return torch.cat(parts).numpy()
+        return None if x_ts is None else x_ts.float().cpu()
+
+    parts = _in_batches(translate, images, device)
+    return None if parts is None else torch.cat(parts).numpy()
 
 
 def segment_case(alignment: Alignment, prepared: Prepared, case: str, device: torch.device) -> np.ndarray:
@@ -40,7 +46,43 @@ def segment_case(alignment: Alignment, prepared: Prepared, case: str, device: to
     return prepared.grid(case).to_native(probabilities)
 
 
-def _chunks(images: np.ndarray, device: torch.device):  # type: ignore[no-untyped-def]
-    for start in range(0, len(images), SLICES_AT_ONCE):
-        x = torch.from_numpy(np.ascontiguousarray(images[start : start + SLICES_AT_ONCE])).to(device).float()
-        yield x.contiguous(memory_format=memory_format(device))
+class _TooLarge(Exception):
+    """A batch did not fit the memory of the device."""
+
+
+def _in_batches(
+    answer: Callable[[Tensor], Tensor | None], images: np.ndarray, device: torch.device
+) -> list[Tensor] | None:
+    """What is answered to all images, batch by batch; None where nothing is answered to the first."""
+    parts: list[Tensor] = []
+    start, at_once = 0, min(SLICES_AT_ONCE, len(images))
+    while start < len(images):
+        try:
+            part = _answer(answer, images[start : start + at_once], device)
+        except _TooLarge:
+            if at_once == 1:
+                height, width = images.shape[2:]
+                raise RunError(
+                    f"{device.type} has too little memory for a single slice of {height} x {width} pixels: end what else "
+                    "uses it, or choose another --device."
+                ) from None
+            at_once //= 2
+            continue
+        if part is None:
+            return None
+        parts.append(part)
+        start += at_once
+    return parts
+
+
+def _answer(answer: Callable[[Tensor], Tensor | None], images: np.ndarray, device: torch.device) -> Tensor | None:
+    try:
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(device).float()
+        return answer(x.contiguous(memory_format=memory_format(device)))
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    # Out of the handler, whose traceback would keep what the attempt has allocated.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    raise _TooLarge

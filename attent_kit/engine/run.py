@@ -6,7 +6,6 @@ segmentor.safetensors  predictions/*.nii.gz  translations.npz  scores.csv
 
 import difflib
 import json
-import os
 import platform
 import resource
 import sys
@@ -21,12 +20,14 @@ from torch import Tensor
 
 from attent_kit import __version__
 from attent_kit.config import dump, read_toml, to_toml
+from attent_kit.data.familiar import Familiar
 from attent_kit.data.prepared import Prepared
+from attent_kit.engine.device import in_words
 from attent_kit.engine.settings import RunSettings
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.files import write_text
 
-_RESULTS = ("checkpoint.ckpt", "scores.csv")
+_RESULTS = ("checkpoint.ckpt", "scores.csv", "segmentor.safetensors")
 _SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps")
 
 
@@ -69,13 +70,20 @@ class Run:
         if not has_results(folder):
             write_text(config, to_toml(dump(settings)))
 
-    def write_domain(self, target: Prepared) -> None:
-        """domain.json: what prediction must know of the target, so that a run needs its prepared files no more."""
-        domain = {name: getattr(target, name) for name in ("domain", "modality", "organs", "size", "channels")}
-        write_text(
-            self.folder / "domain.json",
-            json.dumps({**domain, "intensity": target.intensity.to_dict()}, indent=2) + "\n",
-        )
+    def write_domain(self, source: Prepared, target: Prepared) -> None:
+        """domain.json: what prediction must know of the target, so that a run needs its prepared files no more; and what the
+        run was trained on, so that an image unlike that is noticed."""
+        domain = {
+            name: getattr(target, name) for name in ("domain", "modality", "organs", "size", "pixel_mm", "channels")
+        }
+        familiar = Familiar.of(target)
+        domain |= {
+            "intensity": target.intensity.to_dict(),
+            "training": familiar.to_dict() if familiar else None,
+            "source": {"domain": source.domain, "modality": source.modality, "cases": len(source.ids("train"))},
+            "phantom": [prepared.domain for prepared in (source, target) if prepared.manifest.get("phantom")],
+        }
+        write_text(self.folder / "domain.json", json.dumps(domain, indent=2) + "\n")
 
     def write_environment(self, device: torch.device, precision: str) -> None:
         """env.json: what the run was computed with."""
@@ -85,12 +93,10 @@ class Run:
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "device": torch.cuda.get_device_name(device)
-            if device.type == "cuda"
-            else f"{device.type} ({_processor()})",
+            "device": in_words(device),
             "threads": torch.get_num_threads(),
             "precision": precision,
-            "packages": {name: _version(name) for name in _PACKAGES},
+            "packages": packages(),
         }
         write_text(self.folder / "env.json", json.dumps(environment, indent=2) + "\n")
 
@@ -198,6 +204,11 @@ _PACKAGES = (
 )  # fmt: skip
 
 
+def packages(*more: str) -> dict[str, str]:
+    """Versions of the libraries that a run computes with, and of `more`."""
+    return {name: _version(name) for name in (*_PACKAGES, *more)}
+
+
 def _version(name: str) -> str:
     try:
         return version(name)
@@ -210,12 +221,3 @@ def _peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) // 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak // (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
-        return f"{names[0]}, {os.cpu_count()} cores"
-    except (OSError, IndexError):
-        return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from attent_kit.build import build_alignment
+from attent_kit.config import read_toml
 from attent_kit.data.batches import training_batches
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
@@ -47,7 +48,7 @@ def train(
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
         run = Run(folder, settings, plugins={component.distribution: component.version})
         precision = str(fabric.strategy.precision.precision)
-        run.write_domain(target)
+        run.write_domain(source, target)
         if not run.scores.exists():
             run.write_environment(fabric.device, precision)
         opened(alignment)
@@ -59,7 +60,8 @@ def train(
             computed = (fabric.device.type, precision, component.distribution, component.version)
             stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
         fit(alignment, batches, run, fabric, report, stage_file)
-        checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment)
+        facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": total_steps(alignment)}
+        checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment, facts)
         keep_translations(alignment, run, target, fabric.device)
         names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
         return score_run(alignment, run, target, fabric.device, *names)
@@ -75,6 +77,11 @@ def task_of(source: Prepared, target: Prepared) -> Task:
                 f"Run `attentkit prepare` on both with the same options."
             )
     return Task(channels=source.channels, organs=tuple(source.organs))
+
+
+def total_steps(alignment: Alignment) -> int:
+    """Steps of all stages together."""
+    return sum(stage.steps for stage in alignment.stages())
 
 
 def shared_stage_file(

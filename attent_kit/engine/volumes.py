@@ -1,24 +1,37 @@
-"""A trained run applied to NIfTI volumes."""
+"""A trained run applied to volumes: label maps on the grid of each, maps of what the network believes, and what was done."""
 
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from attent_kit.build import build_alignment
-from attent_kit.config import read_toml
-from attent_kit.data.intensity import Intensity
-from attent_kit.data.layouts import find_pairs
+import numpy as np
+
+from attent_kit.data.geometry import Grid
+from attent_kit.data.inputs import NIFTI, Input, find_inputs, without_ending
 from attent_kit.data.prepared import encode
-from attent_kit.data.volumes import read_volume, write_labels
-from attent_kit.engine import checkpoint
-from attent_kit.engine.assemble import setup
-from attent_kit.engine.device import launch
-from attent_kit.engine.predict import segment_slices
-from attent_kit.engine.settings import run_settings
-from attent_kit.errors import ConfigError, RunError
-from attent_kit.interfaces import Task
+from attent_kit.data.volumes import Volume, write_labels, write_maps
+from attent_kit.engine.card import Image, card, image_facts, organ_volumes
+from attent_kit.engine.predict import segment_slices, slices_as_source
+from attent_kit.engine.trained import CHECKPOINT, Domain, Loaded, TrainedRun, load_run, open_run
+from attent_kit.errors import ConfigError, DataError
+from attent_kit.files import write_text
 from attent_kit.registry import Registry
+
+MAPS = ("probabilities", "entropy", "translation")
+"""What can be written beside a label map."""
+DOUBTS_SHOWN = 20
+
+Report = Callable[[str, str, int, int], None]
+"""What is being done, to which image, how many are done, of how many."""
+
+
+class Outputs(NamedTuple):
+    """Where the answer to one image is written."""
+
+    labels: Path
+    maps: dict[str, Path]
 
 
 def predict_volumes(
@@ -26,69 +39,154 @@ def predict_volumes(
     images: Path,
     out: Path,
     registry: Registry,
-    device: str,
-    report: Callable[[str, int, int], None],
+    device: str = "auto",
+    *,
+    series: str | None = None,
+    maps: Sequence[str] = (),
+    strict: bool = False,
     overwrite: bool = False,
+    report: Report = lambda what, image, done, total: None,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> list[Path]:
-    """Label maps of one volume or of a folder of them, each on its own grid; the files written.
+    """Label maps of a NIfTI volume, of a folder of them, or of a DICOM series, each on its own grid; the files written.
 
-    ConfigError, before anything is computed, if a file to write is there already, unless `overwrite`; never an input.
+    `maps` are some of MAPS. Beside a label map stands what was done, as JSON of the same name, or in a folder of several
+    as prediction.json. `say` is told what is noteworthy and what is doubtful about an image; `strict` makes a DataError of
+    a doubt. Every image is read and checked before the first is segmented: ConfigError or DataError leave nothing behind,
+    nor do they change what is there. Files that are there are kept unless `overwrite`, inputs always.
     """
-    if not (run / "config.toml").exists() or not (run / "checkpoint.ckpt").exists():
-        raise ConfigError(f"{run} holds no trained run: name a folder that `attentkit train` or `compare` has made.")
-    config = read_toml(run / "config.toml")
-    _require_alignment(run, config, registry)
-    settings = run_settings(config, registry)
-    pairs = find_pairs(images)
-    if images.is_dir() and out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file, but {images} is a folder: name a folder to write to.")
-    if not images.is_dir() and not out.is_dir() and not out.name.endswith((".nii", ".nii.gz")):
+    trained = open_run(run, registry)
+    inputs = find_inputs(images, series)
+    several = len(inputs) > 1 or (images.is_dir() and inputs[0].series is None)
+    outputs, card_path = _outputs(inputs, images, out, several, maps)
+    written = [*(path for each in outputs for path in (each.labels, *each.maps.values())), card_path]
+    _refuse_to_overwrite(written, [file for given in inputs for file in given.files], overwrite)
+    loaded = load_run(trained, registry, device)
+    if "translation" in maps:
+        _require_translator(trained, loaded)
+    found, kept = _checked(inputs, trained.domain, strict, report, say)
+    facts = []
+    for done, (image, places) in enumerate(zip(found, outputs, strict=True)):
+        report("predict", image.input.name, done, len(inputs))
+        volume = kept or image.input.read()[0]
+        labels = _segment(volume, places, trained.domain, loaded)
+        names = {"labels": places.labels.name, **{what: path.name for what, path in places.maps.items()}}
+        facts.append({"outputs": names, "organs_ml": organ_volumes(labels, trained.domain.task.organs, volume)})
+    text = json.dumps(card(trained, loaded, found, facts), indent=2, ensure_ascii=False)
+    write_text(card_path, text + "\n")
+    return written
+
+
+def native_probabilities(grid: Grid, probabilities: np.ndarray) -> Iterator[np.ndarray]:
+    """Class after class on the native grid: [K, Z, H, W] -> K times [X, Y, Z] float32. What no slice covers is background."""
+    for index, score in enumerate(probabilities):
+        yield grid.score_to_native(score, outside=float(index == 0))
+
+
+def entropy(probabilities: Iterator[np.ndarray], classes: int) -> np.ndarray:
+    """Normalized entropy of class after class, 0 where one is certain, 1 where all are alike: [X, Y, Z] float32."""
+    total = np.float32(0)
+    for p in probabilities:
+        total = total - p * np.log(np.maximum(p, np.finfo(np.float32).tiny))
+    return np.asarray(total / np.float32(math.log(classes)), np.float32).clip(0, 1)
+
+
+def doubts_of(given: Input, volume: Volume, domain: Domain) -> tuple[str, ...]:
+    """What speaks against applying a run to an image, a sentence each."""
+    doubts = []
+    if not volume.placed:
+        doubts.append(
+            "its header does not say where the patient's right is (no qform, no sform), so left and right may be "
+            f"exchanged; taken as {volume.orientation}."
+        )
+    if given.series and domain.modality in ("ct", "mr") and given.series.modality.lower() not in ("", domain.modality):
+        doubts.append(f"its modality is {given.series.modality}, and the run is for {domain.modality}.")
+    if domain.familiar:
+        grid = Grid.of(volume.array.shape, volume.affine, domain.size, domain.pixel)
+        doubts += domain.familiar.doubts(volume.array, grid, domain.intensity, domain.modality)
+    return tuple(doubts)
+
+
+def _segment(volume: Volume, places: Outputs, domain: Domain, loaded: Loaded) -> np.ndarray:
+    """Labels [X, Y, Z] uint8 of one image, written with the maps that are asked for."""
+    slices, grid = encode(volume, domain.size, domain.intensity, domain.task.channels, domain.pixel)
+    probabilities = segment_slices(loaded.alignment, slices, loaded.device)
+    labels = grid.to_native(probabilities)
+    write_labels(places.labels, labels, volume.affine, volume.header)
+    classes = len(probabilities)
+    if path := places.maps.get("probabilities"):
+        write_maps(path, native_probabilities(grid, probabilities), classes, volume.header)
+    if path := places.maps.get("entropy"):
+        write_maps(path, [entropy(native_probabilities(grid, probabilities), classes)], 1, volume.header)
+    if path := places.maps.get("translation"):
+        translated = slices_as_source(loaded.alignment, slices, loaded.device)
+        assert translated is not None
+        middle = translated[:, domain.task.channels // 2]
+        write_maps(path, [grid.score_to_native(middle, outside=-1.0)], 1, volume.header)
+    return labels
+
+
+def _checked(
+    inputs: list[Input], domain: Domain, strict: bool, report: Report, say: Callable[[str], None]
+) -> tuple[list[Image], Volume | None]:
+    """What every image is, each read once; and the volume itself where there is only one."""
+    found = []
+    for done, given in enumerate(inputs):
+        report("read", given.name, done, len(inputs))
+        volume, notes = given.read()
+        found.append(Image(given, image_facts(given, volume), notes, doubts_of(given, volume, domain)))
+    doubts = [f"{image.input.name}: {doubt}" for image in found for doubt in image.doubts]
+    if strict and doubts:
+        more = [f"and {len(doubts) - DOUBTS_SHOWN} more"] if len(doubts) > DOUBTS_SHOWN else []
+        raise DataError(
+            "\n  ".join(["--strict lets no doubt pass, and there are some:", *doubts[:DOUBTS_SHOWN], *more])
+            + "\nMend the image or choose another run, or leave --strict out."
+        )
+    for image in found:
+        for kind, sentences in (("Note", image.notes), ("Warning", image.doubts)):
+            for sentence in sentences:
+                say(f"{kind}: {image.input.name}: {sentence}")
+    return found, volume if len(inputs) == 1 else None
+
+
+def _outputs(
+    inputs: list[Input], place: Path, out: Path, several: bool, maps: Sequence[str]
+) -> tuple[list[Outputs], Path]:
+    """Where everything is written: of each image, and the card."""
+    if several and out.exists() and not out.is_dir():
+        raise ConfigError(f"{out} is a file, but {place} is a folder: name a folder to write to.")
+    if not several and not out.is_dir() and not out.name.endswith(NIFTI):
         raise ConfigError(f"{out}: write a name that ends in .nii.gz, or an existing folder.")
-    inputs = {pair.image.resolve() for pair in pairs}
-    paths = [out / pair.image.name if images.is_dir() or out.is_dir() else out for pair in pairs]
-    for path in paths:
-        if path.resolve() in inputs:
+    outputs = []
+    for given in inputs:
+        name = given.name if given.name.endswith(NIFTI) and given.series is None else f"{given.stem}.nii.gz"
+        labels = out / name if several or out.is_dir() else out
+        stem = without_ending(labels.name)
+        outputs.append(Outputs(labels, {what: labels.with_name(f"{stem}_{what}.nii.gz") for what in maps}))
+    if several:
+        return outputs, out / "prediction.json"
+    return outputs, outputs[0].labels.with_name(f"{without_ending(outputs[0].labels.name)}.json")
+
+
+def _refuse_to_overwrite(paths: list[Path], inputs: list[Path], overwrite: bool) -> None:
+    """ConfigError if two outputs share a file, if one is an input, or if one is there and is not to be replaced."""
+    taken = {path.resolve() for path in inputs}
+    for n, path in enumerate(paths):
+        if path.resolve() in taken:
             raise ConfigError(f"{path} is an input: name another place to write to.")
+        if path in paths[:n]:
+            raise ConfigError(f"{path} would be written twice, for two of the images: rename one of them.")
         if path.exists() and not overwrite:
             raise ConfigError(f"{path} is there already: name another place, or type --overwrite.")
-    fabric = launch(device, settings.precision)
-    task, size, intensity = _domain(run)
-    alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=True)
-    setup(alignment, fabric)
-    steps = checkpoint.load_networks(run / "checkpoint.ckpt", alignment, fabric.device)
-    if steps < (total := sum(stage.steps for stage in alignment.stages())):
+
+
+def _require_translator(run: TrainedRun, loaded: Loaded) -> None:
+    """ConfigError if the run cannot make source images of target images."""
+    if not loaded.whole:
         raise ConfigError(
-            f"{run} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
+            f"{run.weights} is the segmentor alone, which translates nothing: leave --translation out, or copy {CHECKPOINT} "
+            "of the run beside it."
         )
-    for done, (pair, path) in enumerate(zip(pairs, paths, strict=True)):
-        report(pair.case, done, len(pairs))
-        volume = read_volume(pair.image)
-        slices, grid = encode(volume, size, intensity, task.channels)
-        labels = grid.to_native(segment_slices(alignment, slices, fabric.device))
-        write_labels(path, labels, volume.affine, volume.header)
-    return paths
-
-
-def _require_alignment(run: Path, config: dict[str, Any], registry: Registry) -> None:
-    """ConfigError that says what to install, if the plugin that the run was trained with is not there."""
-    name = config.get("alignment", {}).get("name")
-    if name in [component.name for component in registry.of("alignments")]:
-        return
-    try:
-        made_by = json.loads((run / "env.json").read_text(encoding="utf-8"))["plugins"]
-        wanted = " ".join(f"{distribution}=={version}" for distribution, version in made_by.items())
-    except (OSError, ValueError, KeyError, AttributeError):
-        wanted = "the plugin that offers it"
-    raise ConfigError(f"{run} was trained with the alignment '{name}', which is not installed: pip install {wanted}.")
-
-
-def _domain(run: Path) -> tuple[Task, int, Intensity]:
-    """What domain.json says: the task, pixels of a side of a slice, and how grey values were scaled."""
-    try:
-        domain = json.loads((run / "domain.json").read_text(encoding="utf-8"))
-        task = Task(domain["channels"], tuple(domain["organs"]))
-        return task, int(domain["size"]), Intensity.from_dict(domain["intensity"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{run / 'domain.json'} is missing or damaged: start the run's `attentkit train` again, it writes it anew."
-        ) from error
+    blank = np.zeros((1, run.domain.task.channels, run.domain.size, run.domain.size), np.float16)
+    if slices_as_source(loaded.alignment, blank, loaded.device) is None:
+        raise ConfigError(f"'{run.component.name}' translates no images to source style: leave --translation out.")

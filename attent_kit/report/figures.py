@@ -48,7 +48,7 @@ def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: s
                 continue
             axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
             if labels is not None:
-                axis.imshow(_overlay(labels), interpolation="nearest")
+                axis.imshow(overlay(labels), interpolation="nearest")
             if n == 0:
                 axis.set_title(name, fontsize=8)
         row[0].text(
@@ -60,7 +60,7 @@ def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: s
     write_whole(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
 
 
-def _overlay(labels: np.ndarray) -> np.ndarray:
+def overlay(labels: np.ndarray) -> np.ndarray:
     """Organs in colour, see-through inside and opaque at their edge: [H, W] -> [H, W, 4]."""
     overlay = np.zeros((*labels.shape, 4), np.float32)
     padded = np.pad(labels, 1, mode="edge")

@@ -12,6 +12,10 @@ from attent_kit.errors import ConfigError, DataError, did_you_mean
 from attent_kit.files import write_text
 
 AVERAGE = "average"
+PROTOCOL = "3d-mm"
+"""Protocol of a comparison, and of scores that were written before protocols had names."""
+COUNTS = ("scored", "missed", "invented", "absent", "undefined")
+"""Metrics that count: an organ's sum over cases is what a table shows, not their mean."""
 
 
 class Score(NamedTuple):
@@ -27,6 +31,8 @@ class Score(NamedTuple):
     value: float
     """NaN where the metric is not defined, such as a distance to an organ that was not found."""
     unit: str
+    protocol: str = PROTOCOL
+    """Whose definition of the metric: `attent_kit.metrics.PROTOCOLS`. Numbers of two protocols are never in one mean."""
 
 
 class Summary(NamedTuple):
@@ -42,15 +48,17 @@ class Summary(NamedTuple):
     """Seeds or cases behind mean and std."""
     unit: str
     excluded: int
-    """Values left out because they are NaN, of `total`."""
+    """Values left out because they are NaN."""
     missed: int
-    """Predictions without an organ that is in the truth: Dice 0 and no distances."""
+    """Of `total`, those where an organ of the truth is not in the prediction: no overlap and no distances."""
     invented: int
-    """Predictions with an organ that is not in the truth: Dice 0 and no distances."""
+    """Those where an organ of the prediction is not in the truth: no overlap and no distances."""
     absent: int
-    """Predictions with Dice NaN: the organ is in neither, so there was nothing to find."""
+    """Those where the organ is in neither, so there was nothing to find."""
     total: int
-    """Predictions scored: seeds x cases; for the average, x organs."""
+    """Volumes scored, or slices where the protocol looks at slices: of all seeds and cases; for the average, x organs."""
+    undefined: int = 0
+    """Those without a distance."""
 
 
 def write_scores(path: str | Path, rows: Iterable[Score]) -> None:
@@ -63,7 +71,10 @@ def write_scores(path: str | Path, rows: Iterable[Score]) -> None:
 
 
 def read_scores(path: str | Path) -> list[Score]:
-    """The rows of `write_scores`. Raises `DataError` with file and line for anything it would not have written."""
+    """The rows of `write_scores`, also of a version without protocols.
+
+    Raises `DataError` with file and line for anything it would not have written.
+    """
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -73,10 +84,11 @@ def read_scores(path: str | Path) -> list[Score]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: dict[tuple, Score] = {}
     try:
-        if (header := next(reader, [])) != list(Score._fields):
+        header = next(reader, [])
+        if header not in (list(Score._fields), list(Score._fields[:-1])):
             raise ValueError(f"the header is {','.join(header)!r}, expected {','.join(Score._fields)!r}")
         for fields in reader:
-            row = _parse(fields)
+            row = _parse(header, fields)
             if _cell(row) in rows:
                 raise ValueError("this row is already there, so it would count twice")
             rows[_cell(row)] = row
@@ -94,67 +106,78 @@ def summarise(
     metric: str,
     over: Literal["seeds", "cases"] = "seeds",
     unit: str | None = None,
+    protocol: str | None = None,
+    weight: str | None = None,
 ) -> list[Summary]:
     """Mean and std of each (alignment, direction, organ), then of the average of organs, in order of appearance.
 
     over="seeds": mean over the cases of a seed first, then mean and std over seeds: what training again would change.
     over="cases": mean over the seeds of a case first, then mean and std over cases: what another patient would change.
     NaN values are left out and counted. The average is the mean of the organ means, NaN if an organ has none; its std
-    is that of the averages of each seed or case over the organs with a value there. `unit` is needed where the metric
-    comes in several. Raises `ConfigError` for an unknown metric, unit or `over`, `DataError` for a row given twice.
+    is that of the averages of each seed or case over the organs with a value there. `unit` and `protocol` are needed
+    where the metric comes in several. With `weight`, a metric that counts slices, means are over those instead of over
+    volumes; the std is not. Raises `ConfigError` for an unknown metric, unit, protocol or `over`, `DataError` for a row
+    given twice.
     """
     if over not in ("seeds", "cases"):
         raise ConfigError(f"Scores cannot be summarised over '{over}'. Use over='seeds' or over='cases'.")
-    rows = list(rows)
+    rows = _of_protocol(list(rows), metric, protocol)
     unit = _only_unit(rows, metric, unit)
-    misses, inventions, absences = _empty_predictions(rows)
+    counted = _counted(rows)
+    weights = {_prediction(row): row.value for row in rows if row.metric == weight}
     groups: dict[tuple[str, str], dict[str, list[Score]]] = {}
     seen = set()
     for row in rows:
         if (row.metric, row.unit) != (metric, unit):
             continue
         if _cell(row) in seen:
-            raise DataError(f"Two scores for {', '.join(map(str, _cell(row)))}. Give each scores file once.")
+            raise DataError(f"Two scores for {', '.join(map(str, _cell(row)[:-1]))}. Give each scores file once.")
         seen.add(_cell(row))
         groups.setdefault((row.alignment, row.direction), {}).setdefault(row.organ, []).append(row)
 
     summaries = []
     for (alignment, direction), organs in groups.items():
         first = len(summaries)
-        values = {organ: _values(scores, over) for organ, scores in organs.items()}
+        values = {organ: _values(scores, over, weights) for organ, scores in organs.items()}
         for organ, scores in organs.items():
-            predictions = {_prediction(row) for row in scores}
+            sums = [sum(counts) for counts in zip(*(counted[_prediction(row)] for row in scores), strict=True)]
+            total, missed, invented, absent, undefined = sums
+            excluded = sum(math.isnan(row.value) for row in scores)
+            numbers = _mean_std_n(values[organ].values())
             summaries.append(
                 Summary(
-                    alignment,
-                    direction,
-                    organ,
-                    *_mean_std_n(list(values[organ].values())),
-                    unit,
-                    excluded=sum(math.isnan(row.value) for row in scores),
-                    missed=len(predictions & misses),
-                    invented=len(predictions & inventions),
-                    absent=len(predictions & absences),
-                    total=len(scores),
+                    alignment, direction, organ, *numbers, unit, excluded, missed, invented, absent, total, undefined
                 )
             )
         summaries.append(_average(summaries[first:], values))
     return summaries
 
 
-def _values(scores: Sequence[Score], over: str) -> dict[int | str, float]:
-    """One value a seed or a case: the mean of its scores that are not NaN."""
-    groups: dict[int | str, list[float]] = {}
+class _Value(NamedTuple):
+    """A number with its weight in a mean."""
+
+    value: float
+    weight: float
+
+
+def _values(scores: Sequence[Score], over: str, weights: dict[tuple, float]) -> dict[int | str, _Value]:
+    """One value a seed or a case: the mean of its scores that are not NaN; it weighs 1, or as much as they do together."""
+    groups: dict[int | str, list[_Value]] = {}
     for row in scores:
-        groups.setdefault(row.seed if over == "seeds" else row.case, []).append(row.value)
-    return {key: _mean_std_n(group)[0] for key, group in groups.items()}
+        weight = weights.get(_prediction(row), 1.0)
+        groups.setdefault(row.seed if over == "seeds" else row.case, []).append(_Value(row.value, weight))
+    return {
+        key: _Value(_mean_std_n(group)[0], sum(v.weight for v in group if not math.isnan(v.value)) if weights else 1.0)
+        for key, group in groups.items()
+    }
 
 
-def _average(organs: Sequence[Summary], values: dict[str, dict[int | str, float]]) -> Summary:
+def _average(organs: Sequence[Summary], values: dict[str, dict[int | str, _Value]]) -> Summary:
     keys = dict.fromkeys(key for by_key in values.values() for key in by_key)
-    averages = [_mean_std_n([by_key[key] for by_key in values.values() if key in by_key])[0] for key in keys]
+    # Each organ counts once, however many slices it is in.
+    by_organ = [[by_key[key]._replace(weight=1.0) for by_key in values.values() if key in by_key] for key in keys]
+    _, std, n = _mean_std_n([_Value(_mean_std_n(group)[0], 1.0) for group in by_organ])
     mean = statistics.fmean(summary.mean for summary in organs)
-    _, std, n = _mean_std_n(averages)
     return organs[0]._replace(
         organ=AVERAGE,
         mean=mean,
@@ -162,34 +185,48 @@ def _average(organs: Sequence[Summary], values: dict[str, dict[int | str, float]
         n=n,
         **{
             count: sum(getattr(summary, count) for summary in organs)
-            for count in ("excluded", "missed", "invented", "absent", "total")
+            for count in ("excluded", "missed", "invented", "absent", "total", "undefined")
         },
     )
 
 
-def _mean_std_n(values: Sequence[float]) -> tuple[float, float, int]:
-    known = [value for value in values if not math.isnan(value)]
-    mean = statistics.fmean(known) if known else math.nan
-    return mean, statistics.stdev(known) if len(known) > 1 else math.nan, len(known)
+def _mean_std_n(values: Iterable[_Value]) -> tuple[float, float, int]:
+    known = [(value, weight) for value, weight in values if not math.isnan(value)]
+    numbers, weights = [value for value, _ in known], [weight for _, weight in known]
+    mean = statistics.fmean(numbers, weights) if sum(weights) else math.nan
+    return mean, statistics.stdev(numbers) if len(known) > 1 else math.nan, len(known)
 
 
-def _empty_predictions(rows: Sequence[Score]) -> tuple[set[tuple], set[tuple], set[tuple]]:
-    """Predictions that missed an organ, that invented one, and those where it is rightly absent.
+def _counted(rows: Sequence[Score]) -> dict[tuple, tuple[int, ...]]:
+    """COUNTS of each organ of each prediction; told from its metrics where scores were written without them."""
+    by_prediction: dict[tuple, dict[str, float]] = {}
+    for row in rows:
+        by_prediction.setdefault(_prediction(row), {})[row.metric] = row.value
+    return {
+        prediction: tuple(int(found[name]) for name in COUNTS) if "scored" in found else _told_from(found)
+        for prediction, found in by_prediction.items()
+    }
+
+
+def _told_from(found: dict[str, float]) -> tuple[int, ...]:
+    """COUNTS by Dice, ASSD and the true volume of one prediction of an organ.
 
     Two masks that are there but do not touch have Dice 0 too; they have distances, so neither is missed nor invented.
     """
-    without_overlap, absent, undefined, measured, not_there = set(), set(), set(), set(), set()
-    for row in rows:
-        if row.metric == "dice" and row.value == 0:
-            without_overlap.add(_prediction(row))
-        elif row.metric == "dice" and math.isnan(row.value):
-            absent.add(_prediction(row))
-        elif row.metric == "assd":
-            (undefined if math.isnan(row.value) else measured).add(_prediction(row))
-        elif row.metric == "true volume" and row.value == 0:
-            not_there.add(_prediction(row))
-    one_sided = (without_overlap & undefined) - measured
-    return one_sided - not_there, one_sided & not_there, absent
+    overlap, undefined = found.get("dice", 1.0), math.isnan(found.get("assd", 0.0))
+    one_sided, there = overlap == 0 and undefined, found.get("true volume") != 0
+    return 1, int(one_sided and there), int(one_sided and not there), int(math.isnan(overlap)), int(undefined)
+
+
+def _of_protocol(rows: Sequence[Score], metric: str, protocol: str | None) -> list[Score]:
+    """Rows of one protocol: the named one, or the only one that has the metric."""
+    names = list(dict.fromkeys(row.protocol for row in rows if row.metric == metric))
+    if protocol is None and len(names) > 1:
+        raise ConfigError(f"'{metric}' is there by several protocols. Choose protocol= one of: {', '.join(names)}.")
+    if protocol is not None and protocol not in (known := list(dict.fromkeys(row.protocol for row in rows))):
+        raise ConfigError(f"The scores have no protocol '{protocol}'. They have: {', '.join(known)}.")
+    chosen = protocol or (names[0] if names else None)
+    return [row for row in rows if chosen in (None, row.protocol)]
 
 
 def _only_unit(rows: Sequence[Score], metric: str, unit: str | None) -> str:
@@ -209,7 +246,7 @@ def _only_unit(rows: Sequence[Score], metric: str, unit: str | None) -> str:
 
 def _cell(row: Score) -> tuple:
     """What may occur once."""
-    return (*_prediction(row), row.metric, row.unit)
+    return (*_prediction(row), row.metric, row.unit, row.protocol)
 
 
 def _prediction(row: Score) -> tuple:
@@ -217,10 +254,10 @@ def _prediction(row: Score) -> tuple:
     return row.alignment, row.direction, row.seed, row.case, row.organ
 
 
-def _parse(fields: Sequence[str]) -> Score:
-    if len(fields) != len(Score._fields):
-        raise ValueError(f"{len(fields)} fields, expected {len(Score._fields)}")
-    given = dict(zip(Score._fields, fields, strict=True))
+def _parse(header: Sequence[str], fields: Sequence[str]) -> Score:
+    if len(fields) != len(header):
+        raise ValueError(f"{len(fields)} fields, expected {len(header)}")
+    given = dict(zip(header, fields, strict=True))
     return Score(**given | {"seed": _number(int, given, "seed"), "value": _number(float, given, "value")})
 
 

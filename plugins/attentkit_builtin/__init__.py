@@ -53,5 +53,19 @@ def attentkit_alignments() -> dict[str, str]:
 
 
 @hookimpl
+def attentkit_layouts() -> dict[str, str]:
+    return {
+        "chaos": f"{_HERE}.layouts.chaos:Chaos",
+        "btcv": f"{_HERE}.layouts.btcv:BTCV",
+        "nnunet": f"{_HERE}.layouts.nnunet:NnUNet",
+        "msd": f"{_HERE}.layouts.msd:MSD",
+        "totalsegmentator": f"{_HERE}.layouts.totalsegmentator:TotalSegmentator",
+        "attent_png": f"{_HERE}.layouts.attent_png:AttentPng",
+        "sifa_npz": f"{_HERE}.layouts.sifa_npz:SifaNpz",
+        "pairs": f"{_HERE}.layouts.pairs:Pairs",
+    }
+
+
+@hookimpl
 def attentkit_suites() -> dict[str, str]:
     return {"phantom": str(Path(__file__).parent / "suites" / "phantom.toml")}

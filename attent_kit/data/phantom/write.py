@@ -3,7 +3,7 @@
 import gzip
 import shutil
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,14 +28,17 @@ def write_phantom(out: Path, size: str, seed: int = 0, report: Report | None = N
     It is written beside OUT and renamed, so that OUT is the old folder or the new one and nothing between. ConfigError
     for an unknown size, DataError where OUT holds something else or cannot be written.
     """
-    if size not in SIZES:
-        raise ConfigError(f"No phantom size is called '{size}'.{did_you_mean(size, SIZES)} Sizes: {', '.join(SIZES)}.")
-    out = Path(out)
+    require_size(size)
+    whole_folder(Path(out), refuse_anything_else, lambda folder: write_cases(folder, size, seed, report))
+
+
+def whole_folder(out: Path, refuse: Callable[[Path], None], write: Callable[[Path], None]) -> None:
+    """Call `refuse` with `out` and `write` with an empty folder beside it, then rename that to `out`."""
     partial = out.absolute().parent / f".{out.name}.{uuid4().hex[:8]}.partial"
     try:
-        refuse_anything_else(out)
+        refuse(out)
         partial.mkdir(parents=True)
-        write_cases(partial, size, seed, report)
+        write(partial)
         replace(out, partial)
     except OSError as error:
         raise RunError(
@@ -46,20 +49,33 @@ def write_phantom(out: Path, size: str, seed: int = 0, report: Report | None = N
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def require_size(size: str) -> None:
+    """ConfigError with the nearest name if no phantom has that size."""
+    if size not in SIZES:
+        raise ConfigError(f"No phantom size is called '{size}'.{did_you_mean(size, SIZES)} Sizes: {', '.join(SIZES)}.")
+
+
+def every_case(
+    size: str, seed: int, report: Report | None, modalities: tuple[str, ...] = MODALITIES
+) -> Iterator[tuple[str, int, str, PhantomCase]]:
+    """Modality, patient from 1, name and volume of each case of that size; `report` hears of it once it is used."""
+    grid = SIZES[size]
+    names = [(m, n, f"{m}_{n:02d}") for m in modalities for n in range(1, getattr(grid, f"{m}_patients") + 1)]
+    for done, (modality, patient, name) in enumerate(names, start=1):
+        yield modality, patient, name, phantom_case(modality, patient, grid, seed)
+        if report:
+            report(name, done, len(names))
+
+
 def write_cases(folder: Path, size: str, seed: int, report: Report | None) -> None:
     """Every case of that size into an empty folder."""
-    grid = SIZES[size]
-    names = [(m, n, f"{m}_{n:02d}") for m in MODALITIES for n in range(1, getattr(grid, f"{m}_patients") + 1)]
     cases = {}
-    for done, (modality, patient, name) in enumerate(names, start=1):
-        case = phantom_case(modality, patient, grid, seed)
+    for modality, _, name, case in every_case(size, seed, report):
         for kind, array in (("images", case.image), ("labels", case.labels)):
             path = folder / case_path(modality, kind, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(compressed(array, case))
         cases[name] = case.facts
-        if report:
-            report(name, done, len(names))
     facts = {"kind": KIND, "size": size, "seed": seed, "organs": list(ORGANS), "cases": cases}
     (folder / "phantom.toml").write_text(tomli_w.dumps(facts), encoding="utf-8")
 
@@ -76,6 +92,17 @@ def compressed(array: np.ndarray, case: PhantomCase) -> bytes:
     volume.set_sform(case.affine, code=1)
     volume.set_qform(case.affine, code=1)
     return gzip.compress(volume.to_bytes(), 6, mtime=0)
+
+
+def in_phantom(folder: Path) -> bool:
+    """Whether a folder is, or lies in, one that a phantom was written to, in whichever layout."""
+    for place in (folder.absolute(), *folder.absolute().parents):
+        try:
+            if tomllib.loads((place / "phantom.toml").read_text(encoding="utf-8")).get("kind") == KIND:
+                return True
+        except (OSError, ValueError):
+            continue
+    return False
 
 
 def refuse_anything_else(out: Path) -> None:

@@ -34,6 +34,7 @@ class AdaOutput(Alignment):
     paper = "Tsai et al., CVPR 2018"
     aligns = "softmax outputs, at one level or two"
     backbones = "any segmentor; two levels where it has an auxiliary head"
+    predicts_with = "S"
 
     class Config(SegmentOptions):
         """Options of the segmentor and of its critics."""

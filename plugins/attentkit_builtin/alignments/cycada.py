@@ -50,6 +50,7 @@ class CyCADA(Alignment):
 
     paper = "Hoffman et al., ICML 2018"
     aligns = "pixels, source to target, keeping what a source network sees; then class scores or features"
+    predicts_with = "S"
 
     class Config(TranslateOptions, SegmentOptions):
         """Options of the source network, the translation, the segmentor and the critic."""

@@ -38,6 +38,7 @@ class CycleGAN(Alignment):
 
     paper = "Zhu et al., ICCV 2017"
     aligns = "pixels: source images in target style train the segmentor"
+    predicts_with = "S"
 
     class Config(TranslateOptions, SegmentOptions):
         """Options of the translation stage and of the segmentor."""

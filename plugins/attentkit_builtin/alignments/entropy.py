@@ -35,6 +35,7 @@ class Entropy(Alignment):
     paper = "Vu et al., CVPR 2019; Li et al., BIBM 2021, ablation"
     aligns = "entropy maps of raw images"
     backbones = "any segmentor; two levels where it has an auxiliary head"
+    predicts_with = "S"
 
     class Config(SegmentOptions):
         """Options of the segmentor and of its critics."""

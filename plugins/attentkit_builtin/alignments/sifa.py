@@ -77,6 +77,7 @@ class SIFA(Alignment):
     paper = "Chen et al., AAAI 2019 (v1), TMI 2020 (v2)"
     aligns = "pixels, both ways; outputs, at two levels in v2; features, through images made of them"
     backbones = "any segmentor; v2 needs an auxiliary head"
+    predicts_with = "S"
 
     class Config(SegmentorOptions):
         """Options of all networks and of their one stage."""

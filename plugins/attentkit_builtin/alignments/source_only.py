@@ -17,6 +17,7 @@ class SourceOnly(Alignment):
     """W/o adaptation: trained on the source, applied to the target as it is."""
 
     aligns = "nothing: trained on source, applied to target"
+    predicts_with = "S"
 
     class Config(SegmentOptions):
         """Options of the segmentor alone."""

@@ -18,6 +18,7 @@ class Supervised(Alignment):
 
     uses_target_labels = True
     aligns = "nothing: trained on target labels, the upper bound"
+    predicts_with = "S"
 
     class Config(SegmentOptions):
         """Options of the segmentor alone."""

@@ -36,6 +36,7 @@ class SynSegNet(Alignment):
 
     paper = "Huo et al., TMI 2019"
     aligns = "pixels: source images in target style train the segmentor, which trains the translator"
+    predicts_with = "S"
 
     class Config(TranslateOptions, SegmentorOptions):
         """Options of the one stage: steps and batch size are those of translation."""

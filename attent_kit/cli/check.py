@@ -1,0 +1,93 @@
+"""`attentkit check`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from attent_kit.cli.output import Bar, bars, print_json
+from attent_kit.plugins import load
+
+if TYPE_CHECKING:
+    from attent_kit.data.audit import Audit
+    from attent_kit.data.findings import Finding
+
+FILES_SHOWN = 3
+
+
+@click.command("check")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--layout", help="How a data set is read; recognised if left out. `attentkit list layouts` shows all.")
+@click.option("--part", help="Which of several data sets in a PATH, such as a sequence.  [all]")
+@click.option("--labels", type=click.Path(path_type=Path), help="Label maps, where PATH holds images only.")
+@click.option("--modality", help="ct or mr, where the data set does not say; Hounsfield units are checked in ct.")
+@click.option(
+    "--organs", help="Organs with their label values, as in `attentkit prepare`.  [as the data set names them]"
+)
+@click.option(
+    "--target", "targets", multiple=True, type=click.Path(path_type=Path),
+    help="Which of the prepared files is to be a target: labels must not have chosen its slices.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON list.")
+def command(
+    paths: tuple[Path, ...], layout: str | None, part: str | None, labels: Path | None, modality: str | None,
+    organs: str | None, targets: tuple[Path, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Look for what is wrong with data sets on disk, or with prepared files (.h5).
+
+    Geometry and orientation of headers, label values, Hounsfield units, labels that do not lie on the image, organs on the
+    wrong side, stacks that are upside down, cases unlike the others, patients that are there twice, test cases that are
+    trained on, slices that labels have chosen, and what a prepared file says about itself. Give both domains at once, so
+    that they are held against each other.
+
+    Exit code 3 if there is an error, 0 with warnings and notes alone.
+    """
+    from attent_kit.data.audit import audit
+    from attent_kit.data.findings import exit_code
+    from attent_kit.data.labelmap import LabelMap
+
+    with bars(("check", 0)) as (bar,):
+        found = audit(
+            paths, load().registry, layout=layout, part=part, labels=labels,
+            modality=modality.lower() if modality else None, organs=None if organs is None else LabelMap.parse(organs),
+            targets=targets, report=lambda case, done, total: _tell(bar, case, done, total),
+        )  # fmt: skip
+    if as_json:
+        print_json([finding._asdict() for finding in found.findings])
+    else:
+        _print(found)
+    raise click.exceptions.Exit(exit_code(found.findings))
+
+
+def _print(found: "Audit") -> None:
+    """Findings of the same words once, with their files; then how many there are."""
+    together: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in found.findings:
+        together.setdefault((finding.severity, finding.check, finding.sentence), []).append(finding)
+    for (severity, check, sentence), findings in together.items():
+        click.echo(f"{severity}, {check}: {_places(findings)}\n    {sentence}")
+    counts = {
+        severity: sum(f.severity == severity for f in found.findings) for severity in ("error", "warning", "note")
+    }
+    words = ", ".join(f"{n} {severity}{'' if n == 1 else 's'}" for severity, n in counts.items())
+    cases, sets = found.cases, found.data_sets
+    click.echo(f"{cases} case{'' if cases == 1 else 's'} of {sets} data set{'' if sets == 1 else 's'}: {words}.")
+
+
+def _places(findings: "Sequence[Finding]") -> str:
+    from attent_kit.data.layouts import case_name
+
+    named = [
+        f.file if f.case in ("", *Path(f.file).parts, case_name(f.file)) else f"{f.file} (case {f.case})"
+        for f in findings
+    ]
+    more = len(named) - FILES_SHOWN
+    return ", ".join(named[:FILES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _tell(bar: Bar, case: str, done: int, total: int) -> None:
+    if done == 0:
+        bar.reset("check", total)
+    else:
+        bar.to(done, case)

@@ -1,0 +1,109 @@
+"""The same function on many cases, in this process or in several; the answers come in the order of the cases."""
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from typing import Any
+
+from attent_kit.errors import RunError
+
+MOST = 8
+"""Processes at most, unless more are asked for: beyond that the disk is the limit."""
+MEMORY = 2 * 2**30
+"""Bytes that a process may need for one CT of 512 x 512 x 200 voxels: its voxels in float32, a few times."""
+WORTHWHILE = 64 * 2**20
+"""Bytes of input below which starting processes takes longer than the work."""
+
+Ask = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+"""`ask(function, tasks)`: an iterator over function(task) in the order of the tasks."""
+
+
+def sensible_workers(cases: int, size: int) -> int:
+    """Processes for so many cases of `size` bytes in all: as many as there are processors and memory for, 8 at most."""
+    if size < WORTHWHILE:
+        return 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(processors, cases, host_memory() // MEMORY, MOST))
+
+
+def host_memory() -> int:
+    """Bytes of memory that can be used without swapping; 4 GiB where the system does not say."""
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":") for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 4 * 2**30
+
+
+class WorkerEnded(RunError):
+    """A process was ended from outside; what others have finished is still good."""
+
+
+@contextmanager
+def asking(workers: int, shared: object) -> Iterator[Ask]:
+    """`ask` of so many processes, or of this one if `workers` is 1 or `shared` cannot be sent to another.
+
+    On the way out what has begun is finished and what has not is dropped. RunError if a process was ended from outside.
+    """
+    if workers == 1 or not _can_be_sent(shared):
+        yield map
+        return
+    # Started afresh, not forked: a fork of a process with threads may stand still for ever.
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
+
+    def ask(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
+        with _born_deaf():
+            return pool.map(function, tasks)
+
+    try:
+        yield ask
+    except BrokenProcessPool as error:
+        raise WorkerEnded(
+            "a process was ended before its case was done, as happens when memory runs out. What is finished is kept: "
+            "start the same command again with --workers 1."
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _can_be_sent(shared: object) -> bool:
+    try:
+        pickle.dumps(shared)
+        return True
+    except Exception:
+        return False
+
+
+@contextmanager
+def _born_deaf() -> Iterator[None]:
+    """Processes that begin here never hear Ctrl-C, not even while they import; this one hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _begin() -> None:
+    """Leave Ctrl-C to the process that hands out the work, and end with it however it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()

@@ -1,0 +1,157 @@
+"""The folder of a trained run as prediction needs it, whole or in three files: config.toml, domain.json and
+segmentor.safetensors, which is what one gives to others where the method's `predict` is its segmentor alone."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attent_kit.build import build_alignment
+from attent_kit.config import read_toml
+from attent_kit.data.familiar import Familiar
+from attent_kit.data.intensity import Intensity
+from attent_kit.engine import checkpoint
+from attent_kit.engine.assemble import setup
+from attent_kit.engine.device import launch
+from attent_kit.engine.settings import RunSettings, run_settings
+from attent_kit.engine.train import total_steps
+from attent_kit.errors import AttentKitError, ConfigError, RunError
+from attent_kit.interfaces import Alignment, Task
+from attent_kit.registry import Component, Registry
+
+CHECKPOINT, SEGMENTOR = "checkpoint.ckpt", "segmentor.safetensors"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What domain.json says of the domain that a run was adapted to, and of its training."""
+
+    name: str
+    modality: str
+    task: Task
+    size: int
+    """Pixels of a side of a slice."""
+    pixel: float | None
+    """mm of a pixel; None where `size` pixels span each field of view."""
+    intensity: Intensity
+    familiar: Familiar | None
+    """None for a run of a version that did not keep it."""
+    source: dict[str, Any]
+    """Name, modality and number of training cases of the other domain; empty for such a run."""
+    phantom: tuple[str, ...]
+    """The domains whose cases are a phantom."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A folder that is found to hold a trained run. Its weights are not read yet."""
+
+    folder: Path
+    config: dict[str, Any]
+    """config.toml as it is written."""
+    settings: RunSettings
+    component: Component
+    """The method, with the plugin that offers it."""
+    domain: Domain
+
+    @property
+    def weights(self) -> Path:
+        """The file that the weights are read from: the checkpoint, or where there is none, the exported segmentor."""
+        whole = self.folder / CHECKPOINT
+        return whole if whole.exists() else self.folder / SEGMENTOR
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A method with its weights on a device."""
+
+    alignment: Alignment
+    device: torch.device
+    precision: str
+    steps: int
+    """Steps that it was trained."""
+    whole: bool
+    """Whether every network has its weights, or only the one that `predict` calls."""
+
+
+def open_run(folder: Path, registry: Registry) -> TrainedRun:
+    """ConfigError if the folder holds no trained run or if its plugin is missing, RunError if domain.json is damaged."""
+    if not (folder / "config.toml").exists() or not any((folder / name).exists() for name in (CHECKPOINT, SEGMENTOR)):
+        raise ConfigError(f"{folder} holds no trained run: name a folder that `attentkit train` or `compare` has made.")
+    config = read_toml(folder / "config.toml")
+    component = _component(folder, config, registry)
+    return TrainedRun(folder, config, run_settings(config, registry), component, read_domain(folder / "domain.json"))
+
+
+def load_run(run: TrainedRun, registry: Registry, device: str) -> Loaded:
+    """The networks with their weights. ConfigError if the training is not finished, RunError if the weights do not fit."""
+    fabric = launch(device, run.settings.precision)
+    alignment = build_alignment(run.settings.alignment, registry, run.domain.task, run.settings.seed, empty=True)
+    whole = run.weights.name == CHECKPOINT
+    if not whole and not alignment.predicts_with:
+        raise ConfigError(
+            f"{run.weights} is the segmentor alone, and '{run.component.name}' predicts with more networks than that: copy "
+            f"{CHECKPOINT} of the run beside it, too."
+        )
+    setup(alignment, fabric)
+    total = total_steps(alignment)
+    if whole:
+        steps = checkpoint.load_networks(run.weights, alignment, fabric.device)
+        if steps < total:
+            raise ConfigError(
+                f"{run.folder} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
+            )
+    else:
+        facts = checkpoint.load_segmentor(run.weights, alignment)
+        if facts.get("config") not in (None, checkpoint.fingerprint(run.config)):
+            raise ConfigError(
+                f"{run.weights} was trained with other options than config.toml beside it names: copy both from one run."
+            )
+        steps = total
+    return Loaded(alignment, fabric.device, str(fabric.strategy.precision.precision), steps, whole)
+
+
+def read_domain(path: Path) -> Domain:
+    """domain.json of a run. RunError if it is missing or damaged."""
+    try:
+        domain = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        pixel, training = domain.get("pixel_mm"), domain.get("training")
+        if domain["size"] < 1 or domain["channels"] % 2 == 0 or (pixel is not None and not pixel > 0):
+            raise ValueError("size, channels or pixel_mm cannot be")
+        return Domain(
+            name=str(domain["domain"]),
+            modality=str(domain["modality"]),
+            task=Task(int(domain["channels"]), tuple(str(organ) for organ in domain["organs"])),
+            size=int(domain["size"]),
+            pixel=None if pixel is None else float(pixel),
+            intensity=Intensity.from_dict(domain["intensity"]),
+            familiar=None if training is None else Familiar.from_dict(training),
+            source=dict(domain.get("source", {})),
+            phantom=tuple(str(name) for name in domain.get("phantom", ())),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AttentKitError) as error:
+        raise RunError(
+            f"{path} is missing or damaged: start the run's `attentkit train` again, it writes it anew."
+        ) from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _component(folder: Path, config: dict[str, Any], registry: Registry) -> Component:
+    """The method of the run; ConfigError that says what to install, if the plugin that it was trained with is not there."""
+    table = config.get("alignment")
+    name = table.get("name") if isinstance(table, dict) else table
+    if name in [component.name for component in registry.of("alignments")]:
+        return registry.find("alignments", str(name))
+    try:
+        made_by = json.loads((folder / "env.json").read_text(encoding="utf-8"))["plugins"]
+        wanted = " ".join(f"{distribution}=={version}" for distribution, version in made_by.items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        wanted = "the plugin that offers it"
+    raise ConfigError(
+        f"{folder} was trained with the alignment '{name}', which is not installed: pip install {wanted}."
+    )

@@ -1,0 +1,62 @@
+"""Masks -> one label map: grey levels of CHAOS, and one mask an organ."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from attent_kit.data.labelmap import TASK_ORGANS, LabelMap
+from attent_kit.data.mask_stack import BANDS
+from attent_kit.errors import DataError
+from attentkit_builtin.layouts.folders import listing
+
+FOUR_ORGANS = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)})
+"""Liver 1, right kidney 2, left kidney 3, spleen 4: what label maps are made with here."""
+STRAY_SHARE = 1e-3
+"""Share of the masked pixels that may have a grey level in no band, as at a blurred border, before a mask is refused."""
+
+
+def decode(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """CHAOS grey levels to the values of `FOUR_ORGANS`, uint8, and where there is a level that is in no band and not 0."""
+    labels = np.zeros_like(grey, np.uint8)
+    for value, (above, to) in enumerate(BANDS, start=1):
+        labels[(grey > above) & (grey <= to)] = value
+    return labels, (grey != 0) & (labels == 0)
+
+
+def decoded(grey: np.ndarray, source: Path) -> tuple[np.ndarray, list[str]]:
+    """Labels of CHAOS grey levels, and doubts: strays are background. DataError if they are above STRAY_SHARE."""
+    labels, stray = decode(grey)
+    count, share = int(stray.sum()), stray.sum() / max(np.count_nonzero(grey), 1)
+    if share > STRAY_SHARE:
+        levels = [str(level) for level in np.unique(grey[stray])]
+        raise DataError(
+            f"{source}: {count} of {np.count_nonzero(grey)} masked pixels have grey levels that mean no organ "
+            f"({listing(levels)}): CHAOS has 63 liver, 126 right kidney, 189 left kidney and 252 spleen, or nearly; are "
+            "these masks of another coding?"
+        )
+    return labels, [f"{count} pixels have a grey level that means no organ, and are background."] if count else []
+
+
+def binary(mask: np.ndarray, source: Path) -> np.ndarray:
+    """A mask as booleans. DataError if it holds more than one value besides 0."""
+    values = np.unique(mask[mask != 0])
+    if values.size > 1:
+        raise DataError(
+            f"{source} holds the values {listing([str(v) for v in values])}, where a mask has one besides 0."
+        )
+    return mask != 0
+
+
+def join(organs: Sequence[str], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[str]]:
+    """One label map, 1 for the first organ, of a mask an organ; doubts: what two masks share belongs to the first."""
+    labels = np.zeros_like(masks[0], np.uint8)
+    doubts = []
+    for value, (organ, mask) in enumerate(zip(organs, masks, strict=True), start=1):
+        for other, earlier in enumerate(organs[: value - 1], start=1):
+            if count := int(((labels == other) & mask).sum()):
+                doubts.append(
+                    f"{count} voxels are in the masks of {earlier} and of {organ}, and are given to the {earlier}."
+                )
+        labels[mask & (labels == 0)] = value
+    return labels, doubts

@@ -1,0 +1,75 @@
+"""Plain pairs of NIfTI files, matched by name: what people have whose data set has no name."""
+
+import os
+import re
+from pathlib import Path
+
+from attent_kit.data.layout import Entry, Layout, Scan
+from attent_kit.data.layouts import find_pairs, is_label
+from attent_kit.data.volumes import read_labels, read_volume
+from attent_kit.errors import DataError
+from attentkit_builtin.layouts.btcv import BTCV
+from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, names
+from attentkit_builtin.layouts.msd import MSD
+from attentkit_builtin.layouts.nnunet import NnUNet
+
+_IMAGES = re.compile(r"^(images?|imgs?|volumes?)(tr)?$", re.IGNORECASE)
+_LABELS = re.compile(
+    r"^((labels?|lbls?|masks?|gt)(tr)?|segs?|segmentations?|ground_?truths?|annotations?)$", re.IGNORECASE
+)
+
+
+class Pairs(Layout):
+    """NIfTI images and label maps matched by file name: a folder with images and labels, one folder, a file or a CSV list."""
+
+    def __init__(
+        self, path: Path, part: str | None = None, labels: Path | None = None, allow_unlabelled: bool = False
+    ) -> None:
+        """`labels` is the folder or file of the label maps where it does not lie beside the images."""
+        super().__init__(path, part)
+        chosen(part, (), self.path)
+        self.labels = None if labels is None else Path(labels)
+        self.allow_unlabelled = allow_unlabelled
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        path = Path(path)
+        if os.path.isfile(path):
+            return path.suffix == ".csv" or bool(NIFTI.search(path.name))
+        if any(layout.recognises(path) for layout in (NnUNet, MSD, BTCV)):
+            return False
+        return bool(names(path, NIFTI)) or any(names(inner, NIFTI) for inner in _called(path, _IMAGES))
+
+    def entries(self) -> list[Entry]:
+        images, labels = self._places()
+        pairs = find_pairs(images, labels, allow_unlabelled=self.allow_unlabelled)
+        return checked((Entry(p.case, (p.image,), (p.labels,) if p.labels else ()) for p in pairs), self.path)
+
+    def read(self, entry: Entry) -> Scan:
+        image = read_volume(entry.images[0])
+        return Scan(image, read_labels(entry.labels[0], like=image) if entry.labels else None)
+
+    def _places(self) -> tuple[Path, Path | None]:
+        """Where the images and the label maps lie."""
+        if not os.path.exists(self.path):
+            raise DataError(f"{self.path} does not exist: check the spelling of the path.")
+        if os.path.isfile(self.path):
+            return self.path, self.labels
+        found = {}
+        for kind, pattern in (("images", _IMAGES), ("label maps", _LABELS)):
+            inner = [folder for folder in _called(self.path, pattern) if names(folder, NIFTI)]
+            if len(inner) > 1:
+                one, other = inner[:2]
+                raise DataError(f"{one} and {other} both hold {kind}: name the folder of images, and that of --labels.")
+            found[kind] = inner[0] if inner else None
+        images = self.path if found["images"] is None else found["images"]
+        if self.labels is not None:
+            return images, self.labels
+        if found["images"] is None:
+            mixed = names(self.path, NIFTI)
+            return self.path, self.path if any(map(is_label, mixed)) and not all(map(is_label, mixed)) else None
+        return images, found["label maps"]
+
+
+def _called(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    return [inner for inner in folders(folder) if pattern.match(inner.name)]

@@ -1,0 +1,95 @@
+"""The data sets of TotalSegmentator (zenodo.org/records/10047292 CT, 11367004 MR).
+
+s0001/ct.nii.gz (or mri.nii.gz)
+s0001/segmentations/liver.nii.gz, kidney_right.nii.gz, ...   one mask an organ, of some hundred
+meta.csv                                                      one line a subject, with its split
+"""
+
+import csv
+import os
+from pathlib import Path
+
+from attent_kit.data.labelmap import TASK_ORGANS
+from attent_kit.data.layout import Entry, Layout, Scan
+from attent_kit.data.splits import SPLITS
+from attent_kit.data.volumes import Volume, read_labels, read_volume
+from attent_kit.errors import DataError
+from attentkit_builtin.layouts.folders import cases, checked, chosen, folders, listing, nearest, only
+from attentkit_builtin.layouts.masks import FOUR_ORGANS, binary, join
+
+_IMAGES = {"ct": "ct", "mri": "mr"}
+_MASKS = ("liver.nii.gz", "kidney_right.nii.gz", "kidney_left.nii.gz", "spleen.nii.gz")
+"""In the order of TASK_ORGANS."""
+
+
+class TotalSegmentator(Layout):
+    """TotalSegmentator: s0001/{ct,mri}.nii.gz and segmentations/, one mask an organ; four of the organs are read."""
+
+    organs = FOUR_ORGANS
+
+    def __init__(self, path: Path, part: str | None = None) -> None:
+        super().__init__(path, part)
+        chosen(part, (), self.path)
+        expected = "TotalSegmentator data set (s0001/ct.nii.gz and s0001/segmentations)"
+        self.folder = only(nearest(self.path, _is_dataset, 1), self.path, expected)
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        return bool(nearest(Path(path), _is_dataset, 1))
+
+    def entries(self) -> list[Entry]:
+        splits = _splits(self.folder / "meta.csv")
+        found = []
+        for folder in cases(self.folder):
+            images = _images(folder)
+            if not images and not os.path.isdir(folder / "segmentations"):
+                continue
+            if len(images) != 1:
+                raise DataError(f"{folder} holds {len(images)} images of the names ct.nii.gz and mri.nii.gz: keep one.")
+            masks = [folder / "segmentations" / name for name in _MASKS]
+            if missing := [mask.name for mask in masks if not os.path.isfile(mask)]:
+                raise DataError(
+                    f"{masks[0].parent} has no {listing(missing)}: a subject without an organ has an empty mask of it, so "
+                    "download the subject again."
+                )
+            (image, modality), *_ = images.items()
+            found.append(Entry(folder.name, (image,), tuple(masks), modality, splits.get(folder.name)))
+        return checked(found, self.folder)
+
+    def read(self, entry: Entry) -> Scan:
+        image = read_volume(entry.images[0])
+        masks = [binary(read_labels(path, like=image).array, path) for path in entry.labels]
+        labels, doubts = join(TASK_ORGANS, masks)
+        joined = Volume(labels, image.affine, image.header, entry.labels[0].parent)
+        return Scan(image, joined, ("one label map was made of the masks of four organs.",), tuple(doubts))
+
+
+def _is_dataset(folder: Path) -> bool:
+    return any(os.path.isdir(inner / "segmentations") and _images(inner) for inner in folders(folder))
+
+
+def _images(folder: Path) -> dict[Path, str]:
+    """Images of a subject with their modality."""
+    paths = {folder / f"{name}.nii.gz": modality for name, modality in _IMAGES.items()}
+    return {path: modality for path, modality in paths.items() if os.path.lexists(path)}
+
+
+def _splits(file: Path) -> dict[str, str]:
+    """train, val or test by subject, where there is a meta.csv with the columns image_id and split."""
+    if not os.path.exists(file):
+        return {}
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as text:
+            first = text.readline()
+            text.seek(0)
+            lines = list(csv.DictReader(text, delimiter=";" if ";" in first else ","))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"{file} cannot be read as a table ({str(error).splitlines()[0][:100]}): download it again."
+        ) from None
+    splits: dict[str, str] = {}
+    for line in lines:
+        subject, split = (str(line.get(name) or "").strip() for name in ("image_id", "split"))
+        if subject and split and (split not in SPLITS or splits.setdefault(subject, split) != split):
+            raise DataError(f"{file} puts '{subject[:40]}' into '{split[:40]}': use one of {', '.join(SPLITS)}.")
+    return splits

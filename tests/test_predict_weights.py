@@ -1,0 +1,200 @@
+"""A run predicts from its exported segmentor where that is all that its method needs, and says so where it is not."""
+
+import json
+import pickle
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import contents, train_words
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from stand_in import Levels, greys, predict, save, stand_in_run
+from test_alignments import ALIGNMENTS, REGISTRY, VARIANTS, batch, made
+from test_bad_input import says
+
+from attent_kit.build import build_alignment
+from attent_kit.engine.assemble import unwrapped
+from attent_kit.engine.checkpoint import export_segmentor, load_segmentor
+from attent_kit.errors import ConfigError, RunError
+from attent_kit.testing import check_alignment
+
+TRANSLATE_FIRST = {"pixel", "attent"}
+THREE = ("config.toml", "domain.json", "segmentor.safetensors")
+SMALL = [
+    "--set=translate_steps=1", "--set=translator.width=4", "--set=translator.blocks=1", "--set=image_discriminator.width=4",
+    "--set=image_discriminator.layers=1",
+]  # fmt: skip
+
+
+def test_all_methods_but_those_that_translate_first_predict_with_their_segmentor():
+    claims = {name: REGISTRY.resolve("alignments", name).predicts_with for name in ALIGNMENTS}
+    assert {name for name, network in claims.items() if not network} == TRANSLATE_FIRST
+    assert set(claims.values()) == {"", "S"}
+
+
+@pytest.mark.parametrize("name, more", VARIANTS)
+def test_predict_is_what_that_network_answers_whatever_the_others_are(name, more):
+    alignment, _, _ = made(name, **more)
+    alignment.eval()
+    x = batch().x_t
+    with torch.no_grad():
+        alone, before = alignment.S(x).logits, alignment.predict(x)
+        for child, network in alignment.named_children():
+            if child != "S":
+                for parameter in network.parameters():
+                    parameter.add_(0.1)
+        after = alignment.predict(x)
+    assert torch.equal(before, alone) == torch.equal(after, before) == (name not in TRANSLATE_FIRST)
+
+
+def test_a_false_claim_is_told_by_the_contract_and_a_senseless_one_before_training(prepared, monkeypatch):
+    attent = REGISTRY.resolve("alignments", "attent")
+    monkeypatch.setattr(attent, "predicts_with", "S")
+    small = {"segmentor": {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}, "translator": {"width": 4, "blocks": 1}}
+    with pytest.raises(AssertionError, match="'S', but predict does not answer with its logits"):
+        check_alignment(attent, small)
+    monkeypatch.setattr(attent, "predicts_with", "G_ts")
+    with pytest.raises(ConfigError, match="says that it predicts with 'G_ts', which is none of its segmentors"):
+        choice = made("attent")[0]
+        build_alignment(type("Choice", (), {"name": "attent", "options": choice.config}), REGISTRY, choice.task, 0)
+
+
+def test_of_the_two_segmentors_of_cycada_the_one_that_predicts_is_exported(tmp_path):
+    alignment, _, _ = made("cycada")
+    with torch.no_grad():
+        for parameter in alignment.F.parameters():
+            parameter.fill_(9.0)
+    # As if the source network had been built first.
+    alignment._modules = {"F": alignment.F, **{name: m for name, m in alignment.named_children() if name != "F"}}
+    assert export_segmentor(tmp_path / "s.safetensors", alignment, {"steps": 4})
+    weights = load_file(tmp_path / "s.safetensors")
+    own = unwrapped(alignment.S).state_dict()
+    assert weights.keys() == own.keys() and all(torch.equal(weights[key], own[key]) for key in own)
+    twin, _, _ = made("cycada")
+    assert load_segmentor(tmp_path / "s.safetensors", twin) == {"network": "S", "steps": 4}
+    assert all(torch.equal(value, unwrapped(twin.S).state_dict()[key]) for key, value in own.items())
+
+
+def test_the_exported_file_says_which_network_it_is_and_how_long_it_was_trained(trained):
+    with safe_open(trained / "segmentor.safetensors", framework="pt") as file:
+        facts = json.loads(file.metadata()["attent_kit"])
+    assert (facts["network"], facts["steps"], len(facts["config"])) == ("S", 3, 64)
+
+
+@pytest.fixture
+def shared(trained, tmp_path):
+    """What a person gives to others: three files of `trained`."""
+    (tmp_path / "shared").mkdir()
+    for name in THREE:
+        shutil.copy(trained / name, tmp_path / "shared" / name)
+    return tmp_path / "shared"
+
+
+def test_three_files_of_a_run_predict_as_the_whole_run_does(attentkit, trained, shared, volumes, tmp_path):
+    image = volumes / "ct" / "images" / "ct_3.nii.gz"
+    for run, name in ((trained, "whole"), (shared, "three")):
+        (tmp_path / name).mkdir()
+        assert attentkit("predict", run, image, tmp_path / name, "-d", "cpu", "--probabilities").code == 0
+    for name in ("ct_3.nii.gz", "ct_3_probabilities.nii.gz"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "three" / name).read_bytes(), name
+    assert np.asarray(nib.load(tmp_path / "three" / "ct_3.nii.gz").dataobj).any()
+
+
+def test_a_run_whose_checkpoint_is_gone_still_predicts(attentkit, own_run, volumes, tmp_path):
+    (own_run / "checkpoint.ckpt").unlink()
+    assert attentkit("predict", own_run, volumes / "ct/images/ct_3.nii.gz", tmp_path, "-d", "cpu").code == 0
+    found, before = (nib.load(folder / "ct_3.nii.gz").dataobj for folder in (tmp_path, own_run / "predictions"))
+    assert np.array_equal(found, before)
+
+
+def test_a_method_that_translates_first_asks_for_its_checkpoint(attentkit, prepared, volumes, tmp_path):
+    run, image = tmp_path / "run", volumes / "ct/images/ct_3.nii.gz"
+    assert attentkit(*train_words(prepared, run, *SMALL, alignment="pixel")).code == 0
+    assert attentkit("predict", run, image, tmp_path / "a.nii.gz", "-d", "cpu", "--translation").code == 0
+    (run / "checkpoint.ckpt").unlink()
+    outcome = attentkit("predict", run, image, tmp_path / "b.nii.gz", "-d", "cpu")
+    assert says(
+        outcome, 2, "is the segmentor alone, and 'pixel' predicts with more networks than that: copy checkpoint"
+    )
+    assert not (tmp_path / "b.nii.gz").exists()
+
+
+def test_a_run_folder_without_weights_is_none(attentkit, shared, volumes, tmp_path):
+    (shared / "segmentor.safetensors").unlink()
+    outcome = attentkit("predict", shared, volumes / "ct/images/ct_3.nii.gz", tmp_path / "p.nii.gz", "-d", "cpu")
+    assert says(outcome, 2, f"{shared} holds no trained run")
+
+
+def test_training_into_a_folder_with_weights_of_another_configuration_is_refused(attentkit, shared, prepared):
+    before = contents(shared)
+    outcome = attentkit(*train_words(prepared, shared, "--set", "dice=1.0"))
+    assert says(outcome, 2, "holds a run of another configuration")
+    assert contents(shared) == before
+
+
+def damaged(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def a_pickle(path):
+    path.write_bytes(pickle.dumps({"S": 1}))
+
+
+def of_another_shape(path):
+    weights = load_file(path)
+    weights[next(iter(weights))] = torch.zeros(3, 3)
+    save_file(weights, path)
+
+
+def a_weight_less(path):
+    weights = load_file(path)
+    weights.popitem()
+    save_file(weights, path)
+
+
+def of_other_options(path):
+    save_file(load_file(path), path, {"attent_kit": '{"network": "S", "config": "0"}'})
+
+
+def of_another_network(path):
+    save_file(load_file(path), path, {"attent_kit": '{"network": "F"}'})
+
+
+@pytest.mark.parametrize(
+    "spoil, code, sentence",
+    [
+        (damaged, 1, "is no readable safetensors file"),
+        (a_pickle, 1, "is no readable safetensors file"),
+        (of_another_shape, 1, "does not fit the network of config.toml beside it"),
+        (a_weight_less, 1, "does not fit the network of config.toml beside it"),
+        (of_other_options, 2, "was trained with other options than config.toml beside it names"),
+        (of_another_network, 1, "holds the network 'F', and 'S' is needed"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_run_end_in_a_sentence(
+    attentkit, shared, volumes, tmp_path, spoil, code, sentence
+):
+    spoil(shared / "segmentor.safetensors")
+    outcome = attentkit("predict", shared, volumes / "ct/images/ct_3.nii.gz", tmp_path / "p.nii.gz", "-d", "cpu")
+    assert says(outcome, code, f"{shared / 'segmentor.safetensors'} {sentence}")
+    assert not (tmp_path / "p.nii.gz").exists()
+
+
+def test_weights_that_say_nothing_of_themselves_are_taken_as_they_are(tmp_path):
+    """As files of an earlier version are."""
+    path = save(tmp_path / "image.nii.gz", greys(), np.eye(4))
+    run = stand_in_run(tmp_path / "run", 12)
+    save_file({name: value.detach() for name, value in Levels().state_dict().items()}, run / "segmentor.safetensors")
+    predict(run, path, tmp_path / "l.nii.gz")
+    assert json.loads((tmp_path / "l.json").read_text())["run"]["steps"] == 7
+
+
+def test_a_checkpoint_that_is_there_is_what_counts(tmp_path):
+    path = save(tmp_path / "image.nii.gz", greys(), np.eye(4))
+    run = stand_in_run(tmp_path / "run", 12)
+    (run / "checkpoint.ckpt").write_bytes(b"junk")
+    with pytest.raises(RunError, match="is no readable checkpoint"):
+        predict(run, path, tmp_path / "l.nii.gz")
