@@ -45,6 +45,12 @@ def write(folder, case, body, **header):
     return Path(folder)
 
 
+def write_unplaced(folder, case, body):
+    """The same without an orientation in the header: nibabel takes it as LAS, which it is here."""
+    labels = None if body.labels is None else body.labels[::-1]
+    return write(folder, case, body._replace(image=body.image[::-1], labels=labels), qform=0, sform=0)
+
+
 def patients(folder, modality="ct", count=3):
     """So many whole abdomens, called ct_1 to ct_3."""
     for n in range(1, count + 1):
@@ -81,6 +87,6 @@ def checked(attentkit, *words):
 def only(found, check, severity, case=None):
     """The evidence of the one finding of that kind, which is the only one that is no note."""
     assert [f["check"] for f in found.serious] == [check], found.serious
-    ((how_bad, which, evidence),) = found.about(check)
+    ((how_bad, which, evidence),) = [finding for finding in found.about(check) if finding[0] != "note"]
     assert how_bad == severity and (case is None or which == case)
     return evidence

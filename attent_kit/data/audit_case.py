@@ -99,8 +99,8 @@ def case_findings(seen: Seen) -> list[Finding]:
         wrong = "image" if tilt.by_organs > 0 else "labels"
         who = f"; since {tilt.organs}, it is the {wrong} that must be turned"
     elif turn == _ACROSS and len(organs) > 1:
-        wrong = "labels" if sides else "image"
-        who = f"; since {sides[0].evidence if sides else 'the labels have right and left in place'}, it is the {wrong}"
+        where, wrong = ("on the wrong side", "labels") if sides else ("on their sides", "image")
+        who = f"; since the organs of the labels are {where}, it is the {wrong} that must be turned"
     found.append(
         Finding(
             "error" if ratio >= CLEAR**2 else "warning", "fit",

@@ -64,6 +64,15 @@ class OnDisk:
 
     def look(self, case: str) -> tuple[list[Finding], Trace | None]:
         """What one case has, and what is kept of it; None for one that cannot be read."""
+        try:
+            return self._look(case)
+        except MemoryError:
+            # Of a damaged header, as a rule: the other cases may well fit.
+            place = _place(self.entries[case].images)
+            advice = "look whether its header gives the right size, and leave it out if it does not"
+            return [Finding("error", "unreadable", "does not fit into memory", advice, place, case)], None
+
+    def _look(self, case: str) -> tuple[list[Finding], Trace | None]:
         entry = self.entries[case]
         image_place, label_place = _place(entry.images), _place(entry.labels or entry.images)
         found = [*header_findings(entry)]
@@ -191,7 +200,7 @@ def header_findings(entry: Entry) -> Iterator[Finding]:
         elif distance > AFFINE_TOLERANCE:
             corner = _farthest(affine, image_affine, shape)
             evidence = (
-                f"its affine differs from that of its image by up to {distance:.3g} mm (a corner lies {corner:.3g} mm "
+                f"its affine differs from that of its image by up to {distance:.2g} mm (a corner lies {corner:.2g} mm "
                 f"aside), and {AFFINE_TOLERANCE:g} mm pass as rounding"
             )
         else:

@@ -6,6 +6,7 @@ import numpy as np
 
 from attent_kit.data.findings import Finding, Severity
 from attent_kit.data.intensity import Intensity
+from attent_kit.data.labelmap import TASK_ORGANS, words_of
 
 SAMPLES = 2**20
 """Voxels that shares and middle values are taken of, evenly spaced in plane."""
@@ -19,6 +20,8 @@ ORGAN = (-30.0, 400.0)
 """HU between which lies the middle value of an abdominal organ, with contrast or without, fatty livers included."""
 LABELS = 128
 """Different values of an image at most that is perhaps a label map."""
+WINDOWS = -400.0
+"""HU above which the lowest value is perhaps the end of a window, with which soft tissue is looked at."""
 CUT = 0.01
 """Share of the voxels at the lowest or highest value from which a range has been cut off there."""
 
@@ -66,13 +69,14 @@ def hounsfield_findings(sample: np.ndarray, low: float, high: float, medians: Ma
                 )
             ]
         return [_grey("warning", f"{reach}: no value is below 0, so this CT is perhaps not in HU", rescale)]
-    return _scale(sample, reach, medians) or _cut_off(sample, low, high)
+    return _scale(sample, low, high, medians) or _cut_off(sample, low, high)
 
 
-def _scale(sample: np.ndarray, reach: str, medians: Mapping[str, float]) -> list[Finding]:
-    """Errors about soft tissue that is not where it belongs."""
+def _scale(sample: np.ndarray, low: float, high: float, medians: Mapping[str, float]) -> list[Finding]:
+    """About soft tissue that is not where it belongs."""
+    reach = f"its values go from {low:.4g} to {high:.4g}"
     advice = "look whether RescaleSlope and RescaleIntercept were applied, once, and export it in HU"
-    soft = sample[(sample > SOFT[0]) & (sample < SOFT[1])]
+    soft = sample[(sample > max(SOFT[0], low)) & (sample < min(SOFT[1], high))]
     share = soft.size / sample.size
     if share < 0.05:
         where = f"between {SOFT[0]:g} and {SOFT[1]:g}, where soft tissue is in HU"
@@ -80,7 +84,8 @@ def _scale(sample: np.ndarray, reach: str, medians: Mapping[str, float]) -> list
     if not BODY[0] <= (middle := float(np.median(soft))) <= BODY[1]:
         what = f"the middle value of the soft tissue is {middle:.0f} HU, where 0 to 100 is usual"
         return [_grey("error", f"{reach}, and {what}", advice)]
-    odd = {organ: value for organ, value in medians.items() if not ORGAN[0] <= value <= ORGAN[1]}
+    known = {words_of(organ) for organ in TASK_ORGANS}
+    odd = {o: value for o, value in medians.items() if words_of(o) in known and not ORGAN[0] <= value <= ORGAN[1]}
     if odd:
         words = ", ".join(f"{organ} {value:.0f} HU" for organ, value in odd.items())
         return [
@@ -98,7 +103,7 @@ def _cut_off(sample: np.ndarray, low: float, high: float) -> list[Finding]:
     window = Intensity.default("ct")
     assert window.low is not None and window.high is not None
     ends: list[tuple[str, float, bool]] = []
-    if low > AIR and np.mean(sample == low) > CUT:
+    if low > WINDOWS and np.mean(sample == low) > CUT:
         ends.append(("below", low, low > window.low))
     if high < 1000 and np.mean(sample == high) > CUT:
         ends.append(("above", high, high < window.high))
@@ -116,13 +121,8 @@ def _cut_off(sample: np.ndarray, low: float, high: float) -> list[Finding]:
             )
         ]  # fmt: skip
     if low > AIR:
-        return [
-            _grey(
-                "warning",
-                f"the lowest value is {low:.4g}, where air is -1000 in HU",
-                "look whether RescaleSlope and RescaleIntercept were applied, once",
-            )
-        ]
+        advice = "look whether RescaleSlope and RescaleIntercept were applied, once, and whether values were cut off"
+        return [_grey("warning", f"the lowest value is {low:.4g}, where air is -1000 in HU", advice)]
     return []
 
 

@@ -93,6 +93,15 @@ class InFile:
             if {"val", "test"} & set(case.splits):
                 arrays["truth"] = prepared.truth(case.id)[0]
         found = self._values(prepared, image, labels)
+        if "without_organ" in record and "train" not in case.splits:
+            found.append(
+                Finding(
+                    "error", "label-driven",
+                    f"labels have chosen {len(case.with_organ)} of {case.slices} slices, and the case is in "
+                    f"{' and '.join(case.splits)}",
+                    f"{AGAIN}: only slices of training cases may be chosen by labels",
+                )
+            )  # fmt: skip
         if content_of(arrays, record) != record["content"]:
             advice = f"{AGAIN}: somebody has changed it"
             found.append(
@@ -115,15 +124,6 @@ class InFile:
             dark = image.min()
             bright = image[list(case.kept), ::2, ::2]
             self._training.append(bright[bright > dark].astype(np.float32)[:: max(1, len(case.kept) // 8)])
-        if "without_organ" in record and "train" not in case.splits:
-            found.append(
-                Finding(
-                    "error", "label-driven",
-                    f"labels have chosen {len(case.with_organ)} of {case.slices} slices, and the case is in "
-                    f"{' and '.join(case.splits)}",
-                    f"{AGAIN}: only slices of training cases may be chosen by labels",
-                )
-            )  # fmt: skip
         return found, self._trace(prepared, case, record, image, labels)
 
     def _values(self, prepared: Prepared, image: np.ndarray, labels: np.ndarray | None) -> list[Finding]:
@@ -183,7 +183,7 @@ class InFile:
         (name, inside, beside_it), more = different[0], len(different) - 1
         evidence = (
             f"says {name} = {_short(beside_it)} where {self.path.name} says {_short(inside)}"
-            + f", and differs in {more} more places" * (more > 0)
+            + f", and differs in {more} more place{'s' * (more > 1)}" * (more > 0)
         )
         return [Finding("error", "manifest", evidence, f"{AGAIN}, or find the file that it belongs to", str(toml))]
 

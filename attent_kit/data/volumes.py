@@ -172,6 +172,12 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _turns(affine: np.ndarray) -> bool:
+    """Whether each axis of a grid points to a side of the patient; with one far longer than another, that is lost."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(io_orientation(affine)).all())
+
+
 def _in_axis_order(affine: np.ndarray, shape: tuple[int, ...], like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The turn that brings a grid into the axis order of the affine `like`, and its affine afterwards."""
     turn = ornt_transform(io_orientation(affine), io_orientation(like))
@@ -196,7 +202,7 @@ def _open(path: Path) -> nib.Nifti1Pair:
     if not isinstance(image, nib.Nifti1Pair):
         raise DataError(f"{path} is {type(image).__name__}, not NIfTI: convert it to .nii.gz.")
     affine = image.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or not _turns(affine):
         raise DataError(f"{path} has an affine that places no volume (a zero or NaN axis): export it again.")
     return image
 

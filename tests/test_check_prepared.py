@@ -1,0 +1,329 @@
+"""`attentkit check` of prepared files: splits, constants, the manifest beside them, and two of them together."""
+
+import json
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+from abdomens import abdomen, checked, only, patients, write
+from conftest import contents
+
+from attent_kit.cli import run
+from attent_kit.data.audit_prepared import differing
+
+SPLIT = {"train": (1, 2, 3, 4), "val": (5,), "test": (6,)}
+
+
+def prepare(folder, out, modality, *words, splits=SPLIT):
+    """`prepare` at 48 pixels; cases of each split by number."""
+    lists = [f"--{name}={','.join(f'{modality}_{n}' for n in numbers)}" for name, numbers in splits.items()]
+    line = ["prepare", folder, "--modality", modality, "--size", 48, "--out", out, *lists, *words]
+    assert run([str(word) for word in line]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """ct and mr, six patients each, and ct.h5 and mr.h5 of them."""
+    home = tmp_path_factory.mktemp("sound")
+    for modality in ("ct", "mr"):
+        prepare(patients(home / modality, modality, 6), home / f"{modality}.h5", modality)
+    return home
+
+
+@pytest.fixture
+def own(sound, tmp_path):
+    """A copy of ct.h5 and mr.h5 with their manifests, to spoil."""
+    for name in ("ct.h5", "ct.toml", "mr.h5", "mr.toml"):
+        shutil.copy(sound / name, tmp_path / name)
+    return tmp_path
+
+
+def edit(path, change, beside=True):
+    """Changes the manifest in a prepared file, and writes the one beside it anew."""
+    from attent_kit.data.manifest import to_toml
+
+    with h5py.File(path, "r+") as file:
+        manifest = json.loads(file["manifest"][()])
+        change(manifest)
+        del file["manifest"]
+        file["manifest"] = json.dumps(manifest)
+    if beside:
+        path.with_suffix(".toml").write_text(to_toml(manifest), encoding="utf-8")
+
+
+def record(manifest, case):
+    return next(r for r in manifest["cases"] if r["id"] == case)
+
+
+def test_sound_files_give_nothing_and_are_left_alone(attentkit, own):
+    before = contents(own)
+    found = checked(attentkit, own / "ct.h5", own / "mr.h5", "--target", own / "ct.h5")
+    assert found.findings == [] and found.code == 0 and contents(own) == before
+
+
+@pytest.mark.parametrize("layout", ["chaos", "nnunet"])
+def test_a_sound_phantom_that_was_prepared_gives_neither_error_nor_warning(attentkit, tmp_path, layout):
+    pytest.importorskip("pydicom")
+    from test_check_files import TINY
+
+    from attent_kit.data.phantom import SIZES
+    from attent_kit.data.phantom.export import export_phantom
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "tiny", TINY)
+        export_phantom(tmp_path / layout, layout, "tiny")
+    place, words = {"chaos": ("", ["--part", "ct"]), "nnunet": ("Dataset002_PhantomMR", ["--channels", 3])}[layout]
+    line = ["prepare", tmp_path / layout / place, "--out", tmp_path / "x.h5", "--size", 32, *words]
+    assert attentkit(*line).code == 0
+    found = checked(attentkit, tmp_path / "x.h5")
+    assert found.serious == [] and found.findings, "notes: the liver alone is labelled, or no case is for testing"
+
+
+# Splits
+
+
+def test_test_cases_in_training_or_validation_are_errors(attentkit, sound, tmp_path):
+    splits = {"train": (1, 2, 3), "val": (3, 4), "test": (2, 4, 5, 6)}
+    found = checked(attentkit, prepare(sound / "ct", tmp_path / "ct.h5", "ct", splits=splits))
+    assert [(s, e) for s, _, e in found.about("splits")] == [
+        ("error", "ct_2 of test is in train too"),
+        ("error", "ct_4 of test is in val too"),
+        ("warning", "ct_3 of train is in val too"),
+    ]
+
+
+def test_no_case_for_training_is_an_error_and_none_for_testing_a_note(attentkit, sound, tmp_path):
+    path = prepare(sound / "ct", tmp_path / "ct.h5", "ct", splits={"train": (), "val": (), "test": (1, 2)})
+    found = checked(attentkit, path)
+    assert found.about("splits") == [("error", "", "no case is in train"), ("note", "", "no case is in val")]
+
+
+# Labels that chose slices
+
+
+def test_foreground_only_is_a_note_on_a_source_and_an_error_on_a_target(attentkit, sound, tmp_path):
+    path = prepare(sound / "mr", tmp_path / "mr.h5", "mr", "--foreground-only")
+    bodies = [abdomen("mr", n).labels for n in SPLIT["train"]]
+    chosen, slices = sum(b.any((0, 1)).sum() for b in bodies), sum(b.shape[2] for b in bodies)
+    for words, severity in (([], "note"), (["--target", path], "error")):
+        ((how_bad, _, evidence),) = checked(attentkit, path, *words).about("label-driven")
+        assert how_bad == severity and f"labels choose {chosen} of {slices} training slices" in evidence
+
+
+def test_slices_of_a_test_case_that_labels_have_chosen_are_an_error(attentkit, own):
+    edit(own / "ct.h5", lambda manifest: record(manifest, "ct_6").update(without_organ=[0, 1]))
+    found = checked(attentkit, own / "ct.h5")
+    assert "and the case is in test" in dict((c, e) for _, c, e in found.about("label-driven"))["ct_6"]
+
+
+def test_a_target_of_labelled_slices_only_is_an_error(attentkit, tmp_path):
+    for n in range(1, 7):
+        body = abdomen("ct", n)
+        kept = body.labels.any((0, 1))
+        write(tmp_path / "ct", f"ct_{n}", body._replace(image=body.image[..., kept], labels=body.labels[..., kept]))
+    path = prepare(tmp_path / "ct", tmp_path / "ct.h5", "ct")
+    count = sum(abdomen("ct", n).labels.any((0, 1)).sum() for n in range(1, 7))
+    for words, severity in (([], "warning"), (["--target", path], "error")):
+        ((how_bad, _, evidence),) = checked(attentkit, path, *words).about("label-driven")
+        assert how_bad == severity and f"({count} of {count} slices of 6 case(s))" in evidence
+
+
+# Constants
+
+
+def test_constants_are_measured_on_training_cases_and_the_file_says_so(attentkit, own):
+    with h5py.File(own / "mr.h5") as file:
+        manifest = json.loads(file["manifest"][()])
+    assert manifest["measured_on"] == ["mr_1", "mr_2", "mr_3", "mr_4"]
+    with h5py.File(own / "ct.h5") as file:
+        assert json.loads(file["manifest"][()])["measured_on"] == []
+
+
+@pytest.mark.parametrize(
+    ("measured_on", "severity", "words"),
+    [
+        (["mr_1", "mr_5", "mr_6"], "error", "measured on cases that are not in train: mr_5, mr_6"),
+        (None, "note", "does not say on which cases"),
+    ],
+)
+def test_constants_of_other_cases_are_told(attentkit, own, measured_on, severity, words):
+    edit(own / "mr.h5", lambda m: m.update(measured_on=measured_on) if measured_on else m.pop("measured_on"))
+    ((how_bad, _, evidence),) = checked(attentkit, own / "mr.h5").about("intensity")
+    assert how_bad == severity and words in evidence
+
+
+def test_constants_of_cases_that_are_tested_too_are_an_error(attentkit, sound, tmp_path):
+    path = prepare(sound / "mr", tmp_path / "mr.h5", "mr", splits={"train": (1, 2), "test": (2, 3)})
+    assert "measured on cases that are in val or test, too: mr_2" in checked(attentkit, path).about("intensity")[0][2]
+
+
+@pytest.mark.parametrize("factor", [0.25, 4])
+def test_constants_that_do_not_fit_the_training_cases_are_a_warning(attentkit, sound, tmp_path, factor):
+    """Measured on a scanner whose grey values are a quarter, or four times as large."""
+    with h5py.File(sound / "mr.h5") as file:
+        grey = json.loads(file["manifest"][()])["intensity"]
+    low, high = grey["low"], grey["low"] + factor * (grey["high"] - grey["low"])
+    path = prepare(sound / "mr", tmp_path / "mr.h5", "mr", "--window", low, high)
+    edit(path, lambda m: m["intensity"].update(kind="percentiles"))
+    evidence = only(checked(attentkit, path), "intensity", "warning")
+    assert ("% of the training slices lie at 1" in evidence) and f"({low:g} to {high:g})" in evidence
+
+
+# The manifest beside it, and damage
+
+
+def test_a_manifest_that_says_something_else_is_an_error(attentkit, own):
+    toml = own / "mr.toml"
+    toml.write_text(toml.read_text().replace('modality = "mr"', 'modality = "t1"').replace("size = 48", "size = 256"))
+    found = checked(attentkit, own / "mr.h5")
+    evidence = only(found, "manifest", "error")
+    assert (
+        evidence == "says modality = 't1' where mr.h5 says 'mr', and differs in 3 more places"
+    )  # both are options, too
+    assert found.findings[0]["file"] == str(toml)
+    toml.write_text("= no TOML")
+    assert "cannot be read as TOML" in only(checked(attentkit, own / "mr.h5"), "manifest", "error")
+    toml.unlink()
+    found = checked(attentkit, own / "mr.h5")
+    assert found.serious == [] and "there is no mr.toml beside it" in found.about("manifest")[0][2]
+
+
+def test_the_manifest_of_another_file_is_an_error(attentkit, own):
+    shutil.copy(own / "ct.toml", own / "mr.toml")
+    assert "says domain = 'ct' where mr.h5 says 'mr', and differs" in only(
+        checked(attentkit, own / "mr.h5"), "manifest", "error"
+    )
+
+
+def test_documents_differ_by_dotted_names():
+    inside = {"a": {"b": [1, 2], "c": "x"}, "d": 1}
+    assert differing(inside, {"a": {"b": [1, 2], "c": "x"}, "d": 1}) == []
+    assert differing(inside, {"a": {"b": [1, 3], "c": "x"}, "e": 2}) == [
+        ("a.b[1]", 2, 3),
+        ("d", 1, None),
+        ("e", None, 2),
+    ]
+    assert differing([1], [1, 2], "n") == [("n", [1], [1, 2])]
+
+
+def test_voxels_that_were_changed_are_an_error(attentkit, own):
+    with h5py.File(own / "ct.h5", "r+") as file:
+        file["cases/ct_3/images"][5, 5, 5] = -0.25
+    assert only(checked(attentkit, own / "ct.h5"), "content", "error", "ct_3").startswith("its voxels are not those")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "check", "words"),
+    [
+        ("images", np.nan, "grey values", "1 voxels are not between -1 and 1, or no numbers"),
+        ("images", 1.5, "grey values", "1 voxels are not between -1 and 1"),
+        ("labels", 9, "label values", "has the class 9, and there are 4 organs"),
+    ],
+)
+def test_values_that_no_prepared_file_has_are_errors(attentkit, own, name, value, check, words):
+    with h5py.File(own / "ct.h5", "r+") as file:
+        file[f"cases/ct_3/{name}"][5, 5, 5] = value
+    ((severity, case, evidence),) = checked(attentkit, own / "ct.h5").about(check)
+    assert (severity, case) == ("error", "ct_3") and words in evidence
+
+
+@pytest.mark.parametrize("where", ["images", "labels"])
+def test_a_damaged_case_is_told_and_the_others_are_looked_at(attentkit, own, where):
+    with h5py.File(own / "ct.h5", "r+") as file:
+        offset = file[f"cases/ct_2/{where}"].id.get_chunk_info(3).byte_offset
+        del file["cases/ct_4/labels"]
+    with open(own / "ct.h5", "r+b") as raw:
+        raw.seek(offset)
+        raw.write(os.urandom(40))
+    found = checked(attentkit, own / "ct.h5")
+    assert [(s, case) for s, case, _ in found.about("unreadable")] == [("error", "ct_2"), ("error", "ct_4")]
+
+
+@pytest.mark.parametrize("key", ["organs", "size", "intensity", "cases", "splits"])
+def test_a_manifest_that_lacks_something_is_no_traceback(attentkit, own, key):
+    edit(own / "ct.h5", lambda manifest: manifest.pop(key))
+    checked(attentkit, own / "ct.h5", own / "mr.h5")
+    edit(own / "mr.h5", lambda manifest: manifest.update({key: "nonsense"}))
+    checked(attentkit, own / "ct.h5", own / "mr.h5")
+
+
+@pytest.mark.parametrize(
+    "key", ["slices", "affine", "shape", "blank", "content", "image", "labels", "splits", "doubts"]
+)
+def test_a_record_that_lacks_something_is_no_traceback(attentkit, own, key):
+    edit(own / "ct.h5", lambda manifest: record(manifest, "ct_2").pop(key))
+    found = checked(attentkit, own / "ct.h5")
+    assert found.code == 3 or key == "doubts"
+    edit(own / "mr.h5", lambda manifest: record(manifest, "mr_2").update({key: "nonsense"}))
+    checked(attentkit, own / "mr.h5")
+
+
+def test_what_is_no_prepared_file_is_an_error(attentkit, own):
+    whole = (own / "ct.h5").read_bytes()
+    (own / "ct.h5").write_bytes(whole[: len(whole) // 2])
+    found = checked(attentkit, own / "ct.h5", own / "mr.h5")
+    assert only(found, "unreadable", "error").startswith("is not a prepared domain")
+
+
+def test_what_prepare_has_doubted_is_told_again(attentkit, tmp_path):
+    patients(tmp_path / "mr", "mr", 6)
+    body = abdomen("mr", 2)
+    write(tmp_path / "mr", "mr_2", body._replace(image=body.image[::-1], labels=body.labels[::-1]), qform=0, sform=0)
+    found = checked(attentkit, prepare(tmp_path / "mr", tmp_path / "mr.h5", "mr"))
+    assert "does not say where the patient's right is" in only(found, "doubt", "warning", "mr_2")
+
+
+# Anatomy of what networks see
+
+
+def test_a_prepared_case_is_looked_at_like_a_volume(attentkit, tmp_path):
+    patients(tmp_path / "ct", "ct", 6)
+    for n, turn in ((1, np.s_[..., ::-1]), (2, np.s_[::-1])):
+        body = abdomen("ct", n)
+        write(tmp_path / "ct", f"ct_{n}", body._replace(image=body.image[turn], labels=body.labels[turn]))
+    labels = np.array([0, 1, 3, 2, 4], np.uint8)[abdomen("ct", 3).labels]
+    write(tmp_path / "ct", "ct_3", abdomen("ct", 3)._replace(labels=labels))
+    write(tmp_path / "ct", "ct_4", abdomen("ct", 4)._replace(labels=abdomen("ct", 4).labels[..., ::-1]))
+    found = checked(attentkit, prepare(tmp_path / "ct", tmp_path / "ct.h5", "ct"))
+    told = {(f["case"], f["check"], f["severity"]): f["evidence"] for f in found.serious}
+    assert set(told) == {
+        ("ct_1", "upright", "error"), ("ct_2", "sides", "error"), ("ct_3", "sides", "error"), ("ct_4", "fit", "error"),
+    }  # fmt: skip
+    assert "the air of the lungs lies" in told["ct_1", "upright", "error"]
+
+
+# Two files
+
+
+@pytest.mark.parametrize(
+    ("words", "severity", "evidence"),
+    [
+        (["--size", 32], "error", "size is 48 in {ct} and 32 in {mr}"),
+        (["--channels", 3], "error", "channels is 1 in {ct} and 3 in {mr}"),
+        (["--pixel", 8], "warning", "pixel_mm is not given in {ct} and 8.0 in {mr}"),
+        (["--organs", "liver=1,spleen=4,*=0"], "error",
+         "organs is liver, right kidney, left kidney, spleen in {ct} and liver, spleen in {mr}"),
+    ],
+)  # fmt: skip
+def test_two_files_that_cannot_be_trained_together(attentkit, sound, tmp_path, words, severity, evidence):
+    mr = prepare(sound / "mr", tmp_path / "mr.h5", "mr", *words)
+    told = checked(attentkit, sound / "ct.h5", mr).about("agreement")
+    assert told == [(severity, "", evidence.format(ct=sound / "ct.h5", mr=mr))]
+
+
+def test_a_patient_in_both_domains_is_an_error_even_if_the_slices_differ(attentkit, sound, tmp_path):
+    shutil.copytree(sound / "mr", tmp_path / "mr")
+    shutil.copy(sound / "ct" / "images" / "ct_2.nii.gz", tmp_path / "mr" / "images" / "mr_6.nii.gz")
+    shutil.copy(sound / "ct" / "labels" / "ct_2.nii.gz", tmp_path / "mr" / "labels" / "mr_6.nii.gz")
+    mr = prepare(tmp_path / "mr", tmp_path / "mr.h5", "mr", "--size", 32)
+    found = checked(attentkit, sound / "ct.h5", mr)
+    ((severity, case, evidence),) = found.about("duplicates")
+    assert (severity, case) == ("error", "ct_2")
+    assert evidence.startswith(f"ct_2 [{sound / 'ct.h5'}, train], mr_6 [{mr}, test] are made of the same file, and ")
+
+
+def test_a_prepared_file_is_not_held_against_the_data_set_that_it_was_made_of(attentkit, sound):
+    assert checked(attentkit, sound / "ct", sound / "ct.h5", "--modality", "ct").serious == []
