@@ -1,8 +1,7 @@
 """Every row against a reference row, case by case: intervals, tests and effect sizes.
 
-Holm's
-correction is over the comparisons of one table (direction x metric): those of the averages, which the report shows, are one
-family; those of the single organs, which are in the CSV alone, another.
+Holm's correction is over the comparisons of one table (direction x metric): those of the averages, which the report shows, are
+one family; those of the single organs, which are in the CSV alone, another.
 """
 
 import csv
