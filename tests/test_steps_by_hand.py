@@ -258,3 +258,75 @@ def test_minent_is_a_mean_over_pixels():
 def test_the_averages_of_adam_decay_as_published(name, expected):
     _, optimizers, _ = made(name)
     assert {n: o.param_groups[0]["betas"] for n, o in optimizers.items()} == expected
+
+
+# One stage: a critic on outputs, entropy maps or features
+
+
+def softmax(a):
+    """Of (a, 0, 0)."""
+    return [exp(a) / (exp(a) + 2), 1 / (exp(a) + 2), 1 / (exp(a) + 2)]
+
+
+class First(Offset):
+    """A critic that answers the first channel."""
+
+    def forward(self, x):
+        return x[:, :1] + self.b
+
+
+@pytest.mark.parametrize(
+    "name, critic, seen, translated",
+    [
+        ("ada_output", "D", lambda a: softmax(a)[0], False),
+        ("entropy", "D_E", lambda a: -softmax(a)[0] * log(softmax(a)[0]) / log(3), False),
+        ("attent", "D_E", lambda a: -softmax(a)[0] * log(softmax(a)[0]) / log(3), True),
+    ],
+)
+def test_the_step_against_two_critics(name, critic, seen, translated):
+    """L_seg + 0.25 L_adv + 0.125 L_adv of the low-level head; then both critics, source real and target fake."""
+    two_heads = {"name": "smp", "encoder_depth": 3, "decoder_channels": [8, 8, 8], "auxiliary": 2}
+    more = {"adversarial": 0.25, "auxiliary_adversarial": 0.125, "auxiliary": 0.5, "segmentor": two_heads}
+    alignment, _, _ = made(name, **more)
+    alignment.S = Seg(0.04)
+    setattr(alignment, critic, First(0.2))
+    alignment.D_aux = First(0.6)
+    x = X_T
+    if translated:
+        alignment.G_ts = Add(0.3)
+        x = X_T + 0.3
+    main_s, main_t, low_s, low_t = X_S + 0.04, x + 0.04, X_S - 0.04, x - 0.04
+    L_seg = cross_entropy(logits(main_s), LABEL).item() + 0.5 * cross_entropy(logits(low_s), LABEL).item()
+    L_S = L_seg + 0.25 * softplus(-(seen(main_t) + 0.2)) + 0.125 * softplus(-(seen(low_t) + 0.6))
+    L_D = (softplus(-(seen(main_s) + 0.2)) + softplus(seen(main_t) + 0.2)) / 2
+    L_D += (softplus(-(seen(low_s) + 0.6)) + softplus(seen(low_t) + 0.6)) / 2
+    close(recorded(alignment.segment, {"S": [alignment.S], critic: []}), [("S", L_S), (critic, L_D)])
+
+
+def test_the_step_against_a_critic_of_features():
+    """Features 2 x + b: a critic that answers them."""
+    alignment, _, _ = made("feature", adversarial=0.25, auxiliary=0.5)
+    alignment.S, alignment.D_F = Seg(0.04), First(-0.5)
+    L_seg = cross_entropy(logits(X_S + 0.04), LABEL).item() + 0.5 * cross_entropy(logits(X_S - 0.04), LABEL).item()
+    d_s, d_t = 2 * X_S + 0.04 - 0.5, 2 * X_T + 0.04 - 0.5
+    expected = [("S", L_seg + 0.25 * softplus(-d_t)), ("D_F", (softplus(-d_s) + softplus(d_t)) / 2)]
+    close(recorded(alignment.segment, {"S": [alignment.S], "D_F": []}), expected)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_the_heads_of_deeplab_learn_ten_times_as_fast_under_either_optimizer(optimizer):
+    deeplab = {"name": "deeplabv2", "width": 4, "blocks": [1, 1, 1, 1]}
+    _, optimizers, _ = made("ada_output", segmentor=deeplab, optimizer=optimizer, learning_rate=0.02)
+    assert [group["lr"] for group in optimizers["S"].param_groups] == pytest.approx([0.02, 0.2])
+
+
+def test_each_optimizer_of_a_stage_follows_its_own_schedule():
+    from attent_kit.engine.fit import _set_learning_rates
+    from attent_kit.schedules import constant, poly
+
+    alignment, optimizers, _ = made("cycada")
+    stage = alignment.stages()[-1]._replace(schedule={"S": poly(1.0), "D_F": constant})
+    base = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
+    _set_learning_rates(optimizers, base, stage, 0.75)
+    rates = {name: o.param_groups[0]["lr"] / base[name][0] for name, o in optimizers.items()}
+    assert rates == pytest.approx({"G": 1, "D": 1, "S": 0.25, "F": 1, "D_F": 1})
