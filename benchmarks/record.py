@@ -2,7 +2,8 @@
 
     python benchmarks/record.py runs/phantom benchmarks/results/phantom-small.md "attentkit compare --seeds 0,1"
 
-The file holds the table, then for each method the wall time, steps per second and peak memory of its stages.
+The file holds the table, then for each method the wall time, steps per second and peak memory of its stages. The numbers of
+the table, unrounded, are left beside it as .csv.
 """
 
 import argparse
@@ -38,6 +39,7 @@ def main() -> None:
         "",
     ]
     options.result.write_text("\n".join(lines))
+    options.result.with_suffix(".csv").write_text((options.folder / "table.csv").read_text())
 
 
 def speeds(runs: list[Path]) -> list[str]:

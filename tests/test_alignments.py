@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from attent_kit.build import Builder, configure
 from attent_kit.engine.assemble import setup, train_only
@@ -284,6 +285,31 @@ def test_the_translation_step_is_the_same_in_every_method_that_shares_it():
         moved[name] = [p.clone() for n in ("G_st", "G_ts", "D_s", "D_t") for p in getattr(alignment, n).parameters()]
     for name in ("pixel", "attent"):
         assert all(torch.equal(a, b) for a, b in zip(moved["cyclegan"], moved[name], strict=True)), name
+
+
+class NobodyWaits(TorchDispatchMode):
+    """Refuses to hand a tensor's value to Python, which is where a step would wait for the device."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        assert function is not torch.ops.aten._local_scalar_dense.default, "a step waits for the device"
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_step_that_asked_would_be_noticed():
+    with pytest.raises(AssertionError, match="waits"), NobodyWaits():
+        bool(torch.ones(2).sum() > 1)
+
+
+@pytest.mark.parametrize("name, more", [v for v in VARIANTS if "dice" not in v[1]])
+def test_no_step_asks_a_tensor_for_its_value(name, more):
+    """Dice and balanced cross-entropy are left out: PyTorch itself looks at the labels there, on a CPU alone."""
+    plain = {"dice": 0.0, "cross_entropy": "plain"}
+    alignment, optimizers, _ = made(name, **more, **plain)
+    one = batch(labelled=name == "supervised")
+    for stage in alignment.stages():
+        train_only(alignment, optimizers, stage)
+        with NobodyWaits():
+            stage.step(one, lambda optimizer, loss, when=None: None)
 
 
 def test_the_segmentor_of_every_method_starts_from_the_same_weights():

@@ -69,7 +69,7 @@ def test_a_dry_run_writes_nothing(attentkit, suite, tmp_path, monkeypatch, as_js
 
 def test_a_comparison_leaves_table_scores_and_figure(compared):
     assert {p.name for p in compared.iterdir() if p.is_file()} == {
-        "table.md", "table.csv", "scores.csv", "figure-mr2ct.png",
+        "table.md", "table.csv", "scores.csv", "comparisons.csv", "figure-mr2ct.png",
     }  # fmt: skip
     scores = read_scores(compared / "scores.csv")
     assert {s.alignment for s in scores} == {"W/o adaptation", "AttENT"}
@@ -137,9 +137,25 @@ def test_results_on_data_that_changed_since_are_refused(attentkit, again, suite,
     assert contents(out) == before
 
 
+def test_any_row_can_be_the_reference_and_the_slides_test_is_added_if_asked_for(attentkit, again):
+    out, words = again
+    table = out / "table.md"
+    assert "## MR to CT: comparisons with W/o adaptation" in table.read_text(encoding="utf-8")
+    outcome = attentkit(*words, "--reference", "AttENT", "--slide-test")
+    assert outcome.code == 0
+    assert "Comparisons, in table.md: One case cannot be tested." in outcome.out
+    text = table.read_text(encoding="utf-8")
+    assert "## MR to CT: comparisons with AttENT" in text and "### The slides' test" in text
+    before = contents(out)
+    outcome = attentkit(*words, "--reference", "AtENT")
+    assert (outcome.code, contents(out)) == (2, before)
+    assert "--reference AtENT: no row is called so. Did you mean 'AttENT'?" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
+        (["--reference=atent"], "--reference atent: no row is called so."),
         (["--seeds=0,x"], "--seeds 0,x: write whole numbers, for example 0,1,2."),
         (["--seeds=0,0"], "the seed 0 occurs twice"),
         (["--directions=mr2pet"], "direction 'mr2pet' is not two of the domains (mr, ct)"),

@@ -28,7 +28,8 @@ def test_no_step_waits_for_the_device(name, resident, prepared):
     fabric = launch("cuda")
     source, target = Prepared.open(prepared / "mr.h5"), Prepared.open(prepared / "ct.h5")
     task = task_of(source, target)
-    small = {"segmentor": {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 8]}}
+    encoder = {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 8], "auxiliary": 2}
+    small = {"segmentor": {"name": "smp", **encoder}}
     for option in ("translator", "image_discriminator"):
         if option in component.Config.model_fields:
             small[option] = {"width": 4, "blocks": 1} if option == "translator" else {"width": 4, "layers": 1}

@@ -7,6 +7,7 @@ import torch
 
 from attent_kit.objectives import (
     IGNORE,
+    balanced_cross_entropy,
     cross_entropy,
     dice_loss,
     entropy_map,
@@ -64,7 +65,28 @@ def test_a_class_that_is_neither_there_nor_predicted_costs_no_dice():
     assert dice_loss(sure, labels(0, 1)).item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, dice_loss])
+def test_a_weight_of_a_class_weighs_its_pixels_and_the_mean_is_over_all_pixels():
+    weight = torch.tensor([3.0, 0.0], dtype=torch.float64)
+    assert cross_entropy(TWO, labels(0, 1), weight).item() == pytest.approx(3 * math.log(4 / 3) / 2)
+
+
+def test_balanced_cross_entropy_weighs_a_class_by_the_part_of_the_batch_that_it_does_not_cover():
+    # three pixels of class 0 weigh 1/4 each, the one of class 1 weighs 3/4
+    four = pixels((3 / 4, 1 / 4), (3 / 4, 1 / 4), (1 / 2, 1 / 2), (1 / 2, 1 / 2))
+    expected = (2 * math.log(4 / 3) / 4 + math.log(2) / 4 + 3 * math.log(2) / 4) / 4
+    assert balanced_cross_entropy(four, labels(0, 0, 0, 1)).item() == pytest.approx(expected)
+    assert balanced_cross_entropy(four, labels(0, 0, 0, 0)).item() == 0
+
+
+def test_balanced_cross_entropy_takes_no_probability_for_less_than_a_two_hundredth():
+    sure = pixels((1 - 1e-9, 1e-9), (1 / 2, 1 / 2)).requires_grad_()
+    value = balanced_cross_entropy(sure, labels(1, 0))
+    assert value.item() == pytest.approx((math.log(200) / 2 + math.log(2) / 2) / 2)
+    (gradient,) = torch.autograd.grad(value, sure)
+    assert gradient[..., 0].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("loss", [cross_entropy, balanced_cross_entropy, dice_loss])
 def test_an_ignored_pixel_counts_nowhere(loss):
     three = pixels((3 / 4, 1 / 4), (1 / 8, 7 / 8), (1 / 2, 1 / 2)).requires_grad_()
     value = loss(three, labels(0, IGNORE, 1))
@@ -74,7 +96,7 @@ def test_an_ignored_pixel_counts_nowhere(loss):
     assert gradient[..., 0].count_nonzero() == 2
 
 
-@pytest.mark.parametrize("loss", [cross_entropy, dice_loss])
+@pytest.mark.parametrize("loss", [cross_entropy, balanced_cross_entropy, dice_loss])
 def test_labels_that_are_all_ignored_teach_nothing(loss):
     logits = TWO.clone().requires_grad_()
     value = loss(logits, labels(IGNORE, IGNORE))
@@ -167,6 +189,7 @@ def test_renaming_the_classes_renames_self_information_and_leaves_entropy():
 
 OF_LOGITS = {
     "cross_entropy": lambda x: cross_entropy(x, labels(0, 1, 2)),
+    "balanced_cross_entropy": lambda x: balanced_cross_entropy(x, labels(0, 1, 2)),
     "dice_loss": lambda x: dice_loss(x, labels(0, 1, 2)),
     "self_information": lambda x: self_information(x).square().sum(),
     "entropy_map": lambda x: entropy_map(x).mean(),

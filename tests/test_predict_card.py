@@ -141,7 +141,9 @@ def test_the_number_of_training_cases_is_told_where_it_is_known(tmp_path):
     assert any(sentence.startswith("Its training data were 4 case(s) of mr: other scanners") for sentence in known)
     training = Familiar(11, (1, 2), (1, 2), (3, 5)).to_dict()
     known = limits(domain(tmp_path, source={"domain": "mr", "cases": 4}, training=training), False)
-    assert any(sentence.startswith("Its training data were 4 case(s) of mr and 11 case(s) of ct:") for sentence in known)
+    assert any(
+        sentence.startswith("Its training data were 4 case(s) of mr and 11 case(s) of ct:") for sentence in known
+    )
 
 
 def test_a_run_on_a_phantom_says_so_first(tmp_path):

@@ -197,5 +197,11 @@ def test_render_writes_tables_and_a_figure_for_each_direction(tmp_path):
     made = render(
         "T", "N", METHODS, ONE, [], {"mr2ct": [panel("case 1")], "ct2mr": []}, BOTH, ["liver", "spleen"], tmp_path
     )
-    assert [f.name for f in made.files] == ["table.md", "table.csv", "scores.csv", "figure-mr2ct.png"]
+    assert [f.name for f in made.files] == [
+        "table.md",
+        "table.csv",
+        "scores.csv",
+        "comparisons.csv",
+        "figure-mr2ct.png",
+    ]
     assert (tmp_path / "figure-mr2ct.png").exists() and (tmp_path / "table.md").exists()

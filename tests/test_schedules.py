@@ -2,7 +2,7 @@
 
 import pytest
 
-from attent_kit.schedules import constant, linear_after, poly
+from attent_kit.schedules import constant, first_part, linear_after, poly, scaled, steps_down
 
 
 def test_constant_is_1_throughout():
@@ -28,6 +28,18 @@ def test_linear_after_a_half_is_the_schedule_of_cyclegan():
 def test_linear_after_0_falls_from_the_start_and_after_1_never():
     assert [linear_after(0.0)(f) for f in (0.0, 0.25, 1.0)] == [1, 0.75, 0]
     assert [linear_after(1.0)(f) for f in (0.0, 0.99, 1.0)] == [1, 1, 1]
+
+
+def test_a_rate_of_sifa_v1_falls_by_a_tenth_after_every_second_of_twenty_epochs():
+    schedule = steps_down(0.9, 10)
+    assert [schedule(epoch / 20) for epoch in (0, 1, 2, 3, 4)] == pytest.approx([1, 1, 0.9, 0.9, 0.81])
+    assert schedule(1.0) == pytest.approx(0.9**10)
+
+
+def test_a_schedule_is_cut_off_or_scaled():
+    assert first_part(poly(1.0), 0.6)(1.0) == pytest.approx(0.4)
+    assert first_part(poly(1.0), 0.6)(0.5) == pytest.approx(0.7)
+    assert scaled(linear_after(0.5), 0.1)(0.75) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("schedule", [poly(), poly(2.0), linear_after(), linear_after(0.2)])

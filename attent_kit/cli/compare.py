@@ -23,22 +23,27 @@ from attent_kit.plugins import load
 @click.option(
     "--plan", "price", is_flag=True, help="Measure a few steps of each row, print what all would cost, and stop."
 )
+@click.option("--reference", metavar="LABEL", help="Row that the others are tested against.  [the suite's first]")
+@click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
-    words: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool, as_json: bool,
+    words: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool,
+    reference: str | None, slide_test: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
     SUITE is a TOML file or the name of an installed suite (`attentkit list suites`); without it the small phantom runs,
-    MR to CT. Stop and restart it as you like. The results lie in --out: table.md, table.csv, scores.csv, figure-mr2ct.png.
+    MR to CT. Stop and restart it as you like. The results lie in --out: table.md, table.csv, scores.csv, comparisons.csv,
+    figure-mr2ct.png, and for three rows or more ranks.csv and ranks-mr2ct-dice.png.
     """
     from attent_kit.data.prepared import Prepared
     from attent_kit.engine.compare import Watch, domain_files, make_data, run_cells
     from attent_kit.engine.device import launch
-    from attent_kit.engine.results import collect
+    from attent_kit.engine.results import collect, labels_in
     from attent_kit.engine.showcase import panels
     from attent_kit.engine.suite import expand, narrow, read_suite, refuse_another_split
+    from attent_kit.report.comparisons import choose_reference
     from attent_kit.report.published import read_published
     from attent_kit.report.render import render
 
@@ -56,6 +61,9 @@ def command(
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
     cells = expand(chosen, registry, files, out, words)
+    if reference is not None:
+        # A wrong label is met before anything is trained.
+        choose_reference(reference, [*dict.fromkeys([*(cell.row for cell in cells), *labels_in(out)])])
     launch(device)
     for file in files.values() if chosen.phantom is None else ():
         refuse_another_split(chosen, Prepared.open(file))
@@ -96,6 +104,8 @@ def command(
         results.titles,
         next(iter(targets.values())).organs,
         out,
+        reference,
+        slide_test,
     )
     if as_json:
         print_scores(results.scores)
@@ -105,6 +115,8 @@ def command(
             for footnote in table.footnotes:
                 click.echo(f"  {footnote}")
         click.echo(note)
+        for warning in made.warnings:
+            click.echo(f"Comparisons, in table.md: {warning}")
         for file in made.files:
             click.echo(f"  {file}")
     if failed:

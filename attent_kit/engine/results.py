@@ -41,6 +41,11 @@ def collect(out: Path, suite: Suite, cells: Sequence[Cell], registry: Registry) 
     return Results(scores, methods, {direction: _title(direction, suite) for direction in directions})
 
 
+def labels_in(out: Path) -> list[str]:
+    """Rows that have scores below `out` already."""
+    return sorted({score.alignment for file in out.glob("*/*/seed*/scores.csv") for score in read_scores(file)})
+
+
 def _sees_target_labels(alignment: str, registry: Registry) -> bool:
     return bool(registry.resolve("alignments", alignment).uses_target_labels)  # type: ignore[attr-defined]
 

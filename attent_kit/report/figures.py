@@ -10,6 +10,9 @@ from attent_kit.files import write_whole
 
 COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2", "#999999")
 
+COLUMNS = 11
+"""Pictures in one line of a figure."""
+
 
 class Panel(NamedTuple):
     """One slice of the figure."""
@@ -26,34 +29,39 @@ class Panel(NamedTuple):
 
 
 def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: str, path: Path) -> None:
-    """A PNG: a row for each slice; image, translations, truth, and every method's prediction beside each other."""
+    """A PNG: a row for each slice, or a few lines where there is much to show; image, translations, truth, and every method's
+    prediction beside each other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     translated = list(dict.fromkeys(label for panel in panels for label in panel.translations))
     methods = list(dict.fromkeys(label for panel in panels for label in panel.predictions))
-    columns = 2 + len(translated) + len(methods)
-    figure = Figure(figsize=(1.75 * columns, 1.75 * len(panels) + 0.9), dpi=150, layout="constrained")
+    cells = 2 + len(translated) + len(methods)
+    lines = -(-cells // COLUMNS)
+    columns = -(-cells // lines)
+    rows = lines * len(panels)
+    figure = Figure(figsize=(1.75 * columns, (1.75 + 0.2 * (lines > 1)) * rows + 0.9), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = np.atleast_2d(figure.subplots(len(panels), columns, squeeze=False))
-    for n, (row, panel) in enumerate(zip(axes, panels, strict=True)):
-        cells: list[tuple[str, Any, Any]] = [("target image", panel.image, None)]
-        cells += [(f"in source style\n({label})", panel.translations.get(label), None) for label in translated]
-        cells += [("truth", panel.image, panel.truth)]
-        cells += [(label, panel.image, panel.predictions.get(label)) for label in methods]
-        for axis, (name, image, labels) in zip(row, cells, strict=True):
-            axis.set_axis_off()
+    axes = np.atleast_2d(figure.subplots(rows, columns, squeeze=False))
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for n, panel in enumerate(panels):
+        shown: list[tuple[str, Any, Any]] = [("target image", panel.image, None)]
+        shown += [(f"in source style\n({label})", panel.translations.get(label), None) for label in translated]
+        shown += [("truth", panel.image, panel.truth)]
+        shown += [(label, panel.image, panel.predictions.get(label)) for label in methods]
+        own = axes[n * lines : (n + 1) * lines]
+        for axis, (name, image, labels) in zip(own.flat, shown, strict=False):
             if image is None:
                 continue
             axis.imshow(image, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
             if labels is not None:
                 axis.imshow(overlay(labels), interpolation="nearest")
-            if n == 0:
+            if n == 0 or lines > 1:
                 axis.set_title(name, fontsize=8)
-        row[0].text(
-            -0.04, 0.5, panel.name, rotation=90, ha="right", va="center", fontsize=7, transform=row[0].transAxes
-        )
+        first = own[0, 0]
+        first.text(-0.04, 0.5, panel.name, rotation=90, ha="right", va="center", fontsize=7, transform=first.transAxes)
     patches = [Patch(color=COLOURS[i % len(COLOURS)], label=organ) for i, organ in enumerate(organs)]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(organs), fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)

@@ -1,13 +1,16 @@
-"""Files of a comparison: table.md, table.csv and a figure for each direction."""
+"""Files of a comparison: tables, comparisons with a reference row, ranks, and figures of each direction."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.files import write_text
+from attent_kit.report.comparisons import Comparison, choose_reference, compare, comparisons_csv, slide_tests
 from attent_kit.report.figures import Panel, segmentation_figure
 from attent_kit.report.published import PublishedTable
-from attent_kit.report.scores import Score
+from attent_kit.report.ranks import rank_rows, ranks_csv, ranks_figure
+from attent_kit.report.scores import AVERAGE, Score
+from attent_kit.report.sentences import NAMES, comparison_block, sentence, warning
 from attent_kit.report.table import MethodRow, Table, csv_text, markdown, tables
 
 
@@ -16,6 +19,8 @@ class Rendered(NamedTuple):
 
     tables: list[Table]
     files: list[Path]
+    warnings: list[str]
+    """What the comparisons cannot show, with so few cases."""
 
 
 def render(
@@ -28,15 +33,45 @@ def render(
     titles: Mapping[str, str],
     organs: Sequence[str],
     out: Path,
+    reference: str | None = None,
+    slide_test: bool = False,
 ) -> Rendered:
-    """Write everything into `out`. `titles` names the domains of each direction, `panels` holds the slices of its figure."""
+    """Write everything into `out`. `titles` names the domains of each direction, `panels` holds the slices of its figure.
+
+    `reference` is the label of the row that the others are compared with, by default the first.
+    """
     made = tables(scores, methods, titles)
     shown = [table for table in published if table.direction in titles]
-    files = [out / "table.md", out / "table.csv", out / "scores.csv"]
-    write_text(files[0], markdown(title, note, made, shown, titles))
+    labels = [method.label for method in methods]
+    reference = choose_reference(reference, labels)
+    comparisons = compare(scores, labels, reference, titles)
+    slides = slide_tests(scores, labels, reference, titles) if slide_test else []
+    ranks = rank_rows(scores, [method.label for method in methods if not method.bound], titles)
+    blocks = {
+        direction: comparison_block(
+            [c for c in comparisons if c.direction == direction],
+            domains,
+            [r for r in ranks if r.direction == direction],
+            [s for s in slides if s.direction == direction],
+        )
+        for direction, domains in titles.items()
+    }
+    sentences = [sentence(c, titles[c.direction]) for c in comparisons]
+    files = [out / name for name in ("table.md", "table.csv", "scores.csv", "comparisons.csv")]
+    write_text(files[0], markdown(title, note, made, shown, titles, blocks))
     write_text(files[1], csv_text(made, shown))
+    write_text(files[3], comparisons_csv(comparisons, sentences, slides))
+    if ranks:
+        files.append(out / "ranks.csv")
+        write_text(files[-1], ranks_csv(ranks))
+    for r in ranks:
+        files += ranks_figure(r, f"{title}, {titles[r.direction]}: {NAMES[r.metric]}", out)
     for direction, slices in panels.items():
         if slices:
             files.append(out / f"figure-{direction}.png")
             segmentation_figure(slices, organs, f"{title}: {titles[direction]}", files[-1])
-    return Rendered(made, files)
+    families: dict[tuple[str, str], list[Comparison]] = {}
+    for c in comparisons:
+        if c.organ == AVERAGE:
+            families.setdefault((c.direction, c.metric), []).append(c)
+    return Rendered(made, files, [said for said in dict.fromkeys(map(warning, families.values())) if said])

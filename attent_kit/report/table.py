@@ -4,6 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from attent_kit.report.published import PublishedTable
@@ -26,6 +27,7 @@ class MethodRow(NamedTuple):
 class Table(NamedTuple):
     """One metric in one direction."""
 
+    direction: str
     title: str
     organs: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Summary | None, ...]], ...]
@@ -46,7 +48,7 @@ def tables(scores: Iterable[Score], methods: Sequence[MethodRow], titles: Mappin
     for direction, name in titles.items():
         own = [s for s in scores if s.direction == direction]
         if own:
-            made += [_table(own, methods, name, metric, unit, over) for metric, unit in METRICS]
+            made += [_table(own, methods, direction, name, metric, unit, over) for metric, unit in METRICS]
     return made
 
 
@@ -56,7 +58,13 @@ def spread(scores: Sequence[Score]) -> Over:
 
 
 def _table(
-    scores: Sequence[Score], methods: Sequence[MethodRow], domains: str, metric: str, unit: str, over: Over
+    scores: Sequence[Score],
+    methods: Sequence[MethodRow],
+    direction: str,
+    domains: str,
+    metric: str,
+    unit: str,
+    over: Over,
 ) -> Table:
     found = {(s.alignment, s.organ): s for s in summarise(scores, metric, over, unit)}
     organs = tuple(dict.fromkeys(organ for _, organ in found))
@@ -69,7 +77,8 @@ def _table(
     counts = f"mean ± SD over {count} {over}" if count > 1 else "one case"
     name = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
     title = f"{domains}: {name}, {counts}"
-    return Table(title, organs, rows, best, 100.0 if metric == "dice" else 1.0, count, tuple(_footnotes(rows, organs)))
+    scale = 100.0 if metric == "dice" else 1.0
+    return Table(direction, title, organs, rows, best, scale, count, tuple(_footnotes(rows, organs)))
 
 
 def _best(cells: Sequence[tuple[str, Summary | None]], metric: str) -> str | None:
@@ -103,26 +112,36 @@ def cell_text(cell: Summary | None, scale: float, count: int | None = None) -> s
     """85.3 ± 2.1, or a dash; with n where it is not the `count` that the title names."""
     if cell is None or math.isnan(cell.mean):
         return "-"
-    digits = 1 if scale == 100 else 2
-    mean = f"{cell.mean * scale:.{digits}f}"
-    spread = "" if math.isnan(cell.std) else f" ± {cell.std * scale:.{digits}f}"
-    return mean + spread + ("" if count in (None, cell.n) else f" (n={cell.n})")
+    metric = "dice" if scale == 100 else "assd"
+    spread = "" if math.isnan(cell.std) else f" ± {cell_number(cell.std, metric)}"
+    return cell_number(cell.mean, metric) + spread + ("" if count in (None, cell.n) else f" (n={cell.n})")
+
+
+def cell_number(value: float, metric: str, sign: str = "") -> str:
+    """Dice in percent with one decimal, distances with two; with its sign always, if "+"."""
+    return f"{100 * value:{sign}.1f}" if metric == "dice" else f"{value:{sign}.2f}"
 
 
 def markdown(
-    title: str, note: str, made: Sequence[Table], published: Sequence[PublishedTable], titles: Mapping[str, str]
+    title: str,
+    note: str,
+    made: Sequence[Table],
+    published: Sequence[PublishedTable],
+    titles: Mapping[str, str],
+    below: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> str:
-    """All tables as Markdown; published numbers in a block of their own."""
-    lines = [f"# {title}", "", note, ""]
-    for table in made:
+    """All tables as Markdown; `below` the tables of a direction, more lines; published numbers in a block of their own."""
+    lines = [f"# {title}", "", note, "", "Best of each column in bold, rows that see target labels aside.", ""]
+    for n, table in enumerate(made):
         lines += [
             f"## {table.title}",
             "",
-            *_grid(["method", *table.organs], [_marked(table, row) for row in table.rows]),
+            *grid(["method", *table.organs], [_marked(table, row) for row in table.rows]),
             "",
         ]
         lines += [f"- {footnote}" for footnote in table.footnotes] + [""] * bool(table.footnotes)
-    lines += ["Best of each column in bold, rows that see target labels aside.", ""]
+        if table.direction not in {later.direction for later in made[n + 1 :]}:
+            lines += below.get(table.direction, ())
     if published:
         lines += [
             "# Published",
@@ -139,7 +158,7 @@ def markdown(
             "",
             f"{entry.citation}. {'Its note above holds here too.' if entry.note in said else entry.note}",
             "",
-            *_grid(["method", *entry.organs, "average"], [[label, *entry.cells(label)] for label in entry.rows]),
+            *grid(["method", *entry.organs, "average"], [[label, *entry.cells(label)] for label in entry.rows]),
             "",
         ]
         said.add(entry.note)
@@ -190,6 +209,7 @@ def _marked(table: Table, row: tuple[str, tuple[Summary | None, ...]]) -> list[s
     return [label, *(f"**{t}**" if best == label else t for t, best in zip(texts, table.best, strict=True))]
 
 
-def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table: words to the left, numbers to the right."""
     bar = ["---", *["---:"] * (len(head) - 1)]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, bar, *rows)]

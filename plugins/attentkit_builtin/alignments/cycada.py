@@ -15,7 +15,7 @@ Each gate is a value on the device that nobody waits for. The paper writes argma
 re-implementation in TLL does. The authors leave L_sem out of their own segmentation runs, for memory: `semantic = 0`
 skips it with its source network. `adversary = "none"` skips the last stage. Their segmentors, FCN8s and DRN-26, are
 replaced by the one of choice. They adapt with a fresh optimizer; here that of the segmentation stage goes on, at a lower
-rate.
+rate. A closed gate holds the weights; BatchNorm, which the authors' FCN8s has not, sees the target in this stage all the same.
 """
 
 from collections.abc import Sequence

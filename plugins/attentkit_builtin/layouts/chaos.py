@@ -20,12 +20,12 @@ import numpy as np
 from attent_kit.data.dicom import Series, find_series, read_series
 from attent_kit.data.labelmap import LabelMap
 from attent_kit.data.layout import Entry, Layout, Scan
+from attent_kit.data.slice_order import CLEAR, evidence
 from attent_kit.data.volumes import AFFINE_TOLERANCE, Volume
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.folders import cases, checked, chosen, files, folders, listing, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, binary, decoded
 from attentkit_builtin.layouts.pictures import read_stack
-from attent_kit.data.slice_order import CLEAR, evidence
 
 _DICOM = re.compile(r"\.(dcm|dicom|ima)$|^(?!DICOMDIR$)[^.]+$", re.IGNORECASE)
 _PNG = re.compile(r"\.png$", re.IGNORECASE)

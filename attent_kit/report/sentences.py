@@ -1,0 +1,246 @@
+"""Comparisons as a person would write them, and as the block that stands below the tables of a direction.
+
+The test that a sentence names is Wilcoxon's; the permutation test stands beside it in the table.
+"""
+
+import math
+from collections.abc import Sequence
+
+from attent_kit.report.comparisons import Comparison, SlideTest
+from attent_kit.report.intervals import RESAMPLES
+from attent_kit.report.ranks import Ranks, rank_sentence
+from attent_kit.report.scores import AVERAGE
+from attent_kit.report.significance import ALPHA, EXACT_FLIPS
+from attent_kit.report.table import cell_number, grid
+
+NAMES = {"dice": "Dice", "assd": "ASSD"}
+
+
+def sentence(c: Comparison, domains: str) -> str:
+    """What was found, over what, and whether it means anything. `domains` is as in "MR to CT"."""
+    return f"{claim(c, domains)}; {verdict(c)}." if c.cases else f"{claim(c, domains)}."
+
+
+def claim(c: Comparison, domains: str) -> str:
+    """AttENT is 25.5 Dice points above W/o adaptation on MR to CT (95 % interval 18.1 to 31.9, 3 cases, 2 seeds)."""
+    if not c.cases:
+        return _why_not(c, domains)
+    subject = f"The {_measure(c)} of {c.method}"
+    object_, unit = f"that of {c.reference}", "points" if c.metric == "dice" else c.unit
+    if (c.metric, c.organ) == ("dice", AVERAGE):
+        subject, object_, unit = c.method, c.reference, "Dice points"
+    size = _size(c, c.difference)
+    if float(size) == 0:
+        step = 5 * 10.0 ** -(len(size.partition(".")[2]) + 1)
+        found = f"differs from {object_} by less than {step:.3g} {unit}"
+        found = found if c.difference else f"equals {object_}"
+    else:
+        found = f"is {size} {unit} {_side(c.difference)} {object_}"
+    over = [f"95 % interval {_range(c)}"] if not math.isnan(c.difference_low) else []
+    return f"{subject} {found} on {domains} ({', '.join([*over, *_numbers(c)])})"
+
+
+def verdict(c: Comparison) -> str:
+    """The p-values, or why there can be none that counts."""
+    cases = _count(c.cases, "case")
+    if c.smallest_p >= ALPHA:
+        if c.cases == 1:
+            return "one case cannot be tested"
+        return f"with {cases} no paired test can reach p < {ALPHA} (smallest possible {p_text(c.smallest_p)})"
+    found = f"Wilcoxon signed-rank p {_is(c.wilcoxon_p)}"
+    if c.family > 1:
+        found += f", {p_text(c.wilcoxon_holm)} after Holm's correction for {c.family} comparisons"
+    if not math.isnan(c.rank_biserial):
+        found += f", rank-biserial r = {c.rank_biserial:.2f}"
+    if c.smallest_holm >= ALPHA:
+        found += (
+            f"; with {cases} and {c.family} comparisons no corrected p can be below {ALPHA} (smallest possible "
+            f"{p_text(c.smallest_holm)})"
+        )
+    return found
+
+
+def warning(comparisons: Sequence[Comparison]) -> str:
+    """One sentence if none of these comparisons could be significant, whatever the scores; else nothing."""
+    tested = [c for c in comparisons if c.cases]
+    if not tested:
+        return ""
+    most = max(tested, key=lambda c: c.cases)
+    if most.smallest_p >= ALPHA:
+        return f"{verdict(most)[0].upper()}{verdict(most)[1:]}."
+    if min(c.smallest_holm for c in tested) >= ALPHA:
+        return (
+            f"With {_count(most.cases, 'case')} and {most.family} comparisons no corrected p can be below {ALPHA} (smallest "
+            f"possible {p_text(min(c.smallest_holm for c in tested))}): name fewer comparisons beforehand, or test on more "
+            "cases."
+        )
+    return ""
+
+
+def comparison_block(
+    comparisons: Sequence[Comparison], domains: str, ranks: Sequence[Ranks] = (), slides: Sequence[SlideTest] = ()
+) -> list[str]:
+    """Markdown lines of one direction: the averages, a sentence each, ranks, and the slides' test if it was asked for."""
+    averages = [c for c in comparisons if c.organ == AVERAGE]
+    if not averages:
+        return []
+    reference = averages[0].reference
+    lines = [f"## {domains}: comparisons with {reference}", "", _how(averages), ""]
+    for metric in dict.fromkeys(c.metric for c in averages):
+        own = [c for c in averages if c.metric == metric]
+        unit = "%" if metric == "dice" else own[0].unit
+        lines += [f"### {NAMES[metric]}, {unit}, average of organs", "", *_table(own), ""]
+        alone = warning(own)
+        lines += [f"**{alone}**", ""] if alone else []
+        # What is said once for all is not said again of each.
+        said = (f"- {claim(c, domains)}." if alone else f"- {sentence(c, domains)}" for c in own)
+        lines += [*dict.fromkeys(said), ""]
+        lines += [line for r in ranks if r.metric == metric for line in (rank_sentence(r), "")]
+    return lines + (_slides(slides) if slides else [])
+
+
+def p_text(p: float) -> str:
+    """0.25, 0.0312, < 0.001."""
+    return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3g}"
+
+
+def _table(comparisons: Sequence[Comparison]) -> list[str]:
+    head = [
+        "method", "average (95 % interval)", f"minus {comparisons[0].reference}", "cases",
+        "Wilcoxon p", "Holm", "permutation p", "Holm", "r", "d_z",
+    ]  # fmt: skip
+    rows = [
+        [
+            c.method,
+            _with_interval(c, c.mean, c.mean_low, c.mean_high),
+            _with_interval(c, c.difference, c.difference_low, c.difference_high, "+"),
+            str(c.cases),
+            *map(p_text, (c.wilcoxon_p, c.wilcoxon_holm, c.permutation_p, c.permutation_holm)),
+            *("-" if math.isnan(effect) else f"{effect:.2f}" for effect in (c.rank_biserial, c.d_z)),
+        ]
+        for c in comparisons
+    ]
+    return grid(head, rows)
+
+
+def _how(averages: Sequence[Comparison]) -> str:
+    seeds = {c.seeds for c in averages if c.seeds} | {c.reference_seeds for c in averages if c.reference_seeds}
+    one = " With one seed they do not hold what training again would change." if seeds == {1} else ""
+    flips = "" if max(c.cases for c in averages) <= EXACT_FLIPS else ", by random signs"
+    return (
+        "Paired by case: the value of a case is its mean over seeds and organs. Intervals hold 95 % of "
+        f"{RESAMPLES:,} resamples of the cases and, crossed with them, of the seeds; with few cases they are too short."
+        f"{one} Wilcoxon: signed-rank test; permutation: of the signs of the differences{flips}; both two-sided. "
+        "Holm: corrected for all comparisons of the table. r: matched-pairs rank-biserial correlation; d_z: mean difference "
+        "in SDs of the differences; both with the sign of the difference. Single organs are in comparisons.csv."
+    )
+
+
+def _slides(slides: Sequence[SlideTest]) -> list[str]:
+    by_metric: dict[str, dict[str, SlideTest]] = {}
+    for s in slides:
+        by_metric.setdefault(s.metric, {})[s.method] = s
+    first = slides[0]
+    head, rows = ["method"], {s.method: [s.method] for s in slides}
+    rows = {first.reference: [first.reference], **rows}
+    for metric, tests in by_metric.items():
+        head += [NAMES[metric], "p"]
+        some = next(iter(tests.values()))
+        rows[first.reference] += [_mean_sd(metric, some.reference_mean, some.reference_sd), ""]
+        for label, s in tests.items():
+            rows[label] += [_mean_sd(metric, s.mean, s.sd), p_text(s.p)]
+    seeds = sorted({n for s in slides for n in (s.n, s.reference_n) if n})
+    many = f"{', '.join(map(str, seeds)) or 'none'} here"
+    if not seeds or min(seeds) < 2:
+        many += ", and a row needs two to be tested"
+    return [
+        "### The slides' test",
+        "",
+        f"One-sided: is a method better than {first.reference}? Student's t with pooled variance between their averages of "
+        "each seed; ± is the population SD over seeds (ddof 0). This is what explains the p-values printed on the slides of "
+        "AttENT best, and it stands here to be held against them. It is not recommended: its n is the number of seeds "
+        f"({many}; on the slides 3, of what is not said), so it says nothing of other patients; it takes rows that share "
+        "cases and seeds for independent; it cannot find a method worse; and nothing is corrected for the number of tests.",
+        "",
+        *grid(head, rows.values()),
+        "",
+    ]
+
+
+def _why_not(c: Comparison, domains: str) -> str:
+    absent = [label for label, n in ((c.method, c.seeds), (c.reference, c.reference_seeds)) if not n]
+    measure = NAMES[c.metric]
+    if absent:
+        return f"{' and '.join(absent)} {_have(absent)} no {measure} on {domains}, so there is nothing to compare"
+    both = f"{c.method} and {c.reference}"
+    if not c.total:
+        return f"{both} have no test case in common on {domains}, so they are not compared"
+    organs = " or ".join(c.without)
+    what = "their averages are" if c.organ == AVERAGE else "they are"
+    return f"{both} have no case with a {measure} of {organs} in both on {domains}, so {what} not compared"
+
+
+def _numbers(c: Comparison) -> list[str]:
+    found = [_count(c.cases, "case")]
+    found += (
+        [_count(c.seeds, "seed")] if c.seeds == c.reference_seeds else [f"{c.seeds} against {c.reference_seeds} seeds"]
+    )
+    if c.left_out:
+        found.append(f"{_count(c.left_out, 'case')} left out for want of a partner")
+    for label, n, of in (
+        (c.method, c.undefined, c.total),
+        (c.reference, c.reference_undefined, c.reference_total),
+    ):
+        if n:
+            found.append(f"{n} of {of} values of {label} not defined")
+    return found
+
+
+def _range(c: Comparison) -> str:
+    """Of the amount where both ends lie on its side, else each end with its own side."""
+    low, high = c.difference_low, c.difference_high
+    if low >= 0 and c.difference > 0:
+        return f"{_size(c, low)} to {_size(c, high)}"
+    if high <= 0 and c.difference < 0:
+        return f"{_size(c, high)} to {_size(c, low)}"
+    if low == high == 0:
+        return f"{_size(c, 0)} to {_size(c, 0)}"
+    return f"{_size(c, low)} {_side(low)} to {_size(c, high)} {_side(high)}"
+
+
+def _measure(c: Comparison) -> str:
+    return NAMES[c.metric] if c.organ == AVERAGE else f"{c.organ} {NAMES[c.metric]}"
+
+
+def _size(c: Comparison, value: float) -> str:
+    return cell_number(abs(value), c.metric)
+
+
+def _side(value: float) -> str:
+    return "above" if value > 0 else "below"
+
+
+def _with_interval(c: Comparison, value: float, low: float, high: float, sign: str = "") -> str:
+    if math.isnan(value):
+        return "-"
+    known = not math.isnan(low)
+    ends = f" ({cell_number(low, c.metric, sign)} to {cell_number(high, c.metric, sign)})" if known else ""
+    return cell_number(value, c.metric, sign) + ends
+
+
+def _mean_sd(metric: str, mean: float, sd: float) -> str:
+    if math.isnan(mean):
+        return "-"
+    return cell_number(mean, metric) + ("" if math.isnan(sd) else f" ± {cell_number(sd, metric)}")
+
+
+def _is(p: float) -> str:
+    return p_text(p) if p < 0.001 else f"= {p_text(p)}"
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _have(labels: Sequence[str]) -> str:
+    return "has" if len(labels) == 1 else "have"
