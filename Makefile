@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint install clean
+FUZZ ?= 20000
+
+.PHONY: demo test fuzz lint install clean
 
 demo: install
 	$(BIN)/attentkit compare --out runs/demo
 
 test: install
 	$(BIN)/python -m pytest
+
+fuzz: install
+	ATTENTKIT_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py tests/test_dicom_fuzz.py
 
 lint: install
 	$(BIN)/pip install --quiet ruff

@@ -40,8 +40,9 @@ def one(sentences, words):
 
 
 def test_the_masks_of_four_organs_become_one_label_map_in_task_order(tmp_path):
-    layout = TotalSegmentator(totalsegmentator(tmp_path))
-    assert TotalSegmentator.recognises(tmp_path) and TotalSegmentator.recognises(tmp_path.parent)
+    folder = totalsegmentator(tmp_path / "set" / "subjects")
+    layout = TotalSegmentator(folder)
+    assert TotalSegmentator.recognises(folder) and TotalSegmentator.recognises(folder.parent)
     assert [(e.id, e.modality, e.split) for e in layout.entries()] == [("s0000", "ct", None), ("s0001", "ct", None)]
     assert [path.name for path in layout.entries()[0].labels] == [
         "liver.nii.gz", "kidney_right.nii.gz", "kidney_left.nii.gz", "spleen.nii.gz",

@@ -18,6 +18,9 @@ from typing import ClassVar, NamedTuple
 from attent_kit.data.labelmap import LabelMap
 from attent_kit.data.volumes import Volume
 
+LONGEST_ID = 200
+"""Characters that the name of a case may have."""
+
 
 class Entry(NamedTuple):
     """One case as it lies on disk: which files belong to it. Nothing of them is read yet."""
@@ -32,6 +35,11 @@ class Entry(NamedTuple):
     """ct or mr where the layout knows it."""
     split: str | None = None
     """train, val or test where the layout says so."""
+
+
+def names_a_case(id: str) -> bool:
+    """Whether it can name data sets in a prepared file and files in a run's folder, and none outside."""
+    return id not in ("", ".", "..") and id.isprintable() and not {*"/\\"} & {*id} and len(id) <= LONGEST_ID
 
 
 class Scan(NamedTuple):

@@ -1,14 +1,13 @@
 """A folder of PNG masks, one a slice of a DICOM series, as CHAOS hands out its truth and takes predictions."""
 
 import re
-import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from attent_kit.data.dicom import Series, find_series, read_series
 from attent_kit.data.labelmap import TASK_ORGANS, LabelMap
+from attent_kit.data.pictures import read_picture
 from attent_kit.data.volumes import Volume
 from attent_kit.errors import DataError
 
@@ -16,8 +15,6 @@ BANDS = ((55, 70), (110, 135), (175, 200), (240, 255))
 """Grey values of the four organs in CHAOS MR, above the first and up to the second: nominally 63, 126, 189 and 252."""
 GREY_VALUES = LabelMap.of({organ: range(low + 1, up + 1) for organ, (low, up) in zip(TASK_ORGANS, BANDS, strict=True)})
 """The label map of CHAOS MR masks."""
-
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 def read_slices(folder: Path) -> tuple[Series, Volume]:
@@ -81,11 +78,7 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 def _read(path: Path) -> np.ndarray:
     """[H, W] uint8; black and white are 0 and 255."""
-    try:
-        with warnings.catch_warnings(), Image.open(path, formats=("PNG",)) as picture:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if picture.mode not in ("1", "L"):
-                raise DataError(f"{path} is not a grey picture of 8 bits ({picture.mode}): save the mask as one.")
-            return np.asarray(picture.convert("L"))
-    except _UNREADABLE as error:
-        raise DataError(f"{path} is not a whole PNG picture: copy or download it again.") from error
+    mask = read_picture(path)
+    if mask.dtype != np.uint8:
+        raise DataError(f"{path} is not a grey picture of 8 bits: save the mask as one.")
+    return mask

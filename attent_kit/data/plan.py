@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from attent_kit.data.labelmap import TASK_ORGANS, LabelMap, Others
-from attent_kit.data.layout import Entry, Layout, Scan
+from attent_kit.data.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
 from attent_kit.data.layouts import Pair
 from attent_kit.data.splits import SPLITS, Fold, Split, divide, divide_into_folds, split_by_name
 from attent_kit.data.volumes import read_labels, read_volume
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 
 Organs = Mapping[str, int | Sequence[int]] | LabelMap
-_LONGEST_ID = 200
 
 
 class PairList(Layout):
@@ -139,9 +138,8 @@ def _checked(layout: Layout) -> list[Entry]:
     if twice := sorted({case for case in ids if ids.count(case) > 1}):
         raise DataError(f"the case '{twice[0]}' is given twice: give each case its own name.")
     for case in ids:
-        # A case names data sets in a file and files in a run's folder.
-        if case in ("", ".", "..") or not case.isprintable() or {*"/\\"} & {*case} or len(case) > _LONGEST_ID:
-            raise DataError(f"{case[:_LONGEST_ID]!r} cannot name a case: use letters, digits, '-' and '_'.")
+        if not names_a_case(case):
+            raise DataError(f"{case[:LONGEST_ID]!r} cannot name a case: use letters, digits, '-' and '_'.")
     for entry in entries:
         if not entry.images:
             raise DataError(f"the case '{entry.id}' of {layout.path} has no image.")

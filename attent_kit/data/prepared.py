@@ -21,6 +21,7 @@ import numpy as np
 
 from attent_kit.data.geometry import Grid
 from attent_kit.data.intensity import Intensity
+from attent_kit.data.layout import names_a_case
 from attent_kit.data.volumes import Volume
 from attent_kit.errors import DataError, did_you_mean
 
@@ -102,7 +103,16 @@ class Prepared:
                 f"{path} has format {manifest['version']}, this attent-kit reads {VERSION}: "
                 "run `attentkit prepare` again."
             )
-        return cls(path, manifest)
+        try:
+            prepared = cls(path, manifest)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"the manifest of {path} is not as `attentkit prepare` writes it ({type(error).__name__}: {error}): run "
+                "`attentkit prepare` again."
+            ) from error
+        if bad := [case.id for case in prepared.cases if not names_a_case(case.id)]:
+            raise DataError(f"{path} has the case {bad[0]!r}, which cannot name a file: run `attentkit prepare` again.")
+        return prepared
 
     def cases_in(self, split: str) -> tuple[Case, ...]:
         """The cases of 'train', 'val' or 'test', sorted by id."""
@@ -202,7 +212,7 @@ class Prepared:
     def _read(self, case: str, name: str, selection: Any = ()) -> np.ndarray:
         try:
             return self._data(case, name)[selection]
-        except OSError as error:
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
             raise DataError(f"{self.path} is damaged in case '{case}': run `attentkit prepare` again.") from error
 
     def _data(self, case: str, name: str) -> h5py.Dataset:

@@ -22,7 +22,16 @@ from attent_kit.files import write_whole
 AFFINE_TOLERANCE = 1e-3
 """Largest difference, in mm, between entries of two affines of the same grid: headers round, patients do not move."""
 
-_UNREADABLE = (EOFError, OSError, ValueError, zlib.error, gzip.BadGzipFile, ImageFileError, HeaderDataError)
+_UNREADABLE = (
+    EOFError,
+    OSError,
+    OverflowError,
+    ValueError,
+    zlib.error,
+    gzip.BadGzipFile,
+    ImageFileError,
+    HeaderDataError,
+)
 
 
 @dataclass(frozen=True)
@@ -211,7 +220,7 @@ def _values(
     image: nib.Nifti1Pair, path: Path, dtype: type | None, channel: tuple[int, int] | None = None
 ) -> np.ndarray:
     shape = image.shape
-    if 0 in shape or not shape:
+    if not shape or min(shape) < 1:
         raise DataError(f"{path} is empty, its shape is {_times(shape)}: export it again.")
     if channel is not None:
         if len(shape) != 4 or shape[3] != channel[1]:
