@@ -9,10 +9,10 @@ from contextlib import chdir
 from pathlib import Path
 from types import SimpleNamespace
 
-import nibabel as nib
 import numpy as np
 import pytest
-from conftest import AFFINE, BOXES, write_case
+from dicom_slices import write_series
+from layout_folders import SLICES, body, btcv, write_masks
 
 from attent_kit.cli import run
 from attent_kit.config import merge
@@ -218,30 +218,35 @@ def test_the_small_variant_has_the_options_of_the_suite_that_ships(registry):
 
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory):
-    """Folders as CHAOS and BTCV are named, the test cases of SIFA and two others in each, and the suites beside them."""
+    """CHAOS and BTCV as they are unpacked, the test cases of SIFA and two others in each, and the suites beside them."""
     folder = tmp_path_factory.mktemp("patients")
     for case in (1, 2, 3, 13, 32, 38):
-        write_case(folder / "chaos", str(case), "mr", seed=case)
-    for kind in ("img", "label"):
-        (folder / "btcv" / kind).mkdir(parents=True)
-    for case in (1, 2, 3, 9, 30, 32, 33, 39):
-        write_case(folder / "spare", f"{case:04}", "ct", seed=100 + case)
-        shutil.move(folder / f"spare/images/{case:04}.nii.gz", folder / f"btcv/img/img{case:04}.nii.gz")
-        labels = np.full((32, 32, 4), 7, np.uint8)  # the stomach, which is not asked for
-        for organ, value in {1: 6, 2: 2, 3: 3, 4: 1}.items():
-            labels[BOXES[organ]] = value
-        nib.save(nib.Nifti1Image(labels, AFFINE), folder / f"btcv/label/label{case:04}.nii.gz")
+        image, labels = body(case)
+        sequence = folder / "CHAOS" / "Train_Sets" / "MR" / str(case) / "T2SPIR"
+        tags = [{"InstanceNumber": SLICES - z} for z in range(SLICES)]
+        names = [f"IMG-{case:04}-{z:05}" for z in range(SLICES)]
+        write_series(
+            sequence / "DICOM_anon",
+            image,
+            [f"{name}.dcm" for name in names],
+            tags=tags,
+            Modality="MR",
+            PatientID=f"p{case}",
+        )
+        write_masks(sequence / "Ground", labels, [f"{name}.png" for name in names])
+    btcv(folder / "BTCV" / "RawData" / "Training", (1, 2, 3, 9, 30, 32, 33, 39))
     shutil.copytree(BENCHMARKS, folder / "benchmarks", ignore=shutil.ignore_patterns("results", "*.h5"))
     return folder
 
 
 @pytest.mark.parametrize("direction", REAL)
-def test_the_commands_at_the_top_of_a_benchmark_prepare_what_it_runs_on(direction, attentkit, patients, tmp_path):
-    text = "\n".join(line.lstrip("# ") for line in (BENCHMARKS / f"{direction}.toml").read_text().splitlines())
-    commands = [shlex.split(line) for line in re.findall(r"^attentkit (prepare .*)", text.replace("\\\n", " "), re.M)]
-    assert len(commands) == 2
+def test_the_commands_at_the_top_of_a_benchmark_prepare_what_it_runs_on(direction, attentkit, patients):
+    text = (BENCHMARKS / f"{direction}.toml").read_text()
+    commands = [shlex.split(line) for line in re.findall(r"^#   attentkit ((?:check|prepare) .*)", text, re.M)]
+    assert [command[0] for command in commands] == ["check", "check", "prepare", "prepare"]
     with chdir(patients):
-        assert [run(command) for command in commands] == [0, 0]
+        assert [run(command) for command in commands[2:]] == [0, 0]
+        assert all((patients / picture).stat().st_size > 10_000 for picture in ("mr.png", "ct.png"))
         cells = json.loads(attentkit("compare", f"benchmarks/{direction}.toml", "--dry-run", "--json").out)
     assert [cell["row"] for cell in cells] == [label for label, _ in ROWS for _ in range(3)]
     for name, tested in (("mr", ("1", "13", "32", "38")), ("ct", ("0001", "0009", "0030", "0032", "0033", "0039"))):
@@ -249,4 +254,13 @@ def test_the_commands_at_the_top_of_a_benchmark_prepare_what_it_runs_on(directio
         assert prepared.split == "sifa-abdominal" and prepared.ids("test") == tested
         assert prepared.organs == ("liver", "right kidney", "left kidney", "spleen")
         truth, _ = prepared.truth(tested[0])
-        assert [int((truth == n).sum()) for n in (1, 2, 3, 4)] == [10 * 8 * 3, 6 * 6 * 2, 6 * 6 * 2, 5 * 6 * 3]
+        assert np.array_equal(truth, body(1)[1])
+
+
+def test_the_readme_and_the_page_on_data_give_the_commands_of_the_benchmarks():
+    """Five commands: two that look, two that prepare, and the comparison."""
+    at_the_top = re.findall(r"^#   (attentkit .*)", (BENCHMARKS / "mr2ct.toml").read_text(), re.M)
+    for page in ("README.md", "docs/data.md"):
+        text = (BENCHMARKS.parent / page).read_text()
+        for command in [*at_the_top, "attentkit compare benchmarks/mr2ct.toml"]:
+            assert f"\n{command}" in text, f"{page} lacks: {command}"

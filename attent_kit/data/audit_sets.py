@@ -60,7 +60,7 @@ def split_findings(splits: dict[str, tuple[str, ...]], place: str) -> list[Findi
         severity = "error" if name == "train" else "note"
         advice = {
             "train": "name cases with --train, or deal others with --seed: a source and a target both train",
-            "val": "nothing: no checkpoint is chosen by it",
+            "val": "leave it so, or name cases with --val: no checkpoint is chosen by them",
             "test": "name cases with --test if it is to be scored as a target",
         }[name]
         found.append(_of_set(severity, "splits", f"no case is in {name}", advice, place))

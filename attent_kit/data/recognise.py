@@ -21,6 +21,10 @@ def open_layout(
     path = Path(path)
     given = {option: value for option, value in options.items() if value is not None}
     component, loaded, parts = _settled(path, registry, name, given)
+    if part is not None and not parts:
+        # One part alone need not be chosen, but its name is no mistake.
+        only = _asked(component, lambda: loaded(path, None, **given)).part
+        parts = () if only is None else (only,)
     chosen = _chosen(part, parts, path, component)
     layout = _asked(component, lambda: loaded(path, chosen, **given))
     if layout.part is None and len(parts) > 1:

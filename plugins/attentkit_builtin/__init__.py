@@ -62,6 +62,7 @@ def attentkit_layouts() -> dict[str, str]:
         "totalsegmentator": f"{_HERE}.layouts.totalsegmentator:TotalSegmentator",
         "attent_png": f"{_HERE}.layouts.attent_png:AttentPng",
         "sifa_npz": f"{_HERE}.layouts.sifa_npz:SifaNpz",
+        "dicom": f"{_HERE}.layouts.dicom:DicomFolders",
         "pairs": f"{_HERE}.layouts.pairs:Pairs",
     }
 
