@@ -227,7 +227,7 @@ WRONG = {
         lambda folder: Image.new("L", (3, 4)).save(folder / "2.png"),
         "2.png has 3 x 4 pixels, but the slices of the DICOM series have 4 x 3",
     ),
-    "colours": (in_colours, "2.png is not a grey picture of 8 bits (RGB)"),
+    "colours": (in_colours, "2.png is in colours or partly transparent, not grey: save it as a grey picture"),
     "cut": (truncated, "2.png is not a whole PNG picture"),
     "half renamed": (
         lambda folder: (folder / "2.png").rename(folder / "IMG-7.png"),
