@@ -13,7 +13,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DISTRIBUTIONS = sorted(folder.name for folder in (ROOT / "plugins").glob("attentkit-*"))
-ALIGNMENTS = {"fda": "attentkit-fda", "gin": "attentkit-gin", "mmd": "attentkit-mmd", "selftrain": "attentkit-selftrain"}
+ALIGNMENTS = {
+    "fda": "attentkit-fda",
+    "gin": "attentkit-gin",
+    "mmd": "attentkit-mmd",
+    "selftrain": "attentkit-selftrain",
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,8 @@ def attentkit(python, *words, cwd=None):
 
 
 def test_the_wheels_and_not_the_sources_are_what_is_imported(python, tmp_path):
-    where = run(python, "-c", "import attent_kit, attentkit_fda; print(attent_kit.__file__, attentkit_fda.__file__)", cwd=tmp_path)
+    line = "import attent_kit, attentkit_fda; print(attent_kit.__file__, attentkit_fda.__file__)"
+    where = run(python, "-c", line, cwd=tmp_path)
     assert str(ROOT) not in where
 
 
