@@ -21,6 +21,8 @@ class Rendered(NamedTuple):
     files: list[Path]
     warnings: list[str]
     """What the comparisons cannot show, with so few cases."""
+    note: str
+    """What was given, and what the selection makes it necessary to say."""
 
 
 def render(
@@ -73,12 +75,14 @@ def render(
     for direction, slices in panels.items():
         if slices:
             files.append(out / f"figure-{direction}.png")
-            segmentation_figure([_daggered(panel, dagger) for panel in slices], organs, f"{title}: {titles[direction]}", files[-1])
+            segmentation_figure(
+                [_daggered(panel, dagger) for panel in slices], organs, f"{title}: {titles[direction]}", files[-1]
+            )
     families: dict[tuple[str, str], list[Comparison]] = {}
     for c in comparisons:
         if c.organ == AVERAGE:
             families.setdefault((c.direction, c.metric), []).append(c)
-    return Rendered(made, files, [said for said in dict.fromkeys(map(warning, families.values())) if said])
+    return Rendered(made, files, [said for said in dict.fromkeys(map(warning, families.values())) if said], note)
 
 
 def _daggered(panel: Panel, dagger: str) -> Panel:

@@ -85,7 +85,11 @@ def selection_note(selection: str) -> str:
             "† Of each run the snapshot with the highest Dice on the target's test cases, chosen with their labels: an upper "
             "bound, and no result of a method without target labels."
         )
-    return "" if selection == LAST else f"Of each run the snapshot that the selector '{selection}' chose without target labels."
+    return (
+        ""
+        if selection == LAST
+        else f"Of each run the snapshot that the selector '{selection}' chose without target labels."
+    )
 
 
 def spread(scores: Sequence[Score]) -> Over:
