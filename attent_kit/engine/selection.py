@@ -69,9 +69,7 @@ def load_selected(
         return None
     rows = read_selection(folder / "selection.csv")
     oracle = select == ORACLE
-    step = (
-        best_step(mean_dice(grade_snapshots(alignment, folder, target, device))) if oracle else choose(rows, select)
-    )
+    step = best_step(mean_dice(grade_snapshots(alignment, folder, target, device))) if oracle else choose(rows, select)
     load_snapshot(folder, alignment, step, steps_of(rows), device)
     return step
 
@@ -80,6 +78,12 @@ def write_selected(place: Path, select: str, step: int) -> None:
     """selected.json: what was chosen, and whether by labels of the target."""
     chosen = {"selection": select, "step": step, "label_free": select != ORACLE}
     write_text(place / "selected.json", json.dumps(chosen, indent=2) + "\n")
+
+
+def known_grades(folder: Path) -> list[Grade]:
+    """grades.csv, if it has all snapshots of the run; otherwise nothing."""
+    known = read_grades(folder / "grades.csv")
+    return known if {grade.step for grade in known} == {*steps_of(read_selection(folder / "selection.csv"))} else []
 
 
 def grade_snapshots(
@@ -95,8 +99,7 @@ def grade_snapshots(
     if not steps or not cases:
         what = "no snapshots" if not steps else f"no labelled test case of {target.path}"
         raise DataError(f"{folder} has {what}, so there is nothing to grade.")
-    known = read_grades(folder / "grades.csv")
-    if {(g.step, g.case) for g in known} == {(step, case) for step in steps for case in cases}:
+    if known := known_grades(folder):
         return known
     states = network_states(alignment)
     end = {name: {key: value.clone() for key, value in state.items()} for name, state in states.items()}

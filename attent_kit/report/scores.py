@@ -119,9 +119,9 @@ def summarise(
     over="cases": mean over the seeds of a case first, then mean and std over cases: what another patient would change.
     NaN values are left out and counted. The average is the mean of the organ means, NaN if an organ has none; its std
     is that of the averages of each seed or case over the organs with a value there. `unit` and `protocol` are needed
-    where the metric comes in several; of selections there may be one. With `weight`, a metric that counts slices, means are over those instead of over
-    volumes; the std is not. Raises `ConfigError` for an unknown metric, unit, protocol or `over`, `DataError` for a row
-    given twice.
+    where the metric comes in several. With `weight`, a metric that counts slices, means are over those instead of over
+    volumes; the std is not. Raises `ConfigError` for an unknown metric, unit, protocol or `over` and for scores of several
+    selections, `DataError` for a row given twice.
     """
     if over not in ("seeds", "cases"):
         raise ConfigError(f"Scores cannot be summarised over '{over}'. Use over='seeds' or over='cases'.")

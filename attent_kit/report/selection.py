@@ -196,6 +196,17 @@ def aggregate(runs: Iterable[Sequence[Graded]]) -> list[Aggregate]:
     return made
 
 
+def graded_csv(path: Path, runs: Iterable[Any]) -> None:
+    """A line for each run and selector; `runs` have a folder `run`, direction, row, seed, bound, and `selectors`."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", "direction", "row", "seed", "bound", *Graded._fields, "regret"])
+    for run in runs:
+        for graded in run.selectors:
+            writer.writerow([run.run, run.direction, run.row, run.seed, run.bound, *graded, graded.regret])
+    write_text(path, out.getvalue())
+
+
 def _oriented(row: Scored) -> float:
     """The score, with the sign that makes more of it better."""
     return row.value if row.better == "higher" else -row.value

@@ -7,7 +7,8 @@ from attentkit_builtin.selectors.overlap import overlap
 class CycleAgreement(Selector):
     """Agreement of the predictions on target slices before and after they go to source style and back.
 
-        mean over organs k of  2 |a_k b_k| / (|a_k| + |b_k|)      a: argmax S(x_t);  b: argmax S(G_st(G_ts(x_t))); all slices
+        A = mean over organs k of  2 |a_k b_k| / (|a_k| + |b_k|)        a: argmax of predict(x_t), all slices
+                                                                        b: argmax of predict(G_st(G_ts(x_t)))
 
     The round trip of Zhu, Park, Isola, Efros (ICCV 2017), judged by what the segmentor sees, as Hoffman et al. (CyCADA, ICML
     2018) judge one way of it. Higher is better. An organ that is found in neither counts 0, or finding nothing would be

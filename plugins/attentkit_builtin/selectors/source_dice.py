@@ -7,7 +7,7 @@ from attentkit_builtin.selectors.overlap import overlap
 class SourceDice(Selector):
     """Dice on source slices of cases that are not trained on, as the segmentor is trained to see them.
 
-        mean over organs k of  2 |a_k y_k| / (|a_k| + |y_k|)      a: argmax S(x_s), or of x_s in target style; all slices
+        Dice = mean over organs k of  2 |a_k y_k| / (|a_k| + |y_k|)     a: argmax S(x_s), or S(G_st(x_s)); all slices
 
     Source accuracy of Musgrave, Belongie, Lim. Three new validators and a large-scale benchmark ranking for unsupervised
     domain adaptation. arXiv:2208.07360, 2022, as Dice; a method that trains on translated source images is judged on those.
