@@ -67,11 +67,23 @@ def load_selected(
     """Put the networks of the chosen snapshot into an alignment that has those of the end; its step, None for `last`."""
     if select == LAST:
         return None
-    rows = read_selection(folder / "selection.csv")
-    oracle = select == ORACLE
-    step = best_step(mean_dice(grade_snapshots(alignment, folder, target, device))) if oracle else choose(rows, select)
-    load_snapshot(folder, alignment, step, steps_of(rows), device)
+    if select == ORACLE:
+        grade_snapshots(alignment, folder, target, device)
+    step = chosen_step(select, folder)
+    load_snapshot(folder, alignment, step, steps_of(read_selection(folder / "selection.csv")), device)
     return step
+
+
+def chosen_step(select: str, folder: Path) -> int:
+    """The step of the snapshot that a selector chooses, or that target labels prefer once they have graded all.
+
+    ConfigError if they have not, DataError if the selector has scored none.
+    """
+    if select != ORACLE:
+        return choose(read_selection(folder / "selection.csv"), select)
+    if not (grades := known_grades(folder)):
+        raise ConfigError(f"the snapshots of {folder} are not graded yet: type `attentkit select {folder}` first.")
+    return best_step(mean_dice(grades))
 
 
 def write_selected(place: Path, select: str, step: int) -> None:
