@@ -42,6 +42,12 @@ def attentkit_layouts() -> Mapping[str, type | str]:
 
 
 @hookspec
+def attentkit_selectors() -> Mapping[str, type | str]:
+    """Scores of snapshots without target labels, for `--select`: subclasses of `attent_kit.selectors.Selector`."""
+    return {}
+
+
+@hookspec
 def attentkit_suites() -> Mapping[str, str]:
     """Comparisons: name to the path of a TOML file, for `attentkit compare NAME`."""
     return {}

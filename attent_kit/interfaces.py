@@ -185,8 +185,16 @@ class Alignment(nn.Module, ABC):
         """Target image [B, C, H, W] -> logits [B, K, H, W]."""
 
     def as_source(self, x_t: Tensor) -> Tensor | None:
-        """`x_t` in source style, [B, C, H, W] in [-1, 1], for figures; None if the method has no such translator."""
+        """`x_t` in source style, [B, C, H, W] in [-1, 1]; None if the method has no such translator."""
         return None
+
+    def as_target(self, x_s: Tensor) -> Tensor | None:
+        """`x_s` in target style, [B, C, H, W] in [-1, 1]; None if the method has no such translator."""
+        return None
+
+    def as_seen(self, x_s: Tensor) -> Tensor | None:
+        """`x_s` as the segmentor of `predict` is trained on it, [B, C, H, W]; None if it never is."""
+        return x_s
 
 
 __all__ = [

@@ -9,9 +9,11 @@ Each check raises an AssertionError whose sentence says what is wrong and what w
 seconds, on random images.
 """
 
+import math
 import pickle
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -50,6 +52,7 @@ from attent_kit.interfaces import (
 )
 from attent_kit.plugins import load
 from attent_kit.registry import Registry
+from attent_kit.selectors import Look, Selector
 
 Options = Mapping[str, Any]
 NO_OPTIONS: Options = MappingProxyType({})
@@ -135,6 +138,32 @@ def check_discriminator(component: type[Discriminator], options: Options = NO_OP
         y.mean().backward()
         assert x.grad is not None and x.grad.abs().sum() > 0, f"{component.__name__} gives no gradient to its image."
     _check_eval(network, x.detach())
+
+
+def check_selector(component: type[Selector], task: Task = FOUR_ORGANS) -> None:
+    """Which score is better, one finite number for a whole look, the same again, and an answer where the look lacks parts."""
+    name = component.__name__
+    assert issubclass(component, Selector), f"{name} is no Selector: subclass attent_kit.selectors.Selector."
+    assert (component.__doc__ or "").strip(), f"{name} has no docstring: its first line is its summary."
+    assert getattr(component, "better", None) in ("higher", "lower"), f"{name}.better: write 'higher' or 'lower'."
+    whole = _look(task)
+    before = deepcopy(whole)
+    score = component().score(whole)
+    assert isinstance(score, float) and math.isfinite(score), (
+        f"{name}.score answers {score!r} for a look that lacks nothing: answer a finite float."
+    )
+    assert component().score(whole) == score, (
+        f"{name}.score answers differently the second time: draw nothing at random."
+    )
+    for part in fields(Look):
+        same = torch.equal(getattr(whole, part.name), getattr(before, part.name))
+        assert same, f"{name}.score changes {part.name}, which the other selectors see too."
+    optional = [part.name for part in fields(Look) if part.default is None]
+    for lacking in (optional, *([part] for part in optional)):
+        score = component().score(replace(whole, **dict.fromkeys(lacking)))
+        assert score is None or isinstance(score, float), (
+            f"{name}.score answers {score!r} for a look without {', '.join(lacking)}: answer a float, or None."
+        )
 
 
 def check_alignment(
@@ -267,6 +296,12 @@ def _check_predict(alignment: Alignment, task: Task, size: int) -> None:
         assert torch.equal(first, second), "predict answers differently the second time: nothing random, eval mode."
         for name, buffer in alignment.named_buffers():
             assert torch.equal(buffer, before[name]), f"predict changed the buffer {name}."
+        with torch.inference_mode():
+            views = {name: getattr(alignment, name)(x) for name in ("as_source", "as_target", "as_seen")}
+        for name, view in views.items():
+            assert view is None or view.shape == x.shape, (
+                f"{name} answers {tuple(view.shape)} for {tuple(x.shape)}: keep the shape, or answer None."
+            )
         if claimed := alignment.predicts_with:
             network = getattr(alignment, claimed, None)
             assert network is not None and isinstance(unwrapped(network), Segmentor), (
@@ -313,6 +348,19 @@ def _config(component: Any, interface: type, options: Options, registry: Registr
 
 def _images(batch: int, task: Task, height: int, width: int) -> Tensor:
     return torch.rand(batch, task.channels, height, width).mul(2).sub(1)
+
+
+def _look(task: Task, pixels: int = 8) -> Look:
+    """Random answers to three target and two source slices."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    p_t, p_cycle = (noise(3, task.classes, pixels, pixels).softmax(1) for _ in range(2))
+    y_s = torch.randint(task.classes, (2, pixels, pixels), generator=generator)
+    p_s = noise(2, task.classes, pixels, pixels).softmax(1)
+    return Look(p_t, noise(task.classes).softmax(0), p_cycle, p_s, y_s, noise(20, 6), noise(20, 6))
 
 
 def _batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> Batch:

@@ -16,7 +16,7 @@ BUILTIN = ROOT / "plugins" / "attentkit_builtin"
 LAYERS = [
     {"__init__", "errors"},
     {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules"},
-    {"interfaces", "report"},
+    {"interfaces", "report", "selectors"},
     {"build", "data"},
     {"metrics"},
     {"engine"},
@@ -32,6 +32,7 @@ OPEN_TO_PLUGINS = {
     "interfaces",
     "objectives",
     "schedules",
+    "selectors",
     "testing",
 }
 """Parts of attent_kit that the built-ins may use; of the package itself they use `hookimpl` alone."""

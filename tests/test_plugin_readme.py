@@ -7,13 +7,14 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
+from conftest import train_words
 
 from attent_kit.data.layout import Entry, Layout
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine.settings import run_settings
 from attent_kit.engine.train import train
 from attent_kit.plugins import load, load_from
-from attent_kit.testing import check_alignment, check_layout
+from attent_kit.testing import check_alignment, check_layout, check_selector
 
 README = Path(__file__).parent.parent / "plugins/README.md"
 
@@ -84,3 +85,18 @@ def test_a_layout_that_breaks_the_contract_is_told_how(tmp_path):
         check_layout(Unsorted, tmp_path, elsewhere=tmp_path)
     with pytest.raises(AssertionError, match="has no part 'T1', only"):
         check_layout(Unsorted, tmp_path, part="T1")
+
+
+def test_the_selector_keeps_the_contract_scores_snapshots_and_can_be_chosen_by(
+    attentkit, prepared, install, found, tmp_path
+):
+    builtin = [point for point in entry_points(group="attentkit") if point.name == "builtin"]
+    found(
+        [
+            *builtin,
+            *install("confidence", blocks()[2].replace("attentkit_confidence:", "attentkit_confidence_under_test:")),
+        ]
+    )
+    check_selector(load().registry.resolve("selectors", "confidence"))
+    outcome = attentkit(*train_words(prepared, tmp_path / "run", "--select", "confidence"))
+    assert outcome.code == 0 and "'confidence' chose without target labels" in outcome.out

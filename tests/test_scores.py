@@ -8,6 +8,7 @@ from attent_kit.errors import ConfigError, DataError
 from attent_kit.report.scores import COUNTS, PROTOCOL, Score, read_scores, summarise, write_scores
 
 ROOT_2 = math.sqrt(2)
+FULL_HEADER = "alignment,direction,seed,case,organ,metric,value,unit,protocol,selection\n"
 HEADER = "alignment,direction,seed,case,organ,metric,value,unit,protocol\n"
 OLD_HEADER = "alignment,direction,seed,case,organ,metric,value,unit\n"
 
@@ -199,7 +200,7 @@ def test_scores_of_before_protocols_had_names_are_read_as_3d_mm(tmp_path):
 
 def test_not_a_number_is_written_as_nan(tmp_path):
     write_scores(tmp_path / "scores.csv", [score(0, "7", "liver", "assd", math.nan, "mm")])
-    assert (tmp_path / "scores.csv").read_text() == HEADER + "attent,mr2ct,0,7,liver,assd,nan,mm,3d-mm\n"
+    assert (tmp_path / "scores.csv").read_text() == FULL_HEADER + "attent,mr2ct,0,7,liver,assd,nan,mm,3d-mm,last\n"
     assert math.isnan(read_scores(tmp_path / "scores.csv")[0].value)
 
 

@@ -23,24 +23,29 @@ from attent_kit.plugins import load
 @click.option(
     "--plan", "price", is_flag=True, help="Measure a few steps of each row, print what all would cost, and stop."
 )
+@click.option(
+    "--select", default="last", show_default=True, metavar="NAME",
+    help="Snapshot that counts: last, a selector (`attentkit list selectors`), or target-oracle.",
+)  # fmt: skip
 @click.option("--reference", metavar="LABEL", help="Row that the others are tested against.  [the suite's first]")
 @click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
-    words: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool,
+    words: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool, select: str,
     reference: str | None, slide_test: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
     SUITE is a TOML file or the name of an installed suite (`attentkit list suites`); without it the small phantom runs,
     MR to CT. Stop and restart it as you like. The results lie in --out: table.md, table.csv, scores.csv, comparisons.csv,
-    figure-mr2ct.png, and for three rows or more ranks.csv and ranks-mr2ct-dice.png.
+    figure-mr2ct.png, and for three rows or more ranks.csv and ranks-mr2ct-dice.png. Another --select trains nothing again.
     """
     from attent_kit.data.prepared import Prepared
     from attent_kit.engine.compare import Watch, domain_files, make_data, run_cells
     from attent_kit.engine.device import launch
     from attent_kit.engine.results import collect, labels_in
+    from attent_kit.engine.selection import refuse_unknown
     from attent_kit.engine.showcase import panels
     from attent_kit.engine.suite import expand, narrow, read_suite, refuse_another_split
     from attent_kit.report.comparisons import choose_reference
@@ -60,7 +65,8 @@ def command(
     chosen = narrow(whole, registry, _words(alignments), _numbers(seeds), _words(directions))
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
-    cells = expand(chosen, registry, files, out, words)
+    refuse_unknown(select, registry)
+    cells = expand(chosen, registry, files, out, words, select)
     if reference is not None:
         # A wrong label is met before anything is trained.
         choose_reference(reference, [*dict.fromkeys([*(cell.row for cell in cells), *labels_in(out)])])
@@ -90,7 +96,9 @@ def command(
         )
         make_data(chosen, out, watch)
         failed = run_cells(cells, registry, out, device, watch)
-    results = collect(out, whole, cells, registry)
+    results = collect(out, whole, cells, registry, select)
+    if results.left_out:
+        click.echo(f"Left out, since not run with --select {select}: {', '.join(results.left_out)}.", err=True)
     targets = {cell.direction: Prepared.open(cell.settings.data.target) for cell in cells}
     seen = sorted({c.id for t in targets.values() for c in t.cases if {"train", "test"} <= set(c.splits)})
     note = chosen.note + (f" Target cases both trained on and tested: {', '.join(seen)}." if seen else "")
@@ -114,7 +122,7 @@ def command(
             console().print(_rich(table))
             for footnote in table.footnotes:
                 click.echo(f"  {footnote}")
-        click.echo(note)
+        click.echo(made.note)
         for warning in made.warnings:
             click.echo(f"Comparisons, in table.md: {warning}")
         for file in made.files:
@@ -204,11 +212,11 @@ def _rich(table) -> RichTable:  # type: ignore[no-untyped-def]
     rich.add_column("method")
     for organ in table.organs:
         rich.add_column(organ, justify="right")
-    for label, cells in table.rows:
+    rich.add_column("selection")
+    for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
         texts = [cell_text(cell, table.scale, table.count) for cell in cells]
-        rich.add_row(
-            label, *(f"[bold green]{t}[/]" if b == label else t for t, b in zip(texts, table.best, strict=True))
-        )
+        marked = (f"[bold green]{t}[/]" if b == label else t for t, b in zip(texts, table.best, strict=True))
+        rich.add_row(label, *marked, stamp)
     return rich
 
 

@@ -13,6 +13,7 @@ from attent_kit.plugins import load
 @click.argument("input", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--series", metavar="UID", help="Which DICOM series of INPUT, where there are several.")
+@click.option("--select", default="last", show_default=True, metavar="NAME", help="Snapshot of RUN, as `train` has it.")
 @click.option("--probabilities", is_flag=True, help="Write CASE_probabilities.nii.gz, background first.")
 @click.option("--entropy", is_flag=True, help="Write CASE_entropy.nii.gz, 0 certain to 1 undecided.")
 @click.option("--translation", is_flag=True, help="Write CASE_translation.nii.gz, the image in source style, -1 to 1.")
@@ -21,7 +22,7 @@ from attent_kit.plugins import load
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already; never the input.")
 @click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
 def command(
-    run: Path, input: Path, out: Path, series: str | None, probabilities: bool, entropy: bool, translation: bool,
+    run: Path, input: Path, out: Path, series: str | None, select: str, probabilities: bool, entropy: bool, translation: bool,
     strict: bool, device: str, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Segment target images with the trained run in the folder RUN.
@@ -41,7 +42,7 @@ def command(
             bar.to(done, image)
 
         written = predict_volumes(
-            run, input, out, load().registry, device, series=series, maps=[name for name in asked if asked[name]],
+            run, input, out, load().registry, device, series=series, select=select, maps=[name for name in asked if asked[name]],
             strict=strict, overwrite=overwrite, report=tell, say=bar.say,
         )  # fmt: skip
     if as_json:

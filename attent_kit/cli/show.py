@@ -46,7 +46,8 @@ def _facts(component: Component) -> list[tuple[str, str]]:
     facts = [(name, getattr(loaded, name, "")) for name in ("paper", "aligns", "backbones")]
     if component.kind not in KINDS:
         facts += [("about", (inspect.getdoc(loaded) or "").partition("\n")[2].strip())]
-        facts += [("organs", str(getattr(loaded, "organs", None) or "")), ("chosen with", f"--layout {component.name}")]
+        facts += [("organs", str(getattr(loaded, "organs", None) or "")), ("better", getattr(loaded, "better", ""))]
+        facts += [("chosen with", f"--{'layout' if component.kind == 'layouts' else 'select'} {component.name}")]
     return [(name, fact) for name, fact in facts if fact]
 
 

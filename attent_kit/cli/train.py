@@ -25,19 +25,27 @@ from attent_kit.plugins import load
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [runs/SOURCE2TARGET/ALIGNMENT/seedN]"
 )
+@click.option(
+    "--select", default="last", show_default=True, metavar="NAME",
+    help="Snapshot that is exported and scored: last, a selector (`attentkit list selectors`), or target-oracle.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
-    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, as_json: bool,
+    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, select: str,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Train ALIGNMENT from a labelled source to a target, and score it on the target's test cases.
 
-    On a folder that holds an unfinished run of the same configuration it goes on where that stopped.
+    On a folder that holds an unfinished run of the same configuration it goes on where that stopped; on a finished one
+    another --select trains nothing again, and answers in its own folder below selections.
     """
     from attent_kit.data.prepared import Prepared
+    from attent_kit.engine.run import place_of
     from attent_kit.engine.settings import override, run_settings
     from attent_kit.engine.train import train
-    from attent_kit.report.scores import summarise
+    from attent_kit.report.scores import LAST, ORACLE, summarise
+    from attent_kit.report.table import selection_note, stamp
 
     registry = load().registry
     given: dict[str, Any] = read_toml(config) if config else {}
@@ -78,6 +86,7 @@ def command(
             device,
             opened=lambda alignment: bar.reset(settings.alignment.name, sum(s.steps for s in alignment.stages())),
             report=lambda p: bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None),
+            select=select,
         )
     if as_json:
         print_scores(scores)
@@ -87,7 +96,13 @@ def command(
         rows = [(s.organ, f"{100 * s.mean:.1f}", f"{s.missed} of {s.total}") for s in dice]
         cases = len({score.case for score in scores})
         title = f"{settings.alignment.name}, Dice in % over {cases} case{'s' if cases > 1 else ''}"
+        if select != LAST:
+            title += f", selected by {stamp(select, False) if select == ORACLE else select}"
         print_table(title, ("organ", "Dice", "missed"), rows)
     else:
         click.echo("The target has no labelled test case, so there is nothing to score.")
-    click.echo(f"{folder}: checkpoint.ckpt, segmentor.safetensors, predictions/, scores.csv")
+    if note := selection_note(select):
+        click.echo(note)
+        click.echo(f"{folder}: checkpoint.ckpt, snapshots/, selection.csv")
+    weights = "" if note else "checkpoint.ckpt, "
+    click.echo(f"{place_of(folder, select)}: {weights}segmentor.safetensors, predictions/, scores.csv")

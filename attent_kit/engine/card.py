@@ -71,6 +71,10 @@ def card(
             "seed": run.settings.seed,
             "steps": loaded.steps,
             "weights": {"name": run.weights.name, "sha256": sha256(run.weights)},
+            "selection": loaded.selection,
+            "snapshot": None
+            if loaded.snapshot is None
+            else {"name": loaded.snapshot.name, "sha256": sha256(loaded.snapshot)},
             "config": _without_places({name: run.config[name] for name in run.config if name != "data"}),
         },
         "training": {

@@ -17,6 +17,7 @@ from attent_kit.data.prepare import prepare
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine.fit import Progress
 from attent_kit.engine.run import Busy, has_results, refuse_another
+from attent_kit.engine.selection import refuse_selection
 from attent_kit.engine.settings import pinned
 from attent_kit.engine.suite import Cell, Suite
 from attent_kit.engine.train import task_of, train
@@ -101,6 +102,10 @@ def run_cells(
     that do not go together.
     """
     _refuse_other_results(cells)
+    for cell in cells:
+        if not cell.done:
+            target = Prepared.open(cell.settings.data.target)
+            refuse_selection(cell.select, cell.settings, cell.folder, target, registry)
     _refuse_missing_labels(cells, registry)
     _refuse_what_cannot_be_built(cells, registry)
     failed = []
@@ -121,6 +126,7 @@ def run_cells(
                     shared=out / "shared",
                     opened=lambda alignment, cell=cell: watch.started(cell, sum(s.steps for s in alignment.stages())),
                     report=lambda progress, cell=cell: watch.progress(cell, progress),
+                    select=cell.select,
                 )
             except Busy:
                 busy.append(cell)

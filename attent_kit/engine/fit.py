@@ -26,6 +26,7 @@ from attent_kit.engine.assemble import (
     trained_networks,
 )
 from attent_kit.engine.run import Run
+from attent_kit.engine.snapshots import Snapshots
 from attent_kit.engine.update import FabricUpdate
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
@@ -42,6 +43,8 @@ class Progress(NamedTuple):
     """Steps of the whole run."""
     losses: dict[str, float] | None
     """Fresh averages, now and then."""
+    scores: dict[str, float] | None = None
+    """What each selector says of a snapshot that was just taken."""
 
 
 Report = Callable[[Progress], None]
@@ -54,8 +57,11 @@ def fit(
     fabric: Fabric,
     report: Report = lambda progress: None,
     shared: Path | None = None,
-) -> None:
-    """Train all stages, from the run's checkpoint on if it has one. Leaves the trained networks in `alignment`.
+    snapshots: Snapshots | None = None,
+) -> bool:
+    """Train all stages, from the run's checkpoint on if it has one; whether there was anything to train.
+
+    Leaves the trained networks in `alignment`.
 
     `shared`: a file that holds the result of the first stage for every run of the same recipe; made if it is missing.
     """
@@ -66,15 +72,25 @@ def fit(
     stages = alignment.stages()
     total = sum(stage.steps for stage in stages)
     update = FabricUpdate(fabric, optimizers)
+    if snapshots is not None:
+        snapshots.plan(alignment, optimizers, stages)
+        snapshots.rewind(first_step, total)
     if first_step == 0:
         rehearse(alignment, optimizers, stages, batches)
-    if shared is not None and first_step == 0 and _adopt(shared, alignment, optimizers, stages[0], fabric):
+    looked_at = snapshots is not None and any(step <= stages[0].steps for step in snapshots.steps)
+    # A stage that is taken over has no steps at which snapshots could be taken.
+    if (
+        shared is not None
+        and first_step == 0
+        and not looked_at
+        and _adopt(shared, alignment, optimizers, stages[0], fabric)
+    ):
         first_step = stages[0].steps
     saved = time.monotonic()
     with interruptions() as interruption:
         for stage, first, last in spans(stages):
             train_only(alignment, optimizers, stage)
-            began, began_at, saving = time.monotonic(), max(first, first_step), 0.0
+            began, began_at, saving, looking = time.monotonic(), max(first, first_step), 0.0, 0.0
             if fabric.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(fabric.device)
             for step in range(max(first, first_step), last):
@@ -83,10 +99,17 @@ def fit(
                 _set_learning_rates(optimizers, base_rates, stage, here / stage.steps)
                 seed_step(run.settings.seed, here)
                 losses = _step(stage, batches.batch(here, stage.batch_size), update)
-                report(Progress(stage.name, step + 1, total, run.log(step, stage.name, losses)))
+                scores = None
+                if snapshots is not None and snapshots.due(step + 1):
+                    before = time.monotonic()
+                    scores = snapshots.take(alignment, step + 1)
+                    train_only(alignment, optimizers, stage)
+                    looking += time.monotonic() - before
+                report(Progress(stage.name, step + 1, total, run.log(step, stage.name, losses), scores))
                 at_end = step + 1 == last
                 if at_end:
-                    run.write_speed(stage.name, last - began_at, time.monotonic() - began - saving, fabric.device)
+                    seconds = time.monotonic() - began - saving - looking
+                    run.write_speed(stage.name, last - began_at, seconds, fabric.device, looking)
                     if shared is not None and first == 0:
                         _offer(shared, alignment, optimizers, stage)
                 if at_end or interruption.requested or time.monotonic() - saved >= run.settings.save_seconds:
@@ -98,6 +121,7 @@ def fit(
                 if interruption.requested:
                     raise KeyboardInterrupt
     alignment.eval()
+    return first_step < total
 
 
 def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Sequence[Stage], batches: Batches) -> None:

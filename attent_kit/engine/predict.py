@@ -1,6 +1,7 @@
 """Images in, labels out: on prepared slices, in batches that fit the device."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from attent_kit.data.prepared import Prepared
 from attent_kit.errors import RunError, out_of_memory
 from attent_kit.interfaces import Alignment
 
+Answer = TypeVar("Answer")
 SLICES_AT_ONCE = 16
 """Size of a batch to begin with; it is halved as often as the device has too little memory."""
 
@@ -22,7 +24,7 @@ def segment_slices(alignment: Alignment, images: np.ndarray, device: torch.devic
     RunError if not even one slice fits the memory of the device.
     """
     alignment.eval()
-    parts = _in_batches(lambda x_t: alignment.predict(x_t).float().softmax(1).cpu(), images, device)
+    parts = in_batches(lambda x_t: alignment.predict(x_t).float().softmax(1).cpu(), images, device)
     assert parts is not None
     return torch.cat(parts).movedim(1, 0).numpy()
 
@@ -36,7 +38,7 @@ def slices_as_source(alignment: Alignment, images: np.ndarray, device: torch.dev
         x_ts = alignment.as_source(x_t)
         return None if x_ts is None else x_ts.float().cpu()
 
-    parts = _in_batches(translate, images, device)
+    parts = in_batches(translate, images, device)
     return None if parts is None else torch.cat(parts).numpy()
 
 
@@ -50,11 +52,11 @@ class _TooLarge(Exception):
     """A batch did not fit the memory of the device."""
 
 
-def _in_batches(
-    answer: Callable[[Tensor], Tensor | None], images: np.ndarray, device: torch.device
-) -> list[Tensor] | None:
-    """What is answered to all images, batch by batch; None where nothing is answered to the first."""
-    parts: list[Tensor] = []
+def in_batches(
+    answer: Callable[[Tensor], Answer | None], images: np.ndarray, device: torch.device
+) -> list[Answer] | None:
+    """What is answered to all images, batch by batch; None where nothing is answered to the first. RunError as above."""
+    parts: list[Answer] = []
     start, at_once = 0, min(SLICES_AT_ONCE, len(images))
     while start < len(images):
         try:
@@ -75,7 +77,7 @@ def _in_batches(
     return parts
 
 
-def _answer(answer: Callable[[Tensor], Tensor | None], images: np.ndarray, device: torch.device) -> Tensor | None:
+def _answer(answer: Callable[[Tensor], Answer | None], images: np.ndarray, device: torch.device) -> Answer | None:
     try:
         x = torch.from_numpy(np.ascontiguousarray(images)).to(device).float()
         return answer(x.contiguous(memory_format=memory_format(device)))

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.config import read_toml
+from attent_kit.engine.run import place_of
 from attent_kit.engine.suite import Cell, Suite, domains_of
 from attent_kit.registry import Registry
-from attent_kit.report.scores import Score, read_scores, write_scores
+from attent_kit.report.scores import LAST, Score, read_scores, write_scores
 from attent_kit.report.table import MethodRow
 
 
@@ -19,31 +20,38 @@ class Results(NamedTuple):
     """Rows of the suite in its order, then rows that were added to the folder."""
     titles: dict[str, str]
     """"MR to CT" by direction."""
+    left_out: list[str]
+    """Rows of which a run is finished, but not with this selection."""
 
 
-def collect(out: Path, suite: Suite, cells: Sequence[Cell], registry: Registry) -> Results:
-    """All scores below `out`, written into its scores.csv, with the rows and directions that they belong to.
+def collect(out: Path, suite: Suite, cells: Sequence[Cell], registry: Registry, select: str = LAST) -> Results:
+    """All scores of one selection below `out`, written into its scores.csv, with the rows and directions of them.
 
     Rows and directions of `cells` are listed even if nothing of them is finished.
     """
     alignments = {cell.row: cell.alignment for cell in cells}
     scores = []
-    for file in sorted(out.glob("*/*/seed*/scores.csv")):
+    for folder in sorted(out.glob("*/*/seed*")):
+        file = place_of(folder, select) / "scores.csv"
+        if not file.exists():
+            continue
         own = read_scores(file)
         scores += own
         for row in {score.alignment for score in own} - alignments.keys():
-            alignments[row] = read_toml(file.parent / "config.toml")["alignment"]["name"]
+            alignments[row] = read_toml(folder / "config.toml")["alignment"]["name"]
     write_scores(out / "scores.csv", scores)
     order = {row.label: n for n, row in enumerate(suite.rows)}
     labels = sorted(alignments, key=lambda label: order.get(label, len(order)))
     methods = [MethodRow(label, _sees_target_labels(alignments[label], registry)) for label in labels]
     directions = dict.fromkeys([*(cell.direction for cell in cells), *(score.direction for score in scores)])
-    return Results(scores, methods, {direction: _title(direction, suite) for direction in directions})
+    titles = {direction: _title(direction, suite) for direction in directions}
+    return Results(scores, methods, titles, sorted({*labels_in(out)} - {*labels}))
 
 
 def labels_in(out: Path) -> list[str]:
-    """Rows that have scores below `out` already."""
-    return sorted({score.alignment for file in out.glob("*/*/seed*/scores.csv") for score in read_scores(file)})
+    """Rows that have scores below `out` already, with whichever selection."""
+    files = [file for pattern in ("scores.csv", "selections/*/scores.csv") for file in out.glob(f"*/*/seed*/{pattern}")]
+    return sorted({score.alignment for file in files for score in read_scores(file)})
 
 
 def _sees_target_labels(alignment: str, registry: Registry) -> bool:

@@ -1,7 +1,9 @@
 """A run's folder: settings, environment, log, checkpoint, predictions, scores.
 
 config.toml  domain.json  env.json  log.jsonl  speed.json  checkpoint.ckpt
+snapshots/*.ckpt  selection.csv  grades.csv
 segmentor.safetensors  predictions/*.nii.gz  translations.npz  scores.csv
+selections/NAME/: the last line again, of the snapshot that NAME chooses
 """
 
 import difflib
@@ -26,9 +28,10 @@ from attent_kit.engine.device import in_words
 from attent_kit.engine.settings import RunSettings
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.files import write_text
+from attent_kit.report.scores import LAST
 
 _RESULTS = ("checkpoint.ckpt", "scores.csv", "segmentor.safetensors")
-_SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps")
+_SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps", "snapshots")
 
 
 class Busy(RunError):
@@ -60,8 +63,6 @@ class Run:
         self.settings = settings
         self.plugins = dict(plugins)
         self.checkpoint = folder / "checkpoint.ckpt"
-        self.scores = folder / "scores.csv"
-        self.predictions = folder / "predictions"
         self._pending: list[tuple[int, str, dict[str, Tensor]]] = []
         config = folder / "config.toml"
         if not config.exists() and folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
@@ -100,14 +101,18 @@ class Run:
         }
         write_text(self.folder / "env.json", json.dumps(environment, indent=2) + "\n")
 
-    def write_speed(self, stage: str, steps: int, seconds: float, device: torch.device) -> None:
-        """speed.json: steps of a stage that this process trained, their wall time, and its peak memory in MiB so far."""
+    def write_speed(self, stage: str, steps: int, seconds: float, device: torch.device, snapshots: float) -> None:
+        """speed.json: steps of a stage that this process trained, their wall time, and its peak memory in MiB so far.
+
+        `snapshots`: seconds that snapshots took, which are not in `seconds`.
+        """
         path = self.folder / "speed.json"
         stages = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         stages[stage] = {
             "steps": steps,
             "seconds": round(seconds, 2),
             "steps_per_second": round(steps / seconds, 3),
+            "snapshot_seconds": round(snapshots, 2),
             "peak_memory_MiB": _peak_memory(device),
         }
         write_text(path, json.dumps(stages, indent=2) + "\n")
@@ -153,6 +158,11 @@ class Run:
         if path.exists():
             kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) < step]
             write_text(path, "".join(line + "\n" for line in kept))
+
+
+def place_of(folder: Path, select: str) -> Path:
+    """Where a run keeps its answers with one selection, so that none overwrites another's: its folder for the last step."""
+    return folder if select == LAST else folder / "selections" / select
 
 
 def _step(line: str) -> float:

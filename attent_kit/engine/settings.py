@@ -42,6 +42,8 @@ class RunSettings(ComponentConfig):
     """Time between two checkpoints, seconds. Stopping at any moment costs at most this much."""
     log_steps: int = Field(20, ge=1)
     """Steps whose losses are averaged into one line of log.jsonl."""
+    snapshots: int = Field(10, ge=0)
+    """Steps, evenly spaced over the stages that train what predicts, whose networks are kept and scored for --select."""
 
 
 def pinned(settings: RunSettings, source_hash: str, target_hash: str) -> RunSettings:

@@ -9,7 +9,6 @@ import torch
 from attent_kit.data.prepared import Prepared
 from attent_kit.data.volumes import read_labels
 from attent_kit.engine.predict import slices_as_source
-from attent_kit.engine.run import Run
 from attent_kit.engine.suite import Cell
 from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment
@@ -30,8 +29,8 @@ def slices_to_show(target: Prepared) -> list[tuple[str, int]]:
     return chosen
 
 
-def keep_translations(alignment: Alignment, run: Run, target: Prepared, device: torch.device) -> None:
-    """translations.npz: the slices of the figure in source style, if the method translates."""
+def keep_translations(alignment: Alignment, place: Path, target: Prepared, device: torch.device) -> None:
+    """`place`/translations.npz: the slices of the figure in source style, if the method translates."""
     chosen = slices_to_show(target)
     if not chosen:
         return
@@ -39,7 +38,7 @@ def keep_translations(alignment: Alignment, run: Run, target: Prepared, device: 
     translated = slices_as_source(alignment, images, device)
     if translated is not None:
         arrays = {f"{case}-{z}": image.astype(np.float16) for (case, z), image in zip(chosen, translated, strict=True)}
-        write_whole(run.folder / "translations.npz", lambda path: _savez(path, arrays))
+        write_whole(place / "translations.npz", lambda path: _savez(path, arrays))
 
 
 def panels(cells: Sequence[Cell], direction: str) -> list[Panel]:
@@ -53,11 +52,11 @@ def panels(cells: Sequence[Cell], direction: str) -> list[Panel]:
     for case, z in slices_to_show(target):
         grid = target.grid(case)
         predictions = {
-            c.row: grid.labels_to_slices(read_labels(c.folder / "predictions" / f"{case}.nii.gz").array)[z] for c in own
+            c.row: grid.labels_to_slices(read_labels(c.place / "predictions" / f"{case}.nii.gz").array)[z] for c in own
         }
         translations = {}
         for c in own:
-            path = c.folder / "translations.npz"
+            path = c.place / "translations.npz"
             if path.exists():
                 with np.load(path, allow_pickle=False) as arrays:
                     if f"{case}-{z}" in arrays:

@@ -38,10 +38,12 @@ from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.prepared import Prepared
 from attent_kit.data.splits import named_split, numbers_in, tested_numbers
+from attent_kit.engine.run import place_of
 from attent_kit.engine.settings import RunSettings, run_settings
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
+from attent_kit.report.scores import LAST
 
 
 class SuiteRow(ComponentConfig):
@@ -141,11 +143,18 @@ class Cell:
     seed: int
     settings: RunSettings
     folder: Path
+    select: str = LAST
+    """What chooses the snapshot that is predicted and scored."""
+
+    @property
+    def place(self) -> Path:
+        """Where its predictions and scores lie."""
+        return place_of(self.folder, self.select)
 
     @property
     def done(self) -> bool:
         """Whether it has scores."""
-        return (self.folder / "scores.csv").exists()
+        return (self.place / "scores.csv").exists()
 
 
 def domains_of(direction: str, names: Sequence[str]) -> tuple[str, str]:
@@ -225,9 +234,10 @@ def narrow(
 
 
 def expand(
-    suite: Suite, registry: Registry, domains: Mapping[str, Path], out: Path, words: Sequence[str] = ()
-) -> list[Cell]:
-    """Every run of the suite, validated. `words` are `--set` options for every row that has them."""
+    suite: Suite, registry: Registry, domains: Mapping[str, Path], out: Path, words: Sequence[str] = (),
+    select: str = LAST,
+) -> list[Cell]:  # fmt: skip
+    """Every run of the suite, validated. `words` are `--set` options for every row that has them; `select` is for all."""
     over: dict[str, Any] = {}
     top: dict[str, Any] = dict(suite.settings)
     for name in _OF_THE_SUITE.keys() & top.keys():
@@ -252,7 +262,7 @@ def expand(
                 except ConfigError as error:
                     raise ConfigError(f"row '{row.label}': {error}") from None
                 folder = out / direction / slug(row.label) / f"seed{seed}"
-                cells.append(Cell(row.label, row.alignment, direction, seed, settings, folder))
+                cells.append(Cell(row.label, row.alignment, direction, seed, settings, folder, select))
     return cells
 
 

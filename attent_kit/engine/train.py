@@ -13,13 +13,15 @@ from attent_kit.engine import checkpoint
 from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Report, fit
-from attent_kit.engine.run import Run, alone_in
+from attent_kit.engine.run import Run, alone_in, place_of
+from attent_kit.engine.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
+from attent_kit.engine.snapshots import Snapshots, load_selectors
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
-from attent_kit.report.scores import Score
+from attent_kit.report.scores import LAST, Score, read_scores
 
 
 def train(
@@ -32,8 +34,12 @@ def train(
     shared: Path | None = None,
     report: Report = lambda progress: None,
     opened: Callable[[Alignment], None] = lambda alignment: None,
+    select: str = LAST,
 ) -> list[Score]:
     """Train what is not yet trained, predict the target's test cases, score them; everything lies in `folder`.
+
+    The snapshot that `select` chooses is exported, predicted and scored, in a folder of its own unless it is the last; what
+    is there of a finished run is not made again.
 
     `row` and `direction` name the method and the domains in the scores. `shared` is a folder in which runs leave the
     result of a first stage for others of the same recipe. `opened` is called once all is built and before training.
@@ -43,13 +49,16 @@ def train(
     task = task_of(source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
     component = registry.find("alignments", settings.alignment.name)
+    refuse_selection(select, settings, folder, target, registry)
+    selectors = load_selectors(registry) if settings.snapshots else {}
     with alone_in(folder):
         resumes = (folder / "checkpoint.ckpt").exists()
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
         run = Run(folder, settings, plugins={component.distribution: component.version})
         precision = str(fabric.strategy.precision.precision)
         run.write_domain(source, target)
-        if not run.scores.exists():
+        place = place_of(folder, select)
+        if not (folder / "scores.csv").exists() and not (folder / "selections").exists():
             run.write_environment(fabric.device, precision)
         opened(alignment)
         batches = training_batches(
@@ -59,12 +68,19 @@ def train(
         if shared is not None:
             computed = (fabric.device.type, precision, component.distribution, component.version)
             stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
-        fit(alignment, batches, run, fabric, report, stage_file)
+        snapshots = Snapshots(folder, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
+        trained = fit(alignment, batches, run, fabric, report, stage_file, snapshots)
+        if not trained and select != LAST and (place / "scores.csv").exists():
+            return read_scores(place / "scores.csv")
+        step = load_selected(select, alignment, folder, target, fabric.device)
         facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": total_steps(alignment)}
-        checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment, facts)
-        keep_translations(alignment, run, target, fabric.device)
+        if step is not None:
+            facts |= {"steps": step, "selection": select}
+            write_selected(place, select, step)
+        checkpoint.export_segmentor(place / "segmentor.safetensors", alignment, facts)
+        keep_translations(alignment, place, target, fabric.device)
         names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
-        return score_run(alignment, run, target, fabric.device, *names)
+        return score_run(alignment, place, target, fabric.device, *names, settings.seed, select)
 
 
 def task_of(source: Prepared, target: Prepared) -> Task:

@@ -15,11 +15,15 @@ from attent_kit.data.intensity import Intensity
 from attent_kit.engine import checkpoint
 from attent_kit.engine.assemble import setup
 from attent_kit.engine.device import launch
+from attent_kit.engine.selection import chosen_step, refuse_unknown
 from attent_kit.engine.settings import RunSettings, run_settings
+from attent_kit.engine.snapshots import load_snapshot, snapshot_file
 from attent_kit.engine.train import total_steps
 from attent_kit.errors import AttentKitError, ConfigError, RunError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Component, Registry
+from attent_kit.report.scores import LAST
+from attent_kit.report.selection import read_selection, steps_of
 
 CHECKPOINT, SEGMENTOR = "checkpoint.ckpt", "segmentor.safetensors"
 
@@ -74,6 +78,10 @@ class Loaded:
     """Steps that it was trained."""
     whole: bool
     """Whether every network has its weights, or only the one that `predict` calls."""
+    selection: str = LAST
+    """What chose the snapshot whose weights they are."""
+    snapshot: Path | None = None
+    """The file of that snapshot; None where the checkpoint is all of it."""
 
 
 def open_run(folder: Path, registry: Registry) -> TrainedRun:
@@ -85,8 +93,12 @@ def open_run(folder: Path, registry: Registry) -> TrainedRun:
     return TrainedRun(folder, config, run_settings(config, registry), component, read_domain(folder / "domain.json"))
 
 
-def load_run(run: TrainedRun, registry: Registry, device: str) -> Loaded:
-    """The networks with their weights. ConfigError if the training is not finished, RunError if the weights do not fit."""
+def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAST) -> Loaded:
+    """The networks with the weights of the snapshot that `select` chooses.
+
+    ConfigError if the training is not finished, RunError if the weights do not fit; as `chosen_step` for the selection.
+    """
+    refuse_unknown(select, registry)
     fabric = launch(device, run.settings.precision)
     alignment = build_alignment(run.settings.alignment, registry, run.domain.task, run.settings.seed, empty=True)
     whole = run.weights.name == CHECKPOINT
@@ -110,7 +122,19 @@ def load_run(run: TrainedRun, registry: Registry, device: str) -> Loaded:
                 f"{run.weights} was trained with other options than config.toml beside it names: copy both from one run."
             )
         steps = total
-    return Loaded(alignment, fabric.device, str(fabric.strategy.precision.precision), steps, whole)
+    snapshot = None
+    if select != LAST:
+        if not whole:
+            raise ConfigError(
+                f"{run.folder} holds one segmentor and no snapshots: leave --select out, or name the whole run."
+            )
+        steps = chosen_step(select, run.folder)
+        load_snapshot(
+            run.folder, alignment, steps, steps_of(read_selection(run.folder / "selection.csv")), fabric.device
+        )
+        snapshot = path if (path := snapshot_file(run.folder, steps)).exists() else None
+    precision = str(fabric.strategy.precision.precision)
+    return Loaded(alignment, fabric.device, precision, steps, whole, select, snapshot)
 
 
 def read_domain(path: Path) -> Domain:

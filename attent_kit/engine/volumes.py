@@ -18,6 +18,7 @@ from attent_kit.engine.trained import CHECKPOINT, Domain, Loaded, TrainedRun, lo
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
+from attent_kit.report.scores import LAST
 
 MAPS = ("probabilities", "entropy", "translation")
 """What can be written beside a label map."""
@@ -42,6 +43,7 @@ def predict_volumes(
     device: str = "auto",
     *,
     series: str | None = None,
+    select: str = LAST,
     maps: Sequence[str] = (),
     strict: bool = False,
     overwrite: bool = False,
@@ -61,7 +63,7 @@ def predict_volumes(
     outputs, card_path = _outputs(inputs, images, out, several, maps)
     written = [*(path for each in outputs for path in (each.labels, *each.maps.values())), card_path]
     _refuse_to_overwrite(written, [file for given in inputs for file in given.files], overwrite)
-    loaded = load_run(trained, registry, device)
+    loaded = load_run(trained, registry, device, select)
     if "translation" in maps:
         _require_translator(trained, loaded)
     found, kept = _checked(inputs, trained.domain, strict, report, say)

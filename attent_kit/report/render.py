@@ -9,9 +9,9 @@ from attent_kit.report.comparisons import Comparison, choose_reference, compare,
 from attent_kit.report.figures import Panel, segmentation_figure
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import rank_rows, ranks_csv, ranks_figure
-from attent_kit.report.scores import AVERAGE, Score
+from attent_kit.report.scores import AVERAGE, ORACLE, Score, only_selection
 from attent_kit.report.sentences import NAMES, comparison_block, sentence, warning
-from attent_kit.report.table import MethodRow, Table, csv_text, markdown, tables
+from attent_kit.report.table import DAGGER, MethodRow, Table, csv_text, daggered, markdown, selection_note, tables
 
 
 class Rendered(NamedTuple):
@@ -21,6 +21,8 @@ class Rendered(NamedTuple):
     files: list[Path]
     warnings: list[str]
     """What the comparisons cannot show, with so few cases."""
+    note: str
+    """What was given, and what the selection makes it necessary to say."""
 
 
 def render(
@@ -40,6 +42,10 @@ def render(
 
     `reference` is the label of the row that the others are compared with, by default the first.
     """
+    dagger = DAGGER if only_selection(scores) == ORACLE else ""
+    note = " ".join(filter(None, (note, selection_note(only_selection(scores)))))
+    scores, methods = daggered(scores, methods)
+    reference = None if reference is None else reference + dagger
     made = tables(scores, methods, titles)
     shown = [table for table in published if table.direction in titles]
     labels = [method.label for method in methods]
@@ -69,9 +75,19 @@ def render(
     for direction, slices in panels.items():
         if slices:
             files.append(out / f"figure-{direction}.png")
-            segmentation_figure(slices, organs, f"{title}: {titles[direction]}", files[-1])
+            segmentation_figure(
+                [_daggered(panel, dagger) for panel in slices], organs, f"{title}: {titles[direction]}", files[-1]
+            )
     families: dict[tuple[str, str], list[Comparison]] = {}
     for c in comparisons:
         if c.organ == AVERAGE:
             families.setdefault((c.direction, c.metric), []).append(c)
-    return Rendered(made, files, [said for said in dict.fromkeys(map(warning, families.values())) if said])
+    return Rendered(made, files, [said for said in dict.fromkeys(map(warning, families.values())) if said], note)
+
+
+def _daggered(panel: Panel, dagger: str) -> Panel:
+    """A panel whose labels are those of the tables."""
+    return panel._replace(
+        translations={label + dagger: image for label, image in panel.translations.items()},
+        predictions={label + dagger: labels for label, labels in panel.predictions.items()},
+    )

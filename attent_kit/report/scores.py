@@ -14,6 +14,8 @@ from attent_kit.files import write_text
 AVERAGE = "average"
 PROTOCOL = "3d-mm"
 """Protocol of a comparison, and of scores that were written before protocols had names."""
+LAST, ORACLE = "last", "target-oracle"
+"""Selections that need no selector: the last snapshot, and the one with the highest Dice on the target's test labels."""
 COUNTS = ("scored", "missed", "invented", "absent", "undefined")
 """Metrics that count: an organ's sum over cases is what a table shows, not their mean."""
 
@@ -33,6 +35,8 @@ class Score(NamedTuple):
     unit: str
     protocol: str = PROTOCOL
     """Whose definition of the metric: `attent_kit.metrics.PROTOCOLS`. Numbers of two protocols are never in one mean."""
+    selection: str = LAST
+    """What chose the snapshot: `last`, a selector's name, or `target-oracle`. Those of two selections are in no table."""
 
 
 class Summary(NamedTuple):
@@ -71,7 +75,7 @@ def write_scores(path: str | Path, rows: Iterable[Score]) -> None:
 
 
 def read_scores(path: str | Path) -> list[Score]:
-    """The rows of `write_scores`, also of a version without protocols.
+    """The rows of `write_scores`, also of a version without protocols or selections.
 
     Raises `DataError` with file and line for anything it would not have written.
     """
@@ -85,7 +89,7 @@ def read_scores(path: str | Path) -> list[Score]:
     rows: dict[tuple, Score] = {}
     try:
         header = next(reader, [])
-        if header not in (list(Score._fields), list(Score._fields[:-1])):
+        if header not in [list(Score._fields[:count]) for count in (10, 9, 8)]:
             raise ValueError(f"the header is {','.join(header)!r}, expected {','.join(Score._fields)!r}")
         for fields in reader:
             row = _parse(header, fields)
@@ -116,12 +120,13 @@ def summarise(
     NaN values are left out and counted. The average is the mean of the organ means, NaN if an organ has none; its std
     is that of the averages of each seed or case over the organs with a value there. `unit` and `protocol` are needed
     where the metric comes in several. With `weight`, a metric that counts slices, means are over those instead of over
-    volumes; the std is not. Raises `ConfigError` for an unknown metric, unit, protocol or `over`, `DataError` for a row
-    given twice.
+    volumes; the std is not. Raises `ConfigError` for an unknown metric, unit, protocol or `over` and for scores of several
+    selections, `DataError` for a row given twice.
     """
     if over not in ("seeds", "cases"):
         raise ConfigError(f"Scores cannot be summarised over '{over}'. Use over='seeds' or over='cases'.")
     rows = _of_protocol(list(rows), metric, protocol)
+    only_selection(rows)
     unit = _only_unit(rows, metric, unit)
     counted = _counted(rows)
     weights = {_prediction(row): row.value for row in rows if row.metric == weight}
@@ -131,7 +136,7 @@ def summarise(
         if (row.metric, row.unit) != (metric, unit):
             continue
         if _cell(row) in seen:
-            raise DataError(f"Two scores for {', '.join(map(str, _cell(row)[:-1]))}. Give each scores file once.")
+            raise DataError(f"Two scores for {', '.join(map(str, _cell(row)[:-2]))}. Give each scores file once.")
         seen.add(_cell(row))
         groups.setdefault((row.alignment, row.direction), {}).setdefault(row.organ, []).append(row)
 
@@ -218,6 +223,17 @@ def _told_from(found: dict[str, float]) -> tuple[int, ...]:
     return 1, int(one_sided and there), int(one_sided and not there), int(math.isnan(overlap)), int(undefined)
 
 
+def only_selection(rows: Iterable[Score]) -> str:
+    """The selection of all rows, `last` if there are none. ConfigError if there are several."""
+    names = list(dict.fromkeys(row.selection for row in rows))
+    if len(names) > 1:
+        raise ConfigError(
+            f"These scores are of snapshots chosen in several ways, {', '.join(names)}, and no table holds them together: "
+            f"choose one with --select."
+        )
+    return names[0] if names else LAST
+
+
 def _of_protocol(rows: Sequence[Score], metric: str, protocol: str | None) -> list[Score]:
     """Rows of one protocol: the named one, or the only one that has the metric."""
     names = list(dict.fromkeys(row.protocol for row in rows if row.metric == metric))
@@ -246,7 +262,7 @@ def _only_unit(rows: Sequence[Score], metric: str, unit: str | None) -> str:
 
 def _cell(row: Score) -> tuple:
     """What may occur once."""
-    return (*_prediction(row), row.metric, row.unit, row.protocol)
+    return (*_prediction(row), row.metric, row.unit, row.protocol, row.selection)
 
 
 def _prediction(row: Score) -> tuple:

@@ -8,12 +8,14 @@ from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from attent_kit.report.published import PublishedTable
-from attent_kit.report.scores import Score, Summary, summarise
+from attent_kit.report.scores import LAST, ORACLE, Score, Summary, only_selection, summarise
 
 Over = Literal["seeds", "cases"]
 
 METRICS = (("dice", "fraction"), ("assd", "mm"))
 """What the table shows; scores.csv has the rest."""
+DAGGER = " †"
+"""Behind the label of a row whose snapshots target labels have chosen."""
 
 
 class MethodRow(NamedTuple):
@@ -32,6 +34,8 @@ class Table(NamedTuple):
     organs: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Summary | None, ...]], ...]
     """Label, then a summary for each organ and the average; None where nothing was scored."""
+    stamps: tuple[str, ...]
+    """Of each row, what chose its snapshots and whether target labels had a part in it."""
     best: tuple[str | None, ...]
     """Label of the best method of each column, bounds aside."""
     scale: float
@@ -41,8 +45,12 @@ class Table(NamedTuple):
 
 
 def tables(scores: Iterable[Score], methods: Sequence[MethodRow], titles: Mapping[str, str]) -> list[Table]:
-    """A table for each direction of `titles` and each metric. Spread is over seeds if there are several, else over cases."""
+    """A table for each direction of `titles` and each metric. Spread is over seeds if there are several, else over cases.
+
+    ConfigError if the scores are of several selections.
+    """
     scores = list(scores)
+    only_selection(scores)
     over = spread(scores)
     made = []
     for direction, name in titles.items():
@@ -50,6 +58,38 @@ def tables(scores: Iterable[Score], methods: Sequence[MethodRow], titles: Mappin
         if own:
             made += [_table(own, methods, direction, name, metric, unit, over) for metric, unit in METRICS]
     return made
+
+
+def daggered(scores: Iterable[Score], methods: Sequence[MethodRow]) -> tuple[list[Score], list[MethodRow]]:
+    """Both with a dagger behind each label, if target labels have chosen the snapshots; else as they are."""
+    scores = list(scores)
+    if only_selection(scores) != ORACLE:
+        return scores, list(methods)
+    return (
+        [score._replace(alignment=score.alignment + DAGGER) for score in scores],
+        [method._replace(label=method.label + DAGGER) for method in methods],
+    )
+
+
+def stamp(selection: str, bound: bool) -> str:
+    """How much a row of this selection knows of target labels."""
+    if selection == ORACLE:
+        return f"{ORACLE}{DAGGER}"
+    return "sees target labels" if bound else "label-free"
+
+
+def selection_note(selection: str) -> str:
+    """What must be said of a table whose snapshots are not the last; empty for the last."""
+    if selection == ORACLE:
+        return (
+            "† Of each run the snapshot with the highest Dice on the target's test cases, chosen with their labels: an upper "
+            "bound, and no result of a method without target labels."
+        )
+    return (
+        ""
+        if selection == LAST
+        else f"Of each run the snapshot that the selector '{selection}' chose without target labels."
+    )
 
 
 def spread(scores: Sequence[Score]) -> Over:
@@ -70,15 +110,17 @@ def _table(
     organs = tuple(dict.fromkeys(organ for _, organ in found))
     rows = tuple((m.label, tuple(found.get((m.label, organ)) for organ in organs)) for m in methods)
     bounds = {m.label for m in methods if m.bound}
+    selection = only_selection(scores)
+    stamps = tuple(stamp(selection, m.bound) for m in methods)
     best = tuple(
         _best([(label, cells[i]) for label, cells in rows if label not in bounds], metric) for i in range(len(organs))
     )
     count = len({s.seed for s in scores} if over == "seeds" else {s.case for s in scores})
     counts = f"mean ± SD over {count} {over}" if count > 1 else "one case"
     name = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
-    title = f"{domains}: {name}, {counts}"
+    title = f"{domains}: {name}, {counts}" + ("" if selection == LAST else f", selected by {selection}")
     scale = 100.0 if metric == "dice" else 1.0
-    return Table(direction, title, organs, rows, best, scale, count, tuple(_footnotes(rows, organs)))
+    return Table(direction, title, organs, rows, stamps, best, scale, count, tuple(_footnotes(rows, organs)))
 
 
 def _best(cells: Sequence[tuple[str, Summary | None]], metric: str) -> str | None:
@@ -136,7 +178,10 @@ def markdown(
         lines += [
             f"## {table.title}",
             "",
-            *grid(["method", *table.organs], [_marked(table, row) for row in table.rows]),
+            *grid(
+                ["method", *table.organs, "selection"],
+                [[*_marked(table, row), stamp] for row, stamp in zip(table.rows, table.stamps, strict=True)],
+            ),
             "",
         ]
         lines += [f"- {footnote}" for footnote in table.footnotes] + [""] * bool(table.footnotes)
@@ -185,20 +230,21 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
             "absent",
             "total",
             "source",
+            "selection",
         ]
     )
     for table in made:
-        for label, cells in table.rows:
+        for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
             for cell, metric in ((c, "dice" if table.scale == 100 else "assd") for c in cells if c is not None):
                 numbers = (cell.mean, cell.std, cell.n, cell.missed, cell.invented, cell.absent, cell.total)
-                writer.writerow(["measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers, ""])
+                writer.writerow(["measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers, "", stamp])
     for entry in published:
         for label, values in entry.rows.items():
             spread = (*entry.spread.get(label, ()), *[""] * len(values))
             for organ, value, sd in zip((*entry.organs, "average"), values, spread, strict=False):
                 numbers = (value, sd, *[""] * 5)
                 writer.writerow(
-                    ["published", entry.direction, label, organ, entry.metric, entry.unit, *numbers, entry.citation]
+                    ["published", entry.direction, label, organ, entry.metric, entry.unit, *numbers, entry.citation, ""]
                 )
     return out.getvalue()
 

@@ -68,5 +68,19 @@ def attentkit_layouts() -> dict[str, str]:
 
 
 @hookimpl
+def attentkit_selectors() -> dict[str, str]:
+    return {
+        "entropy": f"{_HERE}.selectors.entropy:Entropy",
+        "im": f"{_HERE}.selectors.im:InformationMaximisation",
+        "snd": f"{_HERE}.selectors.snd:SoftNeighborhoodDensity",
+        "class-ratio": f"{_HERE}.selectors.class_ratio:ClassRatio",
+        "mmd": f"{_HERE}.selectors.mmd:MaximumMeanDiscrepancy",
+        "coral": f"{_HERE}.selectors.coral:Coral",
+        "cycle": f"{_HERE}.selectors.cycle:CycleAgreement",
+        "source-dice": f"{_HERE}.selectors.source_dice:SourceDice",
+    }
+
+
+@hookimpl
 def attentkit_suites() -> dict[str, str]:
     return {"phantom": str(Path(__file__).parent / "suites" / "phantom.toml")}

@@ -55,3 +55,6 @@ class Supervised(Alignment):
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(x_t).logits
+
+    def as_seen(self, x_s: Tensor) -> None:
+        return None

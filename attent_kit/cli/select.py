@@ -1,0 +1,96 @@
+"""`attentkit select`."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attent_kit.cli.output import bars, print_json, print_table
+from attent_kit.plugins import load
+
+NOTE = (
+    "Dice and rho are computed with the labels of the target's test cases. They grade the selectors here; the selectors saw "
+    "none of them. target-oracle is the best that any choice could have been."
+)
+
+
+@click.command("select")
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RUN...")
+@click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--out", "-o", type=click.Path(path_type=Path), help="CSV to write: a line for each run and selector.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(runs: tuple[Path, ...], device: str, out: Path | None, as_json: bool) -> None:
+    """Show which snapshot each selector would choose, and what that gives away.
+
+    RUN is the folder of a trained run, or of a comparison: then all runs below it are graded. For each selector stand there
+    the step it chooses, the Dice of that snapshot, the regret, which is the Dice lost to the best snapshot there is, and
+    Spearman's rank correlation of its scores with Dice over all snapshots. For several runs it is the means of these, and the
+    share of runs in which the choice was better and worse than the last snapshot. The labels of the target's test cases are
+    used for this and choose nothing.
+    """
+    from attent_kit.engine.grade import find_runs, grade_runs
+    from attent_kit.report.selection import aggregate, graded_csv
+
+    found, bare = find_runs(runs)
+    with bars(("grade", 0)) as (bar,):
+
+        def tell(run: str, done: int, total: int) -> None:
+            if done == 0:
+                bar.reset(run, total)
+            bar.to(done, "snapshots")
+
+        failed = None if len(found) == 1 else lambda folder, error: bar.say(f"Left out: {folder}: {error}")
+        graded = grade_runs(found, load().registry, device, tell, failed)
+    if bare:
+        click.echo(f"Left out: {len(bare)} runs without snapshots, such as {bare[0]}.", err=True)
+    counted = [run for run in graded if not run.bound] or graded
+    if out:
+        graded_csv(out, graded)
+    means = aggregate(run.selectors for run in counted)
+    if as_json:
+        print_json(
+            {
+                "runs": [
+                    {**run._asdict(), "selectors": [_plain({**s._asdict(), "regret": s.regret}) for s in run.selectors]}
+                    for run in graded
+                ],
+                "selectors": [_plain(mean._asdict()) for mean in means],
+                "note": NOTE,
+            }
+        )
+        return
+    if len(counted) == 1:
+        (run,) = counted
+        rows = [
+            (s.selector, s.better or "-", str(s.step), *map(_percent, (s.dice, s.oracle, s.regret)), _number(s.rho))
+            for s in run.selectors
+        ]
+        title = f"{run.row}, {run.direction}, seed {run.seed}: Dice in % by the snapshot that is chosen"
+        print_table(title, ("selector", "better", "step", "Dice", "oracle's", "regret", "rho"), rows)
+    else:
+        rows = [
+            (m.selector, str(m.runs), *map(_percent, (m.dice, m.regret, m.worst_regret)), _number(m.rho),
+             *(f"{100 * share:.0f} %" for share in (m.better_than_last, m.worse_than_last)))
+            for m in means
+        ]  # fmt: skip
+        heads = ("selector", "runs", "Dice", "regret", "worst regret", "rho", "better than last", "worse")
+        print_table(f"Means over {len(counted)} runs, Dice in %", heads, rows)
+        if len(counted) < len(graded):
+            click.echo(f"{len(graded) - len(counted)} runs whose training saw target labels are not in it.")
+    click.echo(NOTE)
+    if out:
+        click.echo(f"  {out}")
+
+
+def _plain(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN."""
+    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in fields.items()}
+
+
+def _percent(value: float) -> str:
+    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:+.2f}"

@@ -1,0 +1,25 @@
+"""Dice on source slices that are not trained on."""
+
+from attent_kit.selectors import IGNORE, Look, Selector
+from attentkit_builtin.selectors.overlap import overlap
+
+
+class SourceDice(Selector):
+    """Dice on source slices of cases that are not trained on, as the segmentor is trained to see them.
+
+        Dice = mean over organs k of  2 |a_k y_k| / (|a_k| + |y_k|)     a: argmax S(x_s), or S(G_st(x_s)); all slices
+
+    Source accuracy of Musgrave, Belongie, Lim. Three new validators and a large-scale benchmark ranking for unsupervised
+    domain adaptation. arXiv:2208.07360, 2022, as Dice; a method that trains on translated source images is judged on those.
+    Higher is better. Of the target it knows nothing. An organ in neither is left out. None where no labelled source case is
+    kept from training.
+    """
+
+    better = "higher"
+
+    def score(self, look: Look) -> float | None:
+        if look.p_s is None or look.y_s is None:
+            return None
+        counted = look.y_s != IGNORE
+        organs = overlap(look.p_s.argmax(1)[counted], look.y_s[counted], look.p_s.shape[1])
+        return float(organs.nanmean()) if organs.isfinite().any() else None
