@@ -85,6 +85,9 @@ def command(
             started=lambda cell, steps: bar.reset(f"{cell.row}, {cell.direction}, seed {cell.seed}", steps),
             progress=lambda cell, p: _progress(bar, p),
             finished=lambda cell: _finished(grid, cell, missing),
+            warned=lambda cell, sentence: grid.say(
+                f"Warning: {cell.row}, {cell.direction}, seed {cell.seed}, {sentence}"
+            ),
             failed=lambda cell, error: grid.say(f"FAILED: {cell.row}, {cell.direction}, seed {cell.seed}: {error}"),
             waiting=lambda cell: bar.reset(f"waiting for another process at {cell.row}, {cell.direction}", 0),
         )

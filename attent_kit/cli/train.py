@@ -78,6 +78,7 @@ def command(
             device,
             opened=lambda alignment: bar.reset(settings.alignment.name, sum(s.steps for s in alignment.stages())),
             report=lambda p: bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None),
+            warned=lambda sentence: bar.say(f"Warning: {sentence}"),
         )
     if as_json:
         print_scores(scores)

@@ -35,6 +35,8 @@ class Watch(NamedTuple):
     started: Callable[[Cell, int], None]
     """A run begins, and how many steps it has."""
     progress: Callable[[Cell, Progress], None]
+    warned: Callable[[Cell, str], None]
+    """Training of a run seems to go wrong."""
     finished: Callable[[Cell], None]
     failed: Callable[[Cell, AttentKitError], None]
     waiting: Callable[[Cell], None]
@@ -121,6 +123,7 @@ def run_cells(
                     shared=out / "shared",
                     opened=lambda alignment, cell=cell: watch.started(cell, sum(s.steps for s in alignment.stages())),
                     report=lambda progress, cell=cell: watch.progress(cell, progress),
+                    warned=lambda sentence, cell=cell: watch.warned(cell, sentence),
                 )
             except Busy:
                 busy.append(cell)

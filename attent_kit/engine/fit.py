@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -42,9 +42,21 @@ class Progress(NamedTuple):
     """Steps of the whole run."""
     losses: dict[str, float] | None
     """Fresh averages, now and then."""
+    scores: dict[str, float] | None = None
+    """Label-free scores of a snapshot just taken."""
 
 
 Report = Callable[[Progress], None]
+
+
+class Watcher(Protocol):
+    """Who follows a run from its first step, or from where it goes on."""
+
+    def begin(self, step: int) -> None:
+        """Training begins, with `step` steps done."""
+
+    def see(self, progress: Progress) -> None:
+        """A step is done; its checkpoint is not yet written."""
 
 
 def fit(
@@ -54,6 +66,7 @@ def fit(
     fabric: Fabric,
     report: Report = lambda progress: None,
     shared: Path | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> None:
     """Train all stages, from the run's checkpoint on if it has one. Leaves the trained networks in `alignment`.
 
@@ -63,6 +76,8 @@ def fit(
     base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
     first_step = checkpoint.resume(run.checkpoint, alignment, optimizers, fabric)
     run.rewind_log(first_step)
+    for watcher in watchers:
+        watcher.begin(first_step)
     stages = alignment.stages()
     total = sum(stage.steps for stage in stages)
     update = FabricUpdate(fabric, optimizers)
@@ -83,7 +98,10 @@ def fit(
                 _set_learning_rates(optimizers, base_rates, stage, here / stage.steps)
                 seed_step(run.settings.seed, here)
                 losses = _step(stage, batches.batch(here, stage.batch_size), update)
-                report(Progress(stage.name, step + 1, total, run.log(step, stage.name, losses)))
+                progress = Progress(stage.name, step + 1, total, run.log(step, stage.name, losses))
+                report(progress)
+                for watcher in watchers:
+                    watcher.see(progress)
                 at_end = step + 1 == last
                 if at_end:
                     run.write_speed(stage.name, last - began_at, time.monotonic() - began - saving, fabric.device)

@@ -13,7 +13,8 @@ from attent_kit.engine import checkpoint
 from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Report, fit
-from attent_kit.engine.run import Run, alone_in
+from attent_kit.engine.monitor import monitor_of
+from attent_kit.engine.run import NotFinite, Run, alone_in
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
 from attent_kit.errors import DataError
@@ -32,11 +33,13 @@ def train(
     shared: Path | None = None,
     report: Report = lambda progress: None,
     opened: Callable[[Alignment], None] = lambda alignment: None,
+    warned: Callable[[str], None] = lambda sentence: None,
 ) -> list[Score]:
     """Train what is not yet trained, predict the target's test cases, score them; everything lies in `folder`.
 
     `row` and `direction` name the method and the domains in the scores. `shared` is a folder in which runs leave the
-    result of a first stage for others of the same recipe. `opened` is called once all is built and before training.
+    result of a first stage for others of the same recipe. `opened` is called once all is built and before training,
+    `warned` with a sentence whenever training seems to go wrong.
     """
     fabric = launch(device, settings.precision)
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
@@ -59,7 +62,13 @@ def train(
         if shared is not None:
             computed = (fabric.device.type, precision, component.distribution, component.version)
             stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
-        fit(alignment, batches, run, fabric, report, stage_file)
+        monitor = monitor_of(alignment, run, source, target, fabric.device, warned)
+        try:
+            fit(alignment, batches, run, fabric, report, stage_file, [monitor])
+        except NotFinite as error:
+            monitor.not_finite(error)
+            raise
+        monitor.end()
         facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": total_steps(alignment)}
         checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment, facts)
         keep_translations(alignment, run, target, fabric.device)

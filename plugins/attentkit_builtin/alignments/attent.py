@@ -50,7 +50,7 @@ from attent_kit.interfaces import (
     Translator,
     Update,
 )
-from attent_kit.objectives import entropy_map, fake, l1, real, self_information
+from attent_kit.objectives import Gan, entropy_map, fake, l1, real, self_information
 from attent_kit.schedules import linear_after
 from attentkit_builtin.options import (
     SegmentOptions,
@@ -188,3 +188,6 @@ class AttENT(Alignment):
 
     def as_source(self, x_t: Tensor) -> Tensor:
         return self.G_ts(x_t)
+
+    def discriminator_losses(self) -> dict[str, Gan]:
+        return {"L_D_s": self.config.gan, "L_D_t": self.config.gan, "L_dis": "bce"}
