@@ -109,6 +109,7 @@ def command(
         out,
         reference,
         slide_test,
+        results.outcomes,
     )
     if as_json:
         print_scores(results.scores)

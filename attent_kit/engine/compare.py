@@ -35,12 +35,12 @@ class Watch(NamedTuple):
     started: Callable[[Cell, int], None]
     """A run begins, and how many steps it has."""
     progress: Callable[[Cell, Progress], None]
-    warned: Callable[[Cell, str], None]
-    """Training of a run seems to go wrong."""
     finished: Callable[[Cell], None]
     failed: Callable[[Cell, AttentKitError], None]
     waiting: Callable[[Cell], None]
     """Only cells are left at which other processes work; this is the first of them."""
+    warned: Callable[[Cell, str], None] = lambda cell, sentence: None
+    """Training of a run seems to go wrong."""
 
 
 def domain_files(suite: Suite, out: Path) -> dict[str, Path]:

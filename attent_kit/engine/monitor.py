@@ -25,7 +25,12 @@ FILE = "monitor.json"
 
 
 def monitor_of(
-    alignment: Alignment, run: Run, source: Prepared, target: Prepared, device: torch.device, warned: Callable[[str], None]
+    alignment: Alignment,
+    run: Run,
+    source: Prepared,
+    target: Prepared,
+    device: torch.device,
+    warned: Callable[[str], None],
 ) -> "Monitor":
     """The monitor of a run that is about to train `alignment`."""
     spans_ = [Span(stage.name, first, last) for stage, first, last in spans(alignment.stages())]
