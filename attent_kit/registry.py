@@ -13,9 +13,9 @@ from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent, 
 
 KINDS = ("translators", "segmentors", "discriminators", "alignments")
 """Kinds of classes that a run is configured with: each has a `Config`."""
-CLASS_KINDS = (*KINDS, "layouts")
-"""Those, and the classes that read a data set, which have no options."""
-ALL_KINDS = (*KINDS, "suites", "layouts")
+CLASS_KINDS = (*KINDS, "layouts", "trackers")
+"""Those, and the classes that read a data set or write down a run, which have no options."""
+ALL_KINDS = (*KINDS, "suites", "layouts", "trackers")
 """Those, and the TOML files of comparisons."""
 
 

@@ -3,7 +3,7 @@ the target.
 
     check                 threshold                                                        source or reason
     discriminator-won     (real + fake) / 2 < 0.01                                         AdaptSegNet issue 59
-    discriminator-stuck   within 2 % of ln 2 (cross-entropy) or 1/4 (least squares)        AdaptSegNet issue 109
+    discriminator-stuck   within 1 % of ln 2 (cross-entropy) or 1/4 (least squares)        AdaptSegNet issue 109
     not-finite            NaN or infinite                                                  CycleGAN issue 20
     organ-vanished        less than 1/100 of the organ's part of the source's labels       SE_ASA issue 5; 1/100 is ours
     entropy-collapse      mean entropy < 0.01 and one class everywhere                     Vu et al. 2019, MinEnt; 0.01 is ours
@@ -23,9 +23,9 @@ WON = 0.01
 0.1. Users of AdaptSegNet report 0.2 to 0.5 in healthy training (issues 22, AdvSemiSeg 39) and 0 where it has won (59)."""
 UNDECIDED: dict[Gan, float] = {"bce": math.log(2), "lsgan": 0.25}
 """(real + fake) / 2 of a discriminator that answers "perhaps" to everything: -log(1/2), and (1/2)^2 (AdaptSegNet 109: 0.693)."""
-STUCK = 0.02
-"""Part by which a loss may differ from UNDECIDED and still count as it. Cross-entropy is ln 2 + d^2 / 8 at constant logits d, so
-that 2 % are logits up to 1/3."""
+STUCK = 0.01
+"""Part by which a loss may differ from UNDECIDED and still count as it. Cross-entropy is about ln 2 + d^2 / 8 at constant logits
+d, so that 1 % are logits up to 0.24; least squares is 1/4 + (d - 1/2)^2, so that 1 % are answers of 0.45 to 0.55."""
 PATIENCE = 0.2
 """Part of its stage for which a loss must stay there before it is worth a warning. Discriminators start undecided, and single
 averages come near both thresholds in healthy runs."""

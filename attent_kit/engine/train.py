@@ -3,7 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 from attent_kit.build import build_alignment
 from attent_kit.config import read_toml
@@ -17,6 +19,7 @@ from attent_kit.engine.monitor import monitor_of
 from attent_kit.engine.run import NotFinite, Run, alone_in
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
+from attent_kit.engine.tracking import Trackers, Tracking
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
@@ -34,19 +37,22 @@ def train(
     report: Report = lambda progress: None,
     opened: Callable[[Alignment], None] = lambda alignment: None,
     warned: Callable[[str], None] = lambda sentence: None,
+    trackers: Trackers = MappingProxyType({}),
+    store: Path | None = None,
 ) -> list[Score]:
     """Train what is not yet trained, predict the target's test cases, score them; everything lies in `folder`.
 
     `row` and `direction` name the method and the domains in the scores. `shared` is a folder in which runs leave the
     result of a first stage for others of the same recipe. `opened` is called once all is built and before training,
-    `warned` with a sentence whenever training seems to go wrong.
+    `warned` with a sentence whenever training seems to go wrong. `trackers` are told how it goes; they may keep what
+    several runs share in `store`, by default `folder`.
     """
     fabric = launch(device, settings.precision)
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
     task = task_of(source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
     component = registry.find("alignments", settings.alignment.name)
-    with alone_in(folder):
+    with alone_in(folder), ExitStack() as closing:
         resumes = (folder / "checkpoint.ckpt").exists()
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
         run = Run(folder, settings, plugins={component.distribution: component.version})
@@ -63,8 +69,12 @@ def train(
             computed = (fabric.device.type, precision, component.distribution, component.version)
             stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
         monitor = monitor_of(alignment, run, source, target, fabric.device, warned)
+        names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
+        title = f"{names[1]}/{names[0]}/seed{settings.seed}"
+        tracking = Tracking(trackers, title, folder, store or folder, read_toml(folder / "config.toml"), warned)
+        closing.callback(tracking.close)
         try:
-            fit(alignment, batches, run, fabric, report, stage_file, [monitor])
+            fit(alignment, batches, run, fabric, report, stage_file, [monitor, tracking])
         except NotFinite as error:
             monitor.not_finite(error)
             raise
@@ -72,8 +82,9 @@ def train(
         facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": total_steps(alignment)}
         checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment, facts)
         keep_translations(alignment, run, target, fabric.device)
-        names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
-        return score_run(alignment, run, target, fabric.device, *names)
+        scores = score_run(alignment, run, target, fabric.device, *names)
+        tracking.end(scores)
+        return scores
 
 
 def task_of(source: Prepared, target: Prepared) -> Task:
