@@ -48,6 +48,12 @@ def attentkit_selectors() -> Mapping[str, type | str]:
 
 
 @hookspec
+def attentkit_trackers() -> Mapping[str, type | str]:
+    """Where `--track NAME` writes a run down: subclasses of `attent_kit.tracker.Tracker`."""
+    return {}
+
+
+@hookspec
 def attentkit_suites() -> Mapping[str, str]:
     """Comparisons: name to the path of a TOML file, for `attentkit compare NAME`."""
     return {}

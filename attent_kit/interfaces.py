@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from attent_kit.config import Choice, ComponentConfig
 from attent_kit.errors import ConfigError
-from attent_kit.objectives import IGNORE
+from attent_kit.objectives import IGNORE, Gan
 from attent_kit.schedules import Schedule, constant
 
 Losses = Mapping[str, Tensor]
@@ -195,6 +195,12 @@ class Alignment(nn.Module, ABC):
     def as_seen(self, x_s: Tensor) -> Tensor | None:
         """`x_s` as the segmentor of `predict` is trained on it, [B, C, H, W]; None if it never is."""
         return x_s
+
+    def discriminator_losses(self) -> Mapping[str, Gan]:
+        """What the discriminators minimise, by the name under which a step returns it, with its kind; they are watched in
+        training. Each is the mean of `real` and `fake`, so that a discriminator which cannot tell is at ln 2 (bce) or 1/4
+        (lsgan)."""
+        return {}
 
 
 __all__ = [

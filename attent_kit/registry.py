@@ -13,9 +13,9 @@ from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent, 
 
 KINDS = ("translators", "segmentors", "discriminators", "alignments")
 """Kinds of classes that a run is configured with: each has a `Config`."""
-CLASS_KINDS = (*KINDS, "layouts", "selectors")
-"""Those, and the classes that read a data set or score a snapshot, which have no options."""
-ALL_KINDS = (*KINDS, "suites", "layouts", "selectors")
+CLASS_KINDS = (*KINDS, "layouts", "selectors", "trackers")
+"""Those, and the classes that read a data set, score a snapshot or write down a run, which have no options."""
+ALL_KINDS = (*KINDS, "suites", "layouts", "selectors", "trackers")
 """Those, and the TOML files of comparisons."""
 
 

@@ -185,10 +185,13 @@ def check_alignment(
     labelled = component.uses_target_labels
     stages = alignment.stages()
     assert stages, f"{component.__name__} has no stage: return at least one."
+    returned: set[str] = set()
     for number, stage in enumerate(stages):
         seed_step(0, number)
         batch = _batch(batch_size, task, size, labelled)
-        _check_stage(alignment, optimizers, stage, batch, FabricUpdate(fabric, optimizers))
+        returned |= _check_stage(alignment, optimizers, stage, batch, FabricUpdate(fabric, optimizers))
+    unknown = set(alignment.discriminator_losses()) - returned
+    assert not unknown, f"discriminator_losses names {', '.join(sorted(unknown))}, which no step returns."
     _check_predict(alignment, task, size)
     twin = component(config, Builder(registry, task, seed=1), task)
     others = setup(twin, fabric)
@@ -237,7 +240,8 @@ def _check_ownership(alignment: Alignment, optimizers: dict[str, Any]) -> None:
 
 def _check_stage(
     alignment: Alignment, optimizers: dict[str, Any], stage: Stage, batch: Batch, update: FabricUpdate
-) -> None:
+) -> set[str]:
+    """Names of the losses that the step returned."""
     where = f"stage '{stage.name}'"
     assert stage.steps >= 1 and stage.batch_size >= 1, f"{where}: steps and batch_size must be 1 or more."
     unknown = set(stage.trains) - set(optimizers)
@@ -258,6 +262,7 @@ def _check_stage(
         assert recorder.moved.get(name), f"{where} says that it trains {name}, but no update moved what {name} owns."
     stray = set(recorder.moved) - set(stage.trains)
     assert not stray, f"{where} updates {sorted(stray)} without naming it in `trains`."
+    return set(losses)
 
 
 def _check_resume(

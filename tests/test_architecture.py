@@ -15,7 +15,7 @@ BUILTIN = ROOT / "plugins" / "attentkit_builtin"
 # Lowest first: a part of attent_kit imports parts of lower rows, and itself.
 LAYERS = [
     {"__init__", "errors"},
-    {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules"},
+    {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules", "tracker"},
     {"interfaces", "report", "selectors"},
     {"build", "data"},
     {"metrics"},
@@ -34,6 +34,7 @@ OPEN_TO_PLUGINS = {
     "schedules",
     "selectors",
     "testing",
+    "tracker",
 }
 """Parts of attent_kit that the built-ins may use; of the package itself they use `hookimpl` alone."""
 ORDINARY_WORDS = {
@@ -179,6 +180,14 @@ def test_reports_and_metrics_need_no_torch():
     loaded = brought_in_by(*modules)
     assert "numpy" in loaded
     assert "torch" not in loaded
+
+
+def test_no_tracker_is_imported_before_it_is_used():
+    modules = [module_name(path) for path in sources(FRAME / "cli", FRAME / "engine", BUILTIN / "trackers")]
+    assert "attentkit_builtin.trackers.wandb" in {name.removeprefix("plugins.") for name in modules}
+    loaded = brought_in_by(*(name.removeprefix("plugins.") for name in modules))
+    assert "torch" in loaded
+    assert loaded.isdisjoint({"tensorboard", "wandb", "mlflow"})
 
 
 def test_no_command_brings_in_torch_or_a_plugin_before_it_runs():

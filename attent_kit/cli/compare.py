@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 from rich.table import Table as RichTable
 
-from attent_kit.cli.output import Bar, bars, console, duration, in_words, print_json, print_scores, print_table
+from attent_kit.cli.output import Bar, bars, console, duration, in_words, listed, print_json, print_scores, print_table
 from attent_kit.errors import ConfigError, RunError, did_you_mean
 from attent_kit.plugins import load
 
@@ -29,11 +29,12 @@ from attent_kit.plugins import load
 )  # fmt: skip
 @click.option("--reference", metavar="LABEL", help="Row that the others are tested against.  [the suite's first]")
 @click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
+@click.option("--track", metavar="NAMES", help="Comma-separated trackers, for example tensorboard,wandb.")
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
     words: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool, select: str,
-    reference: str | None, slide_test: bool, as_json: bool,
+    reference: str | None, slide_test: bool, track: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
@@ -48,6 +49,7 @@ def command(
     from attent_kit.engine.selection import refuse_unknown
     from attent_kit.engine.showcase import panels
     from attent_kit.engine.suite import expand, narrow, read_suite, refuse_another_split
+    from attent_kit.engine.tracking import find_trackers
     from attent_kit.report.comparisons import choose_reference
     from attent_kit.report.published import read_published
     from attent_kit.report.render import render
@@ -62,7 +64,7 @@ def command(
             f"`attentkit list suites` shows those."
         )
     whole = read_suite(path, registry, variant)
-    chosen = narrow(whole, registry, _words(alignments), _numbers(seeds), _words(directions))
+    chosen = narrow(whole, registry, listed(alignments), _numbers(seeds), listed(directions))
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
     refuse_unknown(select, registry)
@@ -70,6 +72,7 @@ def command(
     if reference is not None:
         # A wrong label is met before anything is trained.
         choose_reference(reference, [*dict.fromkeys([*(cell.row for cell in cells), *labels_in(out)])])
+    trackers = find_trackers(listed(track), registry)
     launch(device)
     for file in files.values() if chosen.phantom is None else ():
         refuse_another_split(chosen, Prepared.open(file))
@@ -91,11 +94,14 @@ def command(
             started=lambda cell, steps: bar.reset(f"{cell.row}, {cell.direction}, seed {cell.seed}", steps),
             progress=lambda cell, p: _progress(bar, p),
             finished=lambda cell: _finished(grid, cell, missing),
+            warned=lambda cell, sentence: grid.say(
+                f"Warning: {cell.row}, {cell.direction}, seed {cell.seed}, {sentence}"
+            ),
             failed=lambda cell, error: grid.say(f"FAILED: {cell.row}, {cell.direction}, seed {cell.seed}: {error}"),
             waiting=lambda cell: bar.reset(f"waiting for another process at {cell.row}, {cell.direction}", 0),
         )
         make_data(chosen, out, watch)
-        failed = run_cells(cells, registry, out, device, watch)
+        failed = run_cells(cells, registry, out, device, watch, trackers)
     results = collect(out, whole, cells, registry, select)
     if results.left_out:
         click.echo(f"Left out, since not run with --select {select}: {', '.join(results.left_out)}.", err=True)
@@ -114,6 +120,7 @@ def command(
         out,
         reference,
         slide_test,
+        results.outcomes,
     )
     if as_json:
         print_scores(results.scores)
@@ -220,12 +227,8 @@ def _rich(table) -> RichTable:  # type: ignore[no-untyped-def]
     return rich
 
 
-def _words(text: str | None) -> list[str]:
-    return [word.strip() for word in (text or "").split(",") if word.strip()]
-
-
 def _numbers(text: str | None) -> list[int]:
     try:
-        return [int(word) for word in _words(text)]
+        return [int(word) for word in listed(text)]
     except ValueError:
         raise ConfigError(f"--seeds {text}: write whole numbers, for example 0,1,2.") from None

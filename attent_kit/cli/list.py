@@ -14,7 +14,8 @@ from attent_kit.registry import ALL_KINDS
 def command(kind: str | None, as_json: bool) -> None:
     """Show the components that are installed.
 
-    KIND is one of translators, segmentors, discriminators, alignments, suites, layouts, selectors; without it all are shown.
+    KIND is one of translators, segmentors, discriminators, alignments, suites, layouts, selectors, trackers; without it all
+    are shown.
     """
     if kind is not None and kind not in ALL_KINDS:
         raise UnknownComponent(

@@ -139,6 +139,11 @@ def bars(*whats: tuple[str, int]) -> Iterator[list[Bar]]:
         yield [Bar(progress, progress.add_task(what, total=total, note=""), what, total) for what, total in whats]
 
 
+def listed(text: str | None) -> list[str]:
+    """The words of an option that takes several, with commas between them."""
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
 def in_words(losses: dict[str, float]) -> str:
     """Losses as they stand in a progress line."""
     return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from attent_kit.cli.output import bars, in_words, print_scores, print_table
+from attent_kit.cli.output import bars, in_words, listed, print_scores, print_table
 from attent_kit.config import merge, read_toml
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
@@ -29,10 +29,11 @@ from attent_kit.plugins import load
     "--select", default="last", show_default=True, metavar="NAME",
     help="Snapshot that is exported and scored: last, a selector (`attentkit list selectors`), or target-oracle.",
 )  # fmt: skip
+@click.option("--track", metavar="NAMES", help="Comma-separated trackers, for example tensorboard,wandb.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
-    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, select: str,
+    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, select: str, track: str | None,
     as_json: bool,
 ) -> None:  # fmt: skip
     """Train ALIGNMENT from a labelled source to a target, and score it on the target's test cases.
@@ -43,6 +44,7 @@ def command(
     from attent_kit.data.prepared import Prepared
     from attent_kit.engine.run import place_of
     from attent_kit.engine.settings import override, run_settings
+    from attent_kit.engine.tracking import find_trackers
     from attent_kit.engine.train import train
     from attent_kit.report.scores import LAST, ORACLE, summarise
     from attent_kit.report.table import selection_note, stamp
@@ -70,6 +72,7 @@ def command(
         if name not in given["data"] and not any(word.startswith(f"data.{name}=") for word in words):
             raise ConfigError(f"the {name} is missing: type --{name} FILE.h5, a file that `attentkit prepare` made.")
     settings = run_settings(override(given, words), registry)
+    trackers = find_trackers(listed(track), registry)
     source_file, target_file = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
     domains = source_file.domain, target_file.domain
     if settings.data.source.resolve() == settings.data.target.resolve():
@@ -87,6 +90,8 @@ def command(
             opened=lambda alignment: bar.reset(settings.alignment.name, sum(s.steps for s in alignment.stages())),
             report=lambda p: bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None),
             select=select,
+            warned=lambda sentence: bar.say(f"Warning: {sentence}"),
+            trackers=trackers,
         )
     if as_json:
         print_scores(scores)

@@ -5,6 +5,7 @@ import time
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from filelock import FileLock
@@ -20,6 +21,7 @@ from attent_kit.engine.run import Busy, has_results, refuse_another
 from attent_kit.engine.selection import refuse_selection
 from attent_kit.engine.settings import pinned
 from attent_kit.engine.suite import Cell, Suite
+from attent_kit.engine.tracking import Trackers
 from attent_kit.engine.train import task_of, train
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import write_text
@@ -40,6 +42,8 @@ class Watch(NamedTuple):
     failed: Callable[[Cell, AttentKitError], None]
     waiting: Callable[[Cell], None]
     """Only cells are left at which other processes work; this is the first of them."""
+    warned: Callable[[Cell, str], None] = lambda cell, sentence: None
+    """Training of a run seems to go wrong."""
 
 
 def domain_files(suite: Suite, out: Path) -> dict[str, Path]:
@@ -93,7 +97,12 @@ def prepare_phantom(volumes: Path, out: Path, report: Callable[[str, int, int], 
 
 
 def run_cells(
-    cells: Sequence[Cell], registry: Registry, out: Path, device: str, watch: Watch
+    cells: Sequence[Cell],
+    registry: Registry,
+    out: Path,
+    device: str,
+    watch: Watch,
+    trackers: Trackers = MappingProxyType({}),
 ) -> list[tuple[Cell, AttentKitError]]:
     """Run every cell that has no scores yet, and return those that failed: one failure does not stop the others.
 
@@ -127,6 +136,9 @@ def run_cells(
                     opened=lambda alignment, cell=cell: watch.started(cell, sum(s.steps for s in alignment.stages())),
                     report=lambda progress, cell=cell: watch.progress(cell, progress),
                     select=cell.select,
+                    warned=lambda sentence, cell=cell: watch.warned(cell, sentence),
+                    trackers=trackers,
+                    store=out,
                 )
             except Busy:
                 busy.append(cell)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -50,6 +50,16 @@ class Progress(NamedTuple):
 Report = Callable[[Progress], None]
 
 
+class Watcher(Protocol):
+    """Who follows a run from its first step, or from where it goes on."""
+
+    def begin(self, step: int) -> None:
+        """Training begins, with `step` steps done."""
+
+    def see(self, progress: Progress) -> None:
+        """A step is done; its checkpoint is not yet written."""
+
+
 def fit(
     alignment: Alignment,
     batches: Batches,
@@ -58,6 +68,7 @@ def fit(
     report: Report = lambda progress: None,
     shared: Path | None = None,
     snapshots: Snapshots | None = None,
+    watchers: Sequence[Watcher] = (),
 ) -> bool:
     """Train all stages, from the run's checkpoint on if it has one; whether there was anything to train.
 
@@ -69,6 +80,8 @@ def fit(
     base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
     first_step = checkpoint.resume(run.checkpoint, alignment, optimizers, fabric)
     run.rewind_log(first_step)
+    for watcher in watchers:
+        watcher.begin(first_step)
     stages = alignment.stages()
     total = sum(stage.steps for stage in stages)
     update = FabricUpdate(fabric, optimizers)
@@ -105,7 +118,10 @@ def fit(
                     scores = snapshots.take(alignment, step + 1)
                     train_only(alignment, optimizers, stage)
                     looking += time.monotonic() - before
-                report(Progress(stage.name, step + 1, total, run.log(step, stage.name, losses), scores))
+                progress = Progress(stage.name, step + 1, total, run.log(step, stage.name, losses), scores)
+                report(progress)
+                for watcher in watchers:
+                    watcher.see(progress)
                 at_end = step + 1 == last
                 if at_end:
                     seconds = time.monotonic() - began - saving - looking

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from attent_kit.config import read_toml
 from attent_kit.engine.run import place_of
-from attent_kit.engine.suite import Cell, Suite, domains_of
+from attent_kit.engine.suite import Cell, Suite, domains_of, slug
 from attent_kit.registry import Registry
+from attent_kit.report.outcomes import Outcome, failed_checks
 from attent_kit.report.scores import LAST, Score, read_scores, write_scores
 from attent_kit.report.table import MethodRow
 
@@ -22,6 +23,8 @@ class Results(NamedTuple):
     """"MR to CT" by direction."""
     left_out: list[str]
     """Rows of which a run is finished, but not with this selection."""
+    outcomes: list[Outcome]
+    """How each run ended that has scores or has collapsed."""
 
 
 def collect(out: Path, suite: Suite, cells: Sequence[Cell], registry: Registry, select: str = LAST) -> Results:
@@ -45,13 +48,31 @@ def collect(out: Path, suite: Suite, cells: Sequence[Cell], registry: Registry, 
     methods = [MethodRow(label, _sees_target_labels(alignments[label], registry)) for label in labels]
     directions = dict.fromkeys([*(cell.direction for cell in cells), *(score.direction for score in scores)])
     titles = {direction: _title(direction, suite) for direction in directions}
-    return Results(scores, methods, titles, sorted({*labels_in(out)} - {*labels}))
+    left_out = sorted({*labels_in(out)} - {*labels})
+    return Results(scores, methods, titles, left_out, _outcomes(out, cells, scores))
 
 
 def labels_in(out: Path) -> list[str]:
     """Rows that have scores below `out` already, with whichever selection."""
     files = [file for pattern in ("scores.csv", "selections/*/scores.csv") for file in out.glob(f"*/*/seed*/{pattern}")]
     return sorted({score.alignment for file in files for score in read_scores(file)})
+
+
+def _outcomes(out: Path, cells: Sequence[Cell], scores: Sequence[Score]) -> list[Outcome]:
+    """Of the runs of `cells` and of those that left scores in other rows; a run that is not over has no outcome."""
+    folders = {
+        (slug(row), direction, seed): row
+        for row, direction, seed in {(s.alignment, s.direction, s.seed) for s in scores}
+    }
+    scored = set(folders)
+    folders |= {(slug(cell.row), cell.direction, cell.seed): cell.row for cell in cells}
+    outcomes = []
+    for (name, direction, seed), row in sorted(folders.items()):
+        failed = failed_checks(out / direction / name / f"seed{seed}")
+        has_scores = (name, direction, seed) in scored
+        if has_scores or failed:
+            outcomes.append(Outcome(row, direction, seed, failed or (), has_scores))
+    return outcomes
 
 
 def _sees_target_labels(alignment: str, registry: Registry) -> bool:

@@ -1,6 +1,6 @@
 """A run's folder: settings, environment, log, checkpoint, predictions, scores.
 
-config.toml  domain.json  env.json  log.jsonl  speed.json  checkpoint.ckpt
+config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  checkpoint.ckpt
 snapshots/*.ckpt  selection.csv  grades.csv
 segmentor.safetensors  predictions/*.nii.gz  translations.npz  scores.csv
 selections/NAME/: the last line again, of the snapshot that NAME chooses
@@ -8,12 +8,15 @@ selections/NAME/: the last line again, of the snapshot that NAME chooses
 
 import difflib
 import json
+import math
 import platform
 import resource
+import statistics
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -52,6 +55,14 @@ def alone_in(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise Busy(f"another process trains in {folder}. Wait for it, or name another folder with --out.") from None
+
+
+class NotFinite(RunError):
+    """A loss is NaN or infinite, so that nothing can be trained any more."""
+
+    def __init__(self, sentence: str, step: int, stage: str) -> None:
+        super().__init__(sentence)
+        self.step, self.stage = step, stage
 
 
 class Run:
@@ -125,7 +136,10 @@ class Run:
         return None
 
     def flush(self) -> dict[str, float] | None:
-        """Write the pending losses as one line of log.jsonl: their means over the steps since the last line."""
+        """Write the pending losses as one line of log.jsonl: their means over the steps since the last line.
+
+        NotFinite if one of them is none.
+        """
         if not self._pending:
             return None
         step, stage, _ = self._pending[-1]
@@ -135,13 +149,16 @@ class Run:
                 values.setdefault(name, []).append(loss.float())
         self._pending.clear()
         # A step may leave out a loss that it did not need: each is averaged over the steps that have it.
-        means = dict(zip(values, torch.stack([torch.stack(v).mean() for v in values.values()]).tolist(), strict=True))
-        bad = [name for name, mean in means.items() if mean != mean or mean in (float("inf"), float("-inf"))]
+        # One wait for the device. Added up in double precision: then it does not matter where a checkpoint cut a line.
+        flat = iter(torch.stack([loss for v in values.values() for loss in v]).tolist() if values else [])
+        means = {name: statistics.fmean(islice(flat, len(v))) for name, v in values.items()}
+        bad = [name for name, mean in means.items() if not math.isfinite(mean)]
         if bad:
-            raise RunError(
+            sentence = (
                 f"{', '.join(bad)} of stage '{stage}' is no longer a finite number at step {step}. Lower the learning rate "
                 f"(`attentkit show` lists the options) and train into another --out."
             )
+            raise NotFinite(sentence, step, stage)
         try:
             with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, "stage": stage, **means}) + "\n")

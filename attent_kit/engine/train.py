@@ -3,7 +3,9 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 
 from attent_kit.build import build_alignment
 from attent_kit.config import read_toml
@@ -13,11 +15,13 @@ from attent_kit.engine import checkpoint
 from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Report, fit
-from attent_kit.engine.run import Run, alone_in, place_of
+from attent_kit.engine.monitor import monitor_of
+from attent_kit.engine.run import NotFinite, Run, alone_in, place_of
 from attent_kit.engine.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
 from attent_kit.engine.snapshots import Snapshots, load_selectors
+from attent_kit.engine.tracking import Trackers, Tracking
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
@@ -35,6 +39,9 @@ def train(
     report: Report = lambda progress: None,
     opened: Callable[[Alignment], None] = lambda alignment: None,
     select: str = LAST,
+    warned: Callable[[str], None] = lambda sentence: None,
+    trackers: Trackers = MappingProxyType({}),
+    store: Path | None = None,
 ) -> list[Score]:
     """Train what is not yet trained, predict the target's test cases, score them; everything lies in `folder`.
 
@@ -42,7 +49,9 @@ def train(
     is there of a finished run is not made again.
 
     `row` and `direction` name the method and the domains in the scores. `shared` is a folder in which runs leave the
-    result of a first stage for others of the same recipe. `opened` is called once all is built and before training.
+    result of a first stage for others of the same recipe. `opened` is called once all is built and before training,
+    `warned` with a sentence whenever training seems to go wrong. `trackers` are told how it goes; they may keep what
+    several runs share in `store`, by default `folder`.
     """
     fabric = launch(device, settings.precision)
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
@@ -51,7 +60,7 @@ def train(
     component = registry.find("alignments", settings.alignment.name)
     refuse_selection(select, settings, folder, target, registry)
     selectors = load_selectors(registry) if settings.snapshots else {}
-    with alone_in(folder):
+    with alone_in(folder), ExitStack() as closing:
         resumes = (folder / "checkpoint.ckpt").exists()
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
         run = Run(folder, settings, plugins={component.distribution: component.version})
@@ -69,7 +78,17 @@ def train(
             computed = (fabric.device.type, precision, component.distribution, component.version)
             stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
         snapshots = Snapshots(folder, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
-        trained = fit(alignment, batches, run, fabric, report, stage_file, snapshots)
+        monitor = monitor_of(alignment, run, source, target, fabric.device, warned)
+        names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
+        title = f"{names[1]}/{names[0]}/seed{settings.seed}"
+        tracking = Tracking(trackers, title, folder, store or folder, read_toml(folder / "config.toml"), warned)
+        closing.callback(tracking.close)
+        try:
+            trained = fit(alignment, batches, run, fabric, report, stage_file, snapshots, [monitor, tracking])
+        except NotFinite as error:
+            monitor.not_finite(error)
+            raise
+        monitor.end()
         if not trained and select != LAST and (place / "scores.csv").exists():
             return read_scores(place / "scores.csv")
         step = load_selected(select, alignment, folder, target, fabric.device)
@@ -79,8 +98,9 @@ def train(
             write_selected(place, select, step)
         checkpoint.export_segmentor(place / "segmentor.safetensors", alignment, facts)
         keep_translations(alignment, place, target, fabric.device)
-        names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
-        return score_run(alignment, place, target, fabric.device, *names, settings.seed, select)
+        scores = score_run(alignment, place, target, fabric.device, *names, settings.seed, select)
+        tracking.end(scores)
+        return scores
 
 
 def task_of(source: Prepared, target: Prepared) -> Task:

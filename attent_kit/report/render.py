@@ -7,6 +7,7 @@ from typing import NamedTuple
 from attent_kit.files import write_text
 from attent_kit.report.comparisons import Comparison, choose_reference, compare, comparisons_csv, slide_tests
 from attent_kit.report.figures import Panel, segmentation_figure
+from attent_kit.report.outcomes import Outcome
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import rank_rows, ranks_csv, ranks_figure
 from attent_kit.report.scores import AVERAGE, ORACLE, Score, only_selection
@@ -37,16 +38,19 @@ def render(
     out: Path,
     reference: str | None = None,
     slide_test: bool = False,
+    outcomes: Sequence[Outcome] = (),
 ) -> Rendered:
     """Write everything into `out`. `titles` names the domains of each direction, `panels` holds the slices of its figure.
 
     `reference` is the label of the row that the others are compared with, by default the first.
+    `outcomes` counts the runs that collapsed.
     """
     dagger = DAGGER if only_selection(scores) == ORACLE else ""
     note = " ".join(filter(None, (note, selection_note(only_selection(scores)))))
     scores, methods = daggered(scores, methods)
+    outcomes = [outcome._replace(row=outcome.row + dagger) for outcome in outcomes]
     reference = None if reference is None else reference + dagger
-    made = tables(scores, methods, titles)
+    made = tables(scores, methods, titles, outcomes)
     shown = [table for table in published if table.direction in titles]
     labels = [method.label for method in methods]
     reference = choose_reference(reference, labels)

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
+from attent_kit.report.outcomes import Outcome, counts, footnotes
 from attent_kit.report.published import PublishedTable
-from attent_kit.report.scores import LAST, ORACLE, Score, Summary, only_selection, summarise
+from attent_kit.report.scores import AVERAGE, LAST, ORACLE, Score, Summary, only_selection, summarise
 
 Over = Literal["seeds", "cases"]
 
@@ -42,11 +43,16 @@ class Table(NamedTuple):
     count: int
     """Seeds or cases that the title names."""
     footnotes: tuple[str, ...]
+    runs: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    """Runs of each row, and how many of them collapsed."""
 
 
-def tables(scores: Iterable[Score], methods: Sequence[MethodRow], titles: Mapping[str, str]) -> list[Table]:
+def tables(
+    scores: Iterable[Score], methods: Sequence[MethodRow], titles: Mapping[str, str], outcomes: Sequence[Outcome] = ()
+) -> list[Table]:
     """A table for each direction of `titles` and each metric. Spread is over seeds if there are several, else over cases.
 
+    `outcomes` says how the runs ended: those that collapsed are counted below the table, and stay in its means.
     ConfigError if the scores are of several selections.
     """
     scores = list(scores)
@@ -57,7 +63,15 @@ def tables(scores: Iterable[Score], methods: Sequence[MethodRow], titles: Mappin
         own = [s for s in scores if s.direction == direction]
         if own:
             made += [_table(own, methods, direction, name, metric, unit, over) for metric, unit in METRICS]
-    return made
+    return [_with_outcomes(table, outcomes) for table in made]
+
+
+def _with_outcomes(table: Table, outcomes: Sequence[Outcome]) -> Table:
+    rows = [label for label, _ in table.rows]
+    return table._replace(
+        footnotes=(*footnotes(outcomes, rows, table.direction), *table.footnotes),
+        runs={row: counts(outcomes, row, table.direction) for row in rows},
+    )
 
 
 def daggered(scores: Iterable[Score], methods: Sequence[MethodRow]) -> tuple[list[Score], list[MethodRow]]:
@@ -211,7 +225,10 @@ def markdown(
 
 
 def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
-    """The numbers of `markdown`, unrounded: one line a cell, `origin` measured or published, `source` a citation."""
+    """The numbers of `markdown`, unrounded: one line a cell, `origin` measured or published, `source` a citation.
+
+    `runs` and `collapsed` count the runs of a row, also those without scores.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
@@ -229,20 +246,32 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
             "invented",
             "absent",
             "total",
+            "runs",
+            "collapsed",
             "source",
             "selection",
         ]
     )
     for table in made:
+        metric, unit = METRICS[0] if table.scale == 100 else METRICS[1]
         for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
-            for cell, metric in ((c, "dice" if table.scale == 100 else "assd") for c in cells if c is not None):
+            runs, collapsed = table.runs.get(label, (0, 0))
+            ended = (runs, collapsed) if runs else ("", "")
+            for cell in (c for c in cells if c is not None):
                 numbers = (cell.mean, cell.std, cell.n, cell.missed, cell.invented, cell.absent, cell.total)
-                writer.writerow(["measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers, "", stamp])
+                writer.writerow(
+                    ["measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers, *ended, "", stamp]
+                )
+            if collapsed and not any(cells):
+                # All runs of the row are without scores: it is not left out for that.
+                writer.writerow(
+                    ["measured", table.direction, label, AVERAGE, metric, unit, *[""] * 7, *ended, "", stamp]
+                )
     for entry in published:
         for label, values in entry.rows.items():
             spread = (*entry.spread.get(label, ()), *[""] * len(values))
             for organ, value, sd in zip((*entry.organs, "average"), values, spread, strict=False):
-                numbers = (value, sd, *[""] * 5)
+                numbers = (value, sd, *[""] * 7)
                 writer.writerow(
                     ["published", entry.direction, label, organ, entry.metric, entry.unit, *numbers, entry.citation, ""]
                 )

@@ -82,5 +82,14 @@ def attentkit_selectors() -> dict[str, str]:
 
 
 @hookimpl
+def attentkit_trackers() -> dict[str, str]:
+    return {
+        "tensorboard": f"{_HERE}.trackers.tensorboard:TensorBoard",
+        "wandb": f"{_HERE}.trackers.wandb:WandB",
+        "mlflow": f"{_HERE}.trackers.mlflow:MLflow",
+    }
+
+
+@hookimpl
 def attentkit_suites() -> dict[str, str]:
     return {"phantom": str(Path(__file__).parent / "suites" / "phantom.toml")}

@@ -50,7 +50,7 @@ from attent_kit.interfaces import (
     Translator,
     Update,
 )
-from attent_kit.objectives import entropy_map, fake, l1, real, self_information
+from attent_kit.objectives import Gan, entropy_map, fake, l1, real, self_information
 from attent_kit.schedules import linear_after
 from attentkit_builtin.options import (
     SegmentOptions,
@@ -191,3 +191,6 @@ class AttENT(Alignment):
 
     def as_target(self, x_s: Tensor) -> Tensor:
         return self.G_st(x_s)
+
+    def discriminator_losses(self) -> dict[str, Gan]:
+        return {"L_D_s": self.config.gan, "L_D_t": self.config.gan, "L_dis": "bce"}

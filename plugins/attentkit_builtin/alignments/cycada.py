@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Segmentation, Stage, Task, Update
-from attent_kit.objectives import cross_entropy, fake, l1, real
+from attent_kit.objectives import Gan, cross_entropy, fake, l1, real
 from attent_kit.schedules import constant, linear_after, scaled
 from attentkit_builtin.options import (
     SegmentOptions,
@@ -218,3 +218,7 @@ class CyCADA(Alignment):
 
     def as_seen(self, x_s: Tensor) -> Tensor:
         return self.G_st(x_s)
+
+    def discriminator_losses(self) -> dict[str, Gan]:
+        losses: dict[str, Gan] = {"L_D_s": self.config.gan, "L_D_t": self.config.gan}
+        return losses if self.config.adversary == "none" else {**losses, "L_dis": "bce"}

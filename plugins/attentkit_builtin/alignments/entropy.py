@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
-from attent_kit.objectives import entropy_map, fake, real, self_information
+from attent_kit.objectives import Gan, entropy_map, fake, real, self_information
 from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION, DEEPLAB_SEGMENTATION
 
@@ -128,3 +128,6 @@ class Entropy(Alignment):
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(x_t).logits
+
+    def discriminator_losses(self) -> dict[str, Gan]:
+        return {} if self.config.objective == "minimize" else {"L_dis": "bce"}

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
-from attent_kit.objectives import fake, real
+from attent_kit.objectives import Gan, fake, real
 from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION
 
@@ -86,3 +86,6 @@ class Feature(Alignment):
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(x_t).logits
+
+    def discriminator_losses(self) -> dict[str, Gan]:
+        return {"L_dis": "bce"}

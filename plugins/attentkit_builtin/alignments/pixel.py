@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Translator, Update
-from attent_kit.objectives import fake, l1, real
+from attent_kit.objectives import Gan, fake, l1, real
 from attent_kit.schedules import linear_after
 from attentkit_builtin.options import (
     SegmentOptions,
@@ -103,3 +103,6 @@ class Pixel(Alignment):
 
     def as_target(self, x_s: Tensor) -> Tensor:
         return self.G_st(x_s)
+
+    def discriminator_losses(self) -> dict[str, Gan]:
+        return {"L_D_s": self.config.gan, "L_D_t": self.config.gan}

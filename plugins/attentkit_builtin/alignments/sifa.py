@@ -53,7 +53,7 @@ from attent_kit.interfaces import (
     Translator,
     Update,
 )
-from attent_kit.objectives import fake, l1, real
+from attent_kit.objectives import Gan, fake, l1, real
 from attent_kit.schedules import constant, linear_after, steps_down
 from attentkit_builtin.networks.sifa import SifaDecoder
 from attentkit_builtin.options import SegmentorOptions, adam, segmentor_groups, supervised_loss
@@ -252,3 +252,6 @@ class SIFA(Alignment):
 
     def as_seen(self, x_s: Tensor) -> Tensor:
         return self.G(x_s)
+
+    def discriminator_losses(self) -> dict[str, Gan]:
+        return dict.fromkeys(("L_D_t", "L_D_s", "L_D_f", "L_D_p"), "lsgan")

@@ -25,7 +25,7 @@ from torch.optim import Adam, Optimizer
 from attent_kit.errors import ConfigError
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
-from attent_kit.objectives import fake, l1, real
+from attent_kit.objectives import Gan, fake, l1, real
 from attent_kit.schedules import linear_after
 from attentkit_builtin.options import SegmentorOptions, TranslateOptions, adam, segmentor_groups, supervised_loss
 from attentkit_builtin.presets import CYCLEGAN_TRANSLATION
@@ -125,3 +125,6 @@ class SynSegNet(Alignment):
 
     def as_seen(self, x_s: Tensor) -> Tensor:
         return self.G_st(x_s)
+
+    def discriminator_losses(self) -> dict[str, Gan]:
+        return {"L_D_s": self.config.gan, "L_D_t": self.config.gan}

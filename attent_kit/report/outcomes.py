@@ -1,0 +1,59 @@
+"""How runs ended, so that a table counts those that have collapsed: a row of three runs of which one did is no row of two."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Outcome(NamedTuple):
+    """The end of one run."""
+
+    row: str
+    direction: str
+    seed: int
+    collapsed: tuple[str, ...]
+    """Checks that it failed at its end, such as "organ-vanished"; empty for a run that is as it should be."""
+    scored: bool
+    """Whether it has scores; a run that met NaN has none."""
+
+
+def failed_checks(folder: Path) -> tuple[str, ...] | None:
+    """What the monitor.json of a run's folder says of its end; None if the run is not there, is not over or was not watched."""
+    try:
+        state = json.loads((folder / "monitor.json").read_text(encoding="utf-8"))
+        warnings = state["warnings"] if state["collapsed"] else []
+        end = max((warning["step"] for warning in warnings), default=0)
+        failed = (w["check"] for w in warnings if w["step"] == end and not w["check"].startswith("discriminator"))
+        return tuple(dict.fromkeys(failed))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def counts(outcomes: Sequence[Outcome], row: str, direction: str) -> tuple[int, int]:
+    """Runs of a row in a direction, and how many of them collapsed."""
+    own = [o for o in outcomes if (o.row, o.direction) == (row, direction)]
+    return len(own), sum(bool(o.collapsed) for o in own)
+
+
+def footnotes(outcomes: Sequence[Outcome], rows: Sequence[str], direction: str) -> list[str]:
+    """A line for each row of which a run collapsed."""
+    lines = []
+    for row in rows:
+        runs, collapsed = counts(outcomes, row, direction)
+        if not collapsed:
+            continue
+        failed = [o for o in outcomes if (o.row, o.direction) == (row, direction) and o.collapsed]
+        seeds = "; ".join(f"seed {o.seed}: {', '.join(o.collapsed)}" for o in failed)
+        lost = sum(not o.scored for o in failed)
+        means = (
+            "they are in the means"
+            if not lost
+            else "they have no scores, so that the means are over the others"
+            if lost == collapsed
+            else f"{lost} of them without scores, the others are in the means"
+        )
+        if collapsed == 1:
+            means = means.replace("they are", "it is").replace("they have", "it has")
+        lines.append(f"{row}: {collapsed} of {runs} run{'s' * (runs > 1)} collapsed ({seeds}); {means}.")
+    return lines

@@ -1,0 +1,53 @@
+"""Weights & Biases: offline files in the run's folder, sent by `wandb sync RUN/wandb/offline-run-*` if anybody wants that.
+
+WANDB_MODE=online sends them while the run trains. A run that goes on writes another folder of the same id, which `wandb sync`
+appends.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attent_kit.tracker import TrackedRun, Tracker
+
+
+class WandB(Tracker):
+    """Weights & Biases, offline unless WANDB_MODE says otherwise."""
+
+    package = "wandb"
+    install = "attent-kit[wandb]"
+
+    def start(self, run: TrackedRun) -> str:
+        # Read when the package is imported: it would report its own crashes, and talk.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        os.environ.setdefault("WANDB_SILENT", "true")
+        import wandb
+
+        mode = os.environ.get("WANDB_MODE", "offline")
+        self.run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "attent-kit"),
+            name=run.name,
+            dir=str(run.folder),
+            id=run.id,
+            # Offline there is nobody to ask what is there already; the id alone makes `wandb sync` append.
+            resume=None if mode == "offline" else "allow",
+            mode=mode,
+            config=dict(run.config),
+            settings=wandb.Settings(
+                silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True,
+                x_save_requirements=False,
+            ),
+        )  # fmt: skip
+        # Its own counter of steps refuses to go back, as it must where a run goes on from its last checkpoint.
+        self.run.define_metric("*", step_metric="step")
+        return str(self.run.id)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self.run.log({"step": step, **values})
+
+    def end(self, scores: Mapping[str, float] | None, artefacts: Sequence[Path]) -> None:
+        if scores is not None:
+            self.run.summary.update(dict(scores))
+        for path in artefacts:
+            self.run.save(str(path), base_path=str(path.parent), policy="end")
+        self.run.finish(exit_code=int(scores is None))

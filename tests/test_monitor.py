@@ -1,0 +1,290 @@
+"""Runs that are broken on purpose end collapsed, a healthy one does not, and being killed changes nothing of that."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import train_words
+from test_resume import REGISTRY, equal, settings, weights
+
+from attent_kit.data.prepared import Prepared
+from attent_kit.engine import train as module
+from attent_kit.engine.fit import Progress
+from attent_kit.engine.glance import class_shares, correlation, entropy, looks_at
+from attent_kit.engine.health import DiscriminatorWatch, Glance, Span
+from attent_kit.engine.monitor import Monitor
+from attent_kit.engine.settings import run_settings
+from attent_kit.engine.train import train
+from attent_kit.errors import RunError
+from attent_kit.interfaces import Translator
+from attent_kit.registry import Component, Registry
+
+NETWORKS = {
+    "segmentor": {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [16, 16, 8]},
+    "output_discriminator": {"width": 4},
+    "image_discriminator": {"width": 4, "layers": 1},
+    "translator": {"width": 4, "blocks": 1},
+}
+SourceOnly, CycleGAN = (REGISTRY.resolve("alignments", name) for name in ("source_only", "cyclegan"))
+
+
+class Background(SourceOnly):
+    """Answers background everywhere, and has a discriminator that never learns."""
+
+    predicts_with = ""
+
+    def segment(self, batch, update):
+        return {**super().segment(batch, update), "L_D": torch.tensor(math.log(2))}
+
+    def predict(self, x_t):
+        logits = torch.zeros_like(self.S(x_t).logits)
+        logits[:, 0] = 50.0
+        return logits
+
+    def discriminator_losses(self):
+        return {"L_D": "bce"}
+
+
+class NotANumber(SourceOnly):
+    """Its losses are fine and its answers are not."""
+
+    predicts_with = ""
+
+    def predict(self, x_t):
+        return self.S(x_t).logits * math.nan
+
+
+class Negative(Translator):
+    """Turns contrast round."""
+
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.unused = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        return -x + 0 * self.unused
+
+
+@pytest.fixture(scope="module")
+def registry():
+    registry = Registry()
+    for component in REGISTRY:
+        registry.add(component)
+    for kind, name, found in (
+        ("alignments", "background", Background), ("alignments", "not_a_number", NotANumber),
+        ("translators", "negative", Negative),
+    ):  # fmt: skip
+        registry.add(Component(kind, name, found, "test", "test", "0"))
+    return registry
+
+
+@pytest.fixture(scope="module")
+def domains(prepared):
+    return prepared / "mr.h5", prepared / "ct.h5"
+
+
+def trained(domains, registry, folder, name, warned=lambda sentence: None, report=lambda p: None, top=None, **options):
+    """monitor.json of a run of 120 steps, unless the options say otherwise."""
+    fields = registry.resolve("alignments", name).Config.model_fields
+    known = {"segment_steps": 120, "segment_batch_size": 2, "learning_rate": 5e-3, **NETWORKS, **options}
+    alignment = {"name": name, **{k: v for k, v in known.items() if k in fields}}
+    data = {"source": str(domains[0]), "target": str(domains[1])}
+    given = {"alignment": alignment, "data": data, "seed": 5, "save_seconds": 1000.0, **(top or {})}
+    train(run_settings(given, registry), folder, registry, "cpu", warned=warned, report=report)
+    return json.loads((folder / "monitor.json").read_text())
+
+
+def checks(monitor):
+    return {warning["check"] for warning in monitor["warnings"]}
+
+
+# How runs end
+
+
+def test_a_healthy_run_does_not_end_collapsed_and_warns_of_nothing(domains, registry, tmp_path):
+    said = []
+    monitor = trained(domains, registry, tmp_path / "run", "supervised", said.append)
+    assert (monitor["collapsed"], monitor["warnings"], said) == (False, [], [])
+    assert [look["step"] for look in monitor["looks"]] == [120]
+
+
+def test_a_method_that_answers_background_has_collapsed(domains, registry, tmp_path):
+    said = []
+    monitor = trained(domains, registry, tmp_path / "run", "background", said.append, segment_steps=3)
+    assert monitor["collapsed"]
+    ends = [(w["step"], w["stage"], w["check"]) for w in monitor["warnings"]]
+    assert ends == [(3, "segment", "entropy-collapse")] + 4 * [(3, "segment", "organ-vanished")]
+    assert sorted(said) == sorted(f"step 3: {w['sentence']}" for w in monitor["warnings"])
+    assert "is predicted as background with a mean entropy of" in monitor["warnings"][0]["sentence"]
+
+
+def test_a_learning_rate_beyond_reason_ends_collapsed(domains, registry, tmp_path):
+    """With Adam at rate 1000 the losses stay finite; what is left predicts one class or some."""
+    monitor = trained(domains, registry, tmp_path / "run", "supervised", learning_rate=1e3, segment_steps=40)
+    assert monitor["collapsed"] and "organ-vanished" in checks(monitor)
+
+
+def test_an_adversary_heavier_than_any_label_ends_collapsed(domains, registry, tmp_path):
+    monitor = trained(domains, registry, tmp_path / "run", "ada_output", adversarial=1e8)
+    assert monitor["collapsed"] and "organ-vanished" in checks(monitor)
+
+
+def test_a_translator_that_turns_contrast_round_ends_collapsed(domains, registry, tmp_path):
+    options = {"translator": {"name": "negative"}, "translate_steps": 2, "segment_steps": 2}
+    monitor = trained(domains, registry, tmp_path / "run", "cyclegan", **options)
+    assert monitor["collapsed"] and "inversion" in checks(monitor)
+    assert monitor["looks"][-1]["correlation"] == -1.0
+
+
+def test_answers_that_are_no_numbers_end_collapsed(domains, registry, tmp_path):
+    monitor = trained(domains, registry, tmp_path / "run", "not_a_number", segment_steps=2)
+    assert monitor["collapsed"] and checks(monitor) == {"not-finite"}
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_is_written_down(domains, registry, tmp_path):
+    said = []
+    with pytest.raises(RunError, match="no longer a finite number"):
+        trained(domains, registry, tmp_path / "run", "source_only", said.append, learning_rate=1e38)
+    monitor = json.loads((tmp_path / "run/monitor.json").read_text())
+    assert monitor["collapsed"] and checks(monitor) == {"not-finite"}
+    assert len(said) == 1 and "L_seg of stage 'segment' is no longer a finite number" in said[0]
+
+
+def test_a_discriminator_alone_is_a_warning_and_no_collapse(domains, registry, tmp_path):
+    class Dead(Background):
+        """Answers as W/o adaptation."""
+
+        def predict(self, x_t):
+            return self.S(x_t).logits
+
+    own = Registry()
+    for component in registry:
+        own.add(component)
+    own.add(Component("alignments", "dead", Dead, "test", "test", "0"))
+    monitor = trained((domains[0], domains[0]), own, tmp_path / "run", "dead", top={"log_steps": 4})
+    assert (monitor["collapsed"], checks(monitor)) == (False, {"discriminator-stuck"})
+    assert [w["step"] for w in monitor["warnings"]] == [24]
+
+
+def test_the_command_line_says_what_is_wrong_while_it_trains(attentkit, prepared, tmp_path):
+    words = ("--set=learning_rate=1000.0", "--set=segment_steps=40")
+    outcome = attentkit(*train_words(prepared, tmp_path / "run", *words))
+    assert outcome.code == 0
+    assert "Warning: step 40: " in outcome.err and "has vanished" in outcome.err
+
+
+# Being killed
+
+
+class Killed(Exception):
+    """Stands for SIGKILL."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed(domains, registry, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    trained(domains, registry, folder, "background", segment_steps=23, top={"log_steps": 4})
+    return (folder / "monitor.json").read_bytes()
+
+
+@pytest.mark.parametrize("killed_after", [2, 10, 20, 22])
+def test_a_run_that_was_killed_ends_in_the_same_monitor(domains, registry, undisturbed, tmp_path, killed_after):
+    """Its checkpoints cut every line of the log short, those of the other none."""
+
+    def kill(progress):
+        if progress.step == killed_after + 1:
+            raise Killed
+
+    more = {"segment_steps": 23, "top": {"log_steps": 4, "save_seconds": 0.0}}
+    with pytest.raises(Killed):
+        trained(domains, registry, tmp_path / "run", "background", report=kill, **more)
+    assert weights(tmp_path / "run")["step"] == killed_after
+    trained(domains, registry, tmp_path / "run", "background", **more)
+    assert (tmp_path / "run/monitor.json").read_bytes() == undisturbed
+    assert [w["step"] for w in json.loads(undisturbed)["warnings"]] == [20] + 5 * [23]
+
+
+def test_training_a_finished_run_again_changes_nothing_of_it(domains, registry, tmp_path):
+    first = trained(domains, registry, tmp_path / "run", "background", segment_steps=3)
+    assert trained(domains, registry, tmp_path / "run", "background", segment_steps=3) == first
+
+
+def test_what_snapshots_saw_is_kept_up_to_the_checkpoint_and_no_further(tmp_path):
+    """Steps 10 and 20 were looked at, the checkpoint is that of step 15."""
+
+    def monitor(said):
+        span = Span("segment", 0, 30)
+        look = lambda step, stage: Glance(step, stage, 8, True, (0.9, 0.1), 0.1, -0.9 if step < 25 else 0.9)  # noqa: E731
+        watch = lambda: DiscriminatorWatch({}, [span], 10)  # noqa: E731
+        return Monitor(tmp_path, watch, look, (0.9, 0.1), ("liver",), said.append)
+
+    first, second = [], []
+    watcher = monitor(first)
+    watcher.begin(0)
+    for step in (10, 20):
+        watcher.see(Progress("segment", step, 30, None, {"entropy": 0.1}))
+    watcher.see(Progress("segment", 21, 30, None))
+    assert [s.partition(":")[0] for s in first] == ["step 10"]
+    again = monitor(second)
+    again.begin(15)
+    assert [look["step"] for look in json.loads((tmp_path / "monitor.json").read_text())["looks"]] == [10]
+    again.see(Progress("segment", 20, 30, None, {"entropy": 0.1}))
+    again.end()
+    state = json.loads((tmp_path / "monitor.json").read_text())
+    assert [look["step"] for look in state["looks"]] == [10, 20, 30]
+    assert [w["step"] for w in state["warnings"]] == [10] and second == [] and not state["collapsed"]
+
+
+# Looking
+
+
+def test_looking_at_every_step_changes_no_bit_of_the_training(domains, tmp_path, monkeypatch):
+    class Unwatched:
+        begin = see = not_finite = lambda self, step: None
+        end = lambda self: None  # noqa: E731
+
+    seen = []
+
+    def looking(alignment, run, source, target, device, warned):
+        look = looks_at(alignment, target, device)
+
+        class Watcher(Unwatched):
+            def see(self, progress):
+                modes = [child.training for child in alignment.children()]
+                seen.append(look(progress.step, progress.stage))
+                assert modes == [child.training for child in alignment.children()]
+
+        return Watcher()
+
+    monkeypatch.setattr(module, "monitor_of", lambda *_: Unwatched())
+    train(settings(domains), tmp_path / "unwatched", REGISTRY, "cpu")
+    monkeypatch.setattr(module, "monitor_of", looking)
+    train(settings(domains), tmp_path / "watched", REGISTRY, "cpu")
+    assert len(seen) == 12 and all(look.correlation is not None for look in seen)
+    assert equal(weights(tmp_path / "watched"), weights(tmp_path / "unwatched"))
+
+
+def test_entropy_is_0_where_certain_and_1_where_nothing_is_known():
+    certain, uniform = np.zeros((4, 2, 2)), np.full((4, 2, 2), 0.25)
+    certain[1] = 1
+    assert entropy(certain) == pytest.approx(0, abs=1e-12) and entropy(uniform) == pytest.approx(1)
+    half = np.zeros((4, 1))
+    half[:2] = 0.5
+    assert entropy(half) == pytest.approx(0.5), "ln 2 / ln 4"
+
+
+def test_correlation_is_the_median_over_slices_that_have_more_than_one_value():
+    x = np.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0], [1.0, 1.0]]).reshape(4, 1, 1, 2)
+    y = np.array([[0.0, 5.0], [1.0, 0.0], [2.0, 1.0], [0.0, 1.0]]).reshape(4, 1, 1, 2)
+    assert correlation(x, y) == -1
+    assert correlation(x[:1], y[:1]) == 1 and correlation(x[3:], y[3:]) == 0
+
+
+def test_parts_of_the_classes_are_those_of_the_validation_labels(prepared):
+    source = Prepared.open(prepared / "mr.h5")
+    labels = source.label_slices("mr_2")[[z for case, z in source.index(["mr_2"])]]
+    shares = class_shares(source, 5)
+    assert shares == pytest.approx([(labels == k).mean() for k in range(5)])
+    assert min(shares) > 0 and sum(shares) == pytest.approx(1)
