@@ -91,7 +91,7 @@ def trained(domains, registry, folder, name, warned=lambda sentence: None, repor
     known = {"segment_steps": 120, "segment_batch_size": 2, "learning_rate": 5e-3, **NETWORKS, **options}
     alignment = {"name": name, **{k: v for k, v in known.items() if k in fields}}
     data = {"source": str(domains[0]), "target": str(domains[1])}
-    given = {"alignment": alignment, "data": data, "seed": 5, "save_seconds": 1000.0, **(top or {})}
+    given = {"alignment": alignment, "data": data, "seed": 5, "save_seconds": 1000.0, "snapshots": 0, **(top or {})}
     train(run_settings(given, registry), folder, registry, "cpu", warned=warned, report=report)
     return json.loads((folder / "monitor.json").read_text())
 
@@ -182,28 +182,37 @@ class Killed(Exception):
     """Stands for SIGKILL."""
 
 
+@pytest.fixture(scope="module", params=[0, 5])
+def snapshots(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def undisturbed(domains, registry, tmp_path_factory):
+def undisturbed(domains, registry, tmp_path_factory, snapshots):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
-    trained(domains, registry, folder, "background", segment_steps=23, top={"log_steps": 4})
+    trained(domains, registry, folder, "background", segment_steps=23, top={"log_steps": 4, "snapshots": snapshots})
     return (folder / "monitor.json").read_bytes()
 
 
 @pytest.mark.parametrize("killed_after", [2, 10, 20, 22])
-def test_a_run_that_was_killed_ends_in_the_same_monitor(domains, registry, undisturbed, tmp_path, killed_after):
+def test_a_run_that_was_killed_ends_in_the_same_monitor(
+    domains, registry, undisturbed, tmp_path, killed_after, snapshots
+):
     """Its checkpoints cut every line of the log short, those of the other none."""
 
     def kill(progress):
         if progress.step == killed_after + 1:
             raise Killed
 
-    more = {"segment_steps": 23, "top": {"log_steps": 4, "save_seconds": 0.0}}
+    more = {"segment_steps": 23, "top": {"log_steps": 4, "save_seconds": 0.0, "snapshots": snapshots}}
     with pytest.raises(Killed):
         trained(domains, registry, tmp_path / "run", "background", report=kill, **more)
     assert weights(tmp_path / "run")["step"] == killed_after
     trained(domains, registry, tmp_path / "run", "background", **more)
     assert (tmp_path / "run/monitor.json").read_bytes() == undisturbed
-    assert [w["step"] for w in json.loads(undisturbed)["warnings"]] == [20] + 5 * [23]
+    monitor = json.loads(undisturbed)
+    assert [look["step"] for look in monitor["looks"]] == ([5, 10, 14, 19, 23] if snapshots else [23])
+    assert [w["step"] for w in monitor["warnings"]] == [5] * bool(snapshots) + [20] + 5 * [23]
 
 
 def test_training_a_finished_run_again_changes_nothing_of_it(domains, registry, tmp_path):

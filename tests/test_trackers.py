@@ -51,7 +51,7 @@ def fake(heard):
 
 
 def run(domains, folder, trackers, said=lambda sentence: None, report=lambda p: None, **more):
-    given = settings(domains, log_steps=3)
+    given = settings(domains, log_steps=3, snapshots=0)
     return train(given, folder, REGISTRY, "cpu", warned=said, report=report, trackers=trackers, **more)
 
 

@@ -84,6 +84,7 @@ class Monitor:
             self._read_log()
         if progress.scores is not None:
             self._take_look(progress.step, progress.stage)
+            self._write()
         self._tell()
 
     def not_finite(self, error: NotFinite) -> None:
