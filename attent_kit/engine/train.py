@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from attent_kit.build import build_alignment
@@ -11,7 +12,7 @@ from attent_kit.data.batches import training_batches
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
 from attent_kit.engine.device import launch
-from attent_kit.engine.evaluate import score_run
+from attent_kit.engine.evaluate import is_answered, score_run
 from attent_kit.engine.fit import Report, fit
 from attent_kit.engine.run import Run, alone_in, place_of
 from attent_kit.engine.selection import load_selected, refuse_selection, write_selected
@@ -70,8 +71,10 @@ def train(
             stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
         snapshots = Snapshots(folder, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
         trained = fit(alignment, batches, run, fabric, report, stage_file, snapshots)
-        if not trained and select != LAST and (place / "scores.csv").exists():
-            return read_scores(place / "scores.csv")
+        if not trained and is_answered(place, target) and (place / "segmentor.safetensors").exists():
+            # A damaged file is made again.
+            with suppress(DataError):
+                return read_scores(place / "scores.csv")
         step = load_selected(select, alignment, folder, target, fabric.device)
         facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": total_steps(alignment)}
         if step is not None:
