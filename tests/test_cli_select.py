@@ -83,6 +83,25 @@ def test_coming_back_to_a_selection_is_free(attentkit, again, monkeypatch):
     forbid(monkeypatch, "attent_kit.engine.train.score_run", "predicted")
     second = attentkit(*words, "--select", "im", "--json")
     assert second.code == 0 and second.out == first.out and contents(folder) == before
+    last = attentkit(*words, "--json")
+    assert last.code == 0 and contents(folder) == before
+    assert {score["selection"] for score in json.loads(last.out)} == {"last"}
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "segmentor.safetensors", "predictions/ct_3.nii.gz"])
+def test_what_is_missing_of_an_answer_is_made_again(attentkit, again, name):
+    folder, words = again
+    before = contents(folder)
+    (folder / name).unlink()
+    assert attentkit(*words).code == 0
+    assert contents(folder).keys() == before.keys() and contents(folder)["scores.csv"] == before["scores.csv"]
+
+
+def test_a_damaged_scores_file_is_made_again(attentkit, again):
+    folder, words = again
+    before = (folder / "scores.csv").read_bytes()
+    (folder / "scores.csv").write_bytes(before[:-40])
+    assert attentkit(*words).code == 0 and (folder / "scores.csv").read_bytes() == before
 
 
 def test_a_run_may_be_scored_with_a_selection_at_once(attentkit, prepared, tmp_path):

@@ -22,7 +22,7 @@ COMMANDS = {
     "train": "Train one method on two prepared domains, and score it.",
     "predict": "Segment NIfTI volumes or a DICOM series with a trained run.",
     "evaluate": "Score label maps against the truth, as several papers do.",
-    "select": "Show which snapshot each selector would choose, and how good it is.",
+    "select": "Show which snapshot each selector chooses, and how well.",
     "compare": "Run a table of methods, or the built-in one on the phantom.",
 }
 """One line for each command, so that `attentkit --help` imports none of them."""

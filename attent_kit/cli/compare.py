@@ -180,7 +180,7 @@ def _plan(suite, cells, registry, device: str, as_json: bool) -> None:  # type: 
     print_table("Runs", ("row", "direction", "seed", "time", "peak MiB", ""), runs)
     missing = sum(not cell.done for cell in cells)
     click.echo(
-        f"{missing} runs to train, one after the other about {duration(planned.seconds)}, predictions not counted."
+        f"{missing} runs to train, one after the other about {duration(planned.seconds)}, predictions and snapshots not counted."
     )
     failed = sum(c.error is not None for c in planned.cells)
     if failed:

@@ -31,3 +31,9 @@ def score_run(
             ]
     write_scores(place / "scores.csv", scores)
     return scores
+
+
+def is_answered(place: Path, target: Prepared) -> bool:
+    """Whether what `score_run` writes is all there."""
+    files = [place / "predictions" / f"{case}.nii.gz" for case in target.ids("test")]
+    return all(file.exists() for file in (*files, place / "scores.csv"))

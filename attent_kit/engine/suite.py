@@ -96,7 +96,7 @@ class Suite(ComponentConfig):
     split: str | None = None
     """Named split whose test cases every prepared file of `domains` must have; left out, each file's own."""
     settings: dict[str, Any] = {}
-    """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps."""
+    """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps, snapshots."""
     published: Path | None = None
     """TOML file of published numbers, shown beside the results in a block of their own; relative to the suite's file."""
 

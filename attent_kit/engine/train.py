@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,7 +13,7 @@ from attent_kit.data.batches import training_batches
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
 from attent_kit.engine.device import launch
-from attent_kit.engine.evaluate import score_run
+from attent_kit.engine.evaluate import is_answered, score_run
 from attent_kit.engine.fit import Report, fit
 from attent_kit.engine.monitor import monitor_of
 from attent_kit.engine.run import NotFinite, Run, alone_in, place_of
@@ -88,9 +88,11 @@ def train(
         except NotFinite as error:
             monitor.not_finite(error)
             raise
+        if not trained and is_answered(place, target) and (place / "segmentor.safetensors").exists():
+            # A damaged file is made again.
+            with suppress(DataError):
+                return read_scores(place / "scores.csv")
         monitor.end()
-        if not trained and select != LAST and (place / "scores.csv").exists():
-            return read_scores(place / "scores.csv")
         step = load_selected(select, alignment, folder, target, fabric.device)
         facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": total_steps(alignment)}
         if step is not None:
