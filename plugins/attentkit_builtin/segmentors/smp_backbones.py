@@ -27,8 +27,6 @@ from attentkit_builtin.segmentors.smp_networks import (
 )
 
 CHANNELS, CLASSES, DEPTH = 1, 5, 5
-DILATED = tuple(a for a in ARCHITECTURES if default(a, "encoder_output_stride"))
-"""Architectures that want a deepest map finer than the encoder's own."""
 PYRAMID = "unet"
 
 
@@ -84,7 +82,7 @@ def _encoder(name: str) -> Backbone:
         channels=tuple(channels for _, channels in stages),
         auxiliary={"auxiliary": DEPTH - 1},
         weights=weights,
-        fits=_in_words(_architectures(name)),
+        fits=_architectures(name),
         note="; ".join(notes),
     )
 
@@ -107,27 +105,17 @@ def _of_one_resolution(name: str, weights: dict[str, str], error: Exception) -> 
     )
 
 
-def _architectures(name: str) -> tuple[str, ...]:
-    """Those that take an encoder which `PYRAMID` takes."""
-    if not name.startswith("tu-"):
-        return tuple(a for a in ARCHITECTURES if a == PYRAMID or fits(_wanted(a, name)))
-    return tuple(a for a in ARCHITECTURES if a != PLAIN and (a not in DILATED or _dilates(a, name)))
+_takers: dict[Any, tuple[str, ...]] = {}
+"""Architectures by the kind of encoder that they take: smp's class of it, or timm's module. All of a kind dilate, or none."""
 
 
-def _in_words(architectures: tuple[str, ...]) -> str:
-    others = [a for a in ARCHITECTURES if a not in architectures]
+def _architectures(name: str) -> str:
+    """Those that take an encoder which `PYRAMID` takes, in words. `PLAIN` is proposed for plain transformers alone."""
+    kind = timm.model_entrypoint(name[3:]).__module__ if name.startswith("tu-") else SMP_ENCODERS[name]["encoder"]
+    if kind not in _takers:
+        _takers[kind] = tuple(a for a in ARCHITECTURES if a == PYRAMID or (a != PLAIN and fits(_wanted(a, name))))
+    others = [a for a in ARCHITECTURES if a not in _takers[kind]]
     return f"all but {', '.join(others)}" if others else "all"
-
-
-_dilating: dict[tuple[str, str], bool] = {}
-"""Whether an architecture can dilate the encoders of a module of timm: all of a module can, or none."""
-
-
-def _dilates(architecture: str, encoder: str) -> bool:
-    module = timm.model_entrypoint(encoder[3:]).__module__
-    if (architecture, module) not in _dilating:
-        _dilating[architecture, module] = fits(_wanted(architecture, encoder))
-    return _dilating[architecture, module]
 
 
 @torch.no_grad()
