@@ -92,7 +92,8 @@ def _of_one_resolution(name: str, weights: dict[str, str], error: Exception) -> 
     try:
         built = without_memory(lambda: tried(_wanted(PLAIN, name)))
     except Exception:
-        return Backbone(options={"encoder": name}, weights=weights, refused=refusal(error, _wanted(PYRAMID, name)))
+        sentence = refusal(error, _wanted(PYRAMID, name), decoders=())
+        return Backbone(options={"encoder": name}, weights=weights, refused=sentence)
     return Backbone(
         options={"encoder": name, "architecture": PLAIN},
         parameters=_size(built.network.encoder),

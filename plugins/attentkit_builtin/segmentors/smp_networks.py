@@ -4,7 +4,8 @@ https://github.com/qubvel-org/segmentation_models.pytorch, https://github.com/hu
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +77,7 @@ def build(wanted: Wanted) -> Built:
     return built
 
 
+@cache
 def fits(wanted: Wanted) -> bool:
     """Whether the network can be had, its weights aside. Nothing is allocated where the encoder allows that."""
     try:
@@ -157,11 +159,11 @@ def answer(network: Any, x: Tensor) -> tuple[list[Tensor], Tensor]:
     return maps, network.segmentation_head(network.decoder(*inputs))
 
 
-def refusal(error: Exception, wanted: Wanted) -> str:
-    """Why `tried` failed, and what to write instead."""
+def refusal(error: Exception, wanted: Wanted, decoders: Iterable[str] = SAFE_ARCHITECTURES) -> str:
+    """Why `tried` failed, and what to write instead: the first of `decoders` or of the safe encoders that can be built."""
     return (
         f"smp cannot build '{wanted.architecture}' with {wanted.depth} stages on encoder '{wanted.encoder}': "
-        f"{_reason(error, wanted)}.{_instead(wanted)}"
+        f"{_reason(error, wanted)}.{_instead(wanted, decoders)}"
     )
 
 
@@ -180,16 +182,16 @@ def _reason(error: Exception, wanted: Wanted) -> str:
     return said or f"{type(error).__name__} in its code"
 
 
-def _instead(wanted: Wanted) -> str:
+def _instead(wanted: Wanted, decoders: Iterable[str]) -> str:
     """ " Write ..., or ...": the same encoder with another decoder, the same decoder with another encoder."""
-    decoders = (wanted._replace(architecture=a, depth=_depth(a), decoder_channels=None) for a in SAFE_ARCHITECTURES)
+    others = (wanted._replace(architecture=a, depth=_depth(a), decoder_channels=None) for a in decoders)
     encoders = (wanted._replace(encoder=e) for e in SAFE_ENCODERS)
-    words = [f"architecture = '{other.architecture}'" for other in _first(decoders, wanted)]
+    words = [f"architecture = '{other.architecture}'" for other in _first(others, wanted)]
     words += [f"encoder = '{other.encoder}'" for other in _first(encoders, wanted)]
     return f" Write {', or '.join(words)}, which can." if words else ""
 
 
-def _first(others: Iterator[Wanted], wanted: Wanted) -> list[Wanted]:
+def _first(others: Iterable[Wanted], wanted: Wanted) -> list[Wanted]:
     return next(([other] for other in others if other != wanted and fits(other)), [])
 
 
