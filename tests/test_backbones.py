@@ -98,19 +98,20 @@ def listed(attentkit, *words):
 # What is said
 
 
-def test_a_residual_network_is_described_by_its_published_numbers(attentkit):
+def test_a_residual_network_is_described_by_its_published_numbers():
     """ResNet-18 has 11,689,512 parameters (torchvision), 513,000 of them in its head; one channel spares 2 x 64 x 49."""
-    known = listed(attentkit, "resnet18")["resnet18"]
-    assert known["parameters"] == 11_689_512 - 513_000 - 2 * 64 * 49
-    assert (known["strides"], known["channels"]) == ([2, 4, 8, 16, 32], [64, 64, 128, 256, 512])
-    assert known["weights_are"] == "download" and "imagenet" in known["weights"]
-    assert known["fits"] == "all but dpt" and known["refused"] == ""
+    for name in ("resnet18", "tu-resnet18"):
+        known = smp_backbones.describe(name)
+        assert known.parameters == 11_689_512 - 513_000 - 2 * 64 * 49
+        assert (known.strides, known.channels) == ((2, 4, 8, 16, 32), (64, 64, 128, 256, 512))
+        assert known.fits == "all but dpt" and known.refused == "" and known.options == {"encoder": name}
+    assert known.weights["tu-resnet18.a1_in1k"] == "hf://timm/resnet18.a1_in1k/model.safetensors"
 
 
-def test_an_encoder_without_a_map_at_half_resolution_says_so(attentkit):
-    known = listed(attentkit, "tu-convnext_atto")["tu-convnext_atto"]
-    assert (known["strides"], known["channels"]) == ([4, 8, 16, 32], [40, 80, 160, 320])
-    assert known["note"].startswith("no map at 1/2 of the image")
+def test_an_encoder_without_a_map_at_half_resolution_says_so():
+    known = smp_backbones.describe("tu-convnext_atto")
+    assert (known.strides, known.channels) == ((4, 8, 16, 32), (40, 80, 160, 320))
+    assert known.note.startswith("no map at 1/2 of the image")
 
 
 def test_a_plain_transformer_is_flagged_with_the_reason_and_where_it_fits(attentkit):
@@ -149,17 +150,19 @@ def test_a_segmentor_that_is_one_network_is_a_line_of_its_own(attentkit):
     assert all(use["refused"] == "" and use["options"] == {} for use in known["alignments"])
 
 
-def test_the_names_are_those_that_the_config_takes(registry=None):
+def test_everything_that_smp_and_timm_have_is_named():
     names = smp_backbones.names()
     assert len(names) == len(set(names)) > 1000
     assert {"unet", "dpt", "resnet18", "mit_b0", "tu-convnext_tiny", "tu-vit_tiny_patch16_224"} <= set(names)
 
 
 def test_few_parameters_can_be_asked_for(attentkit):
-    names = listed(attentkit, "tu-test_*net*", "--max-params", "0.4M")
-    assert names and all(known["parameters"] <= 400_000 for known in names.values())
-    assert set(names) < set(listed(attentkit, "tu-test_*net*"))
-    assert attentkit("backbones", "resnet18", "--max-params", "1k").out.strip().endswith("at most 1k parameters.")
+    sizes = {name: known["parameters"] for name, known in listed(attentkit, "tu-test_res*").items()}
+    largest = max(sizes.values())
+    assert set(listed(attentkit, "tu-test_res*", "--max-params", f"{largest / 1000}k")) == set(sizes)
+    fewer = listed(attentkit, "tu-test_res*", "--max-params", str(largest - 1))
+    assert set(fewer) == {name for name, size in sizes.items() if size < largest}
+    assert attentkit("backbones", "tu-test_res*", "--max-params", "1k").out.strip().endswith("at most 1k parameters.")
     outcome = attentkit("backbones", "--max-params", "few")
     assert outcome.code == 2 and "write a number of parameters, as in 30M or 800k." in outcome.err
 

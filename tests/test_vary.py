@@ -50,7 +50,7 @@ def test_a_row_without_the_option_stays_as_it_is(suite, tmp_path):
 def test_the_option_of_a_component_is_looked_for_in_the_one_that_the_row_has(suite, tmp_path):
     """deeplabv2 has no encoder."""
     words = 'options = { segmentor = "deeplabv2" }\n'
-    (tmp_path / "own.toml").write_text(suite.read_text() + words)
+    (tmp_path / "own.toml").write_text(suite.read_text().replace("{ encoder", '{ name = "smp", encoder') + words)
     rows = varied(tmp_path / "own.toml", tmp_path, "segmentor.encoder=resnet18,resnet34").rows
     assert [row.label for row in rows] == ["W/o adaptation, resnet18", "W/o adaptation, resnet34", "AttENT"]
 
