@@ -114,9 +114,16 @@ def _architectures(name: str) -> str:
     """Those that take an encoder which `PYRAMID` takes, in words. `PLAIN` is proposed for plain transformers alone."""
     kind = timm.model_entrypoint(name[3:]).__module__ if name.startswith("tu-") else SMP_ENCODERS[name]["encoder"]
     if kind not in _takers:
-        _takers[kind] = tuple(a for a in ARCHITECTURES if a == PYRAMID or (a != PLAIN and fits(_wanted(a, name))))
+        _takers[kind] = tuple(a for a in ARCHITECTURES if a != PLAIN and _takes(a, name))
     others = [a for a in ARCHITECTURES if a not in _takers[kind]]
     return f"all but {', '.join(others)}" if others else "all"
+
+
+def _takes(architecture: str, encoder: str) -> bool:
+    # Of timm's encoders smp makes the same stages for all that dilate nothing; of its own some are refused by name.
+    if encoder.startswith("tu-") and default(architecture, "encoder_output_stride") is None:
+        return True
+    return fits(_wanted(architecture, encoder))
 
 
 @torch.no_grad()

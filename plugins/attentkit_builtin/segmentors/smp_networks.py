@@ -4,6 +4,7 @@ https://github.com/qubvel-org/segmentation_models.pytorch, https://github.com/hu
 """
 
 import inspect
+import warnings
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -80,10 +81,12 @@ def build(wanted: Wanted) -> Built:
 @cache
 def fits(wanted: Wanted) -> bool:
     """Whether the network can be had, its weights aside. Nothing is allocated where the encoder allows that."""
-    try:
-        without_memory(lambda: tried(wanted._replace(weights="none")))
-    except Exception:
-        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of smp, about what is only being tried
+        try:
+            without_memory(lambda: tried(wanted._replace(weights="none")))
+        except Exception:
+            return False
     return True
 
 
