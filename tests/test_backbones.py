@@ -28,10 +28,12 @@ class Two(Segmentor):
     asked = []
     @classmethod
     def backbones(cls):
-        return "coarse_net", "fine_net"
+        return "coarse_net", "fine_net", "bad_net"
     @classmethod
     def backbone(cls, name):
         cls.asked.append(name)
+        if name == "bad_net":
+            raise KeyError("weights")
         stride = 16 if name == "coarse_net" else 2
         return Backbone(options={"net": name}, parameters=1000 * stride, strides=(stride,), channels=(6,))
     def forward(self, x):
@@ -60,6 +62,11 @@ class Fine(Alignment):
     def stages(self): return []
     def predict(self, x_t): return x_t
 
+class Wild(Fine):
+    """Raises what nobody foresees."""
+    def __init__(self, config, build, task):
+        raise ValueError("oh")
+
 class Own(Fine):
     """Has its own network."""
     class Config(ComponentConfig):
@@ -67,11 +74,11 @@ class Own(Fine):
 
 @hookimpl
 def attentkit_segmentors():
-    return {"two": Two, "one": One}
+    return {"two": Two, "one": One, "broken": "no_such_module_here:Broken"}
 
 @hookimpl
 def attentkit_alignments():
-    return {"fine": Fine, "own": Own}
+    return {"fine": Fine, "own": Own, "wild": Wild}
 '''
 
 
@@ -180,15 +187,22 @@ def test_a_typo_is_answered_with_few_names(attentkit):
 def test_a_strangers_segmentor_answers_and_a_strangers_alignment_is_asked(stranger, attentkit):
     known = listed(attentkit)
     assert {name: each["part"] for name, each in known.items()} == {
-        "coarse_net": "encoder", "fine_net": "encoder", "one": "segmentor",
+        "coarse_net": "encoder", "fine_net": "encoder", "bad_net": "encoder", "one": "segmentor", "broken": "segmentor",
     }  # fmt: skip
     assert known["one"]["parameters"] == 3 * 9 + 3
     uses = {name: {use["alignment"]: use["refused"] for use in each["alignments"]} for name, each in known.items()}
     assert uses["fine_net"]["fine"] == uses["one"]["fine"] == ""
     assert uses["coarse_net"]["fine"] == "features at 1/16 are too coarse."
-    assert all(each["own"] == "it has a network of its own" for each in uses.values())
+    assert {each["own"] for each in uses.values() if each} == {"it has a network of its own"}
+    assert uses["one"]["wild"] == "wild of attentkit-nets fails (ValueError: oh): tell the author of its plugin."
     text = attentkit("backbones").out
-    assert "all but own" in text and "Refused by fine: features at 1/16 are too coarse." in text
+    assert "all but own, wild" in text and "Refused by fine: features at 1/16 are too coarse." in text
+
+
+def test_a_strangers_segmentor_that_fails_is_a_line_that_says_so(stranger, attentkit):
+    known = listed(attentkit)
+    assert "two of attentkit-nets fails (KeyError: 'weights')" in known["bad_net"]["refused"]
+    assert "segmentor 'broken' of attentkit-nets 1.0 cannot be imported" in known["broken"]["refused"]
 
 
 # The cache
@@ -197,7 +211,7 @@ def test_a_strangers_segmentor_answers_and_a_strangers_alignment_is_asked(strang
 def test_what_was_answered_is_not_asked_again(stranger, cache):
     two = stranger.resolve("segmentors", "two")
     first = find(stranger)
-    assert two.asked == ["coarse_net", "fine_net"] and cache.exists()
+    assert two.asked == ["coarse_net", "fine_net", "bad_net"] and cache.exists()
     two.asked.clear()
     assert find(stranger) == first and two.asked == []
 
@@ -222,7 +236,7 @@ def test_a_damaged_cache_is_as_good_as_none(stranger, cache, damage):
 def test_a_cache_that_cannot_be_written_is_no_error(stranger, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert [each.name for each in find(stranger)] == ["coarse_net", "fine_net", "one"]
+    assert [each.name for each in find(stranger)] == ["coarse_net", "fine_net", "bad_net", "one", "broken"]
 
 
 def test_a_remembered_answer_needs_no_torch(attentkit):

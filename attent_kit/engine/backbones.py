@@ -160,8 +160,13 @@ class Memory:
 
     def _describe(self, segmentor: Component, name: str) -> Backbone:
         if name == segmentor.name and not _backbones(segmentor):
-            return self._stand_ins.describe(segmentor)
-        return segmentor.load().backbone(name)  # type: ignore[attr-defined, no-any-return]
+            return self._stand_ins.describe(segmentor)  # type: ignore[no-any-return]
+        try:
+            return segmentor.load().backbone(name)  # type: ignore[attr-defined, no-any-return]
+        except Exception as error:
+            from attent_kit.engine.stand_ins import in_words
+
+            return Backbone(refused=in_words(error, segmentor))
 
     def _asking(self, alignment: Component, segmentor: Component, stride: int, channels: int, head: bool) -> str:
         return self._stand_ins.asked(alignment, segmentor, stride, channels, head)
@@ -175,7 +180,11 @@ class Memory:
 
 
 def _backbones(segmentor: Component) -> tuple[str, ...]:
-    return segmentor.load().backbones()  # type: ignore[attr-defined, no-any-return]
+    """What the segmentor names; nothing if it cannot be imported, which its own line then says."""
+    try:
+        return segmentor.load().backbones()  # type: ignore[attr-defined, no-any-return]
+    except Exception:
+        return ()
 
 
 def _is_whole(place: str, answer: Any) -> bool:

@@ -1,5 +1,6 @@
 """Alignments built around a segmentor without layers, to learn whether they take it. No tensor here has values."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ import torch
 from attent_kit.backbone import Backbone
 from attent_kit.build import Builder
 from attent_kit.config import Choice, ComponentConfig, validate
-from attent_kit.errors import AttentKitError, ConfigError
+from attent_kit.errors import AttentKitError
 from attent_kit.interfaces import Segmentation, Segmentor, Task
 from attent_kit.registry import Component, Registry
 
@@ -32,12 +33,15 @@ class StandIns:
 
     def describe(self, segmentor: Component) -> Backbone:
         """A segmentor that is one network, as it is by default."""
-        component: Any = segmentor.load()
+
+        def build() -> Any:
+            component: Any = segmentor.load()
+            return component(validate(component.Config, {}, self._registry), self._task)
+
         try:
-            with torch.device("meta"):
-                network = component(validate(component.Config, {}, self._registry), self._task)
-        except AttentKitError as error:
-            return Backbone(part="segmentor", refused=str(error))
+            network = _without_memory(build)
+        except Exception as error:
+            return Backbone(part="segmentor", refused=in_words(error, segmentor))
         return Backbone(
             part="segmentor",
             parameters=sum(parameter.numel() for parameter in network.parameters()),
@@ -48,19 +52,34 @@ class StandIns:
 
     def asked(self, alignment: Component, segmentor: Component, stride: int, channels: int, head: bool) -> str:
         """Why the alignment refuses a segmentor of these capabilities, or nothing if it takes it."""
-        component: Any = alignment.load()
-        chosen = [name for name, field in component.Config.model_fields.items() if _chooses_a_segmentor(field)]
-        if not chosen:
-            return "it has a network of its own"
         try:
-            config: ComponentConfig = validate(
-                component.Config, {name: {"name": segmentor.name} for name in chosen}, self._registry
-            )
-            with torch.device("meta"):
-                component(config, _Around(self._registry, self._task, StandIn(stride, channels, head)), self._task)
-        except ConfigError as error:
-            return str(error)
+            component: Any = alignment.load()
+            chosen = [name for name, field in component.Config.model_fields.items() if _chooses_a_segmentor(field)]
+            if not chosen:
+                return "it has a network of its own"
+            options = {name: {"name": segmentor.name} for name in chosen}
+            config: ComponentConfig = validate(component.Config, options, self._registry)
+            stand_in = StandIn(stride, channels, head)
+            _without_memory(lambda: component(config, _Around(self._registry, self._task, stand_in), self._task))
+        except Exception as error:
+            return in_words(error, alignment)
         return ""
+
+
+def in_words(error: Exception, component: Component) -> str:
+    """Our sentence, or that a plugin fails."""
+    if isinstance(error, AttentKitError):
+        return str(error)
+    return f"{component.name} of {component.distribution} fails ({type(error).__name__}: {error}): tell the author of its plugin."
+
+
+def _without_memory(build: Callable[[], Any]) -> Any:
+    """What `build` makes, of tensors without values; with them, where it looks at values or refuses."""
+    try:
+        with torch.device("meta"):
+            return build()
+    except Exception:
+        return build()
 
 
 class _Around(Builder):
