@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from attent_kit.backbone import Backbone
 from attent_kit.config import Choice, ComponentConfig
 from attent_kit.errors import ConfigError
 from attent_kit.objectives import IGNORE, Gan
@@ -94,6 +95,16 @@ class Segmentor(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Segmentation: ...
+
+    @classmethod
+    def backbones(cls) -> tuple[str, ...]:
+        """Names of what it can be built on, for `attentkit backbones`; none if it is one network."""
+        return ()
+
+    @classmethod
+    def backbone(cls, name: str) -> Backbone:
+        """What is known of one of `backbones` without fetching or training anything."""
+        raise NotImplementedError
 
     def learning_rate_factors(self) -> list[tuple[float, list[nn.Parameter]]]:
         """Trainable parameters, grouped by the factor of the learning rate that they want."""

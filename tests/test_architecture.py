@@ -16,6 +16,7 @@ BUILTIN = ROOT / "plugins" / "attentkit_builtin"
 LAYERS = [
     {"__init__", "errors"},
     {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules", "tracker"},
+    {"backbone"},
     {"interfaces", "report", "selectors"},
     {"build", "data"},
     {"metrics"},
@@ -25,6 +26,7 @@ LAYERS = [
 ]
 OPEN_TO_PLUGINS = {
     "__init__",
+    "backbone",
     "config",
     "data",
     "errors",

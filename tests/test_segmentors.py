@@ -187,3 +187,61 @@ def test_a_file_without_the_encoders_weights_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("not weights")
     with pytest.raises(ConfigError, match="cannot be read as weights"):
         build(encoder_weights=str(tmp_path / "text.pth"))
+
+
+def test_a_folder_is_read_where_it_holds_one_file_of_weights(tmp_path: Path) -> None:
+    options = {"encoder": "tu-test_resnet", "encoder_depth": 3}
+    given = build(3, **options).network.encoder
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match="holds no .safetensors, .pth, .pt or .bin file"):
+        build(3, **options, encoder_weights=f"{tmp_path}/")
+    save_file(given.state_dict(), tmp_path / "model.safetensors")
+    torch.save({"other": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
+    torch.manual_seed(1)
+    loaded = build(3, **options, encoder_weights=str(tmp_path)).network.encoder
+    assert all(torch.equal(value, given.state_dict()[name]) for name, value in loaded.state_dict().items())
+    save_file(given.state_dict(), tmp_path / "another.safetensors")
+    with pytest.raises(ConfigError, match=r"holds 2 .safetensors files: write which, as in .*another.safetensors'"):
+        build(3, **options, encoder_weights=str(tmp_path))
+
+
+def test_a_file_that_does_not_fit_is_refused_with_the_first_names_in_it(tmp_path: Path) -> None:
+    given = {"visual.a.weight": torch.ones(2), "visual.b.weight": torch.ones(2), "c": torch.ones(1), "d": torch.ones(1)}
+    save_file(given, tmp_path / "w.safetensors")
+    with pytest.raises(ConfigError) as error:
+        build(encoder_weights=str(tmp_path / "w.safetensors"))
+    assert "The file holds 4: 'c', 'd', 'visual.a.weight', ... Give a file" in str(error.value)
+
+
+def test_weights_that_hold_code_are_never_run(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):  # type: ignore[no-untyped-def]
+            return (Path.touch, (tmp_path / "run",))
+
+    torch.save({"conv1.weight": Evil()}, tmp_path / "w.pth")
+    with pytest.raises(ConfigError, match="cannot be read as weights"):
+        build(encoder_weights=str(tmp_path / "w.pth"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_encoder_that_always_goes_down_to_a_32nd_gets_images_that_it_can_halve_so_often() -> None:
+    """Three stages of HRNet end at an eighth, but it computes all of its own: 45 x 70 is padded to 64 x 96."""
+    segmentor = build(architecture="pspnet", encoder="tu-hrnet_w18_small")
+    assert (segmentor.feature_stride, segmentor.multiple) == (8, 32)
+    answer = segmentor(torch.randn(2, 1, 45, 70))
+    assert answer.logits.shape == (2, 2, 45, 70) and answer.features.shape[2:] == (8, 12)
+
+
+def test_what_fits_is_proposed_for_what_does_not() -> None:
+    with pytest.raises(
+        ConfigError, match=r"cannot be dilated so far. Write architecture = 'unet', or encoder = 'resnet18'"
+    ):
+        build(architecture="deeplabv3", encoder="tu-vgg11")
+    with pytest.raises(
+        ConfigError, match=r"'dpt' takes encoders of timm alone. Write architecture = 'unet', or encoder ="
+    ):
+        build(architecture="dpt", encoder="resnet18")
+    with pytest.raises(
+        ConfigError, match=r"answers one resolution.* Write architecture = 'dpt', or encoder = 'resnet18'"
+    ):
+        build(encoder="tu-test_vit")

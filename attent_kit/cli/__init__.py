@@ -15,6 +15,7 @@ from attent_kit.errors import AttentKitError, out_of_memory
 COMMANDS = {
     "list": "Show the components that are installed.",
     "show": "Show the options of a component, with defaults.",
+    "backbones": "Show the encoders and networks that segmentors can be built on.",
     "plugins": "Show the plugins that are installed, also broken ones.",
     "phantom": "Write a labelled phantom: CT and MR of different patients.",
     "prepare": "Turn NIfTI volumes into one prepared file a domain.",

@@ -17,6 +17,13 @@ from attent_kit.plugins import load
 @click.option("--seeds", help="Comma-separated, in place of the suite's.")
 @click.option("--directions", help="Comma-separated, for example mr2ct,ct2mr.")
 @click.option("--set", "words", multiple=True, metavar="OPTION=VALUE", help="For every row that has the option.")
+@click.option(
+    "--vary",
+    "varied",
+    multiple=True,
+    metavar="OPTION=A,B",
+    help="A row for each value, of every row that has the option.",
+)
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of all results.  [runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the grid and stop.")
@@ -33,8 +40,8 @@ from attent_kit.plugins import load
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
-    words: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool, select: str,
-    reference: str | None, slide_test: bool, track: str | None, as_json: bool,
+    words: tuple[str, ...], varied: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool,
+    select: str, reference: str | None, slide_test: bool, track: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
@@ -44,13 +51,16 @@ def command(
     """
     from attent_kit.data.prepared import Prepared
     from attent_kit.engine.compare import Watch, domain_files, make_data, run_cells
+    from attent_kit.engine.costs import measure_costs, read_costs
     from attent_kit.engine.device import launch
     from attent_kit.engine.results import collect, labels_in
     from attent_kit.engine.selection import refuse_unknown
     from attent_kit.engine.showcase import panels
     from attent_kit.engine.suite import expand, narrow, read_suite, refuse_another_split
     from attent_kit.engine.tracking import find_trackers
+    from attent_kit.engine.vary import vary
     from attent_kit.report.comparisons import choose_reference
+    from attent_kit.report.costs import COLUMNS, footnotes, texts
     from attent_kit.report.published import read_published
     from attent_kit.report.render import render
 
@@ -68,6 +78,7 @@ def command(
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
     refuse_unknown(select, registry)
+    chosen = vary(chosen, registry, files, out, varied, words)
     cells = expand(chosen, registry, files, out, words, select)
     if reference is not None:
         # A wrong label is met before anything is trained.
@@ -102,9 +113,12 @@ def command(
         )
         make_data(chosen, out, watch)
         failed = run_cells(cells, registry, out, device, watch, trackers)
+        if varied:
+            measure_costs(cells, registry, device, watch.data)
     results = collect(out, whole, cells, registry, select)
     if results.left_out:
         click.echo(f"Left out, since not run with --select {select}: {', '.join(results.left_out)}.", err=True)
+    costs = read_costs(out, [method.label for method in results.methods])
     targets = {cell.direction: Prepared.open(cell.settings.data.target) for cell in cells}
     seen = sorted({c.id for t in targets.values() for c in t.cases if {"train", "test"} <= set(c.splits)})
     note = chosen.note + (f" Target cases both trained on and tested: {', '.join(seen)}." if seen else "")
@@ -121,6 +135,7 @@ def command(
         reference,
         slide_test,
         results.outcomes,
+        costs,
     )
     if as_json:
         print_scores(results.scores)
@@ -128,6 +143,10 @@ def command(
         for table in made.tables:
             console().print(_rich(table))
             for footnote in table.footnotes:
+                click.echo(f"  {footnote}")
+        if costs:
+            print_table("Cost", COLUMNS, [texts(cost) for cost in costs])
+            for footnote in footnotes(costs):
                 click.echo(f"  {footnote}")
         click.echo(made.note)
         for warning in made.warnings:

@@ -43,7 +43,11 @@ def command(name: str, as_json: bool) -> None:
 
 def _facts(component: Component) -> list[tuple[str, str]]:
     loaded = component.load()
-    facts = [(name, getattr(loaded, name, "")) for name in ("paper", "aligns", "backbones")]
+    facts = [(name, getattr(loaded, name, "")) for name in ("paper", "aligns")]
+    backbones = getattr(loaded, "backbones", "")
+    if callable(backbones):  # a segmentor names them, an alignment says which segmentors it takes
+        backbones = f"{len(names)}, which `attentkit backbones` shows" if (names := backbones()) else ""
+    facts.append(("backbones", backbones))
     if component.kind not in KINDS:
         facts += [("about", (inspect.getdoc(loaded) or "").partition("\n")[2].strip())]
         facts += [("organs", str(getattr(loaded, "organs", None) or "")), ("better", getattr(loaded, "better", ""))]

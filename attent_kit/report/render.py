@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from attent_kit.files import write_text
 from attent_kit.report.comparisons import Comparison, choose_reference, compare, comparisons_csv, slide_tests
+from attent_kit.report.costs import Cost, block, costs_csv
 from attent_kit.report.figures import Panel, segmentation_figure
 from attent_kit.report.outcomes import Outcome
 from attent_kit.report.published import PublishedTable
@@ -39,6 +40,7 @@ def render(
     reference: str | None = None,
     slide_test: bool = False,
     outcomes: Sequence[Outcome] = (),
+    costs: Sequence[Cost] = (),
 ) -> Rendered:
     """Write everything into `out`. `titles` names the domains of each direction, `panels` holds the slices of its figure.
 
@@ -68,9 +70,12 @@ def render(
     }
     sentences = [sentence(c, titles[c.direction]) for c in comparisons]
     files = [out / name for name in ("table.md", "table.csv", "scores.csv", "comparisons.csv")]
-    write_text(files[0], markdown(title, note, made, shown, titles, blocks))
+    write_text(files[0], markdown(title, note, made, shown, titles, blocks, block(costs)))
     write_text(files[1], csv_text(made, shown))
     write_text(files[3], comparisons_csv(comparisons, sentences, slides))
+    if costs:
+        files.append(out / "costs.csv")
+        write_text(files[-1], costs_csv(costs))
     if ranks:
         files.append(out / "ranks.csv")
         write_text(files[-1], ranks_csv(ranks))

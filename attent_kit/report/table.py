@@ -185,8 +185,10 @@ def markdown(
     published: Sequence[PublishedTable],
     titles: Mapping[str, str],
     below: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    costs: Sequence[str] = (),
 ) -> str:
-    """All tables as Markdown; `below` the tables of a direction, more lines; published numbers in a block of their own."""
+    """All tables as Markdown; `below` the tables of a direction, more lines; then `costs`; published numbers in a block of
+    their own."""
     lines = [f"# {title}", "", note, "", "Best of each column in bold, rows that see target labels aside.", ""]
     for n, table in enumerate(made):
         lines += [
@@ -201,6 +203,7 @@ def markdown(
         lines += [f"- {footnote}" for footnote in table.footnotes] + [""] * bool(table.footnotes)
         if table.direction not in {later.direction for later in made[n + 1 :]}:
             lines += below.get(table.direction, ())
+    lines += costs
     if published:
         lines += [
             "# Published",

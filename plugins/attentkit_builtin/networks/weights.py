@@ -1,5 +1,6 @@
-"""Pretrained weights from a local file."""
+"""Pretrained weights from a local file or folder."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -11,21 +12,31 @@ from attent_kit.errors import ConfigError
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
+def is_path(weights: str) -> bool:
+    """Whether the words name a file or folder and no published weights: they end as one, or have a separator in them."""
+    return weights.endswith(SUFFIXES) or any(sign in weights for sign in ("/", os.sep)) or weights in (".", "..")
+
+
 def load_encoder(encoder: nn.Module, path: Path, option: str = "encoder_weights") -> None:
-    """Fill an encoder from a state dict saved by torchvision, timm, smp or this toolkit; other entries are ignored.
+    """Fill an encoder from a state dict saved by torchvision, timm, smp or this toolkit; its classification head, and
+    whatever else is no weight of the encoder, is dropped. A folder is read where it holds one such file.
 
     A first convolution of other input channels is adapted: summed for one channel, repeated and rescaled for more.
     ConfigError, which names the `option` that gave the path, if the file cannot be read or lacks a weight of the encoder.
     """
-    given = {_flat(name): weight for name, weight in _read(path, option).items()}
+    path = _file(path, option)
+    read = _read(path, option)
+    given = {_flat(name): weight for name, weight in read.items()}
     own = encoder.state_dict()
     prefix = max(_prefixes(own, given), key=lambda p: sum(_plain(name, p) in given for name in own))
     found = {name: given[_plain(name, prefix)] for name in own if _plain(name, prefix) in given}
     # Not a weight: old files lack the count of batches seen.
     lacking = [name for name in own if name not in found and not name.endswith("num_batches_tracked")]
     if lacking:
+        first = ", ".join(f"'{name}'" for name in [*read][:3])
         raise ConfigError(
             f"{path}: {len(lacking)} of the encoder's {len(own)} weights are missing, the first is '{lacking[0]}'. "
+            f"The file holds {len(read)}: {first or 'none'}{', ...' if len(read) > 3 else ''} "
             f"Give a file that was saved from the same encoder, or {option} = 'none'."
         )
     adapted = {name: _to_channels(weight, own[name]) for name, weight in found.items()}
@@ -38,9 +49,26 @@ def load_encoder(encoder: nn.Module, path: Path, option: str = "encoder_weights"
     encoder.load_state_dict({**own, **adapted})
 
 
-def _read(path: Path, option: str) -> dict[str, Tensor]:
-    if not path.is_file():
+def _file(path: Path, option: str) -> Path:
+    """The file of weights that is meant: the path itself, or what a folder holds of the first kind of SUFFIXES."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
         raise ConfigError(f"{path}: there is no such file. Give a local file, or {option} = 'none'.")
+    for suffix in SUFFIXES:
+        found = sorted(file for file in path.iterdir() if file.suffix == suffix and file.is_file())
+        if len(found) > 1:
+            raise ConfigError(
+                f"{path} holds {len(found)} {suffix} files: write which, as in {option} = '{path / found[0].name}'."
+            )
+        if found:
+            return found[0]
+    raise ConfigError(
+        f"{path} holds no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file. Give one, or {option} = 'none'."
+    )
+
+
+def _read(path: Path, option: str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
