@@ -157,6 +157,8 @@ class Alignment(nn.Module, ABC):
     kind: ClassVar[str] = "alignments"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
     uses_target_labels: ClassVar[bool] = False
+    uses_target_images: ClassVar[bool] = True
+    """False for a method that learns from the source alone: what its network sees is the shift before any alignment."""
     paper: ClassVar[str] = ""
     """Where the method was published, for tables: authors, venue, year."""
     aligns: ClassVar[str] = ""
@@ -185,7 +187,12 @@ class Alignment(nn.Module, ABC):
         """Target image [B, C, H, W] -> logits [B, K, H, W]."""
 
     def as_source(self, x_t: Tensor) -> Tensor | None:
-        """`x_t` in source style, [B, C, H, W] in [-1, 1], for figures; None if the method has no such translator."""
+        """`x_t` in source style, [B, C, H, W] in [-1, 1], for figures and audits; None if the method has no such translator."""
+        return None
+
+    def as_target(self, x_s: Tensor) -> Tensor | None:
+        """`x_s` in target style, [B, C, H, W] in [-1, 1], if that is what the segmentor of `predict` learns from; None if it
+        learns from `x_s` itself."""
         return None
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Train one method on two prepared domains, and score it.",
     "predict": "Segment NIfTI volumes or a DICOM series with a trained run.",
     "evaluate": "Score label maps against the truth, as several papers do.",
+    "shift": "Measure how far two domains are apart, before and after alignment.",
     "compare": "Run a table of methods, or the built-in one on the phantom.",
 }
 """One line for each command, so that `attentkit --help` imports none of them."""

@@ -22,7 +22,7 @@ def segment_slices(alignment: Alignment, images: np.ndarray, device: torch.devic
     RunError if not even one slice fits the memory of the device.
     """
     alignment.eval()
-    parts = _in_batches(lambda x_t: alignment.predict(x_t).float().softmax(1).cpu(), images, device)
+    parts = in_batches(lambda x_t: alignment.predict(x_t).float().softmax(1).cpu(), images, device)
     assert parts is not None
     return torch.cat(parts).movedim(1, 0).numpy()
 
@@ -36,7 +36,7 @@ def slices_as_source(alignment: Alignment, images: np.ndarray, device: torch.dev
         x_ts = alignment.as_source(x_t)
         return None if x_ts is None else x_ts.float().cpu()
 
-    parts = _in_batches(translate, images, device)
+    parts = in_batches(translate, images, device)
     return None if parts is None else torch.cat(parts).numpy()
 
 
@@ -50,7 +50,7 @@ class _TooLarge(Exception):
     """A batch did not fit the memory of the device."""
 
 
-def _in_batches(
+def in_batches(
     answer: Callable[[Tensor], Tensor | None], images: np.ndarray, device: torch.device
 ) -> list[Tensor] | None:
     """What is answered to all images, batch by batch; None where nothing is answered to the first."""

@@ -100,3 +100,6 @@ class CycleGAN(Alignment):
 
     def as_source(self, x_t: Tensor) -> Tensor:
         return self.G_ts(x_t)
+
+    def as_target(self, x_s: Tensor) -> Tensor:
+        return self.G_st(x_s)

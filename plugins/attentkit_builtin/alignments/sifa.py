@@ -246,3 +246,6 @@ class SIFA(Alignment):
 
     def as_source(self, x_t: Tensor) -> Tensor:
         return self.U(self.S(x_t).features, x_t)
+
+    def as_target(self, x_s: Tensor) -> Tensor:
+        return self.G(x_s)
