@@ -122,8 +122,8 @@ class Meter:
             "version": VERSION,
             "source": source.content_hash(),
             "target": target.content_hash(),
-            "run": _weights(run),
-            "baseline": None if baseline is None else _weights(open_run(baseline, self.registry)),
+            "run": weights(run),
+            "baseline": None if baseline is None else weights(open_run(baseline, self.registry)),
             "slices": self.slices,
             "seed": self.seed,
         }
@@ -238,7 +238,7 @@ def _names(run: TrainedRun, source: Prepared, target: Prepared) -> tuple[str, st
     return run.settings.alignment.name, f"{source.domain}2{target.domain}"
 
 
-def _weights(run: TrainedRun) -> str:
+def weights(run: TrainedRun) -> str:
     """What tells the weights of one run from those of another."""
     path = run.folder / SEGMENTOR
     with open(path if path.exists() else run.weights, "rb") as file:

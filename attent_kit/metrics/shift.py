@@ -57,7 +57,8 @@ Measure = Callable[[Sample, Sample], float]
 def shift(source: Sample, target: Sample, seed: int = 0) -> dict[str, Measured]:
     """All MEASURES of vectors in one unit, in which the mean variance of the source is 1: no measure depends on the scale.
 
-    The classifier is given the first COMPONENTS principal components of both domains together. `mmd` is the square, in [0, 2] and around 0 where the domains are alike. `zero` is measured with the kernel of `value`.
+    The classifier is given the first COMPONENTS principal components of both domains together. `mmd` is the square, in [0, 2]
+    and around 0 where the domains are alike. `zero` is measured with the kernel and the components of `value`.
     """
     unit = np.sqrt(source.vectors.astype(np.float64).var(axis=0).mean()) or 1.0
     source, target = (s._replace(vectors=s.vectors.astype(np.float64) / unit) for s in (source, target))
