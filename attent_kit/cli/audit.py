@@ -30,10 +30,11 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
                       labels with what it finds in the image
     volume-drift      by how much the organ's volume differs from that: -1 lost, 1 doubled
 
-    The first two are 1 where nothing moved, whatever became of grey values. The judge is the baseline; without one the
+    The first two are 1 where nothing moved, whatever became of grey values; for scale, the last column says what they are of
+    images held against themselves a little aside. The judge is the baseline; without one the
     method's own segmentor, if that learned from source images as they are. Labels grade and do nothing else.
     """
-    from attent_kit.engine.translation import audit_comparison, audit_run
+    from attent_kit.engine.translation import MOVED, audit_comparison, audit_run
     from attent_kit.report.translation import lines
 
     registry = load().registry
@@ -55,9 +56,10 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
         return
     for run, audit in audits.items():
         rows = [
-            (line.measure, f"{line.mean:.2f}", f"{line.worst:.2f}", line.where) for line in lines(audit.rows)
-        ]  # fmt: skip
-        print_table(str(run), ("measure", "mean of cases", "worst", "where"), rows)
+            (line.measure, f"{line.mean:.2f}", f"{line.worst:.2f}", line.case, _moved(audit.moved.get(line.measure)))
+            for line in lines(audit.rows)
+        ]
+        print_table(str(run), ("measure", "mean of cases", "worst", "case", f"{MOVED} pixels off"), rows)
         if audit.judge:
             click.echo(f"  The judge is {audit.judge}; expected is {audit.expected}.")
         else:
@@ -66,3 +68,7 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
             )
         for file in audit.files:
             click.echo(f"  {file}")
+
+
+def _moved(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -25,11 +25,12 @@ from attent_kit.plugins import load
 )
 @click.option("--reference", metavar="LABEL", help="Row that the others are tested against.  [the suite's first]")
 @click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
+@click.option("--shift", is_flag=True, help="Then measure the shift of each run and audit its translation.")
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
     words: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool,
-    reference: str | None, slide_test: bool, as_json: bool,
+    reference: str | None, slide_test: bool, shift: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
@@ -107,6 +108,7 @@ def command(
         reference,
         slide_test,
     )
+    measured = _shift(out, registry, device) if shift and results.scores else []
     if as_json:
         print_scores(results.scores)
     else:
@@ -117,11 +119,29 @@ def command(
         click.echo(note)
         for warning in made.warnings:
             click.echo(f"Comparisons, in table.md: {warning}")
-        for file in made.files:
+        for file in [*made.files, *measured]:
             click.echo(f"  {file}")
     if failed:
         runs = "\n".join(f"  {cell.row}, {cell.direction}, seed {cell.seed}: {error}" for cell, error in failed)
         raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}")
+
+
+def _shift(out: Path, registry, device: str) -> list[Path]:  # type: ignore[no-untyped-def]
+    """What `attentkit shift` and `attentkit audit` would write of the same folder."""
+    from attent_kit.engine.shift import Meter, shift_of_comparison
+    from attent_kit.engine.translation import TranslatesNothing, audit_comparison
+
+    with bars(("shift", 0)) as (bar,):
+
+        def tell(what: str, done: int, total: int) -> None:
+            _data(bar, what, done, total)
+
+        _, files = shift_of_comparison(out, Meter(registry, device), tell)
+        try:
+            audits = audit_comparison(out, registry, device, tell)
+        except TranslatesNothing:
+            return files
+    return [*files, *(audit.files[2] for audit in audits.values())]
 
 
 def _plan(suite, cells, registry, device: str, as_json: bool) -> None:  # type: ignore[no-untyped-def]

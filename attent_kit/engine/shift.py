@@ -23,7 +23,7 @@ from attent_kit.engine.trained import SEGMENTOR, TrainedRun, load_run, open_run
 from attent_kit.engine.views import Slices, View, sample, view_of_images, view_through
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import write_text
-from attent_kit.metrics.shift import principal_components, shift
+from attent_kit.metrics.shift import Measured, Sample, principal_components, shift
 from attent_kit.registry import Registry
 from attent_kit.report.scores import read_scores
 from attent_kit.report.shift import SPACES, Panel, ShiftRow, shift_figure, write_shift
@@ -48,20 +48,33 @@ class Shift(NamedTuple):
     """What could not be measured, and what to type for it."""
 
 
+class Pair:
+    """Both domains as one network sees them, and how far they are apart in each space, measured when asked for."""
+
+    def __init__(self, source: View, target: View) -> None:
+        self.source, self.target = source, target
+        self._measured: dict[tuple[str, int], dict[str, Measured]] = {}
+
+    def measured(self, space: str, seed: int) -> dict[str, Measured]:
+        """All measures of one space, by name."""
+        if (space, seed) not in self._measured:
+            self._measured[space, seed] = shift(self.source[space], self.target[space], seed)
+        return self._measured[space, seed]
+
+
 class Meter:
     """Measures shifts, each sample of slices and each baseline once."""
 
     def __init__(self, registry: Registry, device: str, slices: int = SLICES, seed: int = 0) -> None:
         self.registry, self.device, self.slices, self.seed = registry, device, slices, seed
         self._samples: dict[str, Slices] = {}
-        self._before: dict[tuple[str, ...], tuple[View, View] | None] = {}
+        self._baselines: dict[tuple[str, ...], Pair | None] = {}
 
     def of_images(self, source: Prepared, target: Prepared) -> Shift:
         """Pixels alone, without a run."""
         task_of(source, target)
-        views = self._images(source), self._images(target)
         direction = f"{source.domain}2{target.domain}"
-        return self._measured({"before": views}, direction, "", self.seed, [])
+        return self._shift({"before": self._images(source, target)}, direction, "", self.seed, [])
 
     def of_run(self, folder: Path, source: Prepared, target: Prepared, baseline: Path | None) -> Shift:
         """Of a trained run, from its CACHE if that was made of the same run, baseline, data and options.
@@ -80,23 +93,23 @@ class Meter:
         if cached is not None:
             return cached
         notes = []
-        after = self._through(folder, source, target)
+        after = self._through(folder, source, target, keep=folder == baseline)
         if after is None:
             notes.append(f"'{run.component.name}' segments with no network that it names: nothing after alignment.")
-        before = None if baseline is None else self._through(baseline, source, target)
+        before = None if baseline is None else self._through(baseline, source, target, keep=True)
         if before is None:
             notes.append(
                 "no run that learned from the source alone stands beside it, so before alignment only pixels are measured: "
                 "train `source_only` on the same data and name its folder with --baseline."
             )
-            before = self._images(source), self._images(target)
+            before = self._images(source, target)
         pairs = {"before": before, **({} if after is None else {"after": after})}
-        made = self._measured(pairs, direction, row, run.settings.seed, notes)
+        made = self._shift(pairs, direction, row, run.settings.seed, notes)
         _write(folder / CACHE, made_of, made)
         return made
 
-    def _images(self, prepared: Prepared) -> View:
-        return view_of_images(self._sample(prepared))
+    def _images(self, source: Prepared, target: Prepared) -> Pair:
+        return Pair(*(view_of_images(self._sample(prepared)) for prepared in (source, target)))
 
     def _sample(self, prepared: Prepared) -> Slices:
         key = prepared.content_hash()
@@ -106,16 +119,20 @@ class Meter:
                 raise DataError(f"{prepared.path} has no slice that is not blank: prepare it again.")
         return self._samples[key]
 
-    def _through(self, folder: Path, source: Prepared, target: Prepared) -> tuple[View, View] | None:
+    def _through(self, folder: Path, source: Prepared, target: Prepared, keep: bool) -> Pair | None:
+        """Both domains through a run; None if its answers come from no segmentor that it names."""
         key = str(folder.resolve()), source.content_hash(), target.content_hash()
-        if key not in self._before:
-            loaded = load_run(whole(open_run(folder, self.registry)), self.registry, self.device)
-            views = [
-                view_through(loaded.alignment, self._sample(prepared), of_source, loaded.device)
-                for prepared, of_source in ((source, True), (target, False))
-            ]
-            self._before[key] = None if views[0] is None or views[1] is None else (views[0], views[1])
-        return self._before[key]
+        if key in self._baselines:
+            return self._baselines[key]
+        loaded = load_run(whole(open_run(folder, self.registry)), self.registry, self.device)
+        s, t = (
+            view_through(loaded.alignment, self._sample(prepared), of_source, loaded.device)
+            for prepared, of_source in ((source, True), (target, False))
+        )
+        pair = None if s is None or t is None else Pair(s, t)
+        if keep:
+            self._baselines[key] = pair
+        return pair
 
     def _made_of(self, run: TrainedRun, source: Prepared, target: Prepared, baseline: Path | None) -> dict[str, Any]:
         return {
@@ -128,20 +145,20 @@ class Meter:
             "seed": self.seed,
         }
 
-    def _measured(
-        self, pairs: dict[str, tuple[View, View]], direction: str, row: str, seed: int, notes: list[str]
-    ) -> Shift:
+    def _shift(self, pairs: dict[str, Pair], direction: str, row: str, seed: int, notes: list[str]) -> Shift:
         rows, panels = [], []
         for space in SPACES:
-            found = {when: (pairs[when][0][space], pairs[when][1][space]) for when in pairs if space in pairs[when][0]}
-            for when, (s, t) in found.items():
-                for measure, measured in shift(s, t, self.seed).items():
+            found = {when: pair for when, pair in pairs.items() if space in pair.source}
+            for when, pair in found.items():
+                for measure, measured in pair.measured(space, self.seed).items():
                     rows.append(ShiftRow(direction, row, seed, space, when, measure, *measured))
             # Pixels are the same numbers before and after, and so have the same axes; networks differ.
             for together in [[*found]] if space == SPACES[0] else [[when] for when in found]:
-                panels += _panels(space, {when: found[when] for when in together})
-        few = min(len(np.unique(v[SPACES[0]].patients)) for v in pairs["before"])
-        if few < 2:
+                panels += _panels(
+                    space, {when: (found[when].source[space], found[when].target[space]) for when in together}
+                )
+        before = pairs["before"]
+        if min(len(np.unique(view[SPACES[0]].patients)) for view in (before.source, before.target)) < 2:
             notes = [*notes, "a domain of a single patient: a shift cannot be told from that patient being another."]
         return Shift(rows, panels, notes)
 
@@ -246,7 +263,7 @@ def weights(run: TrainedRun) -> str:
     return f"{checkpoint.fingerprint(run.config)} {digest}"
 
 
-def _panels(space: str, found: dict[str, Any]) -> list[Panel]:
+def _panels(space: str, found: dict[str, tuple[Sample, Sample]]) -> list[Panel]:
     """Two principal components of all slices that are given, a picture for each `when`."""
     vectors = np.concatenate([sample.vectors for pair in found.values() for sample in pair])
     points = principal_components(vectors, 2)

@@ -1,7 +1,8 @@
 """Whether a translated slice still shows the anatomy of the slice that it was made of. Slices [H, W] in, numbers out.
 
     edge             correlation of the gradient magnitudes of both
-    self-similarity  1 - mean |MIND(x) - MIND(y)|: how each place looks like its neighbours; Heinrich et al., MedIA 2012
+    self-similarity  1 - mean |MIND(x) - MIND(y)| where either has edges: how each place is like its neighbours;
+                     Heinrich et al., MedIA 2012
     agreement        mean Dice of the organs in two label maps
     volume drift     (what was found - what should be) / what should be, by volume
 
@@ -14,7 +15,7 @@ from scipy.ndimage import gaussian_filter, gaussian_gradient_magnitude
 
 from attent_kit.metrics.overlap import dice
 
-EDGE_SIGMA, PATCH_SIGMA = 1.0, 1.0
+EDGE_SIGMA, PATCH_SIGMA = 1.0, 0.5
 """Pixels: of the Gaussian before the gradient, and of the patches that MIND compares."""
 _NEIGHBOURS = ((0, 1), (0, -1), (1, 0), (-1, 0))
 _RANGE = 2.0
@@ -57,8 +58,16 @@ def mind(image: np.ndarray) -> np.ndarray:
 
 
 def self_similarity(x: np.ndarray, y: np.ndarray) -> float:
-    """1 if each place of both slices looks like its neighbours in the same way; above 0."""
-    return float(1 - np.abs(mind(x) - mind(y)).mean())
+    """1 if each place of both slices is like its neighbours in the same way; above 0.
+
+    Places weigh as much as their edges do among those of x and among those of y: in air and within an organ there is noise
+    alone, whose descriptors are unlike those of any other noise, and that covers most of a slice.
+    """
+    strengths = [strength for strength in (edges(x), edges(y)) if strength.sum() > 1e-9 * x.size]
+    if not strengths:
+        return 1.0
+    weight = sum(strength / strength.sum() for strength in strengths) / len(strengths)
+    return float(1 - (weight * np.abs(mind(x) - mind(y)).mean(0)).sum())
 
 
 def agreement(found: np.ndarray, expected: np.ndarray, organs: int) -> float:

@@ -53,8 +53,9 @@ class Line(NamedTuple):
     mean: float
     """Mean over cases, of each the mean over its slices; NaN where it is defined nowhere."""
     worst: float
-    """The least value of a slice; of volumes the one farthest from 0."""
-    where: str
+    """The least such mean of a case; of volumes the one farthest from 0."""
+    case: str
+    """Where that is."""
 
 
 def write_audit(path: Path, rows: Iterable[AuditRow]) -> None:
@@ -88,22 +89,23 @@ def lines(rows: Sequence[AuditRow]) -> list[Line]:
         cases: dict[str, list[float]] = {}
         for row in own:
             cases.setdefault(row.case, []).append(row.value)
-        worst = max(own, key=lambda r: abs(r.value)) if measure.startswith(DRIFT) else min(own, key=lambda r: r.value)
-        where = worst.case if worst.slice is None else f"{worst.case}, slice {worst.slice}"
-        made.append(Line(measure, float(np.mean([np.mean(values) for values in cases.values()])), worst.value, where))
+        means = {case: float(np.mean(values)) for case, values in cases.items()}
+        worst = min(means, key=lambda c: -abs(means[c]) if measure.startswith(DRIFT) else means[c])
+        made.append(Line(measure, float(np.mean([*means.values()])), means[worst], worst))
     return made
 
 
 def worst_slices(rows: Sequence[AuditRow], measures: Sequence[str], cases: int) -> list[tuple[str, AuditRow]]:
     """Why, and which: of each measure the least slice of a case, for the `cases` cases in which that is least.
 
-    Ties go to the first. A slice that is the least of several measures is named once, with all of them.
+    Ties go to the first. A slice that is the least of several measures is named once, with all of them. A row without a slice
+    or with a value that is not a number is none of them.
     """
     chosen: dict[tuple[str, int | None], list[str]] = {}
     found: dict[tuple[str, int | None], AuditRow] = {}
     for measure in measures:
         least: dict[str, AuditRow] = {}
-        for row in (r for r in rows if r.measure == measure and not math.isnan(r.value)):
+        for row in (r for r in rows if r.measure == measure and r.slice is not None and not math.isnan(r.value)):
             if row.case not in least or row.value < least[row.case].value:
                 least[row.case] = row
         for row in sorted(least.values(), key=lambda r: r.value)[:cases]:
@@ -117,7 +119,7 @@ def audit_figure(
 ) -> list[Path]:
     """STEM.png and STEM.svg: image, translation, the edges of both, and what `names` says was expected and found.
 
-    Edges that are in the image alone are magenta, those in the translation alone green, and white where they agree.
+    Edges that are stronger in the image are magenta, those that are stronger in the translation green, others white.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -146,7 +148,11 @@ def audit_figure(
         patches = [Patch(color=COLOURS[i % len(COLOURS)], label=organ) for i, organ in enumerate(organs)]
         patches += [
             Patch(facecolor=colour, edgecolor="#999999", label=label)
-            for colour, label in (("#FF00FF", "edge lost"), ("#00FF00", "edge new"), ("#FFFFFF", "edge kept"))
+            for colour, label in (
+                ("#FF00FF", "edge fainter in translation"),
+                ("#00FF00", "edge stronger in translation"),
+                ("#FFFFFF", "edge alike"),
+            )
         ]
         figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
         figure.suptitle(title, fontsize=10, parse_math=False)
@@ -157,6 +163,6 @@ def audit_figure(
 
 
 def _scaled(edges: np.ndarray) -> np.ndarray:
-    """Into [0, 1], bright from the 99th percentile on."""
+    """Into [0, 1], bright from the 99th percentile on; roots, so that faint edges are seen beside strong ones."""
     top = float(np.percentile(edges, 99))
-    return (edges / top).clip(0, 1) if top > 0 else np.zeros_like(edges)
+    return np.sqrt((edges / top).clip(0, 1)) if top > 0 else np.zeros_like(edges)
