@@ -34,7 +34,8 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
     images held against themselves a little aside. The judge is the baseline; without one the
     method's own segmentor, if that learned from source images as they are. Labels grade and do nothing else.
     """
-    from attent_kit.engine.translation import MOVED, audit_comparison, audit_run
+    from attent_kit.engine.shift import refuse_failed
+    from attent_kit.engine.translation import MOVED, Audited, audit_comparison, audit_run
     from attent_kit.report.translation import lines
 
     registry = load().registry
@@ -48,13 +49,14 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
         if baseline is not None:
             if not (folder / "config.toml").exists():
                 raise ConfigError("--baseline judges a single run: name its folder in place of the comparison's.")
-            audits = {folder: audit_run(folder, registry, device, baseline)}
+            audited = Audited({folder: audit_run(folder, registry, device, baseline)}, [])
         else:
-            audits = audit_comparison(folder, registry, device, tell)
+            audited = audit_comparison(folder, registry, device, tell)
     if as_json:
-        print_json([{"run": str(run), **row._asdict()} for run, audit in audits.items() for row in audit.rows])
+        print_json([{"run": str(run), **row._asdict()} for run, audit in audited.audits.items() for row in audit.rows])
+        refuse_failed(audited.failed)
         return
-    for run, audit in audits.items():
+    for run, audit in audited.audits.items():
         rows = [
             (line.measure, f"{line.mean:.2f}", f"{line.worst:.2f}", line.case, _moved(audit.moved.get(line.measure)))
             for line in lines(audit.rows)
@@ -68,6 +70,7 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
             )
         for file in audit.files:
             click.echo(f"  {file}")
+    refuse_failed(audited.failed)
 
 
 def _moved(value: float | None) -> str:

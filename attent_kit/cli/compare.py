@@ -108,7 +108,6 @@ def command(
         reference,
         slide_test,
     )
-    measured = _shift(out, registry, device) if shift and results.scores else []
     if as_json:
         print_scores(results.scores)
     else:
@@ -119,8 +118,12 @@ def command(
         click.echo(note)
         for warning in made.warnings:
             click.echo(f"Comparisons, in table.md: {warning}")
-        for file in [*made.files, *measured]:
+        for file in made.files:
             click.echo(f"  {file}")
+    if shift and results.scores:
+        # After the table, which is there whatever becomes of this.
+        for file in _shift(out, registry, device):
+            click.echo(f"  {file}", err=as_json)
     if failed:
         runs = "\n".join(f"  {cell.row}, {cell.direction}, seed {cell.seed}: {error}" for cell, error in failed)
         raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}")
@@ -128,20 +131,21 @@ def command(
 
 def _shift(out: Path, registry, device: str) -> list[Path]:  # type: ignore[no-untyped-def]
     """What `attentkit shift` and `attentkit audit` would write of the same folder."""
-    from attent_kit.engine.shift import Meter, shift_of_comparison
-    from attent_kit.engine.translation import TranslatesNothing, audit_comparison
+    from attent_kit.engine.shift import Meter, refuse_failed, shift_of_comparison
+    from attent_kit.engine.translation import Audited, TranslatesNothing, audit_comparison
 
     with bars(("shift", 0)) as (bar,):
 
         def tell(what: str, done: int, total: int) -> None:
             _data(bar, what, done, total)
 
-        _, files = shift_of_comparison(out, Meter(registry, device), tell)
+        measured = shift_of_comparison(out, Meter(registry, device), tell)
         try:
-            audits = audit_comparison(out, registry, device, tell)
+            audited = audit_comparison(out, registry, device, tell)
         except TranslatesNothing:
-            return files
-    return [*files, *(audit.files[2] for audit in audits.values())]
+            audited = Audited({}, [])
+    refuse_failed([*measured.failed, *audited.failed])
+    return [*measured.files, *(audit.files[2] for audit in audited.audits.values())]
 
 
 def _plan(suite, cells, registry, device: str, as_json: bool) -> None:  # type: ignore[no-untyped-def]

@@ -55,7 +55,7 @@ def command(
     A-distance is 0 to 2, MMD² 0 to 2, CORAL has no upper end. Patients, not slices, are the unit. No label is read.
     """
     from attent_kit.data.prepared import Prepared
-    from attent_kit.engine.shift import Meter, baseline_of, shift_of_comparison, title_of
+    from attent_kit.engine.shift import Meter, ShiftOfRuns, baseline_of, refuse_failed, shift_of_comparison, title_of
     from attent_kit.report.shift import shift_figure, write_shift
 
     if len(places) > 2 or (len(places) == 1) != places[0].is_dir():
@@ -64,40 +64,42 @@ def command(
         )
     registry = load().registry
     meter = Meter(registry, device, slices, seed)
-    files: list[Path] = []
-    with bars(("shift", 0)) as (bar,):
-        if len(places) == 1:
-            if run or baseline or out:
-                raise ConfigError("with a FOLDER leave out --run, --baseline and --out: it holds all that is needed.")
+    if len(places) == 1:
+        if run or baseline or out:
+            raise ConfigError("with a FOLDER leave out --run, --baseline and --out: it holds all that is needed.")
+        with bars(("shift", 0)) as (bar,):
 
             def tell(what: str, done: int, total: int) -> None:
                 if done == 0:
                     bar.reset("shift", total)
                 bar.to(done, what)
 
-            made, files = shift_of_comparison(places[0], meter, tell)
+            measured = shift_of_comparison(places[0], meter, tell)
+    else:
+        source, target = map(Prepared.open, places)
+        if run is not None:
+            made = meter.of_run(run, source, target, baseline or baseline_of(run, registry))
+        elif baseline is not None:
+            raise ConfigError("--baseline is the state before the alignment of a run: name that with --run.")
         else:
-            source, target = map(Prepared.open, places)
-            if run is None:
-                if baseline:
-                    raise ConfigError("--baseline is the state before the alignment of a run: name that with --run.")
-                made = meter.of_images(source, target)
-            else:
-                made = meter.of_run(run, source, target, baseline or baseline_of(run, registry))
-            folder = out or run
-            if folder is not None:
-                first = made.rows[0]
-                files = [folder / "shift.csv"]
-                write_shift(files[0], made.rows)
-                files += shift_figure(made.panels, made.rows, title_of(first.direction, first.row), folder / "shift")
+            made = meter.of_images(source, target)
+        files: list[Path] = []
+        folder = out or run
+        if folder is not None:
+            first = made.rows[0]
+            files = [folder / "shift.csv"]
+            write_shift(files[0], made.rows)
+            files += shift_figure(made.panels, made.rows, title_of(first.direction, first.row), folder / "shift")
+        measured = ShiftOfRuns(made.rows, made.notes, files, [])
     if as_json:
-        print_json([{k: None if v != v else v for k, v in row._asdict().items()} for row in made.rows])
-        return
-    _print(made.rows)
-    for note in made.notes:
-        click.echo(f"Note: {note}")
-    for file in files:
-        click.echo(f"  {file}")
+        print_json([{k: None if v != v else v for k, v in row._asdict().items()} for row in measured.rows])
+    else:
+        _print(measured.rows)
+        for note in measured.notes:
+            click.echo(f"Note: {note}")
+        for file in measured.files:
+            click.echo(f"  {file}")
+    refuse_failed(measured.failed)
 
 
 def _print(rows: "Sequence[ShiftRow]") -> None:

@@ -7,7 +7,7 @@ after     images as they reach the run's segmentor, and what that makes of them
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from attent_kit.engine.suite import slug
 from attent_kit.engine.train import task_of
 from attent_kit.engine.trained import SEGMENTOR, TrainedRun, load_run, open_run
 from attent_kit.engine.views import Slices, View, sample, view_of_images, view_through
-from attent_kit.errors import AttentKitError, ConfigError, DataError
+from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.metrics.shift import Measured, Sample, principal_components, shift
 from attent_kit.registry import Registry
@@ -46,6 +46,19 @@ class Shift(NamedTuple):
     panels: list[Panel]
     notes: list[str]
     """What could not be measured, and what to type for it."""
+
+
+Failed = list[tuple[Path, AttentKitError]]
+"""Runs of which nothing was measured, and why."""
+
+
+class ShiftOfRuns(NamedTuple):
+    """What was measured of a comparison."""
+
+    rows: list[ShiftRow]
+    notes: list[str]
+    files: list[Path]
+    failed: Failed
 
 
 class Pair:
@@ -163,31 +176,51 @@ class Meter:
         return Shift(rows, panels, notes)
 
 
-def shift_of_comparison(out: Path, meter: Meter, tell: Tell) -> tuple[Shift, list[Path]]:
+def shift_of_comparison(out: Path, meter: Meter, tell: Tell) -> ShiftOfRuns:
     """Of every finished run below the folder of a comparison, or of the one run that `out` is.
 
     Writes out/shift.csv and, of the first seed of each row, shift-<direction>-<row>.png and .svg; RUN/shift.json holds what was
-    measured, so that a second call measures only what is missing. ConfigError if there is no finished run.
+    measured, so that a second call measures only what is missing. A run that cannot be measured does not stop the others.
+    ConfigError if there is no finished run.
     """
-    folders = finished_runs(out)
     rows: list[ShiftRow] = []
     notes: dict[str, None] = {}
     figures: dict[tuple[str, str], tuple[Shift, Path]] = {}
-    for done, folder in enumerate(folders):
-        tell(str(folder.relative_to(out.parent)), done, len(folders))
-        source, target = domains_of_run(open_run(folder, meter.registry))
-        made = meter.of_run(folder, source, target, baseline_of(folder, meter.registry))
+    failed: Failed = []
+    for folder in each(finished_runs(out), out, tell):
+        try:
+            source, target = domains_of_run(open_run(folder, meter.registry))
+            made = meter.of_run(folder, source, target, baseline_of(folder, meter.registry))
+        except AttentKitError as error:
+            failed.append((folder, error))
+            continue
         rows += made.rows
-        label, direction = made.rows[0].row, made.rows[0].direction
+        direction, label = made.rows[0].direction, made.rows[0].row
         notes.update(dict.fromkeys(f"{label}, {direction}: {note}" for note in made.notes))
-        alone = folder == out
-        stem = out / ("shift" if alone else f"shift-{direction}-{slug(label)}")
+        stem = out / ("shift" if folder == out else f"shift-{direction}-{slug(label)}")
         figures.setdefault((direction, label), (made, stem))
-    write_shift(out / "shift.csv", rows)
-    files = [out / "shift.csv"]
+    files = [out / "shift.csv"] if rows else []
+    if rows:
+        write_shift(files[0], rows)
     for (direction, label), (made, stem) in figures.items():
         files += shift_figure(made.panels, made.rows, title_of(direction, label), stem)
-    return Shift(rows, [], [*notes]), files
+    return ShiftOfRuns(rows, [*notes], files, failed)
+
+
+def each(folders: list[Path], out: Path, tell: Tell) -> Iterator[Path]:
+    """The folders one by one, each told before its turn."""
+    for done, folder in enumerate(folders):
+        tell(str(folder.relative_to(out.parent)), done, len(folders))
+        yield folder
+
+
+def refuse_failed(failed: Failed) -> None:
+    """RunError that lists the runs of which nothing was measured and why; of a single one, its own error."""
+    if len(failed) == 1:
+        raise failed[0][1]
+    if failed:
+        listed = "\n".join(f"  {folder}: {error}" for folder, error in failed)
+        raise RunError(f"{len(failed)} runs could not be measured; the others are.\n{listed}")
 
 
 def title_of(direction: str, row: str) -> str:

@@ -21,9 +21,9 @@ import torch
 from attent_kit.data.prepared import IGNORE, Prepared
 from attent_kit.engine.assemble import segmentor_of
 from attent_kit.engine.predict import in_batches, slices_as_source
-from attent_kit.engine.shift import Tell, baseline_of, domains_of_run, finished_runs, weights, whole
+from attent_kit.engine.shift import Failed, Tell, baseline_of, domains_of_run, each, finished_runs, weights, whole
 from attent_kit.engine.trained import Loaded, TrainedRun, load_run, open_run
-from attent_kit.errors import ConfigError, DataError
+from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import write_text
 from attent_kit.interfaces import Alignment
 from attent_kit.metrics.structure import agreement, edge_agreement, edges, self_similarity, volume_drift
@@ -58,6 +58,14 @@ class TranslationAudit(NamedTuple):
     moved: dict[str, float]
     """By measure, for scale: the mean of images held against themselves MOVED pixels aside."""
     files: list[Path]
+
+
+class Audited(NamedTuple):
+    """What was found in a comparison."""
+
+    audits: dict[Path, TranslationAudit]
+    """By the run's folder."""
+    failed: Failed
 
 
 class TranslatesNothing(ConfigError):
@@ -99,20 +107,24 @@ def audit_run(folder: Path, registry: Registry, device: str, baseline: Path | No
     return TranslationAudit(rows, auditor.judge_name, auditor.expected, auditor.moved(), paths)
 
 
-def audit_comparison(out: Path, registry: Registry, device: str, tell: Tell) -> dict[Path, TranslationAudit]:
-    """Every finished run below `out` that translates, or the run that `out` is. TranslatesNothing if none does."""
-    audits = {}
-    folders = finished_runs(out)
-    for done, folder in enumerate(folders):
-        tell(str(folder.relative_to(out.parent)), done, len(folders))
+def audit_comparison(out: Path, registry: Registry, device: str, tell: Tell) -> Audited:
+    """Every finished run below `out` that translates, or the run that `out` is. A run that fails does not stop the others.
+
+    TranslatesNothing if there is no run that translates.
+    """
+    audits: dict[Path, TranslationAudit] = {}
+    failed: Failed = []
+    for folder in each(finished_runs(out), out, tell):
         try:
             audits[folder] = audit_run(folder, registry, device)
         except TranslatesNothing:
             if folder == out:
                 raise
-    if not audits:
+        except AttentKitError as error:
+            failed.append((folder, error))
+    if not audits and not failed:
         raise TranslatesNothing(f"no method in {out} translates images to source style: there is nothing to audit.")
-    return audits
+    return Audited(audits, failed)
 
 
 class _Seen(NamedTuple):
