@@ -4,104 +4,21 @@ Slices of 32 x 32 with two squares on air: 100 is organ 1 (10 x 10 pixels), 200 
 organs by these values, so what it finds in a translation is known too.
 """
 
+import known_fates
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from stand_in import Levels, Threshold
+from known_fates import REGISTRY
 
 from attent_kit.cli import run as cli
 from attent_kit.data.prepared import Prepared
-from attent_kit.engine.settings import run_settings
-from attent_kit.engine.train import train
+from attent_kit.engine import translation
 from attent_kit.engine.translation import TranslatesNothing, audit_comparison, audit_run
 from attent_kit.errors import ConfigError, DataError
-from attent_kit.interfaces import Stage, Translator
-from attent_kit.registry import Component, Registry
 from attent_kit.report.translation import DRIFT, AuditRow, lines, read_audit, worst_slices
 
 AIR, ONE, TWO = 32 * 32 - 100 - 64, 100, 64
 """Pixels of a slice."""
-
-
-class Changes(Translator):
-    """An image with something done to it."""
-
-    def __init__(self, change):
-        torch.nn.Module.__init__(self)
-        self.change = change
-        self.unused = torch.nn.Parameter(torch.zeros(()))
-
-    def forward(self, x):
-        return self.change(x) + 0 * self.unused
-
-
-class Known(Threshold):
-    """A method that learns nothing in a step."""
-
-    def stages(self):
-        return [Stage("segment", lambda batch, update: {"L": torch.zeros(())}, 1, 1, trains=("S",))]
-
-
-def translating(change, source_style=True):
-    """A method that translates so, whose segmentor learns from source images as they are, or in target style."""
-
-    class Method(Known):
-        predicts_with = ""
-
-        def __init__(self, config, build, task):
-            super().__init__(config, build, task)
-            self.G_ts = Changes(change)
-
-        def optimizers(self):
-            return super().optimizers() | {"G": torch.optim.SGD(self.G_ts.parameters(), lr=1.0)}
-
-        def as_source(self, x_t):
-            return self.G_ts(x_t)
-
-        def predict(self, x_t):
-            return self.S(self.G_ts(x_t)).logits
-
-        def as_target(self, x_s):
-            return None if source_style else x_s
-
-    return Method
-
-
-class SourceOnly(Known):
-    uses_target_images = False
-
-
-class Blind(SourceOnly):
-    """A judge that finds organ 1 everywhere."""
-
-    def __init__(self, config, build, task):
-        super().__init__(config, build, task)
-        self.S = Levels()
-        self.S.bounds = torch.nn.Parameter(torch.tensor([-9.0, 9.0]))
-
-
-class Undecided(Known):
-    """A method that says only when asked that it has no translation."""
-
-    def as_source(self, x_t):
-        return None
-
-
-METHODS = {
-    "identity": translating(lambda x: x),
-    "negative": translating(lambda x: -x),
-    "lost": translating(lambda x: torch.where(x > 0.5, -torch.ones_like(x), x)),
-    "aside": translating(lambda x: x.roll(2, dims=3)),
-    "other-way": translating(lambda x: x, source_style=False),
-    "nothing": Undecided,
-    "alone": SourceOnly,
-    "blind": Blind,
-    "plain": Known,
-}
-REGISTRY = Registry()
-for _name, _class in METHODS.items():
-    REGISTRY.add(Component("alignments", _name, _class, "known-fates", "attentkit-known-fates", "1.0"))
 
 
 @pytest.fixture(scope="module")
@@ -117,12 +34,29 @@ def data(tmp_path_factory):
                 place = folder / domain / kind
                 place.mkdir(parents=True, exist_ok=True)
                 nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 5.0, 1.0])), place / f"{domain}_{case}.nii.gz")
-        words = ["prepare", folder / domain / "images", "--out", folder / f"{domain}.h5", "--modality", "mr", "--domain", domain]
-        words += ["--window", 0, 200, "--size", 32, "--organs", "middle=1,bright=2"]
+        words = ["prepare", folder / domain / "images", "--out", folder / f"{domain}.h5", "--modality", "mr"]
+        words += ["--domain", domain, "--window", 0, 200, "--size", 32, "--organs", "middle=1,bright=2"]
         words += [f"--{split}={domain}_{n}" for n, split in enumerate(("train", "val", "test"), start=1)]
         words += ["--labels", folder / domain / "labels"] if labelled else ["--allow-unlabelled"]
         assert cli([str(word) for word in words]) == 0
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _quick(request, monkeypatch):
+    """Pictures take half a second each and are empty files, but for a test that asks for `drawn`."""
+
+    def draw(worst, organs, names, title, stem):
+        for ending in ("png", "svg"):
+            stem.with_name(f"{stem.name}.{ending}").write_bytes(b"")
+
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(translation, "audit_figure", draw)
+
+
+@pytest.fixture
+def drawn():
+    """Pictures are drawn."""
 
 
 @pytest.fixture
@@ -131,13 +65,7 @@ def trained_as(data, tmp_path):
 
     def folder(name, target="ct"):
         place = tmp_path / f"mr2{target}" / name / "seed0"
-        given = {
-            "alignment": {"name": name},
-            "precision": "32-true",
-            "data": {"source": str(data / "mr.h5"), "target": str(data / f"{target}.h5")},
-        }
-        train(run_settings(given, REGISTRY), place, REGISTRY, "cpu")
-        return place
+        return known_fates.trained_as(name, place, data / "mr.h5", data / f"{target}.h5")
 
     return folder
 
@@ -188,7 +116,7 @@ def test_two_pixels_aside_keep_volume_and_lose_overlap(trained_as):
         assert means[measure] < 0.8
 
 
-def test_case_and_slice_of_each_number_are_told_and_written(trained_as):
+def test_case_and_slice_of_each_number_are_told_and_written(trained_as, drawn):
     folder = trained_as("lost")
     audit, _ = audited(folder)
     assert read_audit(folder / "translation_audit.csv") == audit.rows
@@ -299,7 +227,12 @@ def test_lines_are_means_of_cases_and_the_worst_of_them():
 
 def test_an_audit_that_cannot_be_read_says_what_to_do(tmp_path):
     path = tmp_path / "translation_audit.csv"
-    for text in ("", "case,measure\n", "case,slice,measure,value\na,b,edge,1\n", "case,slice,measure,value\na,1,edge\n"):
+    for text in (
+        "",
+        "case,measure\n",
+        "case,slice,measure,value\na,b,edge,1\n",
+        "case,slice,measure,value\na,1,edge\n",
+    ):
         path.write_text(text)
         with pytest.raises(DataError, match="run `attentkit audit` again"):
             read_audit(path)

@@ -49,8 +49,8 @@ def command(
              from the source alone (--baseline)
     after    as the method sees them: images as they reach its segmentor, and what that
              makes of them
-    zero     what 95 % of random halvings of the source patients stay below: no shift
-    ±        standard error over patients (jackknife)
+    ±        standard error over patients (jackknife); within twice that, of both, it is "same"
+    (zero)   what 95 % of random halvings of the source patients stay below: no shift
 
     A-distance is 0 to 2, MMD² 0 to 2, CORAL has no upper end. Patients, not slices, are the unit. No label is read.
     """
@@ -103,24 +103,28 @@ def command(
 
 
 def _print(rows: "Sequence[ShiftRow]") -> None:
-    """A table for each direction: a line for each row, seed, space and measure."""
-    from attent_kit.report.shift import SHORT, fell
+    """A table for each direction, a line for each row, seed and space."""
+    from attent_kit.report.shift import SHORT
 
     for direction in dict.fromkeys(row.direction for row in rows):
         own = [row for row in rows if row.direction == direction]
+        measures = list(dict.fromkeys(row.measure for row in own))
         lines = []
-        for key in dict.fromkeys((r.row, r.seed, r.space, r.measure) for r in own):
-            found = {r.when: r for r in own if (r.row, r.seed, r.space, r.measure) == key}
-            cells = [_cell(found[when]) if when in found else ("-", "-") for when in ("before", "after")]
-            change = fell(found["before"], found["after"]) if len(found) == 2 else "-"
-            row, seed, space, measure = key
-            lines.append((row, str(seed), space, SHORT[measure], *cells[0], *cells[1], change))
-        heads = ("row", "seed", "space", "measure", "before", "zero", "after", "zero", "change")
-        print_table(f"Domain shift, {direction}", heads, lines)
+        for key in dict.fromkeys((r.row, r.seed, r.space) for r in own):
+            found = {(r.measure, r.when): r for r in own if (r.row, r.seed, r.space) == key}
+            cells = [_cell(found.get((m, "before")), found.get((m, "after"))) for m in measures]
+            lines.append((key[0], str(key[1]), key[2], *cells))
+        title = f"Domain shift, {direction}: before → after ± (zero)"
+        print_table(title, ("row", "seed", "space", *(SHORT[measure] for measure in measures)), lines)
 
 
-def _cell(row: "ShiftRow") -> tuple[str, str]:
-    from attent_kit.report.shift import number
+def _cell(before: "ShiftRow | None", after: "ShiftRow | None") -> str:
+    from attent_kit.report.shift import change, number
 
-    spread = "" if math.isnan(row.spread) else f" ± {number(row.spread)}"
-    return f"{number(row.value)}{spread}", number(row.zero)
+    last = after or before
+    if last is None:
+        return "-"
+    start = f"{number(before.value)} → " if before and after else ""
+    spread = "" if math.isnan(last.spread) else f" ± {number(last.spread)}"
+    moved = f" {change(before, after)}" if before and after else ""
+    return f"{start}{number(last.value)}{spread} ({number(last.zero)}){moved}"

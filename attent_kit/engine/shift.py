@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attent_kit.config import read_toml
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
 from attent_kit.engine.settings import pinned
@@ -250,17 +249,16 @@ def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
 
 def baseline_of(folder: Path, registry: Registry) -> Path | None:
     """The run beside this one that learned from the source alone: of the same data, direction and seed. None if there is none."""
-    own = _hashes(folder)
+    own = _hashes(open_run(folder, registry))
     for scores in sorted(folder.parent.parent.glob(f"*/{folder.name}/scores.csv")):
-        beside = scores.parent
         try:
-            run = open_run(beside, registry)
+            run = open_run(scores.parent, registry)
             alone = not registry.resolve("alignments", run.component.name).uses_target_images  # type: ignore[attr-defined]
         except AttentKitError:
             # A neighbour that cannot be read is no baseline; who asks for it by name hears why.
             continue
-        if alone and _hashes(beside) == own:
-            return beside
+        if alone and _hashes(run) == own:
+            return run.folder
     return None
 
 
@@ -274,9 +272,8 @@ def whole(run: TrainedRun) -> TrainedRun:
     return run
 
 
-def _hashes(folder: Path) -> tuple[str | None, str | None]:
-    data = read_toml(folder / "config.toml").get("data", {})
-    return data.get("source_hash"), data.get("target_hash")
+def _hashes(run: TrainedRun) -> tuple[str | None, str | None]:
+    return run.settings.data.source_hash, run.settings.data.target_hash
 
 
 def _names(run: TrainedRun, source: Prepared, target: Prepared) -> tuple[str, str]:

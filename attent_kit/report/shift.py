@@ -73,13 +73,13 @@ def number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.2f}" if abs(value) >= 0.095 else f"{value:.3f}"
 
 
-def fell(before: ShiftRow, after: ShiftRow) -> str:
+def change(before: ShiftRow, after: ShiftRow) -> str:
     """What became of a measure: "down", "up", or "same" if the change is within twice the spreads of both together."""
-    change = after.value - before.value
+    moved = after.value - before.value
     noise = 2 * math.hypot(before.spread, after.spread)
-    if math.isnan(change) or math.isnan(noise):
+    if math.isnan(moved) or math.isnan(noise):
         return "-"
-    return "same" if abs(change) <= noise else "down" if change < 0 else "up"
+    return "same" if abs(moved) <= noise else "down" if moved < 0 else "up"
 
 
 def shift_figure(panels: Sequence[Panel], rows: Sequence[ShiftRow], title: str, stem: Path) -> list[Path]:
