@@ -109,6 +109,13 @@ def test_the_width_is_the_median_distance_of_different_slices():
     assert median_distance(np.array([[0.0], [1.0], [5.0]])) == pytest.approx(4)
 
 
+def test_where_most_slices_are_alike_the_width_is_of_those_that_differ():
+    # Of ten distances six are 0 and four 2.
+    assert median_distance(np.array([[0.0], [0.0], [0.0], [0.0], [2.0]])) == 2
+    assert median_distance(np.ones((4, 1))) == 0
+    assert mmd(sample([1], [1]), sample([1], [1]), width=0.0) == 0
+
+
 # CORAL
 
 
@@ -148,6 +155,11 @@ def test_a_half_of_the_source_is_rarely_farther_from_the_other_than_zero_says():
     measured = shift(source, target)
     for measure in ("proxy-a-distance", "mmd", "coral"):
         assert measured[measure].value < measured[measure].zero
+
+
+def test_domains_of_one_and_the_same_slice_are_not_apart():
+    same = sample([1, 1], [1, 1])
+    assert [measured.value for measured in shift(same, same).values()] == [0, 0, 0]
 
 
 def test_too_few_patients_have_no_zero():

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import known_fates
 import numpy as np
@@ -15,7 +16,7 @@ from attent_kit.data.prepared import Prepared
 from attent_kit.engine import shift as engine
 from attent_kit.engine.shift import Meter, baseline_of, finished_runs, shift_of_comparison
 from attent_kit.engine.views import Slices, sample, view_of_images, view_through
-from attent_kit.errors import ConfigError, DataError
+from attent_kit.errors import ConfigError, DataError, RunError
 from attent_kit.interfaces import Task
 from attent_kit.report.shift import ShiftRow, change
 
@@ -85,6 +86,12 @@ def test_a_method_that_segments_without_its_segmentor_is_not_seen():
     assert not alignment.S._forward_hooks
 
 
+def test_what_is_no_number_is_refused_in_a_sentence():
+    alignment = method("identity", as_target=lambda x_s: x_s * math.nan)
+    with pytest.raises(RunError, match="not finite"):
+        view_through(alignment, slices(0.5), of_source=True, device=CPU)
+
+
 def test_the_sample_is_of_every_patient_and_depends_on_the_seed_alone(prepared):
     ct = Prepared.open(prepared / "ct.h5")
     chosen = sample(ct, 2, seed=0)
@@ -151,9 +158,11 @@ def test_a_domain_and_itself_are_not_apart(domains):
     assert values(made, "before")["pixels", "mmd"] <= 0
 
 
-def test_before_is_the_run_that_learned_from_the_source_alone(trained_as, domains):
+def test_before_is_the_run_that_learned_from_the_source_alone(trained_as, domains, monkeypatch):
     alone, run = trained_as("alone"), trained_as("negative")
     assert baseline_of(run, REGISTRY) == baseline_of(alone, REGISTRY) == alone
+    monkeypatch.chdir(run)
+    assert baseline_of(Path("."), REGISTRY) == alone
     meter = Meter(REGISTRY, "cpu")
     baseline, made = meter.of_run(alone, *domains, alone), meter.of_run(run, *domains, alone)
     assert values(baseline, "before") == values(baseline, "after") == values(made, "before")

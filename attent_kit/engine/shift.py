@@ -250,6 +250,7 @@ def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
 def baseline_of(folder: Path, registry: Registry) -> Path | None:
     """The run beside this one that learned from the source alone: of the same data, direction and seed. None if there is none."""
     own = _hashes(open_run(folder, registry))
+    folder = folder.resolve()
     for scores in sorted(folder.parent.parent.glob(f"*/{folder.name}/scores.csv")):
         try:
             run = open_run(scores.parent, registry)

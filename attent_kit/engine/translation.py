@@ -44,6 +44,7 @@ VERSION = 1
 WORST_CASES = 2
 """Cases that each measure contributes to the picture, with their worst slice."""
 MOVED = 2
+"""Pixels aside, of the images that say what a large change is."""
 BY_SLICE = ("edge", "self-similarity", "agreement")
 
 
@@ -148,9 +149,11 @@ class _Auditor:
     ) -> None:
         self.target = target
         self.run = load_run(run, registry, device)
-        self.cases = sorted({case.id for split in ("val", "test") for case in target.cases_in(split)})
+        self.cases = sorted({case.id for split in ("val", "test") for case in target.cases_in(split) if case.kept})
         if not self.cases:
-            raise DataError(f"{target.path} has no validation or test case to audit: prepare it with another split.")
+            raise DataError(
+                f"{target.path} has no validation or test case with a slice that is not blank: prepare it with another split."
+            )
         # One question for all cases: with one of them unlabelled, no case is held against the truth.
         self.by_truth = all(target.case(case).has_labels for case in self.cases)
         self.judge: Loaded | None = None

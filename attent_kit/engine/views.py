@@ -20,6 +20,7 @@ from torch import Tensor
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine.assemble import segmentor_of, unwrapped
 from attent_kit.engine.predict import in_batches
+from attent_kit.errors import RunError
 from attent_kit.interfaces import Alignment, Segmentation
 from attent_kit.metrics.shift import Sample
 from attent_kit.objectives import entropy_map
@@ -66,7 +67,10 @@ def view_of_images(slices: Slices) -> View:
 
 @torch.inference_mode()
 def view_through(alignment: Alignment, slices: Slices, of_source: bool, device: torch.device) -> View | None:
-    """The slices in all SPACES, through a trained method; None if its `predict` calls no segmentor that it names."""
+    """The slices in all SPACES, through a trained method; None if its `predict` calls no segmentor that it names.
+
+    RunError if the networks answer what is no number.
+    """
     alignment.eval()
     widths: list[int] = []
 
@@ -84,7 +88,12 @@ def view_through(alignment: Alignment, slices: Slices, of_source: bool, device: 
     found = in_batches(vectors, slices.images, device)
     if not found:
         return None
-    parts = np.split(torch.cat(found).numpy(), np.cumsum(widths)[:-1], axis=1)
+    together = torch.cat(found)
+    if not together.isfinite().all():
+        raise RunError(
+            "the networks of a run answer numbers that are not finite: train it again with a lower learning rate."
+        )
+    parts = np.split(together.numpy(), np.cumsum(widths)[:-1], axis=1)
     return {space: Sample(part, slices.patients) for space, part in zip(SPACES, parts, strict=True)}
 
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.spatial.distance import cdist, pdist
 
-MEASURES = ("proxy-a-distance", "mmd", "coral")
 COMPONENTS = 32
 """Principal components of both domains together that the classifier is given."""
 FOLDS, DEALS = 5, 5
@@ -55,7 +55,7 @@ Measure = Callable[[Sample, Sample], float]
 
 
 def shift(source: Sample, target: Sample, seed: int = 0) -> dict[str, Measured]:
-    """All MEASURES of vectors in one unit, in which the mean variance of the source is 1: no measure depends on the scale.
+    """All three measures of vectors in one unit, in which the mean variance of the source is 1: no measure depends on the scale.
 
     The classifier is given the first COMPONENTS principal components of both domains together. `mmd` is the square, in [0, 2]
     and around 0 where the domains are alike. `zero` is measured with the kernel and the components of `value`.
@@ -64,13 +64,11 @@ def shift(source: Sample, target: Sample, seed: int = 0) -> dict[str, Measured]:
     source, target = (s._replace(vectors=s.vectors.astype(np.float64) / unit) for s in (source, target))
     both = np.concatenate([source.vectors, target.vectors])
     width, components = median_distance(both), principal_components(both, COMPONENTS)
-    seen = (
-        source._replace(vectors=components[: len(source.vectors)]),
-        target._replace(vectors=components[len(source.vectors) :]),
-    )
+    kernel, first = _kernel(both, width), len(source.vectors)
+    seen = source._replace(vectors=components[:first]), target._replace(vectors=components[first:])
     return {
         "proxy-a-distance": _measured(*seen, lambda s, t: proxy_a_distance(s, t, seed), seed),
-        "mmd": _measured(source, target, lambda s, t: mmd(s, t, width), seed),
+        "mmd": _measured(*_rows(source, target), lambda s, t: _mmd(kernel, s, t), seed),
         "coral": _measured(source, target, lambda s, t: coral(s.vectors, t.vectors), seed),
     }
 
@@ -125,7 +123,7 @@ def _ridge(x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> Callable[[np.ndar
     centre = weight @ x
     z = x - centre
     covariance = (weight[:, None] * z).T @ z
-    penalty = RIDGE * max(np.trace(covariance) / x.shape[1], np.finfo(float).tiny)
+    penalty = RIDGE * max(np.trace(covariance) / x.shape[1], 1e-12)
     normal = np.linalg.solve(covariance + penalty * np.eye(x.shape[1]), z.T @ (weight * y))
     return lambda new: (new - centre) @ normal
 
@@ -135,36 +133,44 @@ def mmd(source: Sample, target: Sample, width: float) -> float:
 
     With a slice a patient it is Gretton's U-statistic. Otherwise each k(i, j) is the mean over the slices of patients i and j.
     """
-    within = [_between_patients(sample, width) for sample in (source, target)]
-    kernel = _by_patient(_kernel(source.vectors, target.vectors, width), source.patients, target.patients)
-    return float(sum(within) - 2 * kernel.mean())
+    return _mmd(_kernel(np.concatenate([source.vectors, target.vectors]), width), *_rows(source, target))
 
 
-def _between_patients(sample: Sample, width: float) -> float:
-    kernel = _by_patient(_kernel(sample.vectors, sample.vectors, width), sample.patients, sample.patients)
-    n = len(kernel)
-    return (kernel.sum() - np.trace(kernel)) / (n * (n - 1)) if n > 1 else np.nan
+def _mmd(kernel: np.ndarray, source: Sample, target: Sample) -> float:
+    """The same, of a kernel [N, N] of all slices and two domains whose vectors are the numbers of their rows in it."""
+
+    def between(a: Sample, b: Sample) -> np.ndarray:
+        """Means over the slices of each pair of patients."""
+        own = [np.unique(sample.patients, return_inverse=True)[1] for sample in (a, b)]
+        left, right = (np.eye(index.max() + 1)[index] / np.bincount(index) for index in own)
+        return left.T @ kernel[np.ix_(a.vectors[:, 0], b.vectors[:, 0])] @ right
+
+    within = 0.0
+    for sample in (source, target):
+        means = between(sample, sample)
+        n = len(means)
+        within += (means.sum() - np.trace(means)) / (n * (n - 1)) if n > 1 else np.nan
+    return float(within - 2 * between(source, target).mean())
 
 
-def _kernel(a: np.ndarray, b: np.ndarray, width: float) -> np.ndarray:
-    return np.exp(-_squared_distances(a, b) / (2 * width**2)) if width else np.ones((len(a), len(b)))
+def _rows(source: Sample, target: Sample) -> tuple[Sample, Sample]:
+    """Numbers of the slices of both, one domain after the other, in place of their vectors."""
+    rows = np.arange(len(source.vectors) + len(target.vectors))[:, None]
+    return source._replace(vectors=rows[: len(source.vectors)]), target._replace(vectors=rows[len(source.vectors) :])
 
 
-def _by_patient(kernel: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Means over the slices of each pair of patients."""
-    means = [np.unique(patients, return_inverse=True)[1] for patients in (rows, columns)]
-    left, right = (np.eye(m.max() + 1)[m] / np.bincount(m) for m in means)
-    return left.T @ kernel @ right
+def _kernel(vectors: np.ndarray, width: float) -> np.ndarray:
+    return np.exp(-cdist(vectors, vectors, "sqeuclidean") / (2 * width**2)) if width else np.ones((len(vectors),) * 2)
 
 
 def median_distance(vectors: np.ndarray) -> float:
-    """Median Euclidean distance of two different rows: the usual width of the kernel."""
-    upper = np.triu_indices(len(vectors), 1)
-    return float(np.sqrt(np.median(_squared_distances(vectors, vectors)[upper]))) if len(upper[0]) else 0.0
-
-
-def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0)
+    """Median Euclidean distance of two different rows, the usual width of the kernel; of those that differ, where most are
+    alike; 0 if all are."""
+    distances = pdist(vectors)
+    apart = distances[distances > 0]
+    if not apart.size:
+        return 0.0
+    return float(np.median(distances) or np.median(apart))
 
 
 def coral(source: np.ndarray, target: np.ndarray) -> float:
