@@ -168,6 +168,8 @@ class Alignment(nn.Module, ABC):
     kind: ClassVar[str] = "alignments"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
     uses_target_labels: ClassVar[bool] = False
+    uses_target_images: ClassVar[bool] = True
+    """False for a method that learns from the source alone: what its network sees is the shift before any alignment."""
     paper: ClassVar[str] = ""
     """Where the method was published, for tables: authors, venue, year."""
     aligns: ClassVar[str] = ""

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attent_kit.build import Builder, configure
-from attent_kit.engine.assemble import setup, train_only
+from attent_kit.engine.assemble import segmentor_of, setup, train_only
 from attent_kit.engine.device import launch
 from attent_kit.engine.settings import run_settings
 from attent_kit.engine.train import train
@@ -317,3 +317,29 @@ def test_the_segmentor_of_every_method_starts_from_the_same_weights():
     assert all(torch.equal(weights, first["source_only"]) for weights in first.values())
     other = Builder(REGISTRY, TASK, 1)(made("source_only")[0].config.segmentor)
     assert not torch.equal(next(other.parameters()), first["source_only"])
+
+
+@pytest.mark.parametrize("name", [n for n in ALIGNMENTS if n != "supervised"])
+def test_the_segmentor_learns_from_source_images_as_the_method_says(name):
+    alignment, _, _ = made(name)
+    given, seen = batch(), []
+    alignment.eval()
+    with torch.no_grad():
+        expected = alignment.as_seen(given.x_s)
+        segmentor = getattr(alignment, segmentor_of(alignment))
+        segmentor.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        alignment.stages()[-1].step(given, lambda *args, **more: None)
+    assert (expected is not given.x_s) == (name in ("cyclegan", "cycada", "synsegnet", "sifa"))
+    assert any(torch.equal(x, expected) for x in seen)
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_who_says_to_use_no_target_images_is_deaf_to_them(name):
+    alignment, _, _ = made(name)
+    nowhere = batch(labelled=name == "supervised")
+    nowhere = nowhere._replace(x_t=torch.full_like(nowhere.x_t, math.nan))
+    alignment.eval()
+    losses = [stage.step(nowhere, lambda *args, **more: None) for stage in alignment.stages()]
+    deaf = all(torch.isfinite(loss).all() for own in losses for loss in own.values())
+    assert deaf == (not alignment.uses_target_images)
+    assert alignment.uses_target_images == (name != "source_only")

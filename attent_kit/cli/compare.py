@@ -37,11 +37,12 @@ from attent_kit.plugins import load
 @click.option("--reference", metavar="LABEL", help="Row that the others are tested against.  [the suite's first]")
 @click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
 @click.option("--track", metavar="NAMES", help="Comma-separated trackers, for example tensorboard,wandb.")
+@click.option("--shift", is_flag=True, help="Then measure the shift of each run and audit its translation.")
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
     words: tuple[str, ...], varied: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool,
-    select: str, reference: str | None, slide_test: bool, track: str | None, as_json: bool,
+    select: str, reference: str | None, slide_test: bool, track: str | None, shift: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
@@ -153,9 +154,32 @@ def command(
             click.echo(f"Comparisons, in table.md: {warning}")
         for file in made.files:
             click.echo(f"  {file}")
+    if shift and results.scores:
+        # After the table, which is there whatever becomes of this.
+        for file in _shift(out, registry, device):
+            click.echo(f"  {file}", err=as_json)
     if failed:
         runs = "\n".join(f"  {cell.row}, {cell.direction}, seed {cell.seed}: {error}" for cell, error in failed)
         raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}")
+
+
+def _shift(out: Path, registry, device: str) -> list[Path]:  # type: ignore[no-untyped-def]
+    """What `attentkit shift` and `attentkit audit` would write of the same folder."""
+    from attent_kit.engine.shift import Meter, refuse_failed, shift_of_comparison
+    from attent_kit.engine.translation import Audited, TranslatesNothing, audit_comparison
+
+    with bars(("shift", 0)) as (bar,):
+
+        def tell(what: str, done: int, total: int) -> None:
+            _data(bar, what, done, total)
+
+        measured = shift_of_comparison(out, Meter(registry, device), tell)
+        try:
+            audited = audit_comparison(out, registry, device, tell)
+        except TranslatesNothing:
+            audited = Audited({}, [])
+    refuse_failed([*measured.failed, *audited.failed])
+    return [*measured.files, *(audit.files[2] for audit in audited.audits.values())]
 
 
 def _plan(suite, cells, registry, device: str, as_json: bool) -> None:  # type: ignore[no-untyped-def]

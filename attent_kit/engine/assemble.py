@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from attent_kit.data.batches import memory_format
-from attent_kit.interfaces import Alignment, Stage
+from attent_kit.interfaces import Alignment, Segmentor, Stage
 
 
 def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
@@ -74,6 +74,13 @@ def load_optimizer_states(optimizers: dict[str, Optimizer], states: dict[str, An
     """The reverse of `optimizer_states`; optimizers that `states` does not name stay as they are."""
     for name, state in states.items():
         optimizers[name].load_state_dict(state)
+
+
+def segmentor_of(alignment: Alignment) -> str | None:
+    """Name of the network that `predict` segments with: the one that it says, or else the first Segmentor; None without one."""
+    networks = {name: unwrapped(child) for name, child in alignment.named_children()}
+    segmentors = [name for name, network in networks.items() if isinstance(network, Segmentor)]
+    return alignment.predicts_with or next(iter(segmentors), None)
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

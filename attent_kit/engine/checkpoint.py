@@ -22,11 +22,12 @@ from attent_kit.engine.assemble import (
     load_optimizer_states,
     network_states,
     optimizer_states,
+    segmentor_of,
     unwrapped,
 )
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
-from attent_kit.interfaces import Alignment, Segmentor
+from attent_kit.interfaces import Alignment
 
 FORMAT = 1
 _KEYS = {"format", "networks", "optimizers"}
@@ -107,12 +108,11 @@ def export_segmentor(path: Path, alignment: Alignment, made_by: Mapping[str, Any
     That is the network that its `predict` calls, or where it calls several, the first Segmentor among them. Beside its name
     `made_by` is kept in the file, as JSON. False if the alignment has no network that is a Segmentor.
     """
-    networks = {name: unwrapped(child) for name, child in alignment.named_children()}
-    segmentors = [name for name, network in networks.items() if isinstance(network, Segmentor)]
-    name = alignment.predicts_with or next(iter(segmentors), None)
+    name = segmentor_of(alignment)
     if name is None:
         return False
-    weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in networks[name].state_dict().items()}
+    state = unwrapped(getattr(alignment, name)).state_dict()
+    weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     # One key, since safetensors writes several in any order.
     facts = {_FACTS: json.dumps({**made_by, "network": name}, sort_keys=True)}
     write_whole(path, lambda temporary: save_file(weights, temporary, facts))

@@ -18,6 +18,7 @@ class SourceOnly(Alignment):
 
     aligns = "nothing: trained on source, applied to target"
     predicts_with = "S"
+    uses_target_images = False
 
     class Config(SegmentOptions):
         """Options of the segmentor alone."""

@@ -1,0 +1,77 @@
+"""`attentkit audit`."""
+
+from pathlib import Path
+
+import click
+
+from attent_kit.cli.output import bars, print_json, print_table
+from attent_kit.errors import ConfigError
+from attent_kit.plugins import load
+
+
+@click.command("audit")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--baseline", type=click.Path(path_type=Path),
+    help="Run that learned from the source alone: it judges the translations.  [the one beside the run]",
+)  # fmt: skip
+@click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> None:
+    """Measure what the translation of a run does to anatomy, on validation and test cases of the target.
+
+    FOLDER is a run, or a comparison, of which every finished run that translates is audited. Each run gets
+    translation_audit.csv, and a picture of the slices in which least is kept.
+
+    \b
+    edge              correlation of the gradient magnitudes of image and translation
+    self-similarity   how alike each place and its neighbours are, in both (MIND)
+    agreement         Dice of what a judge finds in the translation with the truth; without
+                      labels with what it finds in the image
+    volume-drift      by how much the organ's volume differs from that: -1 lost, 1 doubled
+
+    The first two are 1 where nothing moved, whatever became of grey values; for scale, the last column says what they are of
+    images held against themselves a little aside. The judge is the baseline; without one the
+    method's own segmentor, if that learned from source images as they are. Labels grade and do nothing else.
+    """
+    from attent_kit.engine.shift import refuse_failed
+    from attent_kit.engine.translation import MOVED, Audited, audit_comparison, audit_run
+    from attent_kit.report.translation import lines
+
+    registry = load().registry
+    with bars(("audit", 0)) as (bar,):
+
+        def tell(what: str, done: int, total: int) -> None:
+            if done == 0:
+                bar.reset("audit", total)
+            bar.to(done, what)
+
+        if baseline is not None:
+            if not (folder / "config.toml").exists():
+                raise ConfigError("--baseline judges a single run: name its folder in place of the comparison's.")
+            audited = Audited({folder: audit_run(folder, registry, device, baseline)}, [])
+        else:
+            audited = audit_comparison(folder, registry, device, tell)
+    if as_json:
+        print_json([{"run": str(run), **row._asdict()} for run, audit in audited.audits.items() for row in audit.rows])
+        refuse_failed(audited.failed)
+        return
+    for run, audit in audited.audits.items():
+        rows = [
+            (line.measure, f"{line.mean:.2f}", f"{line.worst:.2f}", line.case, _moved(audit.moved.get(line.measure)))
+            for line in lines(audit.rows)
+        ]
+        print_table(str(run), ("measure", "mean of cases", "worst", "case", f"{MOVED} pixels off"), rows)
+        if audit.judge:
+            click.echo(f"  The judge is {audit.judge}; expected is {audit.expected}.")
+        else:
+            click.echo(
+                "  Nobody judges what is in the translations: name a run that learned from the source alone with --baseline."
+            )
+        for file in audit.files:
+            click.echo(f"  {file}")
+    refuse_failed(audited.failed)
+
+
+def _moved(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
