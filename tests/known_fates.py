@@ -24,6 +24,10 @@ class Changes(Translator):
 class Known(Threshold):
     """A method that learns nothing in a step."""
 
+    def __init__(self, config, build, task):
+        super().__init__(config, build, task)
+        self.S = Levels(classes=task.classes)
+
     def stages(self):
         return [Stage("segment", lambda batch, update: {"L": torch.zeros(())}, 1, 1, trains=("S",))]
 
@@ -62,7 +66,7 @@ class Blind(SourceOnly):
 
     def __init__(self, config, build, task):
         super().__init__(config, build, task)
-        self.S = Levels()
+        self.S = Levels(classes=task.classes)
         self.S.bounds = torch.nn.Parameter(torch.tensor([-9.0, 9.0]))
 
 

@@ -23,12 +23,13 @@ SHARP, SOFT = 1000.0, 2 * np.log(2)
 
 
 class Levels(Segmentor):
-    """Class k in place of k - 1 where a pixel is above the k-th bound."""
+    """Class k in place of k - 1 where a pixel is above the k-th bound; classes without a bound are never answered."""
 
     feature_channels, feature_stride = 1, 1
 
-    def __init__(self, slope=SHARP):
+    def __init__(self, slope=SHARP, classes=3):
         torch.nn.Module.__init__(self)
+        self.classes = classes
         self.bounds = torch.nn.Parameter(torch.tensor(BOUNDS))
         self.slope = torch.nn.Parameter(torch.tensor(float(slope)))
         self.most = None
@@ -41,7 +42,8 @@ class Levels(Segmentor):
         middle = x[:, x.shape[1] // 2]
         below = torch.cat([torch.zeros(1), self.bounds.cumsum(0)])
         logits = torch.stack([self.slope * (k * middle - b) for k, b in enumerate(below)], dim=1)
-        return Segmentation(logits, x)
+        unbounded = logits.new_full((len(x), self.classes - logits.shape[1], *x.shape[2:]), -1e4)
+        return Segmentation(torch.cat([logits, unbounded], dim=1), x)
 
 
 class Negative(Translator):

@@ -36,6 +36,7 @@ class GIN(Alignment):
     paper = "Ouyang et al., TMI 2022"
     aligns = "nothing: random appearances of the source, no target image"
     predicts_with = "S"
+    uses_target_images = False
 
     class Config(SegmentOptions):
         """Options of the random networks beside those of the segmentor."""
