@@ -4,6 +4,8 @@ Slices of 32 x 32 with two squares on air: 100 is organ 1 (10 x 10 pixels), 200 
 organs by these values, so what it finds in a translation is known too.
 """
 
+import json
+
 import known_fates
 import nibabel as nib
 import numpy as np
@@ -164,6 +166,11 @@ def test_a_second_audit_of_the_same_run_writes_nothing(trained_as):
     second, _ = audited(folder)
     assert second == first
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    facts = json.loads((folder / "translation_audit.json").read_text())
+    facts["made_of"]["run"] = "another"
+    (folder / "translation_audit.json").write_text(json.dumps(facts))
+    assert audited(folder)[0] == first
+    assert (folder / "translation_audit.csv").stat().st_mtime_ns > before[folder / "translation_audit.csv"]
     (folder / "translation_audit.png").unlink()
     assert audited(folder)[0].rows == first.rows and (folder / "translation_audit.png").exists()
 
