@@ -68,6 +68,12 @@ def test_mind_of_a_step(monkeypatch):
     assert (down == 1).all() and (up == 1).all()
 
 
+def test_mind_is_one_where_no_neighbour_is_more_alike_than_another():
+    # On a slope along both axes all four differ by the same.
+    slope = np.add.outer(np.arange(9.0), np.arange(9.0)) / 10
+    assert mind(slope)[:, 3:6, 3:6] == pytest.approx(np.ones((4, 3, 3)))
+
+
 def test_noise_where_there_are_no_edges_matters_little():
     rng = np.random.default_rng(0)
     assert self_similarity(TWO, TWO + rng.normal(0, 0.01, TWO.shape)) > 0.95

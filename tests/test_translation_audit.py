@@ -4,6 +4,8 @@ Slices of 32 x 32 with two squares on air: 100 is organ 1 (10 x 10 pixels), 200 
 organs by these values, so what it finds in a translation is known too.
 """
 
+import json
+
 import known_fates
 import nibabel as nib
 import numpy as np
@@ -13,7 +15,7 @@ from known_fates import REGISTRY
 from attent_kit.cli import run as cli
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import translation
-from attent_kit.engine.translation import TranslatesNothing, audit_comparison, audit_run
+from attent_kit.engine.translation import TranslatesNothing, audit_comparison, audit_run, of_full_slices
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.report.translation import DRIFT, AuditRow, lines, read_audit, worst_slices
 
@@ -23,21 +25,24 @@ AIR, ONE, TWO = 32 * 32 - 100 - 64, 100, 64
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """ct.h5 with labels and bare.h5 without, and mr.h5 as their source: a case for training, validation and test each."""
+    """ct.h5 with labels, bare.h5 without, partly.h5 without those of the test case, and mr.h5 as their source.
+
+    A case for training, validation and test each."""
     folder = tmp_path_factory.mktemp("squares")
-    for domain, labelled in (("mr", True), ("ct", True), ("bare", False)):
+    for domain, labelled in (("mr", 3), ("ct", 3), ("bare", 0), ("partly", 2)):
         for case in (1, 2, 3):
             labels = np.zeros((32, 32, 3), np.uint8)
             labels[3:13, 3 + case : 13 + case] = 1
             labels[18:26, 16:24] = 2
-            for kind, array in (("images", labels * 100.0), ("labels", labels)):
+            for kind, array in (("images", labels * 100.0), ("labels", labels))[: 2 if case <= labelled else 1]:
                 place = folder / domain / kind
                 place.mkdir(parents=True, exist_ok=True)
                 nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 5.0, 1.0])), place / f"{domain}_{case}.nii.gz")
         words = ["prepare", folder / domain / "images", "--out", folder / f"{domain}.h5", "--modality", "mr"]
         words += ["--domain", domain, "--window", 0, 200, "--size", 32, "--organs", "middle=1,bright=2"]
         words += [f"--{split}={domain}_{n}" for n, split in enumerate(("train", "val", "test"), start=1)]
-        words += ["--labels", folder / domain / "labels"] if labelled else ["--allow-unlabelled"]
+        words += ["--labels", folder / domain / "labels"] if labelled else []
+        words += ["--allow-unlabelled"] if labelled < 3 else []
         assert cli([str(word) for word in words]) == 0
     return folder
 
@@ -128,8 +133,9 @@ def test_case_and_slice_of_each_number_are_told_and_written(trained_as, drawn):
         assert (folder / f"translation_audit.{ending}").stat().st_size > 1000
 
 
-def test_without_labels_the_judge_is_held_against_itself(trained_as):
-    audit, means = audited(trained_as("lost", target="bare"))
+@pytest.mark.parametrize("target", ["bare", "partly"])
+def test_without_labels_of_all_cases_the_judge_is_held_against_itself(trained_as, target):
+    audit, means = audited(trained_as("lost", target=target))
     assert audit.expected == "what the judge finds in the image"
     assert (means["agreement"], means[DRIFT + "bright"]) == pytest.approx((0.5, -1))
 
@@ -160,6 +166,11 @@ def test_a_second_audit_of_the_same_run_writes_nothing(trained_as):
     second, _ = audited(folder)
     assert second == first
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    facts = json.loads((folder / "translation_audit.json").read_text())
+    facts["made_of"]["run"] = "another"
+    (folder / "translation_audit.json").write_text(json.dumps(facts))
+    assert audited(folder)[0] == first
+    assert (folder / "translation_audit.csv").stat().st_mtime_ns > before[folder / "translation_audit.csv"]
     (folder / "translation_audit.png").unlink()
     assert audited(folder)[0].rows == first.rows and (folder / "translation_audit.png").exists()
 
@@ -213,6 +224,13 @@ def test_the_worst_slices_are_the_least_of_each_measure_one_a_case():
         ("edge 0.60", "b", 0),
         ("agreement 0.10", "b", 3),
     ]
+
+
+def test_agreement_is_worst_among_slices_that_show_most_organs():
+    rows = [AuditRow("a", z, "agreement", value) for z, value in ((0, 0.0), (1, 0.4), (2, 0.6))]
+    rows += [AuditRow("a", 0, "edge", 0.1), AuditRow("b", 0, "agreement", 0.2)]
+    kept = of_full_slices(rows, {("a", 0): 1, ("a", 1): 2, ("a", 2): 2, ("b", 0): 1})
+    assert kept == rows[1:]
 
 
 def test_lines_are_means_of_cases_and_the_worst_of_them():

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from attent_kit.data.prepared import IGNORE, Prepared
+from attent_kit.data.prepared import Prepared
 from attent_kit.engine.assemble import segmentor_of
 from attent_kit.engine.predict import in_batches, slices_as_source
 from attent_kit.engine.shift import Failed, Tell, baseline_of, domains_of_run, each, finished_runs, weights, whole
@@ -99,7 +99,10 @@ def audit_run(folder: Path, registry: Registry, device: str, baseline: Path | No
     rows = auditor.rows()
     if rows is None:
         raise TranslatesNothing(refusal)
-    worst = [auditor.picture(why, row) for why, row in worst_slices(auditor.fair(rows), BY_SLICE, WORST_CASES)]
+    worst = [
+        auditor.picture(why, row)
+        for why, row in worst_slices(of_full_slices(rows, auditor.organs), BY_SLICE, WORST_CASES)
+    ]
     write_audit(paths[0], rows)
     title = f"{run.component.name}, {folder.name}: slices whose translation keeps least, by rule"
     audit_figure(worst, target.organs, auditor.names, title, folder / STEM)
@@ -126,6 +129,19 @@ def audit_comparison(out: Path, registry: Registry, device: str, tell: Tell) -> 
     if not audits and not failed:
         raise TranslatesNothing(f"no method in {out} translates images to source style: there is nothing to audit.")
     return Audited(audits, failed)
+
+
+def of_full_slices(rows: list[AuditRow], organs: dict[tuple[str, int], int]) -> list[AuditRow]:
+    """Rows without the agreement of slices that show fewer organs than another of their case: a few pixels at the end of an
+    organ are missed by the best of segmentors, and would fill the picture. `organs` counts them by case and slice."""
+    fullest: dict[str, int] = {}
+    for (case, _), count in organs.items():
+        fullest[case] = max(count, fullest.get(case, 0))
+    return [
+        row
+        for row in rows
+        if row.measure != BY_SLICE[2] or (row.slice is not None and organs[row.case, row.slice] == fullest[row.case])
+    ]
 
 
 class _Seen(NamedTuple):
@@ -171,7 +187,8 @@ class _Auditor:
         self.judge_name = self.judge_name if judged else ""
         self.expected = "" if self.judge is None else "truth" if self.by_truth else "what the judge finds in the image"
         self._moved: list[tuple[float, float]] = []
-        self._organs: dict[tuple[str, int], int] = {}
+        self.organs: dict[tuple[str, int], int] = {}
+        """How many are expected, by case and slice; filled by `rows`."""
         self.names = ("truth" if self.by_truth else "found in the image", "found in translation")
 
     def rows(self) -> list[AuditRow] | None:
@@ -183,7 +200,7 @@ class _Auditor:
             if seen is None:
                 return None
             for z, x, y, expected, found in zip(kept, *seen, strict=True):
-                self._organs[case, z] = len(np.setdiff1d(expected, (0, IGNORE)))
+                self.organs[case, z] = len(np.setdiff1d(expected, 0))
                 rows += [
                     AuditRow(case, z, "edge", edge_agreement(x, y)),
                     AuditRow(case, z, "self-similarity", self_similarity(x, y)),
@@ -204,20 +221,7 @@ class _Auditor:
             return None
         middle = self.target.channels // 2
         labels = self.target.label_slices(case)[slices] if self.by_truth else self._judged(images)
-        found = self._judged(translated)
-        found[labels == IGNORE] = IGNORE
-        return _Seen(images[:, middle].astype(np.float32), translated[:, middle], labels, found)
-
-    def fair(self, rows: list[AuditRow]) -> list[AuditRow]:
-        """Without the agreement of slices that show fewer organs than another of their case: a few pixels at the end of an organ
-        are missed by the best of segmentors, and would fill the picture."""
-        fullest = {case: max(n for (of, _), n in self._organs.items() if of == case) for case in self.cases}
-        return [
-            row
-            for row in rows
-            if row.measure != BY_SLICE[2]
-            or (row.slice is not None and self._organs[row.case, row.slice] == fullest[row.case])
-        ]
+        return _Seen(images[:, middle].astype(np.float32), translated[:, middle], labels, self._judged(translated))
 
     def moved(self) -> dict[str, float]:
         """`edge` and `self-similarity` of images and themselves aside, means over slices."""
