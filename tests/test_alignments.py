@@ -12,7 +12,7 @@ from attent_kit.engine.device import launch
 from attent_kit.engine.settings import run_settings
 from attent_kit.engine.train import train
 from attent_kit.engine.update import FabricUpdate
-from attent_kit.interfaces import Batch, Task
+from attent_kit.interfaces import Batch, Discriminator, Task
 from attent_kit.plugins import load
 from attent_kit.testing import check_alignment, check_discriminator, check_segmentor, check_translator
 
@@ -343,3 +343,34 @@ def test_who_says_to_use_no_target_images_is_deaf_to_them(name):
     deaf = all(torch.isfinite(loss).all() for own in losses for loss in own.values())
     assert deaf == (not alignment.uses_target_images)
     assert alignment.uses_target_images == (name != "source_only")
+
+
+@pytest.mark.parametrize("name, more", VARIANTS)
+def test_a_discriminator_that_cannot_tell_has_the_loss_that_the_monitor_waits_for(name, more):
+    """Every discriminator answers "perhaps": logit 0 by cross-entropy, 1/2 by least squares."""
+    config = configure(REGISTRY.resolve("alignments", name), options(name, **more), REGISTRY)
+    alignment = REGISTRY.resolve("alignments", name)(config, Builder(REGISTRY, TASK, seed=0), TASK)
+    declared = alignment.discriminator_losses()
+    perhaps = {"lsgan": 0.5, "bce": 0.0}
+    critics = [child for child in alignment.children() if isinstance(child, Discriminator)]
+    assert bool(critics) == bool(declared)
+    found = {}
+    for kind in set(declared.values()):
+        for critic in critics:
+            critic.register_forward_hook(lambda module, given, answer, perhaps=perhaps[kind]: answer * 0 + perhaps)
+        for stage in alignment.stages():
+            x, y = torch.rand(2, 1, 64, 64), torch.randint(3, (2, 64, 64))
+            losses = stage.step(Batch(x, y, x, y), lambda optimizer, loss, when=None: None)
+            found |= {n: loss.item() for n, loss in losses.items() if declared.get(n) == kind}
+    assert found == pytest.approx({n: math.log(2) if kind == "bce" else 0.25 for n, kind in declared.items()})
+
+
+def test_a_loss_that_no_step_returns_cannot_be_declared_a_discriminators():
+    class Wrong(REGISTRY.resolve("alignments", "source_only")):
+        """Declares what it has not."""
+
+        def discriminator_losses(self):
+            return {"L_D": "bce"}
+
+    with pytest.raises(AssertionError, match="discriminator_losses names L_D, which no step returns"):
+        check_alignment(Wrong, {"segmentor": SMALL["segmentor"]})

@@ -6,6 +6,7 @@ the target.
     discriminator-stuck   within 1 % of ln 2 (cross-entropy) or 1/4 (least squares)        AdaptSegNet issue 109
     not-finite            NaN or infinite                                                  CycleGAN issue 20
     organ-vanished        less than 1/100 of the organ's part of the source's labels       SE_ASA issue 5; 1/100 is ours
+    background-vanished   less than 1/10 of its part                                       ours
     entropy-collapse      mean entropy < 0.01 and one class everywhere                     Vu et al. 2019, MinEnt; 0.01 is ours
     inversion             correlation of x and as_source(x) < -0.5                         CycleGAN issues 213, 1301; -0.5 is ours
 
@@ -35,13 +36,15 @@ PATIENT_WINDOWS = 5
 VANISHED = 0.01
 """Part of its frequency in the labels of the source below which an organ has vanished. The domains show different patients and
 fields of view, which changes frequencies by a factor of two or three and not by a hundred."""
+DROWNED = 0.1
+"""The same for the background, which is most of every slice: a run whose adversary outweighs its labels fills it with organs."""
 CERTAIN = 0.01
 """Mean normalized entropy below which predictions are certain."""
 INVERTED = -0.5
 """Correlation of an image and its translation below which its contrast is turned round. MR and CT of a body correlate positively,
 since both are dark outside it, whatever the order of the tissues inside."""
 
-COLLAPSED = ("not-finite", "organ-vanished", "entropy-collapse", "inversion")
+COLLAPSED = ("not-finite", "organ-vanished", "background-vanished", "entropy-collapse", "inversion")
 """Checks that make a run collapsed if they are true of its end."""
 
 
@@ -178,6 +181,13 @@ def _wrong_with(look: Glance, expected: Sequence[float], organs: Sequence[str]) 
                 f"{_percent(expected[k])} of the source's labels (threshold: 1/100 of that). Train longer, lower the weight "
                 f"of the adversary, or make sure that the target shows it.",
             )
+    if look.shares[0] < DROWNED * expected[0]:
+        wrong["background"] = (
+            "background-vanished",
+            f"background has vanished: it is {_percent(look.shares[0])} of the pixels predicted on {where} and "
+            f"{_percent(expected[0])} of the source's labels (threshold: 1/10 of that). Lower the weight of the adversary or of "
+            f"the entropy, or the learning rate.",
+        )
     largest = max(range(len(look.shares)), key=lambda k: look.shares[k])
     others, usual = 1 - look.shares[largest], 1 - expected[largest]
     if look.entropy < CERTAIN and others < VANISHED * usual:

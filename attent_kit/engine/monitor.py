@@ -88,9 +88,8 @@ class Monitor:
         self._tell()
 
     def not_finite(self, error: NotFinite) -> None:
-        """The run ends here."""
+        """The run ends here, and whoever runs it says so."""
         self._not_finite = [Alarm(error.step + 1, error.stage, "not-finite", str(error))]
-        self._tell()
         self._write()
 
     def end(self) -> None:

@@ -1,0 +1,101 @@
+"""Runs that collapsed are counted in every table, and are in its means."""
+
+import csv
+import io
+import json
+
+import pytest
+from test_comparisons import SUITE, compare
+from test_report import METHODS, ONE, TITLES, rows
+
+from attent_kit.report.outcomes import Outcome, failed_checks, footnotes
+from attent_kit.report.table import csv_text, markdown, tables
+
+
+def outcome(seed, *collapsed, row="W/o", scored=True):
+    return Outcome(row, "mr2ct", seed, collapsed, scored)
+
+
+def monitor(folder, collapsed, *warnings):
+    state = {"collapsed": collapsed, "warnings": [{"step": step, "check": check} for step, check in warnings]}
+    (folder / "monitor.json").write_text(json.dumps(state))
+    return failed_checks(folder)
+
+
+def test_what_a_run_failed_at_is_what_was_wrong_at_its_end(tmp_path):
+    ends = [(40, "inversion"), (90, "discriminator-won"), (90, "organ-vanished"), (90, "organ-vanished")]
+    assert monitor(tmp_path, True, *ends) == ("organ-vanished",)
+    assert monitor(tmp_path, False, (90, "discriminator-won")) == ()
+    assert monitor(tmp_path, False) == ()
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{", '{"collapsed": true}', '{"collapsed": true, "warnings": [1]}'])
+def test_a_run_without_a_readable_monitor_has_no_verdict(tmp_path, text):
+    if text is not None:
+        (tmp_path / "monitor.json").write_text(text)
+    assert failed_checks(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "line"),
+    [
+        (
+            [outcome(0), outcome(1, "organ-vanished", "inversion"), outcome(2)],
+            "W/o: 1 of 3 runs collapsed (seed 1: organ-vanished, inversion); it is in the means.",
+        ),
+        (
+            [outcome(0), outcome(1, "not-finite", scored=False)],
+            "W/o: 1 of 2 runs collapsed (seed 1: not-finite); it has no scores, so that the means are over the others.",
+        ),
+        (
+            [outcome(0, "inversion"), outcome(1, "not-finite", scored=False), outcome(2)],
+            "W/o: 2 of 3 runs collapsed (seed 0: inversion; seed 1: not-finite); 1 of them without scores, the others are in "
+            "the means.",
+        ),
+        (
+            [outcome(0, "inversion"), outcome(1, "inversion")],
+            "W/o: 2 of 2 runs collapsed (seed 0: inversion; seed 1: inversion); they are in the means.",
+        ),
+    ],
+)
+def test_a_footnote_counts_the_runs_of_a_row_and_says_whether_its_means_have_them(outcomes, line):
+    assert footnotes(outcomes, ["W/o", "A|B"], "mr2ct") == [line]
+    assert footnotes(outcomes, ["W/o"], "ct2mr") == [] and footnotes(outcomes, ["A|B"], "mr2ct") == []
+
+
+def test_a_collapsed_run_changes_no_mean_and_no_best():
+    scores = ONE + rows({"W/o": (0.0, 0.1)}, seed=1)
+    plain, counted = (tables(scores, METHODS, TITLES, o) for o in ((), [outcome(0), outcome(1, "organ-vanished")]))
+    assert [t.rows for t in plain] == [t.rows for t in counted] and [t.best for t in plain] == [t.best for t in counted]
+    assert counted[0].rows[0][1][0].mean == pytest.approx(0.25), "of 0.5 and 0"
+    assert all(t.footnotes[0].startswith("W/o: 1 of 2 runs collapsed") for t in counted)
+
+
+def test_markdown_and_csv_have_the_counts():
+    made = tables(ONE, METHODS, TITLES, [outcome(0, "inversion"), Outcome("A|B", "mr2ct", 0, (), True)])
+    assert markdown("T", "N", made, [], TITLES).count("- W/o: 1 of 1 run collapsed (seed 0: inversion)") == 2
+    lines = list(csv.DictReader(io.StringIO(csv_text(made, []))))
+    counts = {(line["method"], line["runs"], line["collapsed"]) for line in lines}
+    assert counts == {("W/o", "1", "1"), ("A|B", "1", "0"), ("Supervised", "", "")}
+    assert len(lines) == 3 * 3 * 2
+
+
+def test_a_row_whose_every_run_is_lost_is_in_the_csv_all_the_same():
+    scores = [score for score in ONE if score.alignment != "W/o"]
+    made = tables(scores, METHODS, TITLES, [outcome(0, "not-finite", scored=False)])
+    lines = [line for line in csv.DictReader(io.StringIO(csv_text(made, []))) if line["method"] == "W/o"]
+    found = [(line["organ"], line["metric"], line["mean"], line["runs"], line["collapsed"]) for line in lines]
+    assert found == [("average", "dice", "", "1", "1"), ("average", "assd", "", "1", "1")]
+
+
+def test_a_comparison_counts_the_run_that_met_nan_and_says_so_while_it_runs(attentkit, prepared, tmp_path):
+    suite, out = tmp_path / "mine.toml", tmp_path / "out"
+    suite.write_text(SUITE.format(source=prepared / "mr.h5", target=prepared / "ct.h5"))
+    printed = compare(attentkit, suite, out)
+    assert printed.code == 1 and "Warning: W/o, red2blue, seed 0, step 2: liver has vanished" in printed.err
+    line = "Broken: 1 of 1 run collapsed (seed 0: not-finite); it has no scores, so that the means are over the others."
+    assert line in printed.out and f"- {line}" in (out / "table.md").read_text()
+    lines = [line for line in csv.DictReader((out / "table.csv").open()) if line["method"] == "Broken"]
+    assert {(line["mean"], line["runs"], line["collapsed"]) for line in lines} == {("", "1", "1")}
+    again = compare(attentkit, suite, out, "-m", "supervised")
+    assert again.code == 0 and "Supervised" in again.out
