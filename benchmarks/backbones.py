@@ -59,10 +59,10 @@ def report(rounds: int) -> str:
         f"`python benchmarks/backbones.py --write`, {date.today()}, {processor()}, one thread, Python "
         f"{platform.python_version()}, {used}.",
         "",
-        f"Segmentor `smp` for one channel and four organs. Parameters are those of the whole segmentor, multiply-adds those of "
-        f"predicting one slice of 1 x {COUNTED_AT} x {COUNTED_AT} in convolutions and products of matrices. Times are of "
-        f"{BATCH} slices of {TIMED_AT} x {TIMED_AT} in float32, as ratios to resnet18: median of {rounds} rounds, smallest "
-        f"and largest in brackets. They hold for this processor; on a GPU the order may be another.",
+        f"Segmentor `smp` for one channel and four organs. Parameters are those of the whole segmentor, multiply-adds those "
+        f"of predicting one slice of 1 x {COUNTED_AT} x {COUNTED_AT} in convolutions and products of matrices. Times are "
+        f"processor time of {BATCH} slices of {TIMED_AT} x {TIMED_AT} in float32, as ratios to resnet18: median of {rounds} "
+        f"rounds, smallest and largest in brackets. They hold for this processor; on a GPU the order may be another.",
         "",
         "| architecture | encoder | parameters, M | multiply-adds, G | training step, x resnet18 | prediction, x resnet18 |",
         "|---|---|---:|---:|---:|---:|",
@@ -91,16 +91,16 @@ def timed(rounds: int) -> dict[tuple[str, str], tuple[list[float], list[float]]]
     x, y = torch.rand(BATCH, 1, TIMED_AT, TIMED_AT) * 2 - 1, torch.randint(5, (BATCH, TIMED_AT, TIMED_AT))
     for number in range(rounds + 1):
         for backbone, network in networks.items():
-            began = time.perf_counter()
+            began = time.process_time()
             optimizers[backbone].zero_grad()
             cross_entropy(network.train()(x).logits, y).backward()
             optimizers[backbone].step()
-            between = time.perf_counter()
+            between = time.process_time()
             with torch.inference_mode():
                 network.eval()(x)
             if number:
                 found[backbone][0].append(between - began)
-                found[backbone][1].append(time.perf_counter() - between)
+                found[backbone][1].append(time.process_time() - between)
     return found
 
 

@@ -34,7 +34,7 @@ class Sample(NamedTuple):
     patients: np.ndarray
     """[N], any values that tell patients apart within the domain."""
 
-    def only(self, patients: Sequence) -> "Sample":
+    def only(self, patients: Sequence | np.ndarray) -> "Sample":
         """The slices of these patients."""
         kept = np.isin(self.patients, patients)
         return Sample(self.vectors[kept], self.patients[kept])

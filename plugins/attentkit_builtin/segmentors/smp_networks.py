@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import Tensor
 
-from attent_kit.errors import ConfigError
+from attent_kit.errors import ConfigError, out_of_memory
 from attentkit_builtin.networks.weights import is_path, load_encoder
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
@@ -66,6 +66,8 @@ def build(wanted: Wanted) -> Built:
     try:
         built = tried(wanted)
     except Exception as error:
+        if out_of_memory(error):
+            raise
         if named and fits(wanted):
             raise ConfigError(
                 f"the weights '{wanted.weights}' of encoder '{wanted.encoder}' could not be fetched "
