@@ -191,7 +191,7 @@ def _wrong_with(look: Glance, expected: Sequence[float], organs: Sequence[str]) 
     largest = max(range(len(look.shares)), key=lambda k: look.shares[k])
     others, usual = 1 - look.shares[largest], 1 - expected[largest]
     if look.entropy < CERTAIN and others < VANISHED * usual:
-        wrong["entropy"] = (
+        wrong["one class"] = (
             "entropy-collapse",
             f"all but {_percent(others)} of {where} is predicted as {('background', *organs)[largest]} with a mean entropy of "
             f"{look.entropy:.2g} (thresholds: 1/100 of the source's {_percent(usual)}, and {CERTAIN}). Lower the weight of "
