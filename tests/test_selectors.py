@@ -149,10 +149,12 @@ def test_a_round_trip_that_changes_nothing_is_perfect_agreement_of_the_organs_th
     assert score("cycle", Look(nothing, HALF)) is None
 
 
-def test_source_dice_leaves_out_unknown_pixels_and_organs_that_are_nowhere():
-    # The third pixel is unknown. Organ 1: 2 * 1 / (1 + 2); organ 2: 2 * 1 / (2 + 1); 3 and 4 are in neither.
-    seen = {"p_s": labels(1, 2, 3, 2), "y_s": torch.tensor([[[1, 1, 255, 2]]])}
+def test_source_dice_leaves_out_unknown_pixels_and_organs_that_are_not_there():
+    # The third pixel is unknown. Organ 1: 2 * 1 / (1 + 2); organ 2: 2 * 1 / (2 + 1); 3 is nowhere, 4 is invented.
+    seen = {"p_s": labels(1, 2, 3, 2, 4), "y_s": torch.tensor([[[1, 1, 255, 2, 0]]])}
     assert score("source-dice", look((1, 0), **seen)) == pytest.approx((2 / 3 + 2 / 3) / 2)
+    missed = {"p_s": labels(1, 0), "y_s": torch.tensor([[[1, 2]]])}
+    assert score("source-dice", look((1, 0), **missed)) == pytest.approx((1 + 0) / 2)
     assert score("source-dice", look((1, 0), p_s=labels(0, 0), y_s=torch.tensor([[[0, 255]]]))) is None
     assert score("source-dice", look((1, 0), p_s=labels(0, 0))) is None
 

@@ -167,6 +167,17 @@ def test_a_killed_and_resumed_run_ends_in_the_same_selection_and_snapshots(domai
         assert equal(state(tmp_path / "run/snapshots" / name), state(folder / "snapshots" / name))
 
 
+def test_going_back_drops_snapshots_of_later_steps_and_keeps_that_of_the_step_itself(domains, whole, tmp_path):
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    snapshots = Snapshots(folder, 3, {}, *map(Prepared.open, domains), 5, CPU)
+    for step, rows, files in ((7, {5, 7}, {"step0000005.ckpt", "step0000007.ckpt"}), (6, {5}, {"step0000005.ckpt"})):
+        snapshots.rewind(step, 9)
+        assert {row.step for row in read_selection(folder / "selection.csv")} == rows
+        assert {path.name for path in (folder / "snapshots").iterdir()} == files
+    snapshots.rewind(0, 9)
+    assert not (folder / "selection.csv").exists() and list((folder / "snapshots").iterdir()) == []
+
+
 def test_a_run_that_begins_again_forgets_snapshots_and_what_was_chosen_of_them(domains, whole, tmp_path):
     folder = shutil.copytree(whole[0], tmp_path / "run")
     before = (folder / "selection.csv").read_bytes()

@@ -116,17 +116,15 @@ def grade_snapshots(
     states = network_states(alignment)
     end = {name: {key: value.clone() for key, value in state.items()} for name, state in states.items()}
     grades = []
-    try:
-        for done, step in enumerate(steps):
-            report(done, len(steps))
-            load_network_states(alignment, end)
-            load_snapshot(folder, alignment, step, steps, device)
-            for case in cases:
-                prediction = segment_case(alignment, target, case, device)
-                truth, _ = target.truth(case)
-                for value, organ in enumerate(target.organs, start=1):
-                    grades.append(Grade(step, case, organ, dice(prediction == value, truth == value)))
-    finally:
+    for done, step in enumerate(steps):
+        report(done, len(steps))
         load_network_states(alignment, end)
+        load_snapshot(folder, alignment, step, steps, device)
+        for case in cases:
+            prediction = segment_case(alignment, target, case, device)
+            truth, _ = target.truth(case)
+            for value, organ in enumerate(target.organs, start=1):
+                grades.append(Grade(step, case, organ, dice(prediction == value, truth == value)))
+    load_network_states(alignment, end)
     write_grades(folder / "grades.csv", grades)
     return grades

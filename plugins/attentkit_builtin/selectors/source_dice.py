@@ -1,5 +1,7 @@
 """Dice on source slices that are not trained on."""
 
+import torch
+
 from attent_kit.selectors import IGNORE, Look, Selector
 from attentkit_builtin.selectors.overlap import overlap
 
@@ -11,8 +13,8 @@ class SourceDice(Selector):
 
     Source accuracy of Musgrave, Belongie, Lim. Three new validators and a large-scale benchmark ranking for unsupervised
     domain adaptation. arXiv:2208.07360, 2022, as Dice; a method that trains on translated source images is judged on those.
-    Higher is better. Of the target it knows nothing. An organ in neither is left out. None where no labelled source case is
-    kept from training.
+    Higher is better. Of the target it knows nothing. An organ that the slices do not have is left out: one invented pixel
+    would count as much as a whole liver. None where no labelled source case is kept from training.
     """
 
     better = "higher"
@@ -21,5 +23,8 @@ class SourceDice(Selector):
         if look.p_s is None or look.y_s is None:
             return None
         counted = look.y_s != IGNORE
-        organs = overlap(look.p_s.argmax(1)[counted], look.y_s[counted], look.p_s.shape[1])
-        return float(organs.nanmean()) if organs.isfinite().any() else None
+        y_s, classes = look.y_s[counted], look.p_s.shape[1]
+        there = torch.bincount(y_s, minlength=classes)[1:] > 0
+        if not there.any():
+            return None
+        return float(overlap(look.p_s.argmax(1)[counted], y_s, classes)[there].mean())
