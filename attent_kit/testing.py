@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from attent_kit.build import Builder, configure
-from attent_kit.config import ComponentConfig, dump
+from attent_kit.config import ComponentConfig, dump, merge
 from attent_kit.data.cases import read_scan
 from attent_kit.data.layout import Layout
 from attent_kit.data.plan import entry_files
@@ -146,9 +146,11 @@ def check_alignment(
     batch_size: int = 2,
     registry: Registry | None = None,
 ) -> None:
-    """Ownership, one step of every stage, prediction, and going on from a copied state, as the engine relies on them."""
+    """Ownership, one step of every stage, prediction, going on from a copied state, and terms that can be turned off, as the
+    engine relies on them."""
     registry = registry or load().registry
     config = _config(component, Alignment, options, registry)
+    _check_terms(component, config, options, task, registry)
     alignment = component(config, Builder(registry, task, seed=0), task)
     fabric = launch("cpu", precision)
     optimizers = setup(alignment, fabric)
@@ -166,6 +168,22 @@ def check_alignment(
     load_network_states(twin, network_states(alignment))
     load_optimizer_states(others, deepcopy(optimizer_states(optimizers)))
     _check_resume(alignment, optimizers, twin, others, fabric, lambda: _batch(batch_size, task, size, labelled))
+
+
+def _check_terms(
+    component: type[Alignment], config: ComponentConfig, options: Options, task: Task, registry: Registry
+) -> None:
+    """Every declared term is turned off by options that are valid, build, and change the configuration."""
+    for term, off in component.terms.items():
+        where = f"{component.__name__}.terms['{term}']"
+        try:
+            without = configure(component, merge(options, off), registry)
+            component(without, Builder(registry, task, seed=0), task).stages()
+        except Exception as error:
+            raise AssertionError(f"{where}: the method cannot be built with {dict(off)}: {error}") from error
+        # Options of the test may have the term off already.
+        plain = config if without != config else configure(component, {}, registry)
+        assert without != plain, f"{where}: {dict(off)} changes nothing, so it turns nothing off."
 
 
 class _Recorder:

@@ -1,6 +1,6 @@
 """A run's folder: settings, environment, log, checkpoint, predictions, scores.
 
-config.toml  domain.json  env.json  log.jsonl  speed.json  checkpoint.ckpt
+config.toml  domain.json  env.json  log.jsonl  speed.json  progress.json  failed.json  checkpoint.ckpt
 segmentor.safetensors  predictions/*.nii.gz  translations.npz  scores.csv
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -32,7 +33,12 @@ _SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps")
 
 
 class Busy(RunError):
-    """Another process works in the folder."""
+    """Another process works at it."""
+
+    def __init__(self, sentence: str, lock: Path) -> None:
+        super().__init__(sentence)
+        self.lock = lock
+        """Held until then."""
 
 
 @contextmanager
@@ -48,7 +54,8 @@ def alone_in(folder: Path) -> Iterator[None]:
                 part.unlink()
             yield
     except Timeout:
-        raise Busy(f"another process trains in {folder}. Wait for it, or name another folder with --out.") from None
+        sentence = f"another process trains in {folder}. Wait for it, or name another folder with --out."
+        raise Busy(sentence, folder / ".lock") from None
 
 
 class Run:
@@ -168,14 +175,16 @@ def has_results(folder: Path) -> bool:
     return (folder / "config.toml").exists() and any((folder / name).exists() for name in _RESULTS)
 
 
+def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings of a run without those that do not shape what it ends in."""
+    return {name: value for name, value in settings.items() if name not in _SETTINGS_THAT_MAY_CHANGE}
+
+
 def refuse_another(folder: Path, settings: RunSettings) -> None:
     """ConfigError with the lines that differ, if the folder holds results of other settings."""
     if not has_results(folder):
         return
-    old, new = read_toml(folder / "config.toml"), dump(settings)
-    for name in _SETTINGS_THAT_MAY_CHANGE:
-        old.pop(name, None)
-        new.pop(name, None)
+    old, new = shaping(read_toml(folder / "config.toml")), shaping(dump(settings))
     was, now = old.pop("data", {}), new.pop("data")
     for name in ("source", "target"):
         before, after = (data.get(f"{name}_hash", data.get(name)) for data in (was, now))
