@@ -16,7 +16,7 @@ from attent_kit.data.phantom import SIZES, write_phantom
 from attent_kit.data.prepare import prepare
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine.content import located
-from attent_kit.engine.heartbeat import in_a_sentence, now
+from attent_kit.engine.heartbeat import in_a_sentence, now, write_failure
 from attent_kit.engine.run import Busy
 from attent_kit.engine.status import FAILED, failed_since, is_held
 from attent_kit.engine.suite import Cell, Suite
@@ -102,6 +102,7 @@ def run_cells(
     began = began or now()
     failed: list[tuple[Cell, AttentKitError]] = []
     locks: dict[Path, Path] = {}
+    said: Path | None = None
     waiting = list(cells)
     while waiting:
         busy = []
@@ -130,7 +131,9 @@ def run_cells(
                     busy.append(cell)
                     continue
                 except Exception as raised:
+                    # A mistake of one method does not end the comparison of the others.
                     error = raised
+                    write_failure(cell.folder, error)
             if error is None:
                 watch.finished(cell)
                 continue
@@ -139,7 +142,9 @@ def run_cells(
             watch.failed(cell, sentence)
         waiting = busy
         if waiting:
-            watch.waiting(waiting[0])
+            if waiting[0].folder != said:
+                watch.waiting(waiting[0])
+                said = waiting[0].folder
             time.sleep(SECONDS_BETWEEN_LOOKS)
     return failed
 

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from attent_kit.engine.run import Busy
 from attent_kit.engine.status import FAILED, PROGRESS
 from attent_kit.errors import AttentKitError, out_of_memory
 from attent_kit.files import write_text
@@ -60,25 +59,22 @@ class Heartbeat:
 
 @contextmanager
 def beating(folder: Path, device: str) -> Iterator[Heartbeat]:
-    """A heartbeat while the block runs. An earlier failure is forgotten; what goes wrong in the block is left in failed.json."""
+    """A heartbeat while the block runs; an earlier failure is forgotten."""
     (folder / FAILED).unlink(missing_ok=True)
     try:
         yield Heartbeat(folder, device)
-    except Busy:
-        raise
-    except Exception as error:
-        with suppress(AttentKitError):
-            write_failure(folder, error)
-        raise
     finally:
         (folder / PROGRESS).unlink(missing_ok=True)
 
 
 def write_failure(folder: Path, error: Exception) -> None:
-    """failed.json: the sentence, when, and where in the code."""
+    """failed.json of a run, if it is one by now: the sentence, when, and where in the code."""
+    if not (folder / "config.toml").exists():
+        return
     where = [] if isinstance(error, AttentKitError) else traceback.format_exception(error)
     said = {"error": in_a_sentence(error), "time": now(), "traceback": "".join(where).splitlines()}
-    write_text(folder / FAILED, json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+    with suppress(AttentKitError):
+        write_text(folder / FAILED, json.dumps(said, indent=2, ensure_ascii=False) + "\n")
 
 
 def in_a_sentence(error: Exception) -> str:

@@ -32,6 +32,10 @@ _RESULTS = ("checkpoint.ckpt", "scores.csv", "segmentor.safetensors")
 _SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps")
 
 
+SECONDS_TO_TRY = 0.3
+"""For a lock: who only asks whether it is held has it for a moment."""
+
+
 class Busy(RunError):
     """Another process works at it."""
 
@@ -48,7 +52,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise ConfigError(f"{folder} is a file. Name a folder with --out.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=SECONDS_TO_TRY):
             # What a killed process was writing: nobody else can be writing now.
             for part in folder.rglob(".*.part"):
                 part.unlink()

@@ -112,7 +112,8 @@ def is_held(lock: Path, otherwise: bool = False) -> bool:
     if not lock.exists():
         return False
     try:
-        with FileLock(lock, timeout=0):
+        # Not at the first try: somebody else may just be asking the same.
+        with FileLock(lock, timeout=0.05, poll_interval=0.01):
             return False
     except Timeout:
         return True

@@ -19,7 +19,7 @@ from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Progress, Report, fit
 from attent_kit.engine.heartbeat import beating
-from attent_kit.engine.run import Busy, Run, alone_in
+from attent_kit.engine.run import SECONDS_TO_TRY, Busy, Run, alone_in
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
 from attent_kit.errors import DataError
@@ -135,7 +135,7 @@ def trained_by_one(stage_file: Path | None) -> Iterator[Callable[[], None]]:
         yield lambda: None
         return
     stage_file.parent.mkdir(parents=True, exist_ok=True)
-    claim = FileLock(f"{stage_file}.claim", timeout=0)
+    claim = FileLock(f"{stage_file}.claim", timeout=SECONDS_TO_TRY)
     try:
         claim.acquire()
     except Timeout:
