@@ -174,16 +174,21 @@ def _check_terms(
     component: type[Alignment], config: ComponentConfig, options: Options, task: Task, registry: Registry
 ) -> None:
     """Every declared term is turned off by options that are valid, build, and change the configuration."""
-    for term, off in component.terms.items():
-        where = f"{component.__name__}.terms['{term}']"
+    name = component.__name__
+    terms = component.terms
+    assert isinstance(terms, Mapping) and all(isinstance(off, Mapping) for off in terms.values()), (
+        f"{name}.terms: give a name and the options that turn it off for each, as a mapping of mappings."
+    )
+    for term, off in terms.items():
+        where = f"{name}.terms['{term}']"
         try:
             without = configure(component, merge(options, off), registry)
             component(without, Builder(registry, task, seed=0), task).stages()
         except Exception as error:
             raise AssertionError(f"{where}: the method cannot be built with {dict(off)}: {error}") from error
-        # Options of the test may have the term off already.
-        plain = config if without != config else configure(component, {}, registry)
-        assert without != plain, f"{where}: {dict(off)} changes nothing, so it turns nothing off."
+        # The options of the test may have the term off already.
+        changes = without != config or configure(component, off, registry) != configure(component, {}, registry)
+        assert changes, f"{where}: {dict(off)} changes nothing, so it turns nothing off."
 
 
 class _Recorder:

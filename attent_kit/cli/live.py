@@ -89,7 +89,8 @@ def line(cell: CellState) -> str:
         return f"{name}: failed: {cell.error}"
     try:
         return f"{name}: {_how_far(cell)}"
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
+        # Somebody else's file, or one of another version.
         return f"{name}: {cell.state}"
 
 

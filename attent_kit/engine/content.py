@@ -12,13 +12,13 @@ from pydantic import BaseModel
 from attent_kit import __version__
 from attent_kit.config import Choice, dump, read_toml
 from attent_kit.data.prepared import Prepared
-from attent_kit.engine.run import has_results, shaping
+from attent_kit.engine.run import by_component, has_results, shaping
 from attent_kit.engine.settings import RunSettings
 from attent_kit.engine.suite import Cell
 from attent_kit.errors import AttentKitError
-from attent_kit.registry import Registry
+from attent_kit.registry import Component, Registry
 
-CORE = "attent-kit itself"
+CORE = "attent-kit"
 
 
 class Content(NamedTuple):
@@ -29,7 +29,7 @@ class Content(NamedTuple):
     data: dict[str, str | None]
     """Content hash of source and target; None where it is not known."""
     versions: dict[str, str]
-    """By distribution: those whose components it uses, and attent-kit; fewer where the run does not say."""
+    """Distribution and version of each component that it uses, and of attent-kit; fewer where the run does not say."""
 
     @property
     def short(self) -> str:
@@ -37,10 +37,9 @@ class Content(NamedTuple):
         return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def versions_of(settings: RunSettings, registry: Registry) -> dict[str, str]:
-    """Distribution -> version of the method and of every network that the settings choose, at any depth."""
-    components = [registry.find(choice.kind, choice.name) for choice in _choices(settings)]
-    return {component.distribution: component.version for component in components}
+def components_of(settings: RunSettings, registry: Registry) -> list[Component]:
+    """The method and every network that the settings choose, at any depth."""
+    return [registry.find(choice.kind, choice.name) for choice in _choices(settings)]
 
 
 def content_asked(settings: RunSettings, hashes: Sequence[str | None], registry: Registry) -> Content:
@@ -48,7 +47,7 @@ def content_asked(settings: RunSettings, hashes: Sequence[str | None], registry:
     shaped = shaping(dump(settings))
     shaped.pop("data")
     data = dict(zip(("source", "target"), hashes, strict=True))
-    return Content(shaped, data, {**versions_of(settings, registry), CORE: __version__})
+    return Content(shaped, data, {**by_component(components_of(settings, registry)), CORE: __version__})
 
 
 def content_there(folder: Path) -> Content | None:
@@ -61,7 +60,7 @@ def content_there(folder: Path) -> Content | None:
         hashes = {name: data.get(f"{name}_hash") for name in ("source", "target")}
     except (AttentKitError, KeyError, AttributeError):
         return Content({"config.toml": "cannot be read"}, {}, {})
-    return Content(settings, hashes, _versions_there(folder))
+    return Content(settings, hashes, _versions_there(folder, settings))
 
 
 def differences(there: Content, asked: Content) -> list[str]:
@@ -71,9 +70,9 @@ def differences(there: Content, asked: Content) -> list[str]:
     for name, known in asked.data.items():
         if None not in (known, there.data.get(name)) and known != there.data[name]:
             found.append(f"the data of the {name}")
-    for distribution, version in there.versions.items():
-        if asked.versions.get(distribution) != version:
-            found.append(f"{distribution}, which was {version}")
+    for name, version in there.versions.items():
+        if asked.versions.get(name) != version:
+            found.append(f"{name} ({version} then, {asked.versions.get(name, 'none')} now)")
     return found
 
 
@@ -112,12 +111,15 @@ def content_of(cell: Cell, registry: Registry, hashes: dict[Path, str | None]) -
     return content_asked(cell.settings, [hashes[file] for file in files], registry)
 
 
-def _versions_there(folder: Path) -> dict[str, str]:
-    """What env.json says; earlier versions named the method's distribution alone."""
+def _versions_there(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """What env.json says; earlier versions named the distribution of the method alone."""
     try:
         made_by = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-        return {**{str(name): str(v) for name, v in made_by["plugins"].items()}, CORE: str(made_by["attent_kit"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        versions = made_by.get("components")
+        if versions is None:
+            versions = {f"alignments/{settings['alignment']['name']}": " ".join(next(iter(made_by["plugins"].items())))}
+        return {**{str(name): str(version) for name, version in versions.items()}, CORE: str(made_by["attent_kit"])}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
         return {}
 
 

@@ -76,15 +76,16 @@ def scores_of(cell: Cell) -> list[Score]:
     strange = {(s.direction, s.seed) for s in scores} - {(cell.direction, cell.seed)}
     if strange or len({s.alignment for s in scores}) > 1:
         raise DataError(f"{file} has rows of another run than {cell.row}, {cell.direction}, seed {cell.seed}. {again}")
-    by_case: dict[str, set[Score]] = {}
+    target = Prepared.open(cell.settings.data.target)
+    found: dict[tuple[str, str], set[Score]] = {
+        (case.id, organ): set() for case in target.cases_in("test") if case.has_labels for organ in target.organs
+    }
     for score in scores:
-        by_case.setdefault(score.case, set()).add(score._replace(case="", value=0.0))
-    test = {case.id for case in Prepared.open(cell.settings.data.target).cases_in("test") if case.has_labels}
-    lacking = sorted(test - by_case.keys()) or [
-        case for case, rows in by_case.items() if rows != set.union(*by_case.values())
-    ]
-    if lacking:
-        raise DataError(f"{file} lacks rows of case {lacking[0]}. {again}")
+        found.setdefault((score.case, score.organ), set()).add(score._replace(case="", organ="", value=0.0))
+    kinds = set().union(*found.values())
+    for (case, organ), there in found.items():
+        if there != kinds or not kinds:
+            raise DataError(f"{file} lacks rows of {organ} in case {case}. {again}")
     return [score._replace(alignment=cell.row) for score in scores]
 
 
@@ -92,7 +93,9 @@ def _rows(suite: Suite, folders: Iterable[Path], registry: Registry, words: Sequ
     """The suite's rows, those of `folders` that an alignment's name has added, and after each those without a term of it."""
     there = {folder.parent.name for folder in folders}
     taken = {slug(row.label) for row in suite.rows}
-    names = [component.name for component in registry.of("alignments") if slug(component.name) in there - taken]
+    # A row of the suite that was called almost like its alignment, and no longer is, was not added by that name.
+    labels = {_label(folder) for folder in folders if folder.parent.name not in taken}
+    names = [component.name for component in registry.of("alignments") if component.name in labels]
     rows: list[SuiteRow] = []
     for row in (*suite.rows, *(SuiteRow(label=name, alignment=name) for name in sorted(names))):
         if row.label in names and not _can_be(suite, row, registry, words):
@@ -103,6 +106,14 @@ def _rows(suite: Suite, folders: Iterable[Path], registry: Registry, words: Sequ
             if added and reason_against(suite, row, reduced, registry, words) is None:
                 rows.append(reduced)
     return rows
+
+
+def _label(folder: Path) -> str | None:
+    """What the scores of a run call its row."""
+    try:
+        return next(iter(read_scores(folder / "scores.csv")), None).alignment  # type: ignore[union-attr]
+    except (AttentKitError, AttributeError):
+        return None
 
 
 def _can_be(suite: Suite, row: SuiteRow, registry: Registry, words: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ import json
 import platform
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,6 +27,7 @@ from attent_kit.engine.device import in_words
 from attent_kit.engine.settings import RunSettings
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.files import write_text
+from attent_kit.registry import Component
 
 _RESULTS = ("checkpoint.ckpt", "scores.csv", "segmentor.safetensors")
 _SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps")
@@ -65,11 +66,11 @@ def alone_in(folder: Path) -> Iterator[None]:
 class Run:
     """One folder, which belongs to one configuration."""
 
-    def __init__(self, folder: Path, settings: RunSettings, plugins: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, settings: RunSettings, components: Sequence[Component]) -> None:
         """Open or make the folder; refuse one that another configuration made, and print what differs."""
         self.folder = folder
         self.settings = settings
-        self.plugins = dict(plugins)
+        self.components = list(components)
         self.checkpoint = folder / "checkpoint.ckpt"
         self.scores = folder / "scores.csv"
         self.predictions = folder / "predictions"
@@ -100,7 +101,8 @@ class Run:
         """env.json: what the run was computed with."""
         environment = {
             "attent_kit": __version__,
-            "plugins": self.plugins,
+            "plugins": {component.distribution: component.version for component in self.components},
+            "components": by_component(self.components),
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -172,6 +174,11 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
+
+
+def by_component(components: Iterable[Component]) -> dict[str, str]:
+    """ "translators/attention": "attent-kit 0.1.0"."""
+    return {f"{c.kind}/{c.name}": f"{c.distribution} {c.version}" for c in components}
 
 
 def has_results(folder: Path) -> bool:

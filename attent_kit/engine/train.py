@@ -14,12 +14,12 @@ from attent_kit.config import read_toml
 from attent_kit.data.batches import training_batches
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
-from attent_kit.engine.content import versions_of
+from attent_kit.engine.content import components_of
 from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Progress, Report, fit
 from attent_kit.engine.heartbeat import beating
-from attent_kit.engine.run import SECONDS_TO_TRY, Busy, Run, alone_in
+from attent_kit.engine.run import SECONDS_TO_TRY, Busy, Run, alone_in, by_component
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
 from attent_kit.errors import DataError
@@ -48,11 +48,11 @@ def train(
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
     task = task_of(source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
-    versions = versions_of(settings, registry)
+    components = components_of(settings, registry)
     with alone_in(folder):
         resumes = (folder / "checkpoint.ckpt").exists()
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
-        run = Run(folder, settings, plugins=versions)
+        run = Run(folder, settings, components)
         with beating(folder, str(fabric.device)) as beat:
             precision = str(fabric.strategy.precision.precision)
             run.write_domain(source, target)
@@ -64,7 +64,7 @@ def train(
             )
             stage_file = None
             if shared is not None:
-                computed = (fabric.device.type, precision, __version__, *versions.items())
+                computed = (fabric.device.type, precision, __version__, *by_component(components).items())
                 stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
             first = alignment.stages()[0].steps
             with trained_by_one(stage_file) as release:
