@@ -181,6 +181,36 @@ def test_a_run_whose_config_cannot_be_read_is_kept_and_another_takes_its_place(c
     assert "kept and not shown" in outcome.out and contents(out / FOLDER) == before
 
 
+def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_others(compare, out, monkeypatch):
+    def train(settings, folder, registry, device, row, direction, shared):
+        if row == "AttENT":
+            (folder / "config.toml").parent.mkdir(parents=True)
+            (folder / "config.toml").touch()
+            return {}["x"]
+
+    monkeypatch.setattr(module, "train", train)
+    outcome = compare(seeds="1")
+    assert outcome.code == 1
+    record = out / "mr2ct/attent/seed1/failed.json"
+    assert f"FAILED: AttENT, mr2ct, seed 1: KeyError: 'x' (where: {record})" in outcome.err
+    assert "runs done: W/o adaptation, mr2ct, seed 1" in outcome.err and "1 of 2 runs failed" in outcome.err
+    assert any('return {}["x"]' in line for line in json.loads(record.read_text())["traceback"])
+
+
+def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out, monkeypatch):
+    tried = []
+
+    def train(settings, folder, registry, device, row, direction, shared):
+        tried.append(row)
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "works", lambda device: False)
+    outcome = compare(seeds="1")
+    assert outcome.code == 1 and tried == ["W/o adaptation"]
+    assert "RunError: --device cpu does not compute" in outcome.err
+
+
 # What is shown
 
 
@@ -191,6 +221,9 @@ def test_rows_that_were_added_stay_in_the_table_until_the_options_change(compare
     assert compare().code == 0 and ran == []
     assert "| entropy | " in (out / "table.md").read_text(encoding="utf-8")
     assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation", "AttENT", "entropy"}
+    file = out / "mr2ct/entropy/seed0/scores.csv"
+    file.write_text(file.read_text()[:-9])
+    assert f"{file}, line " in compare().err
     outcome = compare("--set", "segment_steps=5")
     assert "entropy: 1 earlier run (mr2ct/entropy/seed0) kept and not shown, since" in outcome.out
     assert read_scores(out / "scores.csv") == []

@@ -96,8 +96,9 @@ def command(
         _print_grid(f"{chosen.title or chosen.name}: {len(cells)} runs in {out}", cells, registry, out, as_json)
     if dry_run:
         return
-    with bars(("data", 0)) as (bar,):
-        make_data(chosen, out, lambda what, done, total: _data(bar, what, done, total))
+    if chosen.phantom is not None:
+        with bars(("data", 0)) as (bar,):
+            make_data(chosen, out, lambda what, done, total: _data(bar, what, done, total))
     refuse_what_cannot_run(cells, registry)
     cells = located(cells, registry)
     write_grid(out, cells)
@@ -130,6 +131,8 @@ def command(
         reference,
         slide_test,
     )
+    for sentence in results.unseen:
+        click.echo(sentence, err=as_json)
     if as_json:
         print_scores(results.scores)
     else:
@@ -138,8 +141,6 @@ def command(
             for footnote in table.footnotes:
                 click.echo(f"  {footnote}")
         click.echo(note)
-        for sentence in results.unseen:
-            click.echo(sentence)
         for warning in made.warnings:
             click.echo(f"Comparisons, in table.md: {warning}")
         for file in made.files:

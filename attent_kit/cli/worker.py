@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 
+from attent_kit.errors import AttentKitError
+
 
 def main() -> int:
     """Do the job of the first line of stdin, and stop after a step when stdin ends or on SIGINT."""
@@ -24,6 +26,9 @@ def main() -> int:
             work(job, load().registry, lambda line: print(line, file=events))
         except (KeyboardInterrupt, BrokenPipeError):
             return 130
+        except AttentKitError as error:
+            print(error, file=sys.stderr)
+            return error.exit_code
     return 0
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from attent_kit.build import configure
 from attent_kit.config import dump, merge, validate
 from attent_kit.engine.suite import Suite, SuiteRow, options_of
-from attent_kit.errors import ConfigError, did_you_mean
+from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
 from attent_kit.registry import Registry
 
 
@@ -33,6 +33,13 @@ def terms_of(alignment: str, registry: Registry) -> Mapping[str, Mapping[str, An
     return declared
 
 
+def _has_terms(alignment: str, registry: Registry) -> bool:
+    try:
+        return bool(terms_of(alignment, registry))
+    except AttentKitError:
+        return False
+
+
 def rows_without(row: SuiteRow, registry: Registry) -> list[SuiteRow]:
     """The row once more for each term of its alignment, without it: "AttENT w/o cycle"."""
     return [
@@ -49,10 +56,11 @@ def ablate(
     `alone`: rows of other alignments are dropped. A term that a row's options have turned off already, or cannot turn off,
     is left out and said.
     """
+    if not alignments:
+        raise ConfigError("--ablate: name an alignment, for example one that `attentkit list alignments` shows.")
     for name in alignments:
-        registry.find("alignments", name)
         if not terms_of(name, registry):
-            known = [c.name for c in registry.of("alignments") if c.name != name and terms_of(c.name, registry)]
+            known = [component.name for component in registry.of("alignments") if _has_terms(component.name, registry)]
             raise ConfigError(
                 f"--ablate {name}: the method declares no terms that can be turned off.{did_you_mean(name, known)} These "
                 f"do: {', '.join(known) or 'none'}."

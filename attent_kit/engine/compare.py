@@ -16,6 +16,7 @@ from attent_kit.data.phantom import SIZES, write_phantom
 from attent_kit.data.prepare import prepare
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine.content import located
+from attent_kit.engine.device import works
 from attent_kit.engine.heartbeat import in_a_sentence, now, write_failure
 from attent_kit.engine.run import Busy
 from attent_kit.engine.status import FAILED, failed_since, is_held
@@ -45,7 +46,7 @@ def domain_files(suite: Suite, out: Path) -> dict[str, Path]:
 
 
 def make_data(suite: Suite, out: Path, report: Callable[[str, int, int], None]) -> None:
-    """Generate and prepare the phantom, if the suite asks for one and it is not there yet.
+    """Generate and prepare the phantom that a suite asks for, unless it is there already.
 
     `report` is told what is being made, how many are done, of how many.
     """
@@ -97,7 +98,7 @@ def run_cells(
 
     Any number of processes may do so at once: each takes the next cell that nobody holds. Cells at which others work, or
     whose first stage another one trains, are looked at again at the end: they are done then, or free because their process
-    died. What failed since `began`, by default now, is not tried again.
+    died. What failed since `began`, by default now, is not tried again. RunError if the device stops computing.
     """
     began = began or now()
     failed: list[tuple[Cell, AttentKitError]] = []
@@ -140,6 +141,8 @@ def run_cells(
             sentence = error if isinstance(error, AttentKitError) else _unforeseen(error, cell)
             failed.append((cell, sentence))
             watch.failed(cell, sentence)
+            if sentence is not error:
+                refuse_broken(device)
         waiting = busy
         if waiting:
             if waiting[0].folder != said:
@@ -147,6 +150,14 @@ def run_cells(
                 said = waiting[0].folder
             time.sleep(SECONDS_BETWEEN_LOOKS)
     return failed
+
+
+def refuse_broken(device: str) -> None:
+    """RunError if the device does not compute: on it every cell would fail."""
+    if not works(device):
+        raise RunError(
+            f"--device {device} does not compute, at least not for this process. Start the same command again."
+        )
 
 
 def _unforeseen(error: Exception, cell: Cell) -> RunError:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,10 +83,9 @@ def located(cells: Sequence[Cell], registry: Registry) -> list[Cell]:
     That is seedN, readable and where earlier versions left it, as long as no run of other content has it; then seedN with
     a hash of the content. So what is there is never moved, and going back to earlier options finds it again.
     """
-    hashes: dict[Path, str | None] = {}
     found = []
     for cell in cells:
-        asked = content_of(cell, registry, hashes)
+        asked = content_of(cell, registry)
         plain = cell.folder.with_name(f"seed{cell.seed}")
         there = content_there(plain)
         taken = there is not None and differences(there, asked)
@@ -95,20 +95,27 @@ def located(cells: Sequence[Cell], registry: Registry) -> list[Cell]:
 
 def superseded(cell: Cell, registry: Registry) -> dict[Path, list[str]]:
     """Folders of this row, direction and seed that hold runs of other content, and in what each of them differs."""
-    asked = content_of(cell, registry, {})
+    asked = content_of(cell, registry)
     plain = cell.folder.with_name(f"seed{cell.seed}")
     beside = [folder for folder in (plain, *sorted(plain.parent.glob(f"{plain.name}-*"))) if folder != cell.folder]
     there = {folder: content_there(folder) for folder in beside}
     return {folder: differences(content, asked) for folder, content in there.items() if content is not None}
 
 
-def content_of(cell: Cell, registry: Registry, hashes: dict[Path, str | None]) -> Content:
-    """The content that a cell asks for. `hashes` keeps what was read; a file that is not there yet has none."""
+def content_of(cell: Cell, registry: Registry) -> Content:
+    """The content that a cell asks for; a file that is not there yet has no hash."""
     files = cell.settings.data.source, cell.settings.data.target
-    for file in files:
-        if file not in hashes:
-            hashes[file] = Prepared.open(file).content_hash() if file.exists() else None
-    return content_asked(cell.settings, [hashes[file] for file in files], registry)
+    return content_asked(cell.settings, [_hash_of(file) if file.exists() else None for file in files], registry)
+
+
+def _hash_of(file: Path) -> str:
+    stat = file.stat()
+    return _hash_once(file, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _hash_once(file: Path, mtime: int, size: int) -> str:
+    return Prepared.open(file).content_hash()
 
 
 def _versions_there(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:

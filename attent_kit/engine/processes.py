@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from attent_kit.config import dump
-from attent_kit.engine.compare import Watch, run_cells
+from attent_kit.engine.compare import Watch, refuse_broken, run_cells
 from attent_kit.engine.content import located
 from attent_kit.engine.fit import interruptions
 from attent_kit.engine.heartbeat import now
@@ -185,6 +185,7 @@ def _plain(cell: Cell) -> dict[str, Any]:
 
 def work(job: dict[str, Any], registry: Registry, tell: Callable[[str], None]) -> None:
     """What such a process does; `tell` takes a line for the parent."""
+    refuse_broken(job["device"])
     cells = [_cell(plain, registry) for plain in job["cells"]]
     numbers = {(cell.row, cell.direction, cell.seed): number for number, cell in enumerate(cells)}
 

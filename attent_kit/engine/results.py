@@ -1,5 +1,6 @@
 """What lies finished in the folder of a comparison and belongs to its suite as that stands now."""
 
+import csv
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -109,10 +110,11 @@ def _rows(suite: Suite, folders: Iterable[Path], registry: Registry, words: Sequ
 
 
 def _label(folder: Path) -> str | None:
-    """What the scores of a run call its row."""
+    """What the first line of a run's scores calls its row."""
     try:
-        return next(iter(read_scores(folder / "scores.csv")), None).alignment  # type: ignore[union-attr]
-    except (AttentKitError, AttributeError):
+        with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
+            return next(csv.DictReader(file), {}).get("alignment")
+    except (OSError, UnicodeDecodeError, csv.Error):
         return None
 
 
@@ -150,7 +152,7 @@ def _unseen(out: Path, cells: Sequence[Cell], folders: Sequence[Path], registry:
             why = f"since the suite now differs in {_few(names)}"
             sentences.append(f"{row}: {_some(differing, out)} kept and not shown, {why}.")
     known = {cell.folder for cell in cells}.union(*older.values())
-    strangers = [folder for folder in folders if folder not in known]
+    strangers = [folder for folder in folders if folder not in known and (folder / "scores.csv").exists()]
     if strangers:
         sentences.append(f"{_some(strangers, out)} kept and not shown, since the suite has no such row or direction.")
     return sentences

@@ -238,8 +238,7 @@ def narrow(
 
 def joined(suite: Suite, chosen: Suite) -> Suite:
     """The suite with those of the chosen rows that it has not, each after the row that it follows there."""
-    rows = list(suite.rows)
-    before = None
+    rows, before = list(suite.rows), ""
     for row in chosen.rows:
         labels = [other.label for other in rows]
         if row.label not in labels:

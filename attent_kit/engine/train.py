@@ -64,7 +64,12 @@ def train(
             )
             stage_file = None
             if shared is not None:
-                computed = (fabric.device.type, precision, __version__, *by_component(components).items())
+                computed = (
+                    fabric.device.type,
+                    precision,
+                    __version__,
+                    *map(" ".join, by_component(components).items()),
+                )
                 stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
             first = alignment.stages()[0].steps
             with trained_by_one(stage_file) as release:
