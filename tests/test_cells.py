@@ -150,9 +150,8 @@ def test_a_cell_depends_on_the_versions_of_exactly_the_distributions_whose_compo
     assert plain.done and plain.folder.name == "seed0"
     assert not attent.done and re.fullmatch("seed0-[0-9a-f]{8}", attent.folder.name)
     (differs,) = superseded(attent, newer).values()
-    assert len(differs) == 1 and differs[0].startswith(
-        "translators/attention of attentkit-more 2.0, which was attent-kit"
-    )
+    assert len(differs) == 1 and differs[0].startswith("translators/attention (attent-kit ")
+    assert differs[0].endswith(" then, attentkit-more 2.0 now)")
 
 
 def test_a_run_made_by_another_version_of_attent_kit_is_another_cell(suite, out):
