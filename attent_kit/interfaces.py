@@ -7,6 +7,7 @@ Domains: s source (labelled), t target (unlabelled); x_st is a source image in t
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -179,6 +180,8 @@ class Alignment(nn.Module, ABC):
     predicts_with: ClassVar[str] = ""
     """Attribute of the segmentor whose logits are the answer of `predict`, so that its exported weights are all that
     prediction needs; empty where `predict` does more."""
+    terms: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
+    """What the method is made of, for `compare --ablate`: a term's name -> the options that turn it off."""
 
     def __init__(self, config: Any, build: Build, task: Task) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from attent_kit.build import Builder, configure
-from attent_kit.config import ComponentConfig, dump
+from attent_kit.config import ComponentConfig, dump, merge
 from attent_kit.data.cases import read_scan
 from attent_kit.data.layout import Layout
 from attent_kit.data.plan import entry_files
@@ -175,9 +175,11 @@ def check_alignment(
     batch_size: int = 2,
     registry: Registry | None = None,
 ) -> None:
-    """Ownership, one step of every stage, prediction, and going on from a copied state, as the engine relies on them."""
+    """Ownership, one step of every stage, prediction, going on from a copied state, and terms that can be turned off, as the
+    engine relies on them."""
     registry = registry or load().registry
     config = _config(component, Alignment, options, registry)
+    _check_terms(component, config, options, task, registry)
     alignment = component(config, Builder(registry, task, seed=0), task)
     fabric = launch("cpu", precision)
     optimizers = setup(alignment, fabric)
@@ -198,6 +200,27 @@ def check_alignment(
     load_network_states(twin, network_states(alignment))
     load_optimizer_states(others, deepcopy(optimizer_states(optimizers)))
     _check_resume(alignment, optimizers, twin, others, fabric, lambda: _batch(batch_size, task, size, labelled))
+
+
+def _check_terms(
+    component: type[Alignment], config: ComponentConfig, options: Options, task: Task, registry: Registry
+) -> None:
+    """Every declared term is turned off by options that are valid, build, and change the configuration."""
+    name = component.__name__
+    terms = component.terms
+    assert isinstance(terms, Mapping) and all(isinstance(off, Mapping) for off in terms.values()), (
+        f"{name}.terms: give a name and the options that turn it off for each, as a mapping of mappings."
+    )
+    for term, off in terms.items():
+        where = f"{name}.terms['{term}']"
+        try:
+            without = configure(component, merge(options, off), registry)
+            component(without, Builder(registry, task, seed=0), task).stages()
+        except Exception as error:
+            raise AssertionError(f"{where}: the method cannot be built with {dict(off)}: {error}") from error
+        # The options of the test may have the term off already.
+        changes = without != config or configure(component, off, registry) != configure(component, {}, registry)
+        assert changes, f"{where}: {dict(off)} changes nothing, so it turns nothing off."
 
 
 class _Recorder:

@@ -158,7 +158,6 @@ def test_a_busy_row_is_left_to_the_other_process_and_looked_at_again(suite, tmp_
     held.wait(60)
     monkeypatch.setattr(module, "SECONDS_BETWEEN_LOOKS", 0.01)
     watch = module.Watch(
-        data=lambda *a: None, started=lambda cell, steps: None, progress=lambda cell, p: None,
         finished=lambda cell: order.append(cell.row), failed=lambda cell, error: order.append(error),
         waiting=lambda cell: release.set(),
     )  # fmt: skip

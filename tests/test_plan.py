@@ -99,3 +99,32 @@ def test_a_backbone_that_a_row_cannot_take_is_refused_before_anything_is_trained
     assert outcome.code == 2
     assert "row 'SIFA': alignment.segmentor: SIFA v2 needs a low-level head" in outcome.err
     assert not list((tmp_path / "out").rglob("checkpoint.ckpt"))
+
+
+def costs(*cells):
+    """A plan of (seconds, key of its first stage, seconds of that): the owner of a stage comes first."""
+    return module.Plan([], [module.CellCost(None, s, None, None, None, key, of_stage) for s, key, of_stage in cells])
+
+
+@pytest.mark.parametrize(
+    ("cells", "one", "two"),
+    [
+        ([(10, None, 0), (20, None, 0), (30, None, 0)], 60, 40),  # 10 and then 30 beside 20
+        ([(30, ("t",), 20), (10, ("t",), 0), (5, None, 0)], 45, 30),  # the second waits for the stage, after the third
+        ([(30, ("t",), 25), (10, ("t",), 0)], 40, 35),  # it waits until 25
+        ([(7, None, 0), (0.0, None, 0), (None, None, 0)], 7, 7),  # done, and not to be run
+        ([], 0, 0),
+    ],
+)  # fmt: skip
+def test_the_wall_time_over_two_devices_is_that_of_taking_the_next_free_cell(cells, one, two):
+    planned = costs(*cells)
+    assert (planned.wall(1), planned.wall(2)) == (one, two)
+    assert planned.wall(1) == planned.seconds
+
+
+def test_a_plan_prices_the_devices_that_are_asked_for(attentkit, suite, tmp_path):
+    words = ("compare", suite, "--plan", "-o", tmp_path / "out", "--seeds=0", "--devices=cpu,cpu")
+    planned = json.loads(attentkit(*words, "--json").out)
+    assert planned["devices"] == ["cpu", "cpu"]
+    assert 0.49 * planned["seconds"] < planned["wall_seconds"] < planned["seconds"]
+    assert ", over 2 devices about " in attentkit(*words).out and not (tmp_path / "out").exists()

@@ -27,6 +27,7 @@ COMMANDS = {
     "shift": "Measure how far two domains are apart, before and after alignment.",
     "audit": "Measure what a method's translation does to anatomy.",
     "compare": "Run a table of methods, or the built-in one on the phantom.",
+    "status": "Show how far a comparison is, from another terminal.",
 }
 """One line for each command, so that `attentkit --help` imports none of them."""
 

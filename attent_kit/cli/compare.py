@@ -4,9 +4,11 @@ from pathlib import Path
 
 import click
 from rich.table import Table as RichTable
+from rich.text import Text
 
-from attent_kit.cli.output import Bar, bars, console, duration, in_words, listed, print_json, print_scores, print_table
-from attent_kit.errors import ConfigError, RunError, did_you_mean
+from attent_kit.cli.live import live_grid
+from attent_kit.cli.output import Bar, bars, console, duration, listed, print_json, print_scores, print_table
+from attent_kit.errors import ConfigError, DataError, RunError, did_you_mean
 from attent_kit.plugins import load
 
 
@@ -25,6 +27,10 @@ from attent_kit.plugins import load
     help="A row for each value, of every row that has the option.",
 )
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--devices", help="Comma-separated, a process each: 0,1 or cuda:0,cuda:1 or cpu,cpu.")
+@click.option(
+    "--ablate", metavar="NAMES", help="Alignments to take apart: with all their terms, and without each of them."
+)
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of all results.  [runs/NAME]")
 @click.option("--dry-run", is_flag=True, help="Print the grid and stop.")
 @click.option(
@@ -41,23 +47,32 @@ from attent_kit.plugins import load
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
-    words: tuple[str, ...], varied: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool,
-    select: str, reference: str | None, slide_test: bool, track: str | None, shift: bool, as_json: bool,
+    words: tuple[str, ...], varied: tuple[str, ...], device: str, devices: str | None, ablate: str | None, out: Path | None,
+    dry_run: bool, price: bool, select: str, reference: str | None, slide_test: bool, track: str | None, shift: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
     SUITE is a TOML file or the name of an installed suite (`attentkit list suites`); without it the small phantom runs,
-    MR to CT. Stop and restart it as you like. The results lie in --out: table.md, table.csv, scores.csv, comparisons.csv,
-    figure-mr2ct.png, and for three rows or more ranks.csv and ranks-mr2ct-dice.png. Another --select trains nothing again.
+    MR to CT. Stop and restart it as you like, also in several processes at once. The results lie in --out: table.md,
+    table.csv, scores.csv, comparisons.csv, figure-mr2ct.png, and for three rows or more ranks.csv and ranks-mr2ct-dice.png.
+
+    A cell is known by its options, its data and the versions of its code: another row, seed or direction runs what is missing,
+    and where options of a row change, that row alone is trained again and its earlier runs are kept beside. Another --select
+    trains nothing again.
     """
     from attent_kit.data.prepared import Prepared
-    from attent_kit.engine.compare import Watch, domain_files, make_data, run_cells
+    from attent_kit.engine.ablation import ablate as take_apart
+    from attent_kit.engine.compare import Watch, domain_files, make_data, refuse_what_cannot_run, run_cells
+    from attent_kit.engine.content import located
     from attent_kit.engine.costs import measure_costs, read_costs
     from attent_kit.engine.device import launch
+    from attent_kit.engine.processes import run_on
     from attent_kit.engine.results import collect, labels_in
     from attent_kit.engine.selection import refuse_unknown
     from attent_kit.engine.showcase import panels
-    from attent_kit.engine.suite import expand, narrow, read_suite, refuse_another_split
+    from attent_kit.engine.status import write_grid
+    from attent_kit.engine.suite import expand, joined, narrow, read_suite, refuse_another_split
     from attent_kit.engine.tracking import find_trackers
     from attent_kit.engine.vary import vary
     from attent_kit.report.comparisons import choose_reference
@@ -79,44 +94,54 @@ def command(
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
     refuse_unknown(select, registry)
+    if ablate is not None:
+        apart = take_apart(chosen, listed(ablate), registry, words, alone=not alignments)
+        chosen, reference = apart.suite, reference or apart.full
+        for sentence in apart.left_out:
+            click.echo(sentence, err=True)
     chosen = vary(chosen, registry, files, out, varied, words)
-    cells = expand(chosen, registry, files, out, words, select)
+    whole = joined(whole, chosen)
+    cells = located(expand(chosen, registry, files, out, words, select), registry)
     if reference is not None:
         # A wrong label is met before anything is trained.
-        choose_reference(reference, [*dict.fromkeys([*(cell.row for cell in cells), *labels_in(out)])])
+        there = labels_in(out, whole, registry, words)
+        choose_reference(reference, [*dict.fromkeys([*(cell.row for cell in cells), *there])])
     trackers = find_trackers(listed(track), registry)
-    launch(device)
+    several = _devices(device, devices)
+    for one in several:
+        launch(one)
     for file in files.values() if chosen.phantom is None else ():
         refuse_another_split(chosen, Prepared.open(file))
     if price:
-        _plan(chosen, cells, registry, device, as_json)
+        _plan(chosen, cells, registry, several, as_json)
         return
-    if dry_run and as_json:
-        fields = ("row", "alignment", "direction", "seed", "folder", "done")
-        print_json([{f: getattr(cell, f) for f in fields} for cell in cells])
-        return
-    if not as_json:
-        _print_grid(f"{chosen.title or chosen.name}: {len(cells)} runs in {out}", cells)
+    if dry_run or not as_json:
+        _print_grid(f"{chosen.title or chosen.name}: {len(cells)} runs in {out}", cells, registry, out, as_json)
     if dry_run:
         return
+    if chosen.phantom is not None:
+        with bars(("data", 0)) as (bar,):
+            make_data(chosen, out, lambda what, done, total: _data(bar, what, done, total))
+    refuse_what_cannot_run(cells, registry)
+    cells = located(cells, registry)
+    write_grid(out, cells)
     missing = [cell for cell in cells if not cell.done]
-    with bars(("grid", len(missing)), ("data", 0)) as (grid, bar):
+    with live_grid(cells) as say:
         watch = Watch(
-            data=lambda what, done, total: _data(bar, what, done, total),
-            started=lambda cell, steps: bar.reset(f"{cell.row}, {cell.direction}, seed {cell.seed}", steps),
-            progress=lambda cell, p: _progress(bar, p),
-            finished=lambda cell: _finished(grid, cell, missing),
-            warned=lambda cell, sentence: grid.say(
-                f"Warning: {cell.row}, {cell.direction}, seed {cell.seed}, {sentence}"
-            ),
-            failed=lambda cell, error: grid.say(f"FAILED: {cell.row}, {cell.direction}, seed {cell.seed}: {error}"),
-            waiting=lambda cell: bar.reset(f"waiting for another process at {cell.row}, {cell.direction}", 0),
+            finished=lambda cell: say(_finished(cell, missing)),
+            failed=lambda cell, error: say(f"FAILED: {_name(cell)}: {error}"),
+            waiting=lambda cell: say(f"Waiting for another process at {_name(cell)}."),
+            warned=lambda cell, sentence: say(f"Warning: {_name(cell)}, {sentence}"),
         )
-        make_data(chosen, out, watch)
-        failed = run_cells(cells, registry, out, device, watch, trackers)
-        if varied:
-            measure_costs(cells, registry, device, watch.data)
-    results = collect(out, whole, cells, registry, select)
+        if len(several) > 1:
+            failed = run_on(several, cells, registry, out, watch, say, listed(track))
+        else:
+            failed = run_cells(cells, registry, out, several[0], watch, trackers)
+    cells = located(cells, registry)
+    if varied:
+        with bars(("cost", 0)) as (bar,):
+            measure_costs(cells, registry, several[0], lambda what, done, total: _data(bar, what, done, total))
+    results = collect(out, whole, cells, registry, words, select)
     if results.left_out:
         click.echo(f"Left out, since not run with --select {select}: {', '.join(results.left_out)}.", err=True)
     costs = read_costs(out, [method.label for method in results.methods])
@@ -138,6 +163,8 @@ def command(
         results.outcomes,
         costs,
     )
+    for sentence in results.unseen:
+        click.echo(sentence, err=as_json)
     if as_json:
         print_scores(results.scores)
     else:
@@ -156,11 +183,14 @@ def command(
             click.echo(f"  {file}")
     if shift and results.scores:
         # After the table, which is there whatever becomes of this.
-        for file in _shift(out, registry, device):
+        for file in _shift(out, registry, several[0]):
             click.echo(f"  {file}", err=as_json)
     if failed:
-        runs = "\n".join(f"  {cell.row}, {cell.direction}, seed {cell.seed}: {error}" for cell, error in failed)
-        raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}")
+        runs = "\n".join(f"  {_name(cell)}: {error}" for cell, error in failed)
+        damaged = "".join(f"\n{sentence}" for sentence in results.damaged)
+        raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}{damaged}")
+    if results.damaged:
+        raise DataError("\n".join(["some scores cannot be read; the table shows the others.", *results.damaged]))
 
 
 def _shift(out: Path, registry, device: str) -> list[Path]:  # type: ignore[no-untyped-def]
@@ -182,19 +212,21 @@ def _shift(out: Path, registry, device: str) -> list[Path]:  # type: ignore[no-u
     return [*measured.files, *(audit.files[2] for audit in audited.audits.values())]
 
 
-def _plan(suite, cells, registry, device: str, as_json: bool) -> None:  # type: ignore[no-untyped-def]
+def _plan(suite, cells, registry, devices: list[str], as_json: bool) -> None:  # type: ignore[no-untyped-def]
     from attent_kit.engine.plan import plan
 
     with bars(("rows", 0)) as (bar,):
-        planned = plan(suite, cells, registry, device, lambda row, done, total: _data(bar, row, done, total))
+        planned = plan(suite, cells, registry, devices[0], lambda row, done, total: _data(bar, row, done, total))
     if as_json:
         print_json(
             {
                 "seconds": planned.seconds,
+                "devices": devices,
+                "wall_seconds": planned.wall(len(devices)),
                 "stages": [{n: v for n, v in stage._asdict().items() if n != "recipe"} for stage in planned.stages],
                 "cells": [
                     {"row": c.cell.row, "direction": c.cell.direction, "seed": c.cell.seed, "done": c.cell.done}
-                    | {n: v for n, v in c._asdict().items() if n != "cell"}
+                    | {n: getattr(c, n) for n in ("seconds", "memory", "shares", "error")}
                     for c in planned.cells
                 ],
             }
@@ -222,8 +254,10 @@ def _plan(suite, cells, registry, device: str, as_json: bool) -> None:  # type: 
     ]  # fmt: skip
     print_table("Runs", ("row", "direction", "seed", "time", "peak MiB", ""), runs)
     missing = sum(not cell.done for cell in cells)
+    over = f", over {len(devices)} devices about {duration(planned.wall(len(devices)))}" if len(devices) > 1 else ""
     click.echo(
-        f"{missing} runs to train, one after the other about {duration(planned.seconds)}, predictions and snapshots not counted."
+        f"{missing} runs to train, one after the other about {duration(planned.seconds)}{over}, predictions and snapshots not "
+        f"counted."
     )
     failed = sum(c.error is not None for c in planned.cells)
     if failed:
@@ -234,8 +268,20 @@ def _mebibytes(memory: int | None) -> str:
     return "-" if memory is None else str(memory)
 
 
-def _print_grid(title: str, cells) -> None:  # type: ignore[no-untyped-def]
-    rows = [(c.row, c.alignment, c.direction, str(c.seed), "done" if c.done else "to run") for c in cells]
+def _print_grid(title: str, cells, registry, out: Path, as_json: bool) -> None:  # type: ignore[no-untyped-def]
+    """What is done, what is to run, and the runs of other options, data or versions that these take the place of."""
+    from attent_kit.engine.content import superseded
+
+    older = {cell.folder: superseded(cell, registry) for cell in cells}
+    if as_json:
+        fields = ("row", "alignment", "direction", "seed", "folder", "done")
+        print_json([{f: getattr(c, f) for f in fields} | {"superseded": [*older[c.folder]]} for c in cells])
+        return
+    rows = []
+    for c in cells:
+        names = [folder.relative_to(out).as_posix() for folder in older[c.folder]]
+        kept = f"; superseded: {', '.join(names)}" if names else ""
+        rows.append((c.row, c.alignment, c.direction, str(c.seed), ("done" if c.done else "to run") + kept))
     print_table(title, ("row", "alignment", "direction", "seed", ""), rows)
 
 
@@ -245,28 +291,38 @@ def _data(bar: Bar, what: str, done: int, total: int) -> None:
     bar.to(done)
 
 
-def _progress(bar: Bar, progress) -> None:  # type: ignore[no-untyped-def]
-    bar.to(progress.step, f"{progress.stage}  {in_words(progress.losses)}" if progress.losses else None)
+def _name(cell) -> str:  # type: ignore[no-untyped-def]
+    return f"{cell.row}, {cell.direction}, seed {cell.seed}"
 
 
-def _finished(grid: Bar, cell, missing) -> None:  # type: ignore[no-untyped-def]
-    done = sum(c.done for c in missing)
-    grid.to(done)
-    grid.say(f"{done} of {len(missing)} runs done: {cell.row}, {cell.direction}, seed {cell.seed}")
+def _finished(cell, missing) -> str:  # type: ignore[no-untyped-def]
+    return f"{sum(c.done for c in missing)} of {len(missing)} runs done: {_name(cell)}"
+
+
+def _devices(device: str, devices: str | None) -> list[str]:
+    """What --devices names, "1" as cuda:1; --device where it is not given."""
+    if devices is None:
+        return [device]
+    if device != "auto":
+        raise ConfigError("--device and --devices: give one of them.")
+    names = [f"cuda:{word}" if word.isdigit() else word for word in listed(devices)]
+    if not names:
+        raise ConfigError("--devices: name at least one, for example --devices cuda:0,cuda:1.")
+    return names
 
 
 def _rich(table) -> RichTable:  # type: ignore[no-untyped-def]
     from attent_kit.report.table import cell_text
 
-    rich = RichTable(title=table.title, title_justify="left", title_style="bold", header_style="bold")
+    rich = RichTable(title=Text(table.title), title_justify="left", title_style="bold", header_style="bold")
     rich.add_column("method")
     for organ in table.organs:
-        rich.add_column(organ, justify="right")
+        rich.add_column(Text(organ), justify="right")
     rich.add_column("selection")
     for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
         texts = [cell_text(cell, table.scale, table.count) for cell in cells]
-        marked = (f"[bold green]{t}[/]" if b == label else t for t, b in zip(texts, table.best, strict=True))
-        rich.add_row(label, *marked, stamp)
+        marked = (Text(t, style="bold green" if b == label else "") for t, b in zip(texts, table.best, strict=True))
+        rich.add_row(Text(label), *marked, stamp)
     return rich
 
 

@@ -48,9 +48,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         console().print(Text(title, style="bold"))
     table = Table(header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(Text(column), overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        # Words of other people: brackets in them are no markup.
+        table.add_row(*map(Text, row))
     console().print(table)
 
 
@@ -97,19 +98,19 @@ class Bar:
             rate = (done - self._done) / max(self._printed - self._started, 1e-9)
             left = (self._total - done) / rate if rate > 0 else 0.0
             click.echo(
-                f"{self._what}: {done}/{self._total}, {_pace(rate)}, about {duration(left)} left. {note}",
+                f"{self._what}: {done}/{self._total}, {pace(rate)}, about {duration(left)} left. {note}",
                 err=True,
             )
 
     def say(self, line: str) -> None:
         """A line that stays."""
         if self._progress is not None:
-            self._progress.console.print(line, highlight=False)
+            self._progress.console.print(line, highlight=False, markup=False)
         else:
             click.echo(line, err=True)
 
 
-def _pace(rate: float) -> str:
+def pace(rate: float) -> str:
     """Steps a second, or seconds a step where that is the larger number."""
     return f"{rate:.1f} a second" if rate >= 1 or rate <= 0 else f"{1 / rate:.1f} s each"
 
@@ -132,8 +133,8 @@ def bars(*whats: tuple[str, int]) -> Iterator[list[Bar]]:
         yield [Bar(None, None, what, total) for what, total in whats]
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(),
-        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim"),
+        TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(),
+        TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         yield [Bar(progress, progress.add_task(what, total=total, note=""), what, total) for what, total in whats]

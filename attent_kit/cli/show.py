@@ -1,6 +1,7 @@
 """`attentkit show`."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -23,7 +24,12 @@ def command(name: str, as_json: bool) -> None:
         names = [c.name for kind in CLASS_KINDS for c in registry.of(kind)]
         raise UnknownComponent(f"nothing is called '{name}'.{did_you_mean(name, names)} `attentkit list` shows all.")
     if as_json:
-        print_json([{"kind": c.kind, "name": c.name, "options": _options(c), "presets": _presets(c)} for c in found])
+        print_json(
+            [
+                {"kind": c.kind, "name": c.name, "options": _options(c), "presets": _presets(c), "terms": _terms(c)}
+                for c in found
+            ]
+        )
         return
     for component in found:
         console().print(
@@ -39,6 +45,9 @@ def command(name: str, as_json: bool) -> None:
         ]
         if rows or component.kind in KINDS:
             print_table("", ("option", "default", *(f"preset {name}" for name in presets), "meaning"), rows)
+        if terms := _terms(component):
+            off = [(term, ", ".join(_flat(options))) for term, options in terms.items()]
+            print_table(f"Terms, of `compare --ablate {component.name}`", ("term", "turned off by"), off)
 
 
 def _facts(component: Component) -> list[tuple[str, str]]:
@@ -71,6 +80,19 @@ def _presets(component: Component) -> dict[str, dict[str, Any]]:
         return {}
     presets = component.load().Config.presets  # type: ignore[attr-defined]
     return {name: dict(options) for name, options in presets.items()}
+
+
+def _terms(component: Component) -> dict[str, dict[str, Any]]:
+    """Options that turn a term off, by term."""
+    return {name: dict(options) for name, options in getattr(component.load(), "terms", {}).items()}
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}={value}"
 
 
 def _of_preset(options: dict[str, Any], option: dict[str, Any]) -> str:

@@ -16,14 +16,16 @@ from attent_kit.data.layouts import find_pairs
 from attent_kit.data.phantom import SIZES, write_phantom
 from attent_kit.data.prepare import prepare
 from attent_kit.data.prepared import Prepared
-from attent_kit.engine.fit import Progress
-from attent_kit.engine.run import Busy, has_results, refuse_another
+from attent_kit.engine.content import located
+from attent_kit.engine.device import works
+from attent_kit.engine.heartbeat import in_a_sentence, now, write_failure
+from attent_kit.engine.run import Busy
 from attent_kit.engine.selection import refuse_selection
-from attent_kit.engine.settings import pinned
+from attent_kit.engine.status import FAILED, failed_since, is_held
 from attent_kit.engine.suite import Cell, Suite
 from attent_kit.engine.tracking import Trackers
 from attent_kit.engine.train import task_of, train
-from attent_kit.errors import AttentKitError, ConfigError, DataError
+from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
 
@@ -31,13 +33,8 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 
 class Watch(NamedTuple):
-    """Whom a comparison tells how far it is."""
+    """Who is told what happens to the cells that this command runs; how far they are stands in their progress.json."""
 
-    data: Callable[[str, int, int], None]
-    """What is being made, how many are done, of how many."""
-    started: Callable[[Cell, int], None]
-    """A run begins, and how many steps it has."""
-    progress: Callable[[Cell, Progress], None]
     finished: Callable[[Cell], None]
     failed: Callable[[Cell, AttentKitError], None]
     waiting: Callable[[Cell], None]
@@ -53,8 +50,11 @@ def domain_files(suite: Suite, out: Path) -> dict[str, Path]:
     return {name: out / "data" / f"{name}.h5" for name in suite.domain_names}
 
 
-def make_data(suite: Suite, out: Path, watch: Watch) -> None:
-    """Generate and prepare the phantom, if the suite asks for one and it is not there yet."""
+def make_data(suite: Suite, out: Path, report: Callable[[str, int, int], None]) -> None:
+    """Generate and prepare the phantom that a suite asks for, unless it is there already.
+
+    `report` is told what is being made, how many are done, of how many.
+    """
     if suite.phantom is None:
         return
     folder, claim = out / "data", out / "data" / "phantom.toml"
@@ -72,8 +72,8 @@ def make_data(suite: Suite, out: Path, watch: Watch) -> None:
         if all(file.exists() for file in files):
             return
         volumes = folder / "volumes"
-        write_phantom(volumes, suite.phantom.size, suite.phantom.seed, lambda case, i, n: watch.data("phantom", i, n))
-        prepare_phantom(volumes, folder, watch.data)
+        write_phantom(volumes, suite.phantom.size, suite.phantom.seed, lambda case, i, n: report("phantom", i, n))
+        prepare_phantom(volumes, folder, report)
         shutil.rmtree(volumes)
 
 
@@ -103,55 +103,93 @@ def run_cells(
     device: str,
     watch: Watch,
     trackers: Trackers = MappingProxyType({}),
+    began: str | None = None,
 ) -> list[tuple[Cell, AttentKitError]]:
     """Run every cell that has no scores yet, and return those that failed: one failure does not stop the others.
 
-    Cells at which another process works are left to it and looked at again at the end. ConfigError or DataError, before
-    anything runs, if a cell holds results of other settings or data, needs labels that are not there, or chose networks
-    that do not go together.
+    Any number of processes may do so at once: each takes the next cell that nobody holds. Cells at which others work, or
+    whose first stage another one trains, are looked at again at the end: they are done then, or free because their process
+    died. What failed since `began`, by default now, is not tried again. RunError if the device stops computing.
     """
-    _refuse_other_results(cells)
+    began = began or now()
+    failed: list[tuple[Cell, AttentKitError]] = []
+    locks: dict[Path, Path] = {}
+    said: Path | None = None
+    waiting = list(cells)
+    while waiting:
+        busy = []
+        for waits in waiting:
+            # Where it lies may have changed: a process of another suite may work in the folder by now.
+            (cell,) = located([waits], registry)
+            if cell.done:
+                continue
+            error: Exception | None = failed_since(cell.folder, began)
+            if error is None:
+                if is_held(locks.get(cell.folder, cell.folder / ".lock")):
+                    busy.append(cell)
+                    continue
+                try:
+                    train(
+                        cell.settings,
+                        cell.folder,
+                        registry,
+                        device,
+                        row=cell.row,
+                        direction=cell.direction,
+                        shared=out / "shared",
+                        select=cell.select,
+                        warned=lambda sentence, cell=cell: watch.warned(cell, sentence),
+                        trackers=trackers,
+                        store=out,
+                    )
+                except Busy as held:
+                    locks[cell.folder] = held.lock
+                    busy.append(cell)
+                    continue
+                except Exception as raised:
+                    # A mistake of one method does not end the comparison of the others.
+                    error = raised
+                    write_failure(cell.folder, error)
+            if error is None:
+                watch.finished(cell)
+                continue
+            sentence = error if isinstance(error, AttentKitError) else _unforeseen(error, cell)
+            failed.append((cell, sentence))
+            watch.failed(cell, sentence)
+            if sentence is not error:
+                refuse_broken(device)
+        waiting = busy
+        if waiting:
+            if waiting[0].folder != said:
+                watch.waiting(waiting[0])
+                said = waiting[0].folder
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    return failed
+
+
+def refuse_broken(device: str) -> None:
+    """RunError if the device does not compute: on it every cell would fail."""
+    if not works(device):
+        raise RunError(
+            f"--device {device} does not compute, at least not for this process. Start the same command again."
+        )
+
+
+def _unforeseen(error: Exception, cell: Cell) -> RunError:
+    """What a method's own mistake says in a comparison, which goes on with the other cells."""
+    record = cell.folder / FAILED
+    return RunError(in_a_sentence(error) + (f" (where: {record})" if record.exists() else ""))
+
+
+def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry) -> None:
+    """ConfigError or DataError, before anything runs, if a cell needs labels that are not there, chose networks that do not
+    go together, or is to select from snapshots that it will not have."""
     for cell in cells:
         if not cell.done:
             target = Prepared.open(cell.settings.data.target)
             refuse_selection(cell.select, cell.settings, cell.folder, target, registry)
     _refuse_missing_labels(cells, registry)
     _refuse_what_cannot_be_built(cells, registry)
-    failed = []
-    waiting = [cell for cell in cells if not cell.done]
-    while waiting:
-        busy = []
-        for cell in waiting:
-            if cell.done:
-                continue
-            try:
-                train(
-                    cell.settings,
-                    cell.folder,
-                    registry,
-                    device,
-                    row=cell.row,
-                    direction=cell.direction,
-                    shared=out / "shared",
-                    opened=lambda alignment, cell=cell: watch.started(cell, sum(s.steps for s in alignment.stages())),
-                    report=lambda progress, cell=cell: watch.progress(cell, progress),
-                    select=cell.select,
-                    warned=lambda sentence, cell=cell: watch.warned(cell, sentence),
-                    trackers=trackers,
-                    store=out,
-                )
-            except Busy:
-                busy.append(cell)
-            except AttentKitError as error:
-                failed.append((cell, error))
-                watch.failed(cell, error)
-            else:
-                watch.finished(cell)
-        waiting = busy
-        if waiting:
-            watch.waiting(waiting[0])
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-    return failed
 
 
 def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
@@ -174,12 +212,3 @@ def _refuse_what_cannot_be_built(cells: Sequence[Cell], registry: Registry) -> N
             build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
         except ConfigError as error:
             raise ConfigError(f"row '{row}': {error}") from None
-
-
-def _refuse_other_results(cells: Sequence[Cell]) -> None:
-    hashes: dict[Path, str] = {}
-    for cell in cells:
-        if has_results(cell.folder):
-            files = (cell.settings.data.source, cell.settings.data.target)
-            hashes.update({file: Prepared.open(file).content_hash() for file in files if file not in hashes})
-            refuse_another(cell.folder, pinned(cell.settings, *(hashes[file] for file in files)))

@@ -40,6 +40,14 @@ def launch(device: str = "auto", precision: str = "auto") -> Fabric:
     return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]
 
 
+def works(device: str) -> bool:
+    """Whether the device computes: a GPU may be busy, or unusable for this process after an error."""
+    try:
+        return bool(torch.ones(1, device=launch(device).device).add(1).item() == 2)
+    except RuntimeError:
+        return False
+
+
 def in_words(device: torch.device) -> str:
     """The name of the GPU, or of the processor with its kind: "cpu (name, 8 cores)"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({_processor()})"

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import heapq
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -61,6 +62,10 @@ class CellCost(NamedTuple):
     """"translate with AttENT": its first stage, which another row of the same direction and seed trains."""
     error: str | None
     """Why the run cannot be run."""
+    stage: tuple[object, ...] | None = None
+    """What its first stage is known by, if others may share it."""
+    stage_seconds: float = 0.0
+    """Of that stage, if this run trains it."""
 
 
 class Plan(NamedTuple):
@@ -73,6 +78,28 @@ class Plan(NamedTuple):
     def seconds(self) -> float:
         """Training time of everything that is missing, one run after the other."""
         return sum(cell.seconds or 0.0 for cell in self.cells)
+
+    def wall(self, devices: int) -> float:
+        """Wall time of everything that is missing over so many devices that are as fast as the one measured, seconds.
+
+        As `run_cells` does it: a device takes the next cell, and leaves those whose first stage another one trains for later.
+        """
+        free = [0.0] * devices
+        stages: dict[tuple[object, ...], float] = {}
+        waiting = [cell for cell in self.cells if cell.seconds]
+        end = 0.0
+        while waiting:
+            moment = heapq.heappop(free)
+            taken = next((cell for cell in waiting if stages.get(cell.stage or (), 0.0) <= moment), None)
+            if taken is None:
+                heapq.heappush(free, min(stages[cell.stage] for cell in waiting if cell.stage is not None))
+                continue
+            waiting.remove(taken)
+            if taken.stage is not None:
+                stages.setdefault(taken.stage, moment + taken.stage_seconds)
+            heapq.heappush(free, moment + (taken.seconds or 0.0))
+            end = max(end, moment + (taken.seconds or 0.0))
+        return end
 
 
 def plan(
@@ -108,14 +135,14 @@ def _add_up(cells: Sequence[Cell], costs: dict[str, list[StageCost]], errors: di
             made.append(CellCost(cell, 0.0 if cell.done else None, None, None, None if cell.done else errors[cell.row]))
             continue
         stages = costs[cell.row]
-        seconds, shares, begin = sum(stage.seconds for stage in stages), None, stages[0]
+        seconds, shares, begin, key = sum(stage.seconds for stage in stages), None, stages[0], None
         if begin.recipe is not None:
             key = cell.direction, cell.seed, begin.stage, begin.steps, begin.batch_size, begin.recipe
             owner = trained.setdefault(key, cell.row)
             if owner != cell.row:
                 seconds, shares = seconds - begin.seconds, f"{begin.stage} with {owner}"
         memory = max((stage.memory for stage in stages if stage.memory is not None), default=None)
-        made.append(CellCost(cell, seconds, memory, shares, None))
+        made.append(CellCost(cell, seconds, memory, shares, None, key, 0.0 if shares else begin.seconds))
     return made
 
 

@@ -1,6 +1,6 @@
 """A run's folder: settings, environment, log, checkpoint, predictions, scores.
 
-config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  checkpoint.ckpt
+config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  progress.json  failed.json  checkpoint.ckpt
 snapshots/*.ckpt  selection.csv  grades.csv
 segmentor.safetensors  predictions/*.nii.gz  translations.npz  scores.csv
 selections/NAME/: the last line again, of the snapshot that NAME chooses
@@ -13,11 +13,12 @@ import platform
 import resource
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -31,14 +32,24 @@ from attent_kit.engine.device import in_words
 from attent_kit.engine.settings import RunSettings
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.files import write_text
+from attent_kit.registry import Component
 from attent_kit.report.scores import LAST
 
 _RESULTS = ("checkpoint.ckpt", "scores.csv", "segmentor.safetensors")
 _SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps", "snapshots")
 
 
+SECONDS_TO_TRY = 0.3
+"""For a lock: who only asks whether it is held has it for a moment."""
+
+
 class Busy(RunError):
-    """Another process works in the folder."""
+    """Another process works at it."""
+
+    def __init__(self, sentence: str, lock: Path) -> None:
+        super().__init__(sentence)
+        self.lock = lock
+        """Held until then."""
 
 
 @contextmanager
@@ -48,13 +59,14 @@ def alone_in(folder: Path) -> Iterator[None]:
         raise ConfigError(f"{folder} is a file. Name a folder with --out.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=SECONDS_TO_TRY):
             # What a killed process was writing: nobody else can be writing now.
             for part in folder.rglob(".*.part"):
                 part.unlink()
             yield
     except Timeout:
-        raise Busy(f"another process trains in {folder}. Wait for it, or name another folder with --out.") from None
+        sentence = f"another process trains in {folder}. Wait for it, or name another folder with --out."
+        raise Busy(sentence, folder / ".lock") from None
 
 
 class NotFinite(RunError):
@@ -68,11 +80,11 @@ class NotFinite(RunError):
 class Run:
     """One folder, which belongs to one configuration."""
 
-    def __init__(self, folder: Path, settings: RunSettings, plugins: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, settings: RunSettings, components: Sequence[Component]) -> None:
         """Open or make the folder; refuse one that another configuration made, and print what differs."""
         self.folder = folder
         self.settings = settings
-        self.plugins = dict(plugins)
+        self.components = list(components)
         self.checkpoint = folder / "checkpoint.ckpt"
         self._pending: list[tuple[int, str, dict[str, Tensor]]] = []
         config = folder / "config.toml"
@@ -101,7 +113,8 @@ class Run:
         """env.json: what the run was computed with."""
         environment = {
             "attent_kit": __version__,
-            "plugins": self.plugins,
+            "plugins": {component.distribution: component.version for component in self.components},
+            "components": by_component(self.components),
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -190,19 +203,26 @@ def _step(line: str) -> float:
         return float("inf")
 
 
+def by_component(components: Iterable[Component]) -> dict[str, str]:
+    """ "translators/attention": "attent-kit 0.1.0"."""
+    return {f"{c.kind}/{c.name}": f"{c.distribution} {c.version}" for c in components}
+
+
 def has_results(folder: Path) -> bool:
     """Whether something was trained in the folder, which then belongs to one configuration."""
     return (folder / "config.toml").exists() and any((folder / name).exists() for name in _RESULTS)
+
+
+def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings of a run without those that do not shape what it ends in."""
+    return {name: value for name, value in settings.items() if name not in _SETTINGS_THAT_MAY_CHANGE}
 
 
 def refuse_another(folder: Path, settings: RunSettings) -> None:
     """ConfigError with the lines that differ, if the folder holds results of other settings."""
     if not has_results(folder):
         return
-    old, new = read_toml(folder / "config.toml"), dump(settings)
-    for name in _SETTINGS_THAT_MAY_CHANGE:
-        old.pop(name, None)
-        new.pop(name, None)
+    old, new = shaping(read_toml(folder / "config.toml")), shaping(dump(settings))
     was, now = old.pop("data", {}), new.pop("data")
     for name in ("source", "target"):
         before, after = (data.get(f"{name}_hash", data.get(name)) for data in (was, now))

@@ -45,6 +45,9 @@ from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
 
+LONGEST_FOLDER = 200
+"""Bytes of the name of a row's folder; file systems take 255."""
+
 
 class SuiteRow(ComponentConfig):
     """One row of the table."""
@@ -55,6 +58,15 @@ class SuiteRow(ComponentConfig):
     """Name of the alignment."""
     options: dict[str, Any] = {}
     """Options of this row alone, laid over the suite's."""
+
+    @field_validator("label")
+    @classmethod
+    def _can_be_shown(cls, label: str) -> str:
+        if not label.strip() or not label.isprintable():
+            raise ValueError(f"{label!r} is no label: write one line of words that can be printed.")
+        if len(slug(label).encode()) > LONGEST_FOLDER:
+            raise ValueError(f"the label '{label[:40]}...' is too long for the name of a folder: shorten it.")
+        return label
 
 
 class PhantomData(ComponentConfig):
@@ -233,26 +245,27 @@ def narrow(
     return validate(Suite, {**dump(suite), **{k: _plain(v) for k, v in changes.items()}}, registry)
 
 
+def joined(suite: Suite, chosen: Suite) -> Suite:
+    """The suite with those of the chosen rows that it has not, each after the row that it follows there."""
+    rows, before = list(suite.rows), ""
+    for row in chosen.rows:
+        labels = [other.label for other in rows]
+        if row.label not in labels:
+            rows.insert(labels.index(before) + 1 if before in labels else len(rows), row)
+        before = row.label
+    return suite.model_copy(update={"rows": tuple(rows)})
+
+
 def expand(
     suite: Suite, registry: Registry, domains: Mapping[str, Path], out: Path, words: Sequence[str] = (),
     select: str = LAST,
 ) -> list[Cell]:  # fmt: skip
     """Every run of the suite, validated. `words` are `--set` options for every row that has them; `select` is for all."""
-    over: dict[str, Any] = {}
-    top: dict[str, Any] = dict(suite.settings)
-    for name in _OF_THE_SUITE.keys() & top.keys():
-        raise ConfigError(f"settings.{name}: {_OF_THE_SUITE[name]}")
-    for path, value in parse_set(words):
-        if path[0] in _OF_THE_SUITE:
-            raise ConfigError(f"--set {path[0]}: {_OF_THE_SUITE[path[0]]}")
-        put(top if path[0] in RunSettings.model_fields else over, path, value)
-    options = merge(suite.options, over)
+    top, over = _set(suite, words)
     _refuse_options_of_no_row(suite, registry, over, "--set ")
     cells = []
     for row in suite.rows:
-        component: type[Alignment] = registry.resolve("alignments", row.alignment)  # type: ignore[assignment]
-        own = {name: value for name, value in options.items() if _takes(component, name, value)}
-        alignment = {"name": row.alignment, **merge(own, row.options)}
+        alignment = {"name": row.alignment, **options_of(suite, row, registry, words)}
         for direction in suite.directions:
             source, target = domains_of(direction, suite.domain_names)
             for seed in suite.seeds:
@@ -264,6 +277,26 @@ def expand(
                 folder = out / direction / slug(row.label) / f"seed{seed}"
                 cells.append(Cell(row.label, row.alignment, direction, seed, settings, folder, select))
     return cells
+
+
+def options_of(suite: Suite, row: SuiteRow, registry: Registry, words: Sequence[str] = ()) -> dict[str, Any]:
+    """All options that are given for a row's alignment: the suite's and those of `words` that it has, then its own."""
+    component: type[Alignment] = registry.resolve("alignments", row.alignment)  # type: ignore[assignment]
+    given = merge(suite.options, _set(suite, words)[1])
+    return merge({name: value for name, value in given.items() if _takes(component, name, value)}, row.options)
+
+
+def _set(suite: Suite, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of every run, and options for the rows that have them, as `--set` words leave them."""
+    over: dict[str, Any] = {}
+    top: dict[str, Any] = dict(suite.settings)
+    for name in _OF_THE_SUITE.keys() & top.keys():
+        raise ConfigError(f"settings.{name}: {_OF_THE_SUITE[name]}")
+    for path, value in parse_set(words):
+        if path[0] in _OF_THE_SUITE:
+            raise ConfigError(f"--set {path[0]}: {_OF_THE_SUITE[path[0]]}")
+        put(top if path[0] in RunSettings.model_fields else over, path, value)
+    return top, over
 
 
 _OF_THE_SUITE = {

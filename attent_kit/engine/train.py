@@ -2,21 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 
+from filelock import FileLock, Timeout
+
+from attent_kit import __version__
 from attent_kit.build import build_alignment
 from attent_kit.config import read_toml
 from attent_kit.data.batches import training_batches
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
+from attent_kit.engine.content import components_of
 from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import is_answered, score_run
-from attent_kit.engine.fit import Report, fit
+from attent_kit.engine.fit import Progress, Report, fit
+from attent_kit.engine.heartbeat import beating
 from attent_kit.engine.monitor import monitor_of
-from attent_kit.engine.run import NotFinite, Run, alone_in, place_of
+from attent_kit.engine.run import SECONDS_TO_TRY, Busy, NotFinite, Run, alone_in, by_component, place_of
 from attent_kit.engine.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
@@ -57,13 +62,14 @@ def train(
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
     task = task_of(source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
-    component = registry.find("alignments", settings.alignment.name)
+    components = components_of(settings, registry)
     refuse_selection(select, settings, folder, target, registry)
     selectors = load_selectors(registry) if settings.snapshots else {}
     with alone_in(folder), ExitStack() as closing:
         resumes = (folder / "checkpoint.ckpt").exists()
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
-        run = Run(folder, settings, plugins={component.distribution: component.version})
+        run = Run(folder, settings, components)
+        beat = closing.enter_context(beating(folder, str(fabric.device)))
         precision = str(fabric.strategy.precision.precision)
         run.write_domain(source, target)
         place = place_of(folder, select)
@@ -75,7 +81,7 @@ def train(
         )
         stage_file = None
         if shared is not None:
-            computed = (fabric.device.type, precision, component.distribution, component.version)
+            computed = (fabric.device.type, precision, __version__, *map(" ".join, by_component(components).items()))
             stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
         snapshots = Snapshots(folder, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
         monitor = monitor_of(alignment, run, source, target, fabric.device, warned)
@@ -83,18 +89,28 @@ def train(
         title = f"{names[1]}/{names[0]}/seed{settings.seed}"
         tracking = Tracking(trackers, title, folder, store or folder, read_toml(folder / "config.toml"), warned)
         closing.callback(tracking.close)
-        try:
-            trained = fit(alignment, batches, run, fabric, report, stage_file, snapshots, [monitor, tracking])
-        except NotFinite as error:
-            monitor.not_finite(error)
-            raise
+        first, steps = alignment.stages()[0].steps, total_steps(alignment)
+        with trained_by_one(stage_file) as release:
+
+            def tell(progress: Progress) -> None:
+                if progress.step > first:
+                    release()
+                beat(progress.stage, progress.step, progress.steps, progress.losses)
+                report(progress)
+
+            try:
+                trained = fit(alignment, batches, run, fabric, tell, stage_file, snapshots, [monitor, tracking])
+            except NotFinite as error:
+                monitor.not_finite(error)
+                raise
+        beat("predict", steps, steps)
         if not trained and is_answered(place, target) and (place / "segmentor.safetensors").exists():
             # A damaged file is made again.
             with suppress(DataError):
                 return read_scores(place / "scores.csv")
         monitor.end()
         step = load_selected(select, alignment, folder, target, fabric.device)
-        facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": total_steps(alignment)}
+        facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": steps}
         if step is not None:
             facts |= {"steps": step, "selection": select}
             write_selected(place, select, step)
@@ -132,7 +148,7 @@ def shared_stage_file(
 ) -> Path | None:
     """Where runs of this first stage leave and find its result; the name is a hash of all that shapes it.
 
-    `computed`: device kind, arithmetic, and distribution and version of the code.
+    `computed`: device kind, arithmetic, and versions of the code.
     """
     stage = alignment.stages()[0]
     if stage.recipe is None:
@@ -143,6 +159,28 @@ def shared_stage_file(
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(shaping, default=repr).encode()).hexdigest()[:16]
     return folder / f"{stage.name}-{name}.ckpt"
+
+
+@contextmanager
+def trained_by_one(stage_file: Path | None) -> Iterator[Callable[[], None]]:
+    """Claim a shared stage that nobody has finished yet, until the answer is called: the others would only train it too.
+
+    Busy if another process is training it.
+    """
+    if stage_file is None or stage_file.exists():
+        yield lambda: None
+        return
+    stage_file.parent.mkdir(parents=True, exist_ok=True)
+    claim = FileLock(f"{stage_file}.claim", timeout=SECONDS_TO_TRY)
+    try:
+        claim.acquire()
+    except Timeout:
+        sentence = f"another process trains the stage that {stage_file} will hold: wait for it."
+        raise Busy(sentence, Path(claim.lock_file)) from None
+    try:
+        yield claim.release
+    finally:
+        claim.release()
 
 
 def _words(value: object) -> str:

@@ -35,6 +35,7 @@ class AdaOutput(Alignment):
     aligns = "softmax outputs, at one level or two"
     backbones = "any segmentor; two levels where it has an auxiliary head"
     predicts_with = "S"
+    terms = {"output alignment": {"adversarial": 0.0, "auxiliary_adversarial": 0.0}}
 
     class Config(SegmentOptions):
         """Options of the segmentor and of its critics."""

@@ -75,6 +75,12 @@ class AttENT(Alignment):
     paper = "Li et al., BIBM 2021"
     aligns = "pixels: target images to source style, gated; then entropy maps"
     backbones = "any segmentor; two levels where it has an auxiliary head"
+    terms = {
+        "cycle": {"cycle": 0.0},
+        "identity": {"identity": 0.0},
+        "attention gate": {"translator": {"gate": "none"}},
+        "entropy alignment": {"adversarial": 0.0, "auxiliary_adversarial": 0.0},
+    }
 
     class Config(TranslateOptions, SegmentOptions):
         """Options of the translation stage, of the segmentor and of its critics."""

@@ -51,6 +51,12 @@ class CyCADA(Alignment):
     paper = "Hoffman et al., ICML 2018"
     aligns = "pixels, source to target, keeping what a source network sees; then class scores or features"
     predicts_with = "S"
+    terms = {
+        "cycle": {"cycle": 0.0},
+        "identity": {"identity": 0.0},
+        "semantic consistency": {"semantic": 0.0},
+        "score or feature alignment": {"adversary": "none"},
+    }
 
     class Config(TranslateOptions, SegmentOptions):
         """Options of the source network, the translation, the segmentor and the critic."""

@@ -39,6 +39,7 @@ class CycleGAN(Alignment):
     paper = "Zhu et al., ICCV 2017"
     aligns = "pixels: source images in target style train the segmentor"
     predicts_with = "S"
+    terms = {"cycle": {"cycle": 0.0}, "identity": {"identity": 0.0}}
 
     class Config(TranslateOptions, SegmentOptions):
         """Options of the translation stage and of the segmentor."""

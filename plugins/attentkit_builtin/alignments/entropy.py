@@ -36,6 +36,7 @@ class Entropy(Alignment):
     aligns = "entropy maps of raw images"
     backbones = "any segmentor; two levels where it has an auxiliary head"
     predicts_with = "S"
+    terms = {"entropy alignment": {"adversarial": 0.0, "auxiliary_adversarial": 0.0}}
 
     class Config(SegmentOptions):
         """Options of the segmentor and of its critics."""

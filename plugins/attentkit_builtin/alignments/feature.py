@@ -28,6 +28,7 @@ class Feature(Alignment):
     paper = "Li et al., BIBM 2021, ablation, undefined there"
     aligns = "the segmentor's deepest features"
     predicts_with = "S"
+    terms = {"feature alignment": {"adversarial": 0.0}}
 
     class Config(SegmentOptions):
         """Options of the segmentor and of its critic."""

@@ -35,6 +35,11 @@ class Pixel(Alignment):
 
     paper = "Li et al., BIBM 2021, ablation"
     aligns = "pixels: target images to source style, gated"
+    terms = {
+        "cycle": {"cycle": 0.0},
+        "identity": {"identity": 0.0},
+        "attention gate": {"translator": {"gate": "none"}},
+    }
 
     class Config(TranslateOptions, SegmentOptions):
         """Options of the translation stage and of the segmentor."""

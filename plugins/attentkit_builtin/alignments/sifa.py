@@ -78,6 +78,11 @@ class SIFA(Alignment):
     aligns = "pixels, both ways; outputs, at two levels in v2; features, through images made of them"
     backbones = "any segmentor; v2 needs an auxiliary head"
     predicts_with = "S"
+    terms = {
+        "cycle": {"cycle": 0.0},
+        "output alignment": {"output_adversarial": 0.0, "low_level_adversarial": 0.0},
+        "feature alignment": {"feature_adversarial": 0.0},
+    }
 
     class Config(SegmentorOptions):
         """Options of all networks and of their one stage."""

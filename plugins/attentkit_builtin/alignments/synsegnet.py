@@ -37,6 +37,7 @@ class SynSegNet(Alignment):
     paper = "Huo et al., TMI 2019"
     aligns = "pixels: source images in target style train the segmentor, which trains the translator"
     predicts_with = "S"
+    terms = {"cycle": {"cycle": 0.0}, "identity": {"identity": 0.0}}
 
     class Config(TranslateOptions, SegmentorOptions):
         """Options of the one stage: steps and batch size are those of translation."""

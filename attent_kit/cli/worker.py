@@ -1,0 +1,42 @@
+"""A process of `attentkit compare --devices`, which that starts: no command of its own."""
+
+import json
+import os
+import signal
+import sys
+import threading
+
+from attent_kit.errors import AttentKitError
+
+
+def main() -> int:
+    """Do the job of the first line of stdin, and stop after a step when stdin ends or on SIGINT."""
+    from attent_kit.engine.processes import work
+    from attent_kit.plugins import load
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # A parent in the background of a shell passes on that it ignores them.
+        signal.signal(number, signal.default_int_handler)
+    # What a method prints goes where errors go: stdout is for the parent alone.
+    with os.fdopen(os.dup(1), "w", buffering=1) as events:
+        os.dup2(2, 1)
+        try:
+            job = json.loads(sys.stdin.buffer.readline())
+            threading.Thread(target=_stop_with_parent, daemon=True).start()
+            work(job, load().registry, lambda line: print(line, file=events))
+        except (KeyboardInterrupt, BrokenPipeError):
+            return 130
+        except AttentKitError as error:
+            print(error, file=sys.stderr)
+            return error.exit_code
+    return 0
+
+
+def _stop_with_parent() -> None:
+    while os.read(0, 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

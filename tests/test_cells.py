@@ -1,0 +1,312 @@
+"""Cells of a comparison are known by what they are made of: what is run, what is kept, what the table shows."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+from conftest import contents, prepare_words
+
+from attent_kit.cli import run
+from attent_kit.data.prepared import Prepared
+from attent_kit.engine import compare as module
+from attent_kit.engine.content import components_of, located, superseded
+from attent_kit.engine.suite import expand, read_suite
+from attent_kit.plugins import load
+from attent_kit.registry import Registry
+from attent_kit.report.scores import read_scores
+
+FOLDER = "mr2ct/w-o-adaptation/seed0"
+
+
+@pytest.fixture(scope="module")
+def compared(suite, tmp_path_factory):
+    """Both rows from MR to CT with seed 0."""
+    folder = tmp_path_factory.mktemp("cells")
+    assert run(["compare", str(suite), "--seeds=0", "--directions=mr2ct", "-d", "cpu", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def out(compared, tmp_path):
+    """A copy of `compared` that a test may spoil."""
+    return shutil.copytree(compared, tmp_path / "out")
+
+
+@pytest.fixture
+def compare(attentkit, suite, out, tmp_path):
+    """`compare(*words, old=new)`: the suite with words of its file replaced, into `out`."""
+
+    def command(*words, seeds="0", directions="mr2ct", more="", **replaced):
+        text = suite.read_text(encoding="utf-8")
+        for old, new in replaced.items():
+            text = text.replace(f'"{old}"', new)
+        (tmp_path / "suite.toml").write_text(text + more, encoding="utf-8")
+        where = [f"--{name}={value}" for name, value in (("seeds", seeds), ("directions", directions)) if value]
+        return attentkit("compare", tmp_path / "suite.toml", "-d", "cpu", "-o", out, *where, *words)
+
+    return command
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """What is run, which then trains nothing."""
+    cells = []
+
+    def train(settings, folder, registry, device, row, direction, shared):
+        cells.append((row, direction, settings.seed))
+
+    monkeypatch.setattr(module, "train", train)
+    return cells
+
+
+def cells_of(suite, out, registry):
+    read = read_suite(suite, registry)
+    return located(expand(read, registry, read.domains, out), registry)
+
+
+def changed(registry, kind, name, version):
+    """The registry with one component from another version of another distribution."""
+    other = Registry()
+    for component in registry:
+        mine = (component.kind, component.name) == (kind, name)
+        other.add(replace(component, distribution="attentkit-more", version=version) if mine else component)
+    return other
+
+
+# What is run
+
+
+def test_another_option_of_a_row_trains_that_row_anew_keeps_its_earlier_run_and_shows_the_new_one(
+    compare, out, monkeypatch
+):
+    before = contents(out)
+    other = {"source_only": '"source_only"\noptions = { dice = 1.0 }'}
+    dry = compare("--dry-run", **other).out
+    assert f"to run; superseded: {FOLDER}" in dry and dry.count("superseded") == 1
+    cells = json.loads(compare("--dry-run", "--json", **other).out)
+    assert [(cell["done"], cell["superseded"]) for cell in cells] == [(False, [str(out / FOLDER)]), (True, [])]
+    assert contents(out) == before
+
+    outcome = compare(**other)
+    assert outcome.code == 0
+    assert "1 of 1 runs done: W/o adaptation, mr2ct, seed 0" in outcome.err
+    sentence = (
+        f"W/o adaptation: 1 earlier run ({FOLDER}) kept and not shown, since the suite now differs in alignment.dice."
+    )
+    assert sentence in outcome.out
+    (new,) = [folder for folder in (out / FOLDER).parent.iterdir() if folder.name != "seed0"]
+    assert re.fullmatch("seed0-[0-9a-f]{8}", new.name)
+    after = contents(out)
+    for name in before:
+        assert not name.startswith("mr2ct/") or after[name] == before[name], name
+    shown = [score for score in read_scores(out / "scores.csv") if score.alignment == "W/o adaptation"]
+    assert repr(shown) == repr(read_scores(new / "scores.csv")) != repr(read_scores(out / FOLDER / "scores.csv"))
+
+    monkeypatch.setattr("attent_kit.engine.train.fit", lambda *a: pytest.fail("the earlier run is there"))
+    back = compare()
+    assert back.code == 0 and f"1 earlier run (mr2ct/w-o-adaptation/{new.name}) kept" in back.out
+    assert contents(out) == {**after, **{name: data for name, data in before.items() if "/" not in name}}
+
+
+@pytest.mark.parametrize(
+    ("words", "cells"),
+    [
+        ({"seeds": "0,1"}, [("W/o adaptation", "mr2ct", 1), ("AttENT", "mr2ct", 1)]),
+        ({"directions": "mr2ct,ct2mr"}, [("W/o adaptation", "ct2mr", 0), ("AttENT", "ct2mr", 0)]),
+        ({"more": '[[rows]]\nlabel = "Entropy"\nalignment = "entropy"\n'}, [("Entropy", "mr2ct", 0)]),
+        ({"AttENT": '"AttENT"\noptions = { cycle = 1.0 }'}, [("AttENT", "mr2ct", 0)]),
+    ],
+)
+def test_a_seed_a_direction_a_row_or_an_option_more_runs_only_what_is_missing(compare, ran, words, cells):
+    assert compare(**words).code == 0
+    assert ran == cells
+
+
+def test_how_often_a_run_saves_and_where_its_data_lie_make_no_other_cell(compare, ran, suite, prepared, tmp_path):
+    shutil.copytree(prepared, tmp_path / "data")
+    outcome = compare("--set", "save_seconds=9", "--set", "log_steps=3")
+    assert (outcome.code, ran) == (0, [])
+    moved = {f"{prepared}/{name}.h5": f'"{tmp_path}/data/{name}.h5"' for name in ("mr", "ct")}
+    assert (compare(**moved).code, ran) == (0, [])
+
+
+def test_data_that_changed_make_every_cell_on_them_another(compare, ran, attentkit, prepared, volumes, tmp_path):
+    shutil.copytree(prepared, tmp_path / "data")
+    words = prepare_words(volumes / "ct", tmp_path / "data" / "ct.h5", "ct", "--window", "0", "200")
+    assert attentkit(*words).code == 0
+    outcome = compare(**{f"{prepared}/ct.h5": f'"{tmp_path}/data/ct.h5"'})
+    assert len(ran) == 2
+    assert "kept and not shown, since the suite now differs in the data of the target." in outcome.out
+
+
+def test_a_cell_depends_on_the_versions_of_exactly_the_distributions_whose_components_it_uses(suite, out):
+    registry = load().registry
+    newer = changed(registry, "translators", "attention", "2.0")
+    plain, attent = (cell for cell in cells_of(suite, out, newer) if (cell.direction, cell.seed) == ("mr2ct", 0))
+    assert "attentkit-more" in {component.distribution for component in components_of(attent.settings, newer)}
+    assert {component.kind for component in components_of(plain.settings, newer)} == {"alignments", "segmentors"}
+    assert plain.done and plain.folder.name == "seed0"
+    assert not attent.done and re.fullmatch("seed0-[0-9a-f]{8}", attent.folder.name)
+    (differs,) = superseded(attent, newer).values()
+    assert len(differs) == 1 and differs[0].startswith("translators/attention (attent-kit ")
+    assert differs[0].endswith(" then, attentkit-more 2.0 now)")
+
+
+def test_a_run_made_by_another_version_of_attent_kit_is_another_cell(suite, out):
+    file = out / FOLDER / "env.json"
+    file.write_text(file.read_text().replace('"attent_kit": "', '"attent_kit": "0.0.'))
+    cell = cells_of(suite, out, load().registry)[0]
+    assert not cell.done
+    assert superseded(cell, load().registry)[out / FOLDER][0].startswith("attent-kit (0.0.")
+
+
+@pytest.mark.parametrize("spoil", ["missing", "junk", "of an earlier version"])
+def test_results_that_do_not_say_their_versions_are_still_found(suite, out, spoil):
+    file = out / FOLDER / "env.json"
+    made_by = json.loads(file.read_text())
+    del made_by["components"]
+    texts = {"missing": None, "junk": "junk", "of an earlier version": json.dumps(made_by)}
+    file.unlink() if texts[spoil] is None else file.write_text(texts[spoil])
+    assert cells_of(suite, out, load().registry)[0].done
+
+
+def test_a_run_whose_config_cannot_be_read_is_kept_and_another_takes_its_place(compare, out, ran):
+    (out / FOLDER / "config.toml").write_text("= junk")
+    before = contents(out / FOLDER)
+    outcome = compare()
+    assert (outcome.code, ran) == (0, [("W/o adaptation", "mr2ct", 0)])
+    assert "kept and not shown" in outcome.out and contents(out / FOLDER) == before
+
+
+def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_others(compare, out, monkeypatch):
+    def train(settings, folder, registry, device, row, direction, shared):
+        if row == "AttENT":
+            (folder / "config.toml").parent.mkdir(parents=True)
+            (folder / "config.toml").touch()
+            return {}["x"]
+
+    monkeypatch.setattr(module, "train", train)
+    outcome = compare(seeds="1")
+    assert outcome.code == 1
+    record = out / "mr2ct/attent/seed1/failed.json"
+    assert f"FAILED: AttENT, mr2ct, seed 1: KeyError: 'x' (where: {record})" in outcome.err
+    assert "runs done: W/o adaptation, mr2ct, seed 1" in outcome.err and "1 of 2 runs failed" in outcome.err
+    assert any('return {}["x"]' in line for line in json.loads(record.read_text())["traceback"])
+
+
+def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out, monkeypatch):
+    tried = []
+
+    def train(settings, folder, registry, device, row, direction, shared):
+        tried.append(row)
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(module, "train", train)
+    monkeypatch.setattr(module, "works", lambda device: False)
+    outcome = compare(seeds="1")
+    assert outcome.code == 1 and tried == ["W/o adaptation"]
+    assert "RunError: --device cpu does not compute" in outcome.err
+
+
+# What is shown
+
+
+def test_rows_that_were_added_stay_in_the_table_until_the_options_change(compare, out, monkeypatch):
+    assert compare("-m", "entropy").code == 0
+    ran = []
+    monkeypatch.setattr(module, "train", lambda *a, **k: ran.append(k["row"]))
+    assert compare().code == 0 and ran == []
+    assert "| entropy | " in (out / "table.md").read_text(encoding="utf-8")
+    assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation", "AttENT", "entropy"}
+    file = out / "mr2ct/entropy/seed0/scores.csv"
+    file.write_text(file.read_text()[:-9])
+    assert f"{file}, line " in compare().err
+    outcome = compare("--set", "segment_steps=5")
+    assert "entropy: 1 earlier run (mr2ct/entropy/seed0) kept and not shown, since" in outcome.out
+    assert read_scores(out / "scores.csv") == []
+
+
+def test_a_row_that_left_the_suite_is_kept_and_said(compare, out, ran):
+    outcome = compare(AttENT='"AttENT, ours"')
+    assert ran == [("AttENT, ours", "mr2ct", 0)]
+    assert "1 earlier run (mr2ct/attent/seed0) kept and not shown, since the suite has no such row" in outcome.out
+    assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation"}
+
+
+def test_one_row_with_more_seeds_than_the_other_makes_a_table_that_says_so(compare, out):
+    outcome = compare("-m", "source_only", seeds="1")
+    assert outcome.code == 0
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert {s.seed for s in read_scores(out / "scores.csv") if s.alignment == "W/o adaptation"} == {0, 1}
+    assert "over 2 seeds" in table and "| AttENT | 0.0 (n=1) | " in table
+
+
+SPOILT = {
+    "cut in a line": (lambda text: text[:-20], "Delete the file and start the same command again"),
+    "cut after a line": (lambda text: "".join(text.splitlines(True)[:-9]), "lacks rows of spleen in case ct_3"),
+    "cut after the first line": (lambda text: text.splitlines(True)[0], "lacks rows of liver in case ct_3"),
+    "a word for a number": (lambda text: re.sub(r",0\.\d+,", ",high,", text, count=1), "value 'high' is not a number"),
+    "another seed": (lambda text: text.replace(",mr2ct,0,", ",mr2ct,5,"), "has rows of another run"),
+    "two labels": (lambda text: text.replace("AttENT", "Other", 1), "has rows of another run"),
+    "empty": (lambda text: "", "the header is ''"),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_scores_that_were_spoilt_are_named_and_the_other_rows_make_the_table(compare, out, ran, kind):
+    spoil, sentence = SPOILT[kind]
+    file = out / "mr2ct/attent/seed0/scores.csv"
+    text = file.read_text()
+    file.write_text(spoil(text))
+    assert file.read_text() != text
+    outcome = compare()
+    assert outcome.code == 3 and "Traceback" not in outcome.err
+    assert str(file) in outcome.err and sentence in outcome.err
+    assert "the run is scored anew, not trained anew" in outcome.err
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert "| AttENT | -" in table and re.search(r"\| W/o adaptation \| \*?\*?\d", table)
+
+
+def test_the_scores_of_a_run_are_made_again_without_training(compare, out, monkeypatch):
+    file = out / FOLDER / "scores.csv"
+    before = file.read_bytes()
+    file.unlink()
+    monkeypatch.setattr("attent_kit.engine.fit._step", lambda *a: pytest.fail("it is trained already"))
+    assert compare().code == 0
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("label", ["Ähnlich/比較", "<b>x</b> & y", "[red]a[/] {b}", "a | b \\ c", "100 %"])
+def test_a_label_of_any_words_is_a_folder_and_stands_in_the_table_as_it_is(compare, out, ran, label, tmp_path):
+    words = {"AttENT": json.dumps(label, ensure_ascii=False)}
+    (cell,) = [c for c in json.loads(compare("--dry-run", "--json", **words).out) if c["row"] == label]
+    assert re.fullmatch(r"[\w-]+", cell["folder"].split("/")[-2])
+    shutil.move(out / "mr2ct/attent", out / "mr2ct" / cell["folder"].split("/")[-2])
+    outcome = compare(**words)
+    assert (outcome.code, ran) == (0, [])
+    assert sum(f"│ {label} " in line for line in outcome.out.splitlines()) == 3
+    assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation", label}
+
+
+@pytest.mark.parametrize("label", ["", " ", "a\nb", "a\x1b[2Jb", "x" * 300])
+def test_a_label_that_cannot_be_shown_is_one_sentence(compare, out, label):
+    outcome = compare("--dry-run", AttENT=json.dumps(label).replace("\\u001b", "\\u001B"))
+    assert outcome.code == 2 and "label" in outcome.err and "\x1b" not in outcome.err and len(outcome.err) < 500
+
+
+def test_the_hash_of_a_cell_does_not_depend_on_where_its_data_lie(suite, out, prepared, tmp_path):
+    """The folder of other content has the same name on every machine."""
+    shutil.copytree(prepared, tmp_path / "elsewhere")
+    assert (
+        Prepared.open(tmp_path / "elsewhere/ct.h5").content_hash() == Prepared.open(prepared / "ct.h5").content_hash()
+    )
+    registry = load().registry
+    read = read_suite(suite, registry)
+    moved = {name: tmp_path / "elsewhere" / f"{name}.h5" for name in ("mr", "ct")}
+    names = [
+        [c.folder for c in located(expand(read, registry, files, out, ["dice=1.0"]), registry)]
+        for files in (read.domains, moved)
+    ]
+    assert names[0] == names[1] and any("-" in folder.name for folder in names[0])
