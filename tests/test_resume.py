@@ -110,6 +110,7 @@ def test_a_process_killed_inside_either_stage_goes_on_to_the_same_bits(
     assert done >= steps_before and not (tmp_path / "run/scores.csv").exists(), "killed too late to prove anything"
     train(settings(domains), tmp_path / "run", REGISTRY, "cpu")
     assert equal(weights(tmp_path / "run"), weights(folder))
+    assert (tmp_path / "run/selection.csv").read_bytes() == (folder / "selection.csv").read_bytes()
 
 
 def test_one_changed_bit_of_the_data_or_the_seed_would_be_noticed(domains, undisturbed, tmp_path):
