@@ -54,7 +54,7 @@ def ran(monkeypatch):
     """What is run, which then trains nothing."""
     cells = []
 
-    def train(settings, folder, registry, device, row, direction, shared):
+    def train(settings, folder, registry, device, row, direction, shared, **more):
         cells.append((row, direction, settings.seed))
 
     monkeypatch.setattr(module, "train", train)
@@ -181,7 +181,7 @@ def test_a_run_whose_config_cannot_be_read_is_kept_and_another_takes_its_place(c
 
 
 def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_others(compare, out, monkeypatch):
-    def train(settings, folder, registry, device, row, direction, shared):
+    def train(settings, folder, registry, device, row, direction, shared, **more):
         if row == "AttENT":
             (folder / "config.toml").parent.mkdir(parents=True)
             (folder / "config.toml").touch()
@@ -199,7 +199,7 @@ def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_
 def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out, monkeypatch):
     tried = []
 
-    def train(settings, folder, registry, device, row, direction, shared):
+    def train(settings, folder, registry, device, row, direction, shared, **more):
         tried.append(row)
         raise RuntimeError("CUDA error: device-side assert triggered")
 

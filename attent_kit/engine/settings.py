@@ -42,7 +42,7 @@ class RunSettings(ComponentConfig):
     """Time between two checkpoints, seconds. Stopping at any moment costs at most this much."""
     log_steps: int = Field(20, ge=1)
     """Steps whose losses are averaged into one line of log.jsonl."""
-    snapshots: int = Field(10, ge=0)
+    snapshots: int = Field(5, ge=0)
     """Steps, evenly spaced over the stages that train what predicts, whose networks are kept and scored for --select."""
 
 

@@ -21,7 +21,7 @@ from attent_kit.engine.evaluate import is_answered, score_run
 from attent_kit.engine.fit import Progress, Report, fit
 from attent_kit.engine.heartbeat import beating
 from attent_kit.engine.monitor import monitor_of
-from attent_kit.engine.run import SECONDS_TO_TRY, Busy, NotFinite, Run, alone_in, by_component, place_of
+from attent_kit.engine.run import SECONDS_TO_TRY, Busy, NotFinite, Run, alone_in, place_of
 from attent_kit.engine.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
@@ -81,7 +81,8 @@ def train(
         )
         stage_file = None
         if shared is not None:
-            computed = (fabric.device.type, precision, __version__, *map(" ".join, by_component(components).items()))
+            versions = sorted({f"{c.distribution} {c.version}" for c in components})
+            computed = (fabric.device.type, precision, __version__, *versions)
             stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
         snapshots = Snapshots(folder, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
         monitor = monitor_of(alignment, run, source, target, fabric.device, warned)
