@@ -245,3 +245,16 @@ def test_what_fits_is_proposed_for_what_does_not() -> None:
         ConfigError, match=r"answers one resolution.* Write architecture = 'dpt', or encoder = 'resnet18'"
     ):
         build(encoder="tu-test_vit")
+
+
+@pytest.mark.parametrize(("options", "place"), [({}, 2), ({"architecture": "dpt", "encoder": "tu-test_vit"}, 1)])
+def test_the_second_head_reads_the_stage_that_is_named(options: dict[str, str], place: int) -> None:
+    """Stage 2 is the third map where the image is stage 0, and the second of dpt's encoders, which do not answer it."""
+    segmentor = build(auxiliary=2, **options).eval()
+    maps, read = [], []
+    segmentor.network.encoder.register_forward_hook(
+        lambda _, __, answer: maps.extend(answer[0] if isinstance(answer, tuple) else answer)
+    )
+    segmentor.auxiliary_head.register_forward_pre_hook(lambda _, inputs: read.extend(inputs))
+    segmentor(torch.randn(1, 1, 64, 64))
+    assert read[0] is maps[place]

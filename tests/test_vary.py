@@ -41,6 +41,13 @@ def test_each_row_that_has_the_option_becomes_one_a_value(suite, tmp_path):
     assert rows[3].options == {"segmentor": {"encoder": "tu-convnext_atto"}} and rows[3].alignment == "attent"
 
 
+def test_the_suite_that_is_varied_stays_as_it_was(suite, tmp_path):
+    files = {"mr": tmp_path / "mr.h5", "ct": tmp_path / "ct.h5"}
+    whole = read_suite(suite, REGISTRY)
+    vary(whole, REGISTRY, files, tmp_path, ["segmentor.encoder=resnet18,resnet34"])
+    assert [(row.label, row.options) for row in whole.rows] == [("W/o adaptation", {}), ("AttENT", {})]
+
+
 def test_a_row_without_the_option_stays_as_it_is(suite, tmp_path):
     """W/o adaptation has no translator."""
     rows = varied(suite, tmp_path, "translator.width=4,8").rows
