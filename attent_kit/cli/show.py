@@ -41,12 +41,19 @@ def command(name: str, as_json: bool) -> None:
             print_table("", ("option", "default", *(f"preset {name}" for name in presets), "meaning"), rows)
 
 
+_OPTION = {"layouts": "--layout", "trackers": "--track"}
+"""What chooses a component that no configuration names."""
+
+
 def _facts(component: Component) -> list[tuple[str, str]]:
     loaded = component.load()
     facts = [(name, getattr(loaded, name, "")) for name in ("paper", "aligns", "backbones")]
     if component.kind not in KINDS:
         facts += [("about", (inspect.getdoc(loaded) or "").partition("\n")[2].strip())]
-        facts += [("organs", str(getattr(loaded, "organs", None) or "")), ("chosen with", f"--layout {component.name}")]
+        facts += [
+            ("organs", str(getattr(loaded, "organs", None) or "")),
+            ("chosen with", f"{_OPTION[component.kind]} {component.name}"),
+        ]
     return [(name, fact) for name, fact in facts if fact]
 
 
