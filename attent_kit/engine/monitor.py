@@ -78,6 +78,8 @@ class Monitor:
 
     def see(self, progress: Progress) -> None:
         """Judge fresh losses, and look at predictions where a snapshot was taken."""
+        if progress.losses is None and progress.scores is None:
+            return
         if progress.losses is not None:
             self._read_log()
         if progress.scores is not None:
