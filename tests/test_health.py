@@ -103,9 +103,10 @@ def test_a_window_that_is_not_over_is_not_judged_but_the_rest_of_a_stage_is():
     watch = DiscriminatorWatch({"L_D": "bce"}, [Span("segment", 0, 53)], 10)
     assert [watch.add(line(n, L_D=0.0)) for n in (9, 19, 29, 39, 45)] == [[]] * 5
     assert [a.step for a in watch.add(line(49, L_D=0.0))] == [50]
-    watch = DiscriminatorWatch({"L_D": "bce"}, [Span("segment", 0, 53)], 10)
-    alarms = [watch.add(line(n, L_D=value)) for n, value in [(9, 0.5), *((n, 0.0) for n in (19, 29, 39, 49, 52))]]
-    assert alarms == [[]] * 6, "43 steps are fewer than five windows"
+    # A fifth of 255 steps is 51: from step 200 on they are not over at 250, and over at the end.
+    watch = DiscriminatorWatch({"L_D": "bce"}, [Span("segment", 0, 255)], 10)
+    steps = [*range(9, 255, 10), 254]
+    assert [a.step for n in steps for a in watch.add(line(n, L_D=0.5 if n < 200 else 0.0))] == [255]
 
 
 # Looks

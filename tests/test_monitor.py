@@ -15,6 +15,7 @@ from attent_kit.engine.fit import Progress
 from attent_kit.engine.glance import class_shares, correlation, entropy, looks_at
 from attent_kit.engine.health import DiscriminatorWatch, Glance, Span
 from attent_kit.engine.monitor import Monitor
+from attent_kit.engine.run import Run
 from attent_kit.engine.settings import run_settings
 from attent_kit.engine.train import train
 from attent_kit.errors import RunError
@@ -228,8 +229,7 @@ def test_what_snapshots_saw_is_kept_up_to_the_checkpoint_and_no_further(tmp_path
     def monitor(said):
         span = Span("segment", 0, 30)
         look = lambda step, stage: Glance(step, stage, 8, True, (0.9, 0.1), 0.1, -0.9 if step < 25 else 0.9)  # noqa: E731
-        watch = lambda: DiscriminatorWatch({}, [span], 10)  # noqa: E731
-        return Monitor(tmp_path, watch, look, (0.9, 0.1), ("liver",), said.append)
+        return Monitor(tmp_path, DiscriminatorWatch({}, [span], 10), look, (0.9, 0.1), ("liver",), said.append)
 
     first, second = [], []
     watcher = monitor(first)
@@ -238,6 +238,7 @@ def test_what_snapshots_saw_is_kept_up_to_the_checkpoint_and_no_further(tmp_path
         watcher.see(Progress("segment", step, 30, None, {"entropy": 0.1}))
     watcher.see(Progress("segment", 21, 30, None))
     assert [s.partition(":")[0] for s in first] == ["step 10"]
+    assert [look["step"] for look in json.loads((tmp_path / "monitor.json").read_text())["looks"]] == [10, 20]
     again = monitor(second)
     again.begin(15)
     assert [look["step"] for look in json.loads((tmp_path / "monitor.json").read_text())["looks"]] == [10]
@@ -299,3 +300,13 @@ def test_parts_of_the_classes_are_those_of_the_validation_labels(prepared):
     shares = class_shares(source, 5)
     assert shares == pytest.approx([(labels == k).mean() for k in range(5)])
     assert min(shares) > 0 and sum(shares) == pytest.approx(1)
+
+
+def test_a_line_of_the_log_holds_means_over_the_steps_that_have_a_loss(domains, tmp_path):
+    """1, 2 and 6 are 3 on average; of 0.5 and 1 that are there it is 0.75."""
+    run = Run(tmp_path / "run", settings(domains, log_steps=3), {})
+    steps = [{"L_seg": 1.0, "L_gate": 0.5}, {"L_seg": 2.0}, {"L_seg": 6.0, "L_gate": 1.0}]
+    answers = [run.log(n, "segment", {k: torch.tensor(v) for k, v in step.items()}) for n, step in enumerate(steps)]
+    assert answers == [None, None, {"L_seg": 3.0, "L_gate": 0.75}]
+    line = json.loads((tmp_path / "run/log.jsonl").read_text())
+    assert line == {"step": 2, "stage": "segment", "L_seg": 3.0, "L_gate": 0.75}

@@ -205,3 +205,10 @@ def test_the_tracker_of_a_plugin_may_need_no_package(fake):
     fake.package = "no_such_package_of_ours"
     with pytest.raises(ConfigError, match="type pip install 'no_such_package_of_ours', or leave --track mine out"):
         find_trackers(["mine"], registry)
+
+
+def test_the_trackers_are_listed_and_shown_with_the_option_that_chooses_them(attentkit):
+    listed = json.loads(attentkit("list", "trackers", "--json").out)
+    assert {"tensorboard", "wandb", "mlflow"} <= {component["name"] for component in listed}
+    assert "chosen with: --track wandb" in attentkit("show", "wandb").out
+    assert "chosen with: --layout chaos" in attentkit("show", "chaos").out

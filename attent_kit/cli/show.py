@@ -50,6 +50,10 @@ def command(name: str, as_json: bool) -> None:
             print_table(f"Terms, of `compare --ablate {component.name}`", ("term", "turned off by"), off)
 
 
+_OPTION = {"layouts": "--layout", "selectors": "--select", "trackers": "--track"}
+"""What chooses a component that no configuration names."""
+
+
 def _facts(component: Component) -> list[tuple[str, str]]:
     loaded = component.load()
     facts = [(name, getattr(loaded, name, "")) for name in ("paper", "aligns")]
@@ -60,7 +64,7 @@ def _facts(component: Component) -> list[tuple[str, str]]:
     if component.kind not in KINDS:
         facts += [("about", (inspect.getdoc(loaded) or "").partition("\n")[2].strip())]
         facts += [("organs", str(getattr(loaded, "organs", None) or "")), ("better", getattr(loaded, "better", ""))]
-        facts += [("chosen with", f"--{'layout' if component.kind == 'layouts' else 'select'} {component.name}")]
+        facts += [("chosen with", f"{_OPTION[component.kind]} {component.name}")]
     return [(name, fact) for name, fact in facts if fact]
 
 

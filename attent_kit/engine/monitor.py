@@ -36,7 +36,7 @@ def monitor_of(
     spans_ = [Span(stage.name, first, last) for stage, first, last in spans(alignment.stages())]
     return Monitor(
         run.folder,
-        lambda: DiscriminatorWatch(alignment.discriminator_losses(), spans_, run.settings.log_steps),
+        DiscriminatorWatch(alignment.discriminator_losses(), spans_, run.settings.log_steps),
         looks_at(alignment, target, device),
         class_shares(source, alignment.task.classes),
         alignment.task.organs,
@@ -50,17 +50,16 @@ class Monitor:
     def __init__(
         self,
         folder: Path,
-        watch: Callable[[], DiscriminatorWatch],
+        watch: DiscriminatorWatch,
         look: Callable[[int, str], Glance],
         expected: Sequence[float],
         organs: Sequence[str],
         warned: Callable[[str], None],
     ) -> None:
-        """`watch()` is a fresh one; `expected` the part of the pixels of each class in the source; `warned` gets each sentence
+        """`expected` is the part of the pixels of each class in the source; `warned` gets each sentence
         once, when it is new."""
         self.folder, self._look, self._expected, self._organs, self._warned = folder, look, expected, organs, warned
-        self._fresh_watch, self._watch = watch, watch()
-        self._end = self._watch.spans[-1]
+        self._watch, self._end = watch, watch.spans[-1]
         self._looks: list[Glance] = []
         self._from_log: list[Alarm] = []
         self._not_finite: list[Alarm] = []
@@ -70,7 +69,6 @@ class Monitor:
 
     def begin(self, step: int) -> None:
         """Take up what is known of the first `step` steps; the log ends there."""
-        self._watch, self._from_log, self._read = self._fresh_watch(), [], 0
         self._looks = [look for look in _looks_in(self.folder / FILE) if look.step <= step]
         self._ended = bool(self._looks) and self._looks[-1].step == self._end.last
         self._read_log()
@@ -80,10 +78,13 @@ class Monitor:
 
     def see(self, progress: Progress) -> None:
         """Judge fresh losses, and look at predictions where a snapshot was taken."""
+        if progress.losses is None and progress.scores is None:
+            return
         if progress.losses is not None:
             self._read_log()
         if progress.scores is not None:
             self._take_look(progress.step, progress.stage)
+            # Another process may have to go on from here, and knows only what is written.
             self._write()
         self._tell()
 

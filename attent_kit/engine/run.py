@@ -1,7 +1,7 @@
 """A run's folder: settings, environment, log, checkpoint, predictions, scores.
 
-config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  progress.json  failed.json  checkpoint.ckpt
-snapshots/*.ckpt  selection.csv  grades.csv
+config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  progress.json  failed.json  trackers.json
+checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv
 segmentor.safetensors  predictions/*.nii.gz  translations.npz  scores.csv
 selections/NAME/: the last line again, of the snapshot that NAME chooses
 """
