@@ -159,6 +159,8 @@ class Alignment(nn.Module, ABC):
     uses_target_labels: ClassVar[bool] = False
     paper: ClassVar[str] = ""
     """Where the method was published, for tables: authors, venue, year."""
+    bibtex: ClassVar[str] = ""
+    """BibTeX entries of what to cite for it, for reports."""
     aligns: ClassVar[str] = ""
     """What it aligns and where, for tables."""
     backbones: ClassVar[str] = "any segmentor"
@@ -185,7 +187,11 @@ class Alignment(nn.Module, ABC):
         """Target image [B, C, H, W] -> logits [B, K, H, W]."""
 
     def as_source(self, x_t: Tensor) -> Tensor | None:
-        """`x_t` in source style, [B, C, H, W] in [-1, 1], for figures; None if the method has no such translator."""
+        """`x_t` in source style, [B, C, H, W] in [-1, 1]; None if the method has no such translator."""
+        return None
+
+    def as_target(self, x_s: Tensor) -> Tensor | None:
+        """`x_s` in target style, [B, C, H, W] in [-1, 1]; None if the method has no such translator."""
         return None
 
 

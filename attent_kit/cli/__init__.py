@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "Segment NIfTI volumes or a DICOM series with a trained run.",
     "evaluate": "Score label maps against the truth, as several papers do.",
     "compare": "Run a table of methods, or the built-in one on the phantom.",
+    "report": "Write the report of a comparison as one HTML file.",
 }
 """One line for each command, so that `attentkit --help` imports none of them."""
 

@@ -25,21 +25,25 @@ from attent_kit.plugins import load
 )
 @click.option("--reference", metavar="LABEL", help="Row that the others are tested against.  [the suite's first]")
 @click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
+@click.option("--no-report", is_flag=True, help="Leave out report.html and the figures that only it shows.")
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
     words: tuple[str, ...], device: str, out: Path | None, dry_run: bool, price: bool,
-    reference: str | None, slide_test: bool, as_json: bool,
+    reference: str | None, slide_test: bool, no_report: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
     SUITE is a TOML file or the name of an installed suite (`attentkit list suites`); without it the small phantom runs,
-    MR to CT. Stop and restart it as you like. The results lie in --out: table.md, table.csv, scores.csv, comparisons.csv,
-    figure-mr2ct.png, and for three rows or more ranks.csv and ranks-mr2ct-dice.png.
+    MR to CT. Stop and restart it as you like. The results lie in --out: report.html, table.md, table.csv, table.tex,
+    scores.csv, comparisons.csv, pairs.csv, figure-mr2ct.png, and for three rows or more ranks.csv and
+    ranks-mr2ct-dice.png.
     """
     from attent_kit.data.prepared import Prepared
     from attent_kit.engine.compare import Watch, domain_files, make_data, run_cells
     from attent_kit.engine.device import launch
+    from attent_kit.engine.folder import remember
+    from attent_kit.engine.report import write_report
     from attent_kit.engine.results import collect, labels_in
     from attent_kit.engine.showcase import panels
     from attent_kit.engine.suite import expand, narrow, read_suite, refuse_another_split
@@ -89,6 +93,7 @@ def command(
             waiting=lambda cell: bar.reset(f"waiting for another process at {cell.row}, {cell.direction}", 0),
         )
         make_data(chosen, out, watch)
+        remember(out, whole, cells, reference)
         failed = run_cells(cells, registry, out, device, watch)
     results = collect(out, whole, cells, registry)
     targets = {cell.direction: Prepared.open(cell.settings.data.target) for cell in cells}
@@ -107,6 +112,8 @@ def command(
         reference,
         slide_test,
     )
+    if not no_report:
+        made.files[:0] = write_report(out, registry, reference)
     if as_json:
         print_scores(results.scores)
     else:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.config import read_toml
-from attent_kit.engine.suite import Cell, Suite, domains_of
+from attent_kit.engine.folder import title_of
+from attent_kit.engine.suite import Cell, Suite
 from attent_kit.registry import Registry
 from attent_kit.report.scores import Score, read_scores, write_scores
 from attent_kit.report.table import MethodRow
@@ -38,7 +39,7 @@ def collect(out: Path, suite: Suite, cells: Sequence[Cell], registry: Registry) 
     labels = sorted(alignments, key=lambda label: order.get(label, len(order)))
     methods = [MethodRow(label, _sees_target_labels(alignments[label], registry)) for label in labels]
     directions = dict.fromkeys([*(cell.direction for cell in cells), *(score.direction for score in scores)])
-    return Results(scores, methods, {direction: _title(direction, suite) for direction in directions})
+    return Results(scores, methods, {direction: title_of(direction, suite.domain_names) for direction in directions})
 
 
 def labels_in(out: Path) -> list[str]:
@@ -48,11 +49,3 @@ def labels_in(out: Path) -> list[str]:
 
 def _sees_target_labels(alignment: str, registry: Registry) -> bool:
     return bool(registry.resolve("alignments", alignment).uses_target_labels)  # type: ignore[attr-defined]
-
-
-def _title(direction: str, suite: Suite) -> str:
-    try:
-        source, target = domains_of(direction, suite.domain_names)
-    except ValueError:
-        return direction
-    return f"{source.upper()} to {target.upper()}"

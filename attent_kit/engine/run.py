@@ -1,7 +1,7 @@
 """A run's folder: settings, environment, log, checkpoint, predictions, scores.
 
 config.toml  domain.json  env.json  log.jsonl  speed.json  checkpoint.ckpt
-segmentor.safetensors  predictions/*.nii.gz  translations.npz  scores.csv
+segmentor.safetensors  predictions/*.nii.gz  scores.csv  slices.npz
 """
 
 import difflib

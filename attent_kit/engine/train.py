@@ -15,7 +15,7 @@ from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Report, fit
 from attent_kit.engine.run import Run, alone_in
 from attent_kit.engine.settings import RunSettings, pinned
-from attent_kit.engine.showcase import keep_translations
+from attent_kit.engine.showcase import keep_slices
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
@@ -62,9 +62,10 @@ def train(
         fit(alignment, batches, run, fabric, report, stage_file)
         facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": total_steps(alignment)}
         checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment, facts)
-        keep_translations(alignment, run, target, fabric.device)
         names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
-        return score_run(alignment, run, target, fabric.device, *names)
+        scores = score_run(alignment, run, target, fabric.device, *names)
+        keep_slices(alignment, folder, target, fabric.device, scores)
+        return scores
 
 
 def task_of(source: Prepared, target: Prepared) -> Task:

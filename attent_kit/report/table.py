@@ -40,15 +40,21 @@ class Table(NamedTuple):
     footnotes: tuple[str, ...]
 
 
-def tables(scores: Iterable[Score], methods: Sequence[MethodRow], titles: Mapping[str, str]) -> list[Table]:
-    """A table for each direction of `titles` and each metric. Spread is over seeds if there are several, else over cases."""
+def tables(
+    scores: Iterable[Score],
+    methods: Sequence[MethodRow],
+    titles: Mapping[str, str],
+    metrics: Sequence[tuple[str, str]] = METRICS,
+) -> list[Table]:
+    """A table for each direction of `titles` and each of the (metric, unit) that is there. Spread is over seeds if there are
+    several, else over cases."""
     scores = list(scores)
     over = spread(scores)
     made = []
     for direction, name in titles.items():
         own = [s for s in scores if s.direction == direction]
-        if own:
-            made += [_table(own, methods, direction, name, metric, unit, over) for metric, unit in METRICS]
+        there = {(s.metric, s.unit) for s in own}
+        made += [_table(own, methods, direction, name, *each, over) for each in metrics if each in there]
     return made
 
 
