@@ -112,8 +112,6 @@ def command(
         reference,
         slide_test,
     )
-    if not no_report:
-        made.files[:0] = write_report(out, registry, reference)
     if as_json:
         print_scores(results.scores)
     else:
@@ -126,6 +124,8 @@ def command(
             click.echo(f"Comparisons, in table.md: {warning}")
         for file in made.files:
             click.echo(f"  {file}")
+    for file in () if no_report else write_report(out, registry, reference):
+        click.echo(f"  {file}", err=as_json)
     if failed:
         runs = "\n".join(f"  {cell.row}, {cell.direction}, seed {cell.seed}: {error}" for cell, error in failed)
         raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}")

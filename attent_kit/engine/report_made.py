@@ -137,12 +137,15 @@ def _facts(prepared: Prepared) -> list[tuple[str, str]]:
             f"{prepared.domain} ({prepared.modality})" + (", a phantom" if prepared.manifest.get("phantom") else ""),
         ),
         ("organs", ", ".join(prepared.organs)),
-        ("slices", f"{prepared.size} x {prepared.size} pixels, {prepared.channels} channel(s)"),
+        (
+            "slices",
+            f"{prepared.size} x {prepared.size} pixels, {prepared.channels} channel{'s' if prepared.channels > 1 else ''}",
+        ),
         ("grey values", ", ".join(f"{name} {value}" for name, value in prepared.intensity.to_dict().items())),
     ]
     for split in ("train", "val", "test"):
         ids = prepared.ids(split)
-        rows.append((split, f"{len(ids)} cases: {', '.join(ids)}" if ids else "no case"))
+        rows.append((split, f"{len(ids)} case{'s' if len(ids) > 1 else ''}: {', '.join(ids)}" if ids else "no case"))
     unlabelled = [case.id for case in prepared.cases if not case.has_labels]
     rows += [("without labels", ", ".join(unlabelled))] if unlabelled else []
     rows += [("doubtful", str(warning)) for warning in prepared.manifest.get("warnings", ())]

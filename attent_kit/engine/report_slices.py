@@ -63,9 +63,8 @@ class Gallery:
         made = {}
         for direction, panels in self.first.items():
             for p in (*panels, *(found for _, found in self.cases.get(direction, ()))):
-                case = p.name.rpartition(", slice ")[0]
                 for row in p.translations:
-                    made[direction, row, case] = [
+                    made[direction, row, p.case] = [
                         Picture(picture(p.image), f"Image of {p.name}.", "image"),
                         *_styles(p, row),
                     ]
@@ -100,16 +99,17 @@ def cases_section(gallery: Gallery) -> Section:
             strips = [Strip("Target", _target(found))]
             strips += [_strip(found, row, own) for row in found.predictions]
             blocks += [Heading(what), Strips(strips, legend)]
-            stem = gallery.folder / f"cases-{direction}-{place or found.name.rpartition(', slice ')[0]}"
+            stem = gallery.folder / f"cases-{direction}-{place or found.case}"
             segmentation_figure([found], compared.organs, f"{compared.title}, {what}", stem)
     if not blocks:
         said = gallery.absence() or ["There is no test case to show."]
         return Section("cases", "Median and worst case", [Text(said)])
+    shown = [(place, p) for panels in gallery.cases.values() for place, p in panels]
+    without = [row for _, p in shown for row in p.predictions if row not in p.entropies]
     words = [
-        RULE
-        if any(place for panels in gallery.cases.values() for place, _ in panels)
-        else "The first test cases by name.",
+        RULE if any(place for place, _ in shown) else "The first test cases by name.",
         "Dice is that of the whole case and of this seed. Entropy maps: black is certain, bright yellow uncertain.",
+        *_not_kept("entropy map", without),
         *gallery.absence(),
     ]
     return Section("cases", "Median and worst case", [Text(words), *blocks])
@@ -126,18 +126,16 @@ def translations_section(gallery: Gallery) -> Section:
             for p in panels:
                 if row in p.translations:
                     pictures += [Picture(picture(p.image), f"Image of {p.name}.", p.name), *_styles(p, row)]
-            missing = any(row in p.translations and row not in p.returns for p in panels)
-            note = (
-                "The way back is not kept: the method has none, or an earlier version made the run." if missing else ""
-            )
-            strips.append(Strip(row, pictures, note))
+            strips.append(Strip(row, pictures, by_three=all(row in p.returns for p in panels if row in p.translations)))
         if strips:
             blocks += [Heading(gallery.compared.titles[direction]), Strips(strips)]
     if not blocks:
         said = gallery.absence() or ["No row translates images, or no run has kept a translation."]
         return Section("translations", "Translations", [Text(said)])
-    words = "The first test cases by name: a target image, in source style, and back in target style."
-    return Section("translations", "Translations", [Text([words]), *blocks])
+    panels = [p for shown in gallery.first.values() for p in shown]
+    words = ["The first test cases by name: a target image, in source style, and back in target style."]
+    words += _not_kept("way back", [row for p in panels for row in p.translations if row not in p.returns])
+    return Section("translations", "Translations", [Text(words), *blocks])
 
 
 def _target(p: Panel) -> list[Picture]:
@@ -148,8 +146,7 @@ def _target(p: Panel) -> list[Picture]:
 
 
 def _strip(p: Panel, row: str, scores: Sequence[Score]) -> Strip:
-    case = p.name.rpartition(", slice ")[0]
-    own = [s for s in scores if (s.alignment, s.case, s.metric) == (row, case, "dice")]
+    own = [s for s in scores if (s.alignment, s.case, s.metric) == (row, p.case, "dice")]
     first = [s.value for s in own if s.seed == own[0].seed and s.value == s.value]
     dice = f", Dice {100 * sum(first) / len(first):.1f} %" if first else ""
     pictures = [
@@ -157,12 +154,12 @@ def _strip(p: Panel, row: str, scores: Sequence[Score]) -> Strip:
     ]
     if row in p.entropies:
         pictures.append(Picture(entropy_picture(p.entropies[row]), f"Entropy map of {row} for {p.name}.", "entropy"))
-    note = (
-        ""
-        if row in p.entropies
-        else "An entropy map is not kept: an earlier version made the run, or its file is damaged."
-    )
-    return Strip(row, [*pictures, *_styles(p, row)], note)
+    return Strip(row, [*pictures, *_styles(p, row)])
+
+
+def _not_kept(what: str, rows: Sequence[str]) -> list[str]:
+    names = ", ".join(dict.fromkeys(rows))
+    return [f"There is no {what} of {names}: an earlier version made the runs, or a file is damaged."] if names else []
 
 
 def _styles(p: Panel, row: str) -> list[Picture]:

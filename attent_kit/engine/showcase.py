@@ -117,6 +117,7 @@ def panel(target: Prepared, case: str, places: Mapping[str, Path]) -> Panel:
         predictions,
         {row: found["entropy"] for row, found in kept.items() if "entropy" in found},
         {row: found["return"] for row, found in kept.items() if "return" in found},
+        case,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attent_kit.report.figures import COLOURS, save
+from attent_kit.report.figures import COLOURS, plain_ticks, save
 from attent_kit.report.intervals import seed_means, values
 from attent_kit.report.scores import Score
 
@@ -67,7 +67,7 @@ def box_figure(
     from matplotlib.patches import Patch
 
     height = 0.12 * len(organs) * len(drawn) + 0.12 * len(drawn)
-    figure = Figure(figsize=(5.2, height + 1.3), dpi=150, layout="constrained")
+    figure = Figure(figsize=(4.6, height + 1.3), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
     step = 1 / (len(organs) + 1)
@@ -93,7 +93,7 @@ def box_figure(
         numbers = [number for by_organ in drawn.values() for b in by_organ.values() for number in b.cases]
         if min(numbers) > 0 and max(numbers) > WIDEST_RATIO * min(numbers):
             axis.set_xscale("log")
-            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            plain_ticks(axis.xaxis)
             words += ", logarithmic"
     axis.set_xlabel(words, fontsize=8, parse_math=False)
     axis.set_title(title, fontsize=9, parse_math=False)

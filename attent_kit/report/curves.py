@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attent_kit.report.figures import save
+from attent_kit.report.figures import plain_ticks, save
 
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#AA3377", "#66CCEE", "#BBAA00", "#000000")
 """Of losses and selectors: Tol's "bright" (personal.sron.nl/~pault), with black for its grey and a darker yellow."""
@@ -74,14 +74,14 @@ def curve_figure(by_seed: Mapping[int, Curves], title: str, stem: Path) -> list[
 
     first = next(iter(by_seed.values()))
     has_selectors = any(curves.selectors for curves in by_seed.values())
-    figure = Figure(figsize=(5.2, 3.0 + 2.2 * has_selectors), dpi=150, layout="constrained")
+    figure = Figure(figsize=(4.6, 3.2 + 2.6 * has_selectors), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1 + has_selectors, 1, squeeze=False, sharex=True)[:, 0]
     _lines_of(axes[0], [curves.losses for curves in by_seed.values()])
     values = [value for curves in by_seed.values() for points in curves.losses.values() for _, value in points]
     if values and min(values) > 0:
         axes[0].set_yscale("log")
-        axes[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        plain_ticks(axes[0].yaxis)
     axes[0].set_ylabel("loss", fontsize=8)
     if has_selectors:
         _lines_of(axes[1], [_scaled(curves) for curves in by_seed.values()])
@@ -119,7 +119,9 @@ def _lines_of(axis: Any, by_seed: Sequence[Mapping[str, list[tuple[int, float]]]
             if len(steps) == 1:
                 axis.plot(steps, values, color=colour, marker="o", markersize=3)
     if names:
-        legend = axis.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), borderaxespad=0.2)
+        legend = axis.legend(
+            fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=4, columnspacing=1.2
+        )
         for text in legend.get_texts():
             text.set_parse_math(False)
 

@@ -32,6 +32,17 @@ class Panel(NamedTuple):
     """[H, W], 0 certain to 1 uniform, by row label."""
     returns: Mapping[str, np.ndarray] = MappingProxyType({})
     """The translations back in target style, by row label."""
+    case: str = ""
+    """Id of the case that the slice is of."""
+
+
+def plain_ticks(axis: Any) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, written as numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Any, stem: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from attent_kit.report.pairwise import Pair
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import Ranks, rank_sentence, ranks_figure
 from attent_kit.report.scores import AVERAGE, Score
-from attent_kit.report.sentences import NAMES, p_text, sentence, warning
+from attent_kit.report.sentences import NAMES, claim, p_text, sentence, warning
 from attent_kit.report.significance import ALPHA
 from attent_kit.report.summary import Stamp
 from attent_kit.report.table import METRICS, MethodRow, Table, cell_number, cell_text, tables
@@ -104,10 +104,14 @@ def comparisons_section(
         if not own:
             continue
         blocks.append(Heading(domains))
-        blocks.append(Text([sentence(x, domains) for x in own], listed=True))
         for metric, _ in METRICS:
             found = [pair for pair in pairs if (pair.direction, pair.metric) == (direction, metric)]
-            said = warning([x for x in own if x.metric == metric])
+            family = [x for x in own if x.metric == metric]
+            said = warning(family)
+            # What is said once for all is not said again of each.
+            blocks.append(
+                Text([f"{claim(x, domains)}." if said else sentence(x, domains) for x in family], listed=True)
+            )
             if found:
                 blocks.append(_matrix(found, domains, metric, said))
         figures = [r for r in ranks if r.direction == direction]

@@ -78,7 +78,8 @@ class Strip(NamedTuple):
 
     label: str
     pictures: Sequence[Picture]
-    note: str = ""
+    by_three: bool = False
+    """Whether a line holds three pictures that belong together, or up to four."""
 
 
 class Strips(NamedTuple):

@@ -129,7 +129,11 @@ def audit_section(
                 for case in worst[:3]
                 if (direction, run.row, case) in pictures
             ]
-            own += [Strips(strips)] if strips else []
+            if strips:
+                own += [
+                    Text(["Cases with the worst slice in a measure, by a slice that the run has kept:"]),
+                    Strips(strips),
+                ]
         blocks += [Heading(domains), *own] if own else []
     return Section("audit", "Translation audit", blocks) if blocks else None
 
