@@ -42,7 +42,7 @@ class Gallery:
                 continue
             own = [s for s in self.compared.scores if s.direction == direction]
             ranked = median_and_worst([s for s in own if s.alignment in self._free] or own)
-            known = {case.id for case in target.cases}
+            known = target.ids("test")
             places = list(zip(PLACES, ranked, strict=False)) if ranked else [("", case) for case in first_cases(target)]
             panels = [(place, self._panel(direction, target, case)) for place, case in places if case in known]
             made[direction] = [(place, found) for place, found in panels if found is not None]

@@ -14,6 +14,8 @@ COLOURS = ("#4477AA", "#EE6677", "#228833", "#AA3377", "#66CCEE", "#BBAA00", "#0
 STYLES = ("-", "--", ":")
 LONGEST_LEGEND = 24
 """Characters of a name in the legend."""
+LETTERS = 62
+"""Of a line of the legend, with about seven for each line that it explains."""
 
 
 class Curves(NamedTuple):
@@ -119,8 +121,14 @@ def _lines_of(axis: Any, by_seed: Sequence[Mapping[str, list[tuple[int, float]]]
             if len(steps) == 1:
                 axis.plot(steps, values, color=colour, marker="o", markersize=3)
     if names:
+        longest = min(max(map(len, names)), LONGEST_LEGEND)
         legend = axis.legend(
-            fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=4, columnspacing=1.2
+            fontsize=7,
+            frameon=False,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.17),
+            ncols=max(1, min(4, LETTERS // (longest + 7))),
+            columnspacing=1.2,
         )
         for text in legend.get_texts():
             text.set_parse_math(False)

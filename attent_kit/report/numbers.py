@@ -165,7 +165,7 @@ def _matrix(pairs: Sequence[Pair], domains: str, metric: str, said: str) -> Grid
     caption = (
         f"{domains}: {NAMES[metric]}, row minus column, {unit}; {cases} cases, {max(p.family for p in pairs)} pairs"
     )
-    return Grid(caption, ["", *labels], rows, [said] if said else [])
+    return Grid(caption, ["row minus column", *labels], rows, [said] if said else [])
 
 
 def _pair_cell(difference: float, p: float, metric: str) -> Cell:

@@ -4,6 +4,7 @@ A page is sections, a section is blocks; the template knows how each kind of blo
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from attent_kit.report.summary import Stamp
 
 LARGEST_SVG = 400_000
 """Bytes of an SVG above which its PNG is shown."""
+WIDEST = 400
+"""Points of a figure whose letters can be read on a phone."""
 
 
 class Heading(NamedTuple):
@@ -64,6 +67,8 @@ class Picture(NamedTuple):
     src: str
     alt: str
     caption: str = ""
+    wide: bool = False
+    """Whether it would be illegible on a phone, and is scrolled there in its own box."""
 
 
 class Figures(NamedTuple):
@@ -129,7 +134,11 @@ def drawing(files: Sequence[Path], alt: str, caption: str = "") -> Picture:
     """A figure of `figures.save`, as SVG unless that is large."""
     png, svg = files
     source, kind = (svg, "svg+xml") if svg.stat().st_size <= LARGEST_SVG else (png, "png")
-    return Picture(f"data:image/{kind};base64," + base64.b64encode(source.read_bytes()).decode("ascii"), alt, caption)
+    width = re.search(rb'<svg [^>]*?width="([\d.]+)pt"', svg.read_bytes()[:2000])
+    wide = width is not None and float(width[1]) > WIDEST
+    return Picture(
+        f"data:image/{kind};base64," + base64.b64encode(source.read_bytes()).decode("ascii"), alt, caption, wide
+    )
 
 
 def write_page(page: Page, path: Path) -> None:

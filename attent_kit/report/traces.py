@@ -70,14 +70,14 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
         rows = shift_rows(shifts, direction)
         if not rows:
             continue
+        measures = list(dict.fromkeys(r.measure for r in rows))
+        found = {(r.row, r.space, r.measure): f"{_number(r.before)} → {_number(r.after)}" for r in rows}
         lines = [
-            Row(r.row or "images", [Cell(r.space), Cell(r.measure), *(Cell(_number(v)) for v in (r.before, r.after))])
-            for r in rows
+            Row(row or "images", [Cell(space), *(Cell(found.get((row, space, measure), "-")) for measure in measures)])
+            for row, space in dict.fromkeys((r.row, r.space) for r in rows)
         ]
-        blocks += [
-            Heading(domains),
-            Grid(f"{domains}: domain shift", ["row", "space", "measure", "before", "after"], lines),
-        ]
+        caption = f"{domains}: domain shift, before → after"
+        blocks += [Heading(domains), Grid(caption, ["row", "space", *measures], lines)]
         pictures = []
         for run in runs:
             stem = out / f"shift-{direction}-{run.name}"
