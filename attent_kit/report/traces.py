@@ -57,7 +57,7 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
     """Distances between the domains before and after adaptation, with the figures beside shift.csv."""
     path = out / "shift.csv"
     if not path.exists():
-        said = f"Not measured: `attentkit shift {out.name}` writes shift.csv and its figures, and the report then shows them."
+        said = "Not measured: `attentkit shift` on this folder writes shift.csv and figures, and the report then shows them."
         return Section("shift", "Domain shift", [Text([said])])
     try:
         shifts = read_shifts(path)
