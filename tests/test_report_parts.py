@@ -12,7 +12,7 @@ from comparison_folder import scores_of
 
 from attent_kit.errors import DataError
 from attent_kit.report.boxplots import box, box_figure, boxes
-from attent_kit.report.curves import curve_figure, read_curves
+from attent_kit.report.curves import curve_figure, read_curves, thinned
 from attent_kit.report.latex import escape, latex
 from attent_kit.report.measured import audit_rows, read_audit, read_shifts, shift_rows
 from attent_kit.report.page import drawing
@@ -65,6 +65,13 @@ def test_curves_are_the_logged_losses_and_what_cannot_be_read_is_counted(tmp_pat
     assert found.losses == {"L": [(9, 2.0), (19, 1.0)], "M": [(19, 3.0)]}
     assert found.stages == (("a", 9), ("b", 19)) and found.skipped == 2
     assert found.selectors == {"E": [(10, 0.5), (20, 0.1)]} and found.better == {"E": "lower"}
+
+
+def test_a_long_log_is_averaged_over_neighbours():
+    # 401 points: three at a time, the last two together.
+    found = thinned([(n, float(n)) for n in range(401)])
+    assert len(found) == 134 and found[0] == (1, 1) and found[-1] == (399.5, 399.5)
+    assert thinned([(7, 1.5), (8, 2.5)]) == [(7, 1.5), (8, 2.5)]
 
 
 def test_a_run_that_logged_nothing_has_no_curves(tmp_path):
@@ -208,6 +215,8 @@ def test_a_small_slice_is_enlarged_and_an_organ_is_coloured():
     assert plain.shape == (224, 224, 3) and plain.max() < 8
     # Orange at 0.45 over black, and nothing where there is no organ.
     assert np.abs(drawn[112, 200] - 0.45 * np.array([230, 159, 0])).max() < 10 and drawn[112, 50].max() < 10
+    # Noise does not compress, and is a picture all the same: 4/3 of 24,000 bytes is 32,000 letters.
+    assert 10_000 < len(picture(np.random.default_rng(0).uniform(-1, 1, (256, 256)))) <= 32_100
     assert entropy_picture(np.zeros((300, 300))) != entropy_picture(np.ones((300, 300)))
 
 

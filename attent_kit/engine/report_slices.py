@@ -119,21 +119,21 @@ def translations_section(gallery: Gallery) -> Section:
     """Each translating row on the first test cases: image, in source style, and back."""
     blocks: list = []
     for direction, panels in gallery.first.items():
-        rows = list(dict.fromkeys(row for p in panels for row in p.translations))
-        strips = []
+        rows = dict.fromkeys(row for p in panels for row in p.translations)
+        # A column is a case, so that the image stands above what is made of it.
+        images = [Picture(picture(p.image), f"Target image, {p.name}.", p.name) for p in panels]
+        strips = [Strip("Target", images, by_three=True)] if rows else []
         for row in rows:
-            pictures = []
-            for p in panels:
-                if row in p.translations:
-                    pictures += [Picture(picture(p.image), f"Image of {p.name}.", p.name), *_styles(p, row)]
-            strips.append(Strip(row, pictures, by_three=all(row in p.returns for p in panels if row in p.translations)))
+            styled = [_styles(p, row) for p in panels if row in p.translations]
+            ways = [pictures[n] for n in (0, 1) for pictures in styled if len(pictures) > n]
+            strips.append(Strip(row, ways, by_three=True))
         if strips:
             blocks += [Heading(gallery.compared.titles[direction]), Strips(strips)]
     if not blocks:
         said = gallery.absence() or ["No row translates images, or no run has kept a translation."]
         return Section("translations", "Translations", [Text(said)])
     panels = [p for shown in gallery.first.values() for p in shown]
-    words = ["The first test cases by name: a target image, in source style, and back in target style."]
+    words = ["The first test cases by name, a column each: target image, in source style, and back in target style."]
     words += _not_kept("way back", [row for p in panels for row in p.translations if row not in p.returns])
     return Section("translations", "Translations", [Text(words), *blocks])
 

@@ -5,12 +5,15 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from attent_kit.report.figures import plain_ticks, save
 
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#AA3377", "#66CCEE", "#BBAA00", "#000000")
 """Of losses and selectors: Tol's "bright" (personal.sron.nl/~pault), with black for its grey and a darker yellow."""
+MOST_POINTS = 200
+"""Of a curve; of a longer log, neighbours are averaged."""
 STYLES = ("-", "--", ":")
 LONGEST_LEGEND = 24
 """Characters of a name in the legend."""
@@ -107,13 +110,20 @@ def curve_figure(by_seed: Mapping[int, Curves], title: str, stem: Path) -> list[
     return save(figure, stem)
 
 
+def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
+    """At most MOST_POINTS points, each the mean of as many neighbours."""
+    many = -(-len(points) // MOST_POINTS)
+    groups = [points[start : start + many] for start in range(0, len(points), many)]
+    return [(fmean(step for step, _ in group), fmean(value for _, value in group)) for group in groups]
+
+
 def _lines_of(axis: Any, by_seed: Sequence[Mapping[str, list[tuple[int, float]]]]) -> None:
     names = list(dict.fromkeys(name for curves in by_seed for name in curves))
     for strong, curves in zip([True] + [False] * len(by_seed), by_seed, strict=False):
         for n, name in enumerate(names):
             if name not in curves:
                 continue
-            steps, values = zip(*curves[name], strict=True)
+            steps, values = zip(*thinned(curves[name]), strict=True)
             look = {"linewidth": 1.5} if strong else {"linewidth": 0.6, "alpha": 0.45}
             label = name if len(name) <= LONGEST_LEGEND else name[: LONGEST_LEGEND - 1] + "…"
             colour, style = COLOURS[n % len(COLOURS)], STYLES[n // len(COLOURS) % len(STYLES)]

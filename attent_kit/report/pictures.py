@@ -10,17 +10,19 @@ from attent_kit.report.figures import overlay
 
 SMALLEST = 224
 """Pixels of a side below which a slice is enlarged by a whole number, so that its contours are thin."""
-QUALITY = 88
+QUALITIES = (82, 65, 45, 25)
+"""Of JPEG: the first with which a picture stays below LARGEST, or the last."""
+LARGEST = 24_000
+"""Bytes of a picture, so that a page of twelve rows and two directions stays below 10 MB; a usual slice has the half."""
 
 
 def picture(image: np.ndarray, labels: np.ndarray | None = None) -> str:
     """A slice [H, W] in [-1, 1], with the contours of its labels [H, W], as a data URI."""
     grey = _enlarged((np.clip(image, -1, 1) + 1) / 2)
-    colours = np.repeat(grey[..., None], 3, axis=2)
-    if labels is not None:
-        over = overlay(_enlarged(labels))
-        colours = colours * (1 - over[..., 3:]) + over[..., :3] * over[..., 3:]
-    return _uri(colours)
+    if labels is None:
+        return _uri(grey)
+    over = overlay(_enlarged(labels))
+    return _uri(grey[..., None] * (1 - over[..., 3:]) + over[..., :3] * over[..., 3:])
 
 
 def entropy_picture(entropy: np.ndarray) -> str:
@@ -36,7 +38,11 @@ def _enlarged(array: np.ndarray) -> np.ndarray:
 
 
 def _uri(colours: np.ndarray) -> str:
-    out = io.BytesIO()
+    """[H, W] or [H, W, 3] in 0 to 1."""
     image = Image.fromarray(np.round(colours * 255).astype(np.uint8))
-    image.save(out, format="JPEG", quality=QUALITY, subsampling=0, optimize=True)
+    for quality in QUALITIES:
+        out = io.BytesIO()
+        image.save(out, format="JPEG", quality=quality, subsampling=0)
+        if out.tell() <= LARGEST:
+            break
     return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode("ascii")
