@@ -90,6 +90,14 @@ def test_a_comparison_remembers_what_it_was_asked_for_with_every_call(attentkit,
     assert plan["runs"] == ["mr2ct/attent/seed0", "mr2ct/w-o-adaptation/seed0", "mr2ct/w-o-adaptation/seed3"]
 
 
+def test_published_numbers_that_are_not_there_are_met_before_anything_is_trained(attentkit, suite, tmp_path):
+    file = tmp_path / "suite.toml"
+    file.write_text('published = "nowhere.toml"\n' + suite.read_text(encoding="utf-8"), encoding="utf-8")
+    outcome = attentkit("compare", file, "-d", "cpu", "--out", tmp_path / "out")
+    assert outcome.code == 2 and "nowhere.toml: there is no such file" in outcome.err
+    assert not list((tmp_path / "out").glob("*/*/seed*"))
+
+
 def test_the_report_can_be_left_out_and_made_later_to_the_same_bytes(attentkit, again):
     out, words = again
     before = (out / "report.html").read_bytes()

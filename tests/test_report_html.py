@@ -362,6 +362,8 @@ def test_measured_shift_and_audit_are_shown(attentkit, spoilt):
         ["edge", "0.500", "0.100", "ct_3, slice 2"],
         ["volume-drift:liver", "-0.300", "-0.800", "ct_3, slice 1"],
     ]
+    alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
+    assert sum("and back, by AttENT" in alt for alt in alts) == 3  # The worst case, the first, and the audit's.
     (spoilt / "shift.csv").write_text("\n".join(rows)[:-12] + "\n")
     assert "shift.csv, line 5: too few or too many fields" in reported(attentkit, spoilt).text
 

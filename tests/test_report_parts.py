@@ -158,7 +158,7 @@ def test_the_worst_slice_is_the_lowest_but_of_drifts_the_largest_either_way(tmp_
         "case,slice,measure,value\na,1,edge,0.2\nb,2,edge,0.8\na,1,volume-drift:liver,0.3\nb,2,volume-drift:liver,-0.5\n"
     )
     edge, drift = audit_rows(read_audit(path))
-    assert (edge.mean, edge.worst, edge.case, edge.slice, edge.count) == (0.5, 0.2, "a", "1", 2)
+    assert (edge.mean, edge.worst, edge.case, edge.slice, edge.slices) == (0.5, 0.2, "a", "1", 2)
     assert (drift.worst, drift.case) == (-0.5, "b") and drift.mean == pytest.approx(-0.1)
 
 

@@ -6,7 +6,7 @@ import click
 from rich.table import Table as RichTable
 
 from attent_kit.cli.output import Bar, bars, console, duration, in_words, print_json, print_scores, print_table
-from attent_kit.errors import ConfigError, RunError, did_you_mean
+from attent_kit.errors import AttentKitError, ConfigError, RunError, did_you_mean
 from attent_kit.plugins import load
 
 
@@ -124,8 +124,13 @@ def command(
             click.echo(f"Comparisons, in table.md: {warning}")
         for file in made.files:
             click.echo(f"  {file}")
-    for file in () if no_report else write_report(out, registry, reference):
-        click.echo(f"  {file}", err=as_json)
+    try:
+        for file in () if no_report else write_report(out, registry, reference):
+            click.echo(f"  {file}", err=as_json)
+    except AttentKitError as error:
+        if not failed:
+            raise
+        click.echo(f"No report: {error}", err=True)
     if failed:
         runs = "\n".join(f"  {cell.row}, {cell.direction}, seed {cell.seed}: {error}" for cell, error in failed)
         raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}")

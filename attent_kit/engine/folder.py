@@ -65,6 +65,7 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
     }
     write_text(out / PLAN, to_toml(plan))
     if suite.published:
+        read_published(suite.published)  # What makes no sense is met before anything is trained.
         write_text(out / PUBLISHED, suite.published.read_text(encoding="utf-8"))
 
 
@@ -85,7 +86,7 @@ def read_plan(out: Path) -> Plan | None:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{path} is no plan of a comparison ({error!r}). Delete it, or run `attentkit compare` again, which writes it."
+            f"{path} is no plan of a comparison ({error!r}). Delete it and run `attentkit compare` again, which writes it."
         ) from None
 
 

@@ -53,7 +53,7 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
     shown = [entry for entry in published if entry.direction in titles]
     trained = _trained(runs)
     gallery = Gallery(runs, targets, {m.label for m in methods if not m.bound}, compared, out / FIGURES)
-    audited = audit_section(trained, titles, gallery.translations())
+    audited = audit_section(trained, titles, gallery.translation)
     sections = [
         tables_section(made, others, shown, titles, _stamps(runs, methods)),
         boxes_section(compared, out / FIGURES),

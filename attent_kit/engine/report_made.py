@@ -19,7 +19,7 @@ def prepared_of(runs: Sequence[RunFolder], direction: str, side: str, out: Path)
 
     It is looked for where the runs name it, then in the folder of the comparison.
     """
-    data = next((run.config["data"] for run in runs if run.direction == direction and "data" in run.config), {})
+    data: Any = next((run.config["data"] for run in runs if run.direction == direction and "data" in run.config), {})
     named = data.get(side) if isinstance(data, dict) else None
     if not named:
         return f"No run from {direction} says what its {side} was, so no image can be shown."

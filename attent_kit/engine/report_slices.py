@@ -58,17 +58,15 @@ class Gallery:
                 made[direction] = [found for found in panels if found is not None]
         return made
 
-    def translations(self) -> dict[tuple[str, str, str], list[Picture]]:
-        """Image, translation and the way back by (direction, row, case)."""
-        made = {}
-        for direction, panels in self.first.items():
-            for p in (*panels, *(found for _, found in self.cases.get(direction, ()))):
-                for row in p.translations:
-                    made[direction, row, p.case] = [
-                        Picture(picture(p.image), f"Image of {p.name}.", "image"),
-                        *_styles(p, row),
-                    ]
-        return made
+    def translation(self, direction: str, row: str, case: str) -> list[Picture]:
+        """Image, translation and the way back of one case; empty if the run has kept none of it."""
+        target = self._targets[direction]
+        if isinstance(target, str) or case not in target.ids("test"):
+            return []
+        p = self._panel(direction, target, case)
+        if p is None or row not in p.translations:
+            return []
+        return [Picture(picture(p.image), f"Image of {p.name}.", p.name), *_styles(p, row)]
 
     def absence(self) -> list[str]:
         """Why there is nothing to show, where that is known."""

@@ -137,8 +137,11 @@ def _kept(place: Path, case: str, z: int, middle: int) -> dict[str, np.ndarray]:
     """Float slices [H, W] by what they are; of a run of an earlier version the translation alone."""
     names = {what: f"{case}-{z}-{what}" for what in ("entropy", "translation", "return")}
     stored = _arrays(place / KEPT, names.values())
-    found = {what: stored[name].astype(np.float32) for what, name in names.items() if name in stored}
-    found = {what: array / 255 if what == "entropy" else array / 127.5 - 1 for what, array in found.items()}
+    found: dict[str, np.ndarray] = {}
+    for what, name in names.items():
+        if name in stored:
+            array = stored[name].astype(np.float32)
+            found[what] = array / 255 if what == "entropy" else array / 127.5 - 1
     if "translation" not in found:
         for array in _arrays(place / "translations.npz", [f"{case}-{z}"]).values():
             found["translation"] = array[middle].astype(np.float32)

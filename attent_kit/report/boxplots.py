@@ -53,7 +53,7 @@ def boxes(
         if label not in found:
             continue
         means = seed_means(found[label].array) * (100 if metric == "dice" else 1)
-        by_organ = {organ: box(means[:, n]) for n, organ in enumerate(found[label].organs)}
+        by_organ = {organ: box(means[:, n].tolist()) for n, organ in enumerate(found[label].organs)}
         made[label] = {organ: drawn for organ, drawn in by_organ.items() if drawn is not None}
     return made
 

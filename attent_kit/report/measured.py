@@ -52,7 +52,7 @@ class AuditRow(NamedTuple):
     case: str
     """Of the worst slice."""
     slice: str
-    count: int
+    slices: int
 
 
 def read_shifts(path: Path) -> list[Shift]:

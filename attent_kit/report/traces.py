@@ -1,7 +1,7 @@
 """The sections of the report that follow from what runs and other commands have logged: curves, shift, audit."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ from attent_kit.report.measured import audit_rows, read_audit, read_shifts, shif
 from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Strip, Strips, Text, drawing
 
 AUDIT = "translation_audit.csv"
+WORST_SHOWN = 3
+"""Cases of a row that are worst in some measure and are shown."""
 
 
 class Trained(NamedTuple):
@@ -90,11 +92,11 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
 
 
 def audit_section(
-    runs: Sequence[Trained], titles: Mapping[str, str], pictures: Mapping[tuple[str, str, str], Sequence[Picture]]
+    runs: Sequence[Trained], titles: Mapping[str, str], pictures: Callable[[str, str, str], Sequence[Picture]]
 ) -> Section | None:
     """What translations keep of the anatomy, with the worst slices; None if no run was audited.
 
-    `pictures` of a translation by (direction, row, case).
+    `pictures(direction, row, case)`: image, translation and the way back, or what there is of them.
     """
     blocks: list = []
     for direction, domains in titles.items():
@@ -120,15 +122,8 @@ def audit_section(
                 )
             )
             worst = list(dict.fromkeys(r.case for r in found))
-            strips = [
-                Strip(
-                    f"{run.row}: {case}",
-                    pictures[direction, run.row, case],
-                    "A slice of a case that is worst in a measure.",
-                )
-                for case in worst[:3]
-                if (direction, run.row, case) in pictures
-            ]
+            shown = {case: pictures(direction, run.row, case) for case in worst[:WORST_SHOWN]}
+            strips = [Strip(f"{run.row}: {case}", three, by_three=True) for case, three in shown.items() if three]
             if strips:
                 own += [
                     Text(["Cases with the worst slice in a measure, by a slice that the run has kept:"]),
