@@ -310,6 +310,14 @@ def test_without_the_data_the_page_has_no_images_and_says_why(attentkit, spoilt)
     assert "56.0 ± 1.4" in page.text
 
 
+def test_images_of_other_data_are_never_shown_as_those_of_the_runs(attentkit, spoilt):
+    for file in spoilt.glob("*/*/*/config.toml"):
+        file.write_text(re.sub(r'target_hash = "\w+"', 'target_hash = "0"', file.read_text()))
+    page = reported(attentkit, spoilt)
+    assert "ct.h5 is not what the runs of mr2ct were made with, so no image of it is shown" in page.text
+    assert not any("Prediction of" in a.get("alt", "") for _, a in page.tags)
+
+
 def test_data_beside_the_runs_are_found_when_the_folder_has_moved(attentkit, spoilt, prepared):
     for file in spoilt.glob("*/*/*/config.toml"):
         file.write_text(re.sub(r'"[^"]*/(\w+\.h5)"', r'"/gone/\1"', file.read_text()))
