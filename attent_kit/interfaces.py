@@ -173,6 +173,8 @@ class Alignment(nn.Module, ABC):
     """False for a method that learns from the source alone: what its network sees is the shift before any alignment."""
     paper: ClassVar[str] = ""
     """Where the method was published, for tables: authors, venue, year."""
+    bibtex: ClassVar[str] = ""
+    """BibTeX entries of what to cite for it, for reports."""
     aligns: ClassVar[str] = ""
     """What it aligns and where, for tables."""
     backbones: ClassVar[str] = "any segmentor"

@@ -41,6 +41,7 @@ OPEN_TO_PLUGINS = {
 """Parts of attent_kit that the built-ins may use; of the package itself they use `hookimpl` alone."""
 ORDINARY_WORDS = {
     ("cli/predict.py", "entropy"), ("data/cases.py", "pixel"), ("engine/health.py", "entropy"), ("engine/volumes.py", "entropy"),
+    ("engine/showcase.py", "entropy"), ("engine/report_slices.py", "entropy"),
     ("metrics/protocols.py", "pixel"), ("metrics/protocols.py", "sifa"), ("report/shift.py", "entropy"),
 }  # fmt: skip
 """Strings that happen to be the name of an alignment: the entropy of an answer, a pixel and its size in mm, and the way in

@@ -7,6 +7,7 @@ import pytest
 from conftest import contents
 
 from attent_kit.cli import run
+from attent_kit.config import read_toml
 from attent_kit.report.scores import read_scores
 
 
@@ -69,13 +70,44 @@ def test_a_dry_run_writes_nothing(attentkit, suite, tmp_path, monkeypatch, as_js
 
 def test_a_comparison_leaves_table_scores_and_figure(compared):
     assert {p.name for p in compared.iterdir() if p.is_file()} == {
-        "table.md", "table.csv", "scores.csv", "comparisons.csv", "figure-mr2ct.png", "grid.json",
+        "table.md", "table.csv", "scores.csv", "comparisons.csv", "figure-mr2ct.png", "figure-mr2ct.svg",
+        "comparison.toml", "grid.json", "report.html", "table.tex", "pairs.csv",
     }  # fmt: skip
     scores = read_scores(compared / "scores.csv")
     assert {s.alignment for s in scores} == {"W/o adaptation", "AttENT"}
     assert {(s.direction, s.seed, s.case) for s in scores} == {("mr2ct", 0, "ct_3")}
     table = (compared / "table.md").read_text(encoding="utf-8")
     assert "W/o adaptation" in table and "AttENT" in table and "Boxes and noise." in table
+
+
+def test_a_comparison_remembers_what_it_was_asked_for_with_every_call(attentkit, again):
+    out, words = again
+    assert attentkit(*words, "-m", "source_only", "--seeds=0,3", "--no-report", "--reference", "AttENT").code == 0
+    plan = read_toml(out / "comparison.toml")
+    assert (plan["title"], plan["note"], plan["reference"]) == ("Tiny", "Boxes and noise.", "AttENT")
+    assert plan["rows"] == {"W/o adaptation": "source_only", "AttENT": "attent"}
+    assert plan["directions"] == {"mr2ct": "MR to CT"}
+    assert plan["runs"] == ["mr2ct/attent/seed0", "mr2ct/w-o-adaptation/seed0", "mr2ct/w-o-adaptation/seed3"]
+
+
+def test_published_numbers_that_are_not_there_are_met_before_anything_is_trained(attentkit, suite, tmp_path):
+    file = tmp_path / "suite.toml"
+    file.write_text('published = "nowhere.toml"\n' + suite.read_text(encoding="utf-8"), encoding="utf-8")
+    outcome = attentkit("compare", file, "-d", "cpu", "--out", tmp_path / "out")
+    assert outcome.code == 2 and "nowhere.toml: there is no such file" in outcome.err
+    assert not list((tmp_path / "out").glob("*/*/seed*"))
+
+
+def test_the_report_can_be_left_out_and_made_later_to_the_same_bytes(attentkit, again):
+    out, words = again
+    before = (out / "report.html").read_bytes()
+    (out / "report.html").unlink()
+    assert attentkit(*words, "--no-report").code == 0 and not (out / "report.html").exists()
+    outcome = attentkit("report", out)
+    assert outcome.code == 0 and f"{out}/report.html" in outcome.out
+    assert (out / "report.html").read_bytes() == before
+    text = before.decode()
+    assert "AttENT" in text and "in source style, by AttENT" in text and "and back, by AttENT" in text
 
 
 def test_comparing_twice_runs_nothing_the_second_time(attentkit, again, monkeypatch):

@@ -167,6 +167,10 @@ HEAD = 'direction="a2b"\nmetric="dice"\nunit="percent"\ncitation="c"\nnote="n"\n
         ),
         ('organs=[]\nof="SD"\n[[tables]]\nspread={X=[]}\n[tables.rows]\nX=[1.0]', "spread 'X' needs"),
         (
+            'organs=[]\n[[tables]]\nkind="hearsay"\n[tables.rows]\nX=[1.0]',
+            "the kind is 'hearsay': write one of published, re-run",
+        ),
+        (
             'organs=[]\n[[tables]]\nmetric="hd95"\n[tables.rows]\nX=[1.0]',
             "the metric is 'hd95': write one of dice, assd",
         ),
@@ -187,10 +191,13 @@ def panel(name):
 
 
 def test_a_figure_shows_every_slice_and_is_the_same_twice(tmp_path):
-    for name in ("a.png", "b.png"):
-        segmentation_figure([panel("case 1"), panel("case 2")], ["liver"], "Title", tmp_path / name)
-    first = (tmp_path / "a.png").read_bytes()
-    assert first[:8] == b"\x89PNG\r\n\x1a\n" and first == (tmp_path / "b.png").read_bytes()
+    for name in "ab":
+        files = segmentation_figure([panel("case 1"), panel("case $2$")], ["liver"], "Title", tmp_path / name)
+        assert files == [tmp_path / f"{name}.png", tmp_path / f"{name}.svg"]
+    for kind in ("png", "svg"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+    assert (tmp_path / "a.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "case $2$" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
 def test_render_writes_tables_and_a_figure_for_each_direction(tmp_path):
@@ -203,5 +210,6 @@ def test_render_writes_tables_and_a_figure_for_each_direction(tmp_path):
         "scores.csv",
         "comparisons.csv",
         "figure-mr2ct.png",
+        "figure-mr2ct.svg",
     ]
-    assert (tmp_path / "figure-mr2ct.png").exists() and (tmp_path / "table.md").exists()
+    assert all(file.exists() for file in made.files if file.name != "scores.csv")

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from attent_kit.cli.live import live_grid
 from attent_kit.cli.output import Bar, bars, console, duration, listed, print_json, print_scores, print_table
-from attent_kit.errors import ConfigError, DataError, RunError, did_you_mean
+from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError, did_you_mean
 from attent_kit.plugins import load
 
 
@@ -44,18 +44,20 @@ from attent_kit.plugins import load
 @click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
 @click.option("--track", metavar="NAMES", help="Comma-separated trackers, for example tensorboard,wandb.")
 @click.option("--shift", is_flag=True, help="Then measure the shift of each run and audit its translation.")
+@click.option("--no-report", is_flag=True, help="Leave out report.html and the figures that only it shows.")
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
     words: tuple[str, ...], varied: tuple[str, ...], device: str, devices: str | None, ablate: str | None, out: Path | None,
     dry_run: bool, price: bool, select: str, reference: str | None, slide_test: bool, track: str | None, shift: bool,
-    as_json: bool,
+    no_report: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run what is missing of a comparison and print its table.
 
     SUITE is a TOML file or the name of an installed suite (`attentkit list suites`); without it the small phantom runs,
-    MR to CT. Stop and restart it as you like, also in several processes at once. The results lie in --out: table.md,
-    table.csv, scores.csv, comparisons.csv, figure-mr2ct.png, and for three rows or more ranks.csv and ranks-mr2ct-dice.png.
+    MR to CT. Stop and restart it as you like, also in several processes at once. The results lie in --out: report.html,
+    table.md, table.csv, table.tex, scores.csv, comparisons.csv, pairs.csv, figure-mr2ct.png, and for three rows or more
+    ranks.csv and ranks-mr2ct-dice.png.
 
     A cell is known by its options, its data and the versions of its code: another row, seed or direction runs what is missing,
     and where options of a row change, that row alone is trained again and its earlier runs are kept beside. Another --select
@@ -67,7 +69,9 @@ def command(
     from attent_kit.engine.content import located
     from attent_kit.engine.costs import measure_costs, read_costs
     from attent_kit.engine.device import launch
+    from attent_kit.engine.folder import remember
     from attent_kit.engine.processes import run_on
+    from attent_kit.engine.report import write_report
     from attent_kit.engine.results import collect, labels_in
     from attent_kit.engine.selection import refuse_unknown
     from attent_kit.engine.showcase import panels
@@ -125,6 +129,7 @@ def command(
     refuse_what_cannot_run(cells, registry)
     cells = located(cells, registry)
     write_grid(out, cells)
+    remember(out, whole, cells, reference, select)
     missing = [cell for cell in cells if not cell.done]
     with live_grid(cells) as say:
         watch = Watch(
@@ -185,6 +190,13 @@ def command(
         # After the table, which is there whatever becomes of this.
         for file in _shift(out, registry, several[0]):
             click.echo(f"  {file}", err=as_json)
+    try:
+        for file in () if no_report else write_report(out, registry, reference):
+            click.echo(f"  {file}", err=as_json)
+    except AttentKitError as error:
+        if not failed:
+            raise
+        click.echo(f"No report: {error}", err=True)
     if failed:
         runs = "\n".join(f"  {_name(cell)}: {error}" for cell, error in failed)
         damaged = "".join(f"\n{sentence}" for sentence in results.damaged)

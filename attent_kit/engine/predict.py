@@ -29,23 +29,34 @@ def segment_slices(alignment: Alignment, images: np.ndarray, device: torch.devic
     return torch.cat(parts).movedim(1, 0).numpy()
 
 
-@torch.inference_mode()
 def slices_as_source(alignment: Alignment, images: np.ndarray, device: torch.device) -> np.ndarray | None:
     """Target slices in source style, [Z, C, H, W]; None if the method has no translator. RunError as `segment_slices`."""
-    alignment.eval()
+    return _translated(alignment, alignment.as_source, images, device)
 
-    def translate(x_t: Tensor) -> Tensor | None:
-        x_ts = alignment.as_source(x_t)
-        return None if x_ts is None else x_ts.float().cpu()
 
-    parts = in_batches(translate, images, device)
-    return None if parts is None else torch.cat(parts).numpy()
+def slices_as_target(alignment: Alignment, images: np.ndarray, device: torch.device) -> np.ndarray | None:
+    """Source slices, or translated ones, in target style; else as `slices_as_source`."""
+    return _translated(alignment, alignment.as_target, images, device)
 
 
 def segment_case(alignment: Alignment, prepared: Prepared, case: str, device: torch.device) -> np.ndarray:
     """Labels of one case on the grid of the file that it came from: uint8 [X, Y, Z]."""
     probabilities = segment_slices(alignment, prepared.slices(case), device)
     return prepared.grid(case).to_native(probabilities)
+
+
+@torch.inference_mode()
+def _translated(
+    alignment: Alignment, translator: Callable[[Tensor], Tensor | None], images: np.ndarray, device: torch.device
+) -> np.ndarray | None:
+    alignment.eval()
+
+    def translate(x: Tensor) -> Tensor | None:
+        translated = translator(x)
+        return None if translated is None else translated.float().cpu()
+
+    parts = in_batches(translate, images, device)
+    return None if parts is None else torch.cat(parts).numpy()
 
 
 class _TooLarge(Exception):

@@ -11,6 +11,7 @@ from attent_kit.data.prepared import Prepared
 from attent_kit.engine.ablation import reason_against, rows_without
 from attent_kit.engine.compare import domain_files
 from attent_kit.engine.content import content_there, located, superseded
+from attent_kit.engine.folder import title_of
 from attent_kit.engine.suite import Cell, Suite, SuiteRow, domains_of, expand, options_of, slug
 from attent_kit.errors import AttentKitError, DataError
 from attent_kit.registry import Registry
@@ -62,7 +63,7 @@ def collect(
     listed = {cell.row for cell in (*cells, *shown)}
     methods = [MethodRow(row.label, _sees_target_labels(row, registry)) for row in rows if row.label in listed]
     directions = dict.fromkeys([*(cell.direction for cell in cells), *(cell.direction for cell in shown)])
-    titles = {direction: _title(direction, suite) for direction in directions}
+    titles = {direction: title_of(direction, suite.domain_names) for direction in directions}
     left_out = sorted({cell.row for cell in there if not cell.done and _is_answered(cell)} - {c.row for c in shown})
     outcomes = _outcomes({cell.folder: cell for cell in (*cells, *there)}.values())
     return Results(scores, methods, titles, left_out, outcomes, _unseen(out, there, folders, registry), damaged)
@@ -208,8 +209,3 @@ def _ends(direction: str, suite: Suite) -> tuple[str, str] | None:
 
 def _sees_target_labels(row: SuiteRow, registry: Registry) -> bool:
     return bool(registry.resolve("alignments", row.alignment).uses_target_labels)  # type: ignore[attr-defined]
-
-
-def _title(direction: str, suite: Suite) -> str:
-    source, target = _ends(direction, suite) or ("", "")
-    return f"{source.upper()} to {target.upper()}" if source else direction

@@ -2,7 +2,7 @@
 
 config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  progress.json  failed.json  trackers.json
 checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv
-segmentor.safetensors  predictions/*.nii.gz  translations.npz  scores.csv
+segmentor.safetensors  predictions/*.nii.gz  scores.csv  slices.npz
 selections/NAME/: the last line again, of the snapshot that NAME chooses
 """
 

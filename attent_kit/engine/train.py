@@ -24,7 +24,7 @@ from attent_kit.engine.monitor import monitor_of
 from attent_kit.engine.run import SECONDS_TO_TRY, Busy, NotFinite, Run, alone_in, place_of
 from attent_kit.engine.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.settings import RunSettings, pinned
-from attent_kit.engine.showcase import keep_translations
+from attent_kit.engine.showcase import keep_slices
 from attent_kit.engine.snapshots import Snapshots, load_selectors
 from attent_kit.engine.tracking import Trackers, Tracking
 from attent_kit.errors import DataError
@@ -116,8 +116,8 @@ def train(
             facts |= {"steps": step, "selection": select}
             write_selected(place, select, step)
         checkpoint.export_segmentor(place / "segmentor.safetensors", alignment, facts)
-        keep_translations(alignment, place, target, fabric.device)
         scores = score_run(alignment, place, target, fabric.device, *names, settings.seed, select)
+        keep_slices(alignment, place, target, fabric.device, scores)
         tracking.end(scores)
         return scores
 

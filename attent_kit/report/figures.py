@@ -1,7 +1,9 @@
-"""Figures. Colours are told apart by colour-blind readers (Okabe and Ito 2008)."""
+"""Figures. Colours are told apart by colour-blind readers (Okabe and Ito 2008), and an organ has one in all of them."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,17 +22,50 @@ class Panel(NamedTuple):
     name: str
     image: np.ndarray
     """[H, W] in [-1, 1]."""
-    translations: dict[str, np.ndarray]
+    translations: Mapping[str, np.ndarray]
     """The image in source style, by row label."""
-    truth: np.ndarray
-    """[H, W] class indices."""
-    predictions: dict[str, np.ndarray]
+    truth: np.ndarray | None
+    """[H, W] class indices; None where the case has no labels."""
+    predictions: Mapping[str, np.ndarray]
     """[H, W] class indices, by row label."""
+    entropies: Mapping[str, np.ndarray] = MappingProxyType({})
+    """[H, W], 0 certain to 1 uniform, by row label."""
+    returns: Mapping[str, np.ndarray] = MappingProxyType({})
+    """The translations back in target style, by row label."""
+    case: str = ""
+    """Id of the case that the slice is of."""
 
 
-def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: str, path: Path) -> None:
-    """A PNG: a row for each slice, or a few lines where there is much to show; image, translations, truth, and every method's
-    prediction beside each other."""
+def plain_ticks(axis: Any) -> None:
+    """Ticks of a logarithmic axis at 1, 2 and 5 times powers of ten, written as numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def save(figure: Any, stem: Path) -> list[Path]:
+    """The figure as PNG and SVG, the same bytes for the same figure.
+
+    The SVG names its letters and leaves their look to the reader's fonts.
+    """
+    import matplotlib
+
+    files = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")]
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "attent-kit"}):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        # Laid out once: both files are the same figure, and half of the time is saved.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+        write_whole(files[0], lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
+        write_whole(files[1], lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
+    return files
+
+
+def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: str, stem: Path) -> list[Path]:
+    """PNG and SVG: a row for each slice, or a few lines where there is much to show; image, translations, truth, and every
+    method's prediction beside each other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -49,7 +84,7 @@ def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: s
     for n, panel in enumerate(panels):
         shown: list[tuple[str, Any, Any]] = [("target image", panel.image, None)]
         shown += [(f"in source style\n({label})", panel.translations.get(label), None) for label in translated]
-        shown += [("truth", panel.image, panel.truth)]
+        shown += [("truth", panel.image, panel.truth)] * (panel.truth is not None)
         shown += [(label, panel.image, panel.predictions.get(label)) for label in methods]
         own = axes[n * lines : (n + 1) * lines]
         for axis, (name, image, labels) in zip(own.flat, shown, strict=False):
@@ -59,13 +94,17 @@ def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: s
             if labels is not None:
                 axis.imshow(overlay(labels), interpolation="nearest")
             if n == 0 or lines > 1:
-                axis.set_title(name, fontsize=8)
+                axis.set_title(name, fontsize=8, parse_math=False)
         first = own[0, 0]
-        first.text(-0.04, 0.5, panel.name, rotation=90, ha="right", va="center", fontsize=7, transform=first.transAxes)
+        at = {"rotation": 90, "ha": "right", "va": "center", "transform": first.transAxes, "parse_math": False}
+        first.text(-0.04, 0.5, panel.name, fontsize=7, **at)
     patches = [Patch(color=COLOURS[i % len(COLOURS)], label=organ) for i, organ in enumerate(organs)]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(organs), fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=10)
-    write_whole(path, lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
+    columns = min(len(organs), 6)
+    legend = figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    return save(figure, stem)
 
 
 def overlay(labels: np.ndarray) -> np.ndarray:

@@ -151,7 +151,7 @@ class Pairs(NamedTuple):
 def paired_differences(row: Values, reference: Values, organ: str = AVERAGE) -> Pairs:
     """The value of a case is its mean over seeds; for the average, then over the organs with a value in both rows."""
     a, b, common = _on_common_cases(row, reference, organ)
-    by_organ = _seed_means(a) - _seed_means(b)
+    by_organ = seed_means(a) - seed_means(b)
     known = np.isfinite(by_organ)
     names = row.organs if organ == AVERAGE else (organ,)
     without = tuple(name for name, any_case in zip(names, known.any(axis=0), strict=True) if not any_case)
@@ -169,7 +169,7 @@ def case_values(rows: Sequence[Values]) -> tuple[tuple[str, ...], np.ndarray]:
     An organ counts in a case only if it has a value there in all rows, and a case only if it has such an organ.
     """
     common = tuple(case for case in rows[0].cases if all(case in row.cases for row in rows))
-    means = np.stack([_seed_means(row.array[[row.cases.index(case) for case in common]]) for row in rows], axis=1)
+    means = np.stack([seed_means(row.array[[row.cases.index(case) for case in common]]) for row in rows], axis=1)
     known = np.isfinite(means).all(axis=1, keepdims=True)
     kept = known.any(axis=2)[:, 0]
     averages = np.where(known, means, 0.0).sum(axis=2)[kept] / known.sum(axis=2)[kept]
@@ -202,8 +202,8 @@ def _mean(means: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return _ratio((weights * np.where(known, means, 0.0)).sum(axis=1), (weights * known).sum(axis=1))
 
 
-def _seed_means(array: np.ndarray) -> np.ndarray:
-    """[C, S, O] -> [C, O]."""
+def seed_means(array: np.ndarray) -> np.ndarray:
+    """Mean over the seeds that have a value, [C, S, O] -> [C, O]; NaN where none has."""
     known = np.isfinite(array)
     return _ratio(np.where(known, array, 0.0).sum(axis=1), known.sum(axis=1))
 

@@ -8,6 +8,7 @@ from attent_kit.config import read_toml
 from attent_kit.errors import ConfigError, did_you_mean
 
 METRICS = ("dice", "assd")
+KINDS = ("published", "re-run")
 
 
 class PublishedTable(NamedTuple):
@@ -27,6 +28,8 @@ class PublishedTable(NamedTuple):
     """What is printed after a ±, by label, in the order of `rows`; one shorter where the average has none."""
     of: str = ""
     """What the ± is, over what."""
+    kind: str = "published"
+    """Whether a publication prints the numbers, or others got them from its released models."""
 
     def cells(self, label: str) -> list[str]:
         """A row as printed: "88.0 ± 3.6" for each organ and the average."""
@@ -62,11 +65,14 @@ def _table(path: Path, i: int, entry: Mapping[str, Any]) -> PublishedTable:
             rows={label: tuple(map(float, values)) for label, values in entry["rows"].items()},
             spread={label: tuple(map(float, values)) for label, values in entry.get("spread", {}).items()},
             of=entry.get("of", ""),
+            kind=entry.get("kind", KINDS[0]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{path}: tables[{i}] is not a table of published numbers ({error!r}).") from None
     if table.metric not in METRICS:
         raise ConfigError(f"{path}: tables[{i}]: the metric is '{table.metric}': write one of {', '.join(METRICS)}.")
+    if table.kind not in KINDS:
+        raise ConfigError(f"{path}: tables[{i}]: the kind is '{table.kind}': write one of {', '.join(KINDS)}.")
     columns = len(table.organs) + 1
     for label, values in table.rows.items():
         if len(values) != columns:

@@ -3,13 +3,12 @@
 import csv
 import io
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from attent_kit.files import write_whole
 from attent_kit.report.comparisons import HIGHER_IS_BETTER
+from attent_kit.report.figures import save
 from attent_kit.report.intervals import case_values, values
 from attent_kit.report.scores import Score
 from attent_kit.report.significance import Ranking, cliques, friedman
@@ -107,7 +106,6 @@ def ranks_figure(r: Ranks, title: str, folder: Path) -> list[Path]:
     An axis of ranks, best to the left. The better half of the rows is named on the left, the other on the right; a bar
     joins rows that the critical difference, drawn above the axis, cannot tell apart.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -120,40 +118,34 @@ def ranks_figure(r: Ranks, title: str, folder: Path) -> list[Path]:
     names = [label if len(label) <= LONGEST_NAME else label[: LONGEST_NAME - 1] + "…" for label in r.labels]
     widest = max(map(len, names[:half])) + max(map(len, names[half:]))
     size = (5.2 + 0.075 * max(widest, 27), 0.24 * (top + bottom) + 0.5)
-    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "attent-kit"}):
-        # The SVG names its letters and leaves their look to the reader's fonts.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=size, dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        axis = figure.subplots()
-        axis.set_axis_off()
-        axis.set_ylim(bottom, -top)
-        margin = 0.02 * (k - 1)
-        axis.set_xlim(1 - margin, k + margin)
-        axis.set_title(title, fontsize=9, parse_math=False)
-        axis.text(1 - margin, -0.35, "average rank, 1 is best ", ha="right", va="bottom", fontsize=8, color=MUTED)
-        axis.plot([1, k], [0, 0], color=INK, linewidth=1, solid_capstyle="butt")
-        for tick in range(1, k + 1):
-            axis.plot([tick, tick], [0, -0.25], color=INK, linewidth=1)
-            axis.text(tick, -0.35, str(tick), ha="center", va="bottom", fontsize=8)
-        apart = r.ranking.critical_difference
-        shown = min(apart, k - 1)
-        axis.plot([1, 1, 1, 1 + shown, 1 + shown, 1 + shown], [-1.85, -1.55, -1.7, -1.7, -1.55, -1.85], color=BAR)
-        more = "" if shown == apart else ", longer than the axis"
-        axis.text(1 + shown / 2, -1.85, f"critical difference {apart:.2f}{more}", ha="center", va="bottom", fontsize=8)
-        for n, (low, high) in enumerate(bars):
-            depth, over = 0.55 + 0.45 * n, 0.006 * (k - 1)
-            axis.plot(
-                [low - over, high + over], [depth] * 2, color=BAR, linewidth=3.5, solid_capstyle="butt", clip_on=False
-            )
-        for n, (label, rank) in enumerate(zip(names, ranks, strict=True)):
-            left = n < half
-            line = first_name + (n if left else k - 1 - n)
-            end, where = (1 - margin, "right") if left else (k + margin, "left")
-            axis.plot([rank, rank, end], [0, line, line], color=MUTED, linewidth=0.8, clip_on=False)
-            name = f"{label}  {rank:.2f} " if left else f" {rank:.2f}  {label}"
-            axis.text(end, line, name, ha=where, va="center", fontsize=8, parse_math=False)
-        files = [folder / f"{r.name}.png", folder / f"{r.name}.svg"]
-        write_whole(files[0], lambda temporary: figure.savefig(temporary, format="png", metadata={"Software": None}))
-        write_whole(files[1], lambda temporary: figure.savefig(temporary, format="svg", metadata={"Date": None}))
-    return files
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axis = figure.subplots()
+    axis.set_axis_off()
+    axis.set_ylim(bottom, -top)
+    margin = 0.02 * (k - 1)
+    axis.set_xlim(1 - margin, k + margin)
+    axis.set_title(title, fontsize=9, parse_math=False)
+    axis.text(1 - margin, -0.35, "average rank, 1 is best ", ha="right", va="bottom", fontsize=8, color=MUTED)
+    axis.plot([1, k], [0, 0], color=INK, linewidth=1, solid_capstyle="butt")
+    for tick in range(1, k + 1):
+        axis.plot([tick, tick], [0, -0.25], color=INK, linewidth=1)
+        axis.text(tick, -0.35, str(tick), ha="center", va="bottom", fontsize=8)
+    apart = r.ranking.critical_difference
+    shown = min(apart, k - 1)
+    axis.plot([1, 1, 1, 1 + shown, 1 + shown, 1 + shown], [-1.85, -1.55, -1.7, -1.7, -1.55, -1.85], color=BAR)
+    more = "" if shown == apart else ", longer than the axis"
+    axis.text(1 + shown / 2, -1.85, f"critical difference {apart:.2f}{more}", ha="center", va="bottom", fontsize=8)
+    for n, (low, high) in enumerate(bars):
+        depth, over = 0.55 + 0.45 * n, 0.006 * (k - 1)
+        axis.plot(
+            [low - over, high + over], [depth] * 2, color=BAR, linewidth=3.5, solid_capstyle="butt", clip_on=False
+        )
+    for n, (label, rank) in enumerate(zip(names, ranks, strict=True)):
+        left = n < half
+        line = first_name + (n if left else k - 1 - n)
+        end, where = (1 - margin, "right") if left else (k + margin, "left")
+        axis.plot([rank, rank, end], [0, line, line], color=MUTED, linewidth=0.8, clip_on=False)
+        name = f"{label}  {rank:.2f} " if left else f" {rank:.2f}  {label}"
+        axis.text(end, line, name, ha=where, va="center", fontsize=8, parse_math=False)
+    return save(figure, folder / r.name)

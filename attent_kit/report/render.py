@@ -83,10 +83,8 @@ def render(
         files += ranks_figure(r, f"{title}, {titles[r.direction]}: {NAMES[r.metric]}", out)
     for direction, slices in panels.items():
         if slices:
-            files.append(out / f"figure-{direction}.png")
-            segmentation_figure(
-                [_daggered(panel, dagger) for panel in slices], organs, f"{title}: {titles[direction]}", files[-1]
-            )
+            shown_as = [_daggered(panel, dagger) for panel in slices]
+            files += segmentation_figure(shown_as, organs, f"{title}: {titles[direction]}", out / f"figure-{direction}")
     families: dict[tuple[str, str], list[Comparison]] = {}
     for c in comparisons:
         if c.organ == AVERAGE:

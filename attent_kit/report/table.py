@@ -48,9 +48,14 @@ class Table(NamedTuple):
 
 
 def tables(
-    scores: Iterable[Score], methods: Sequence[MethodRow], titles: Mapping[str, str], outcomes: Sequence[Outcome] = ()
+    scores: Iterable[Score],
+    methods: Sequence[MethodRow],
+    titles: Mapping[str, str],
+    outcomes: Sequence[Outcome] = (),
+    metrics: Sequence[tuple[str, str]] = METRICS,
 ) -> list[Table]:
-    """A table for each direction of `titles` and each metric. Spread is over seeds if there are several, else over cases.
+    """A table for each direction of `titles` and each of the (metric, unit) that is there. Spread is over seeds if there are
+    several, else over cases.
 
     `outcomes` says how the runs ended: those that collapsed are counted below the table, and stay in its means.
     ConfigError if the scores are of several selections.
@@ -61,8 +66,8 @@ def tables(
     made = []
     for direction, name in titles.items():
         own = [s for s in scores if s.direction == direction]
-        if own:
-            made += [_table(own, methods, direction, name, metric, unit, over) for metric, unit in METRICS]
+        there = {(s.metric, s.unit) for s in own}
+        made += [_table(own, methods, direction, name, *each, over) for each in metrics if each in there]
     return [_with_outcomes(table, outcomes) for table in made]
 
 

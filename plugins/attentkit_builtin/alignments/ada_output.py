@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
 from attent_kit.objectives import Gan, fake, real
+from attentkit_builtin.citations import ADAPTSEGNET
 from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.presets import DEEPLAB_SEGMENTATION
 
@@ -32,6 +33,7 @@ class AdaOutput(Alignment):
     """Adversarial alignment of the softmax output (AdaptSegNet)."""
 
     paper = "Tsai et al., CVPR 2018"
+    bibtex = ADAPTSEGNET
     aligns = "softmax outputs, at one level or two"
     backbones = "any segmentor; two levels where it has an auxiliary head"
     predicts_with = "S"

@@ -52,6 +52,7 @@ from attent_kit.interfaces import (
 )
 from attent_kit.objectives import Gan, entropy_map, fake, l1, real, self_information
 from attent_kit.schedules import linear_after
+from attentkit_builtin.citations import ATTENT
 from attentkit_builtin.options import (
     SegmentOptions,
     TranslateOptions,
@@ -73,6 +74,7 @@ class AttENT(Alignment):
     """Attention-aware translation, then adversarial entropy minimization (pixel and entropy space)."""
 
     paper = "Li et al., BIBM 2021"
+    bibtex = ATTENT
     aligns = "pixels: target images to source style, gated; then entropy maps"
     backbones = "any segmentor; two levels where it has an auxiliary head"
     terms = {

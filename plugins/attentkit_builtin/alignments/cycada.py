@@ -31,6 +31,7 @@ from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Segmentation, Stage, Task, Update
 from attent_kit.objectives import Gan, cross_entropy, fake, l1, real
 from attent_kit.schedules import constant, linear_after, scaled
+from attentkit_builtin.citations import CYCADA
 from attentkit_builtin.options import (
     SegmentOptions,
     TranslateOptions,
@@ -49,6 +50,7 @@ class CyCADA(Alignment):
     """Semantically consistent translation, then adversarial alignment of scores or features (CyCADA)."""
 
     paper = "Hoffman et al., ICML 2018"
+    bibtex = CYCADA
     aligns = "pixels, source to target, keeping what a source network sees; then class scores or features"
     predicts_with = "S"
     terms = {

@@ -21,6 +21,7 @@ from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
 from attent_kit.objectives import Gan, fake, l1, real
 from attent_kit.schedules import linear_after
+from attentkit_builtin.citations import CYCLEGAN
 from attentkit_builtin.options import (
     SegmentOptions,
     TranslateOptions,
@@ -37,6 +38,7 @@ class CycleGAN(Alignment):
     """Source images in target style train the segmentor (pixel space, source to target)."""
 
     paper = "Zhu et al., ICCV 2017"
+    bibtex = CYCLEGAN
     aligns = "pixels: source images in target style train the segmentor"
     predicts_with = "S"
     terms = {"cycle": {"cycle": 0.0}, "identity": {"identity": 0.0}}

@@ -25,6 +25,7 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
 from attent_kit.objectives import Gan, entropy_map, fake, real, self_information
+from attentkit_builtin.citations import ADVENT, ATTENT, cite
 from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION, DEEPLAB_SEGMENTATION
 
@@ -33,6 +34,7 @@ class Entropy(Alignment):
     """Adversarial alignment of entropy maps on raw images (ADVENT), or entropy minimization (MinEnt)."""
 
     paper = "Vu et al., CVPR 2019; Li et al., BIBM 2021, ablation"
+    bibtex = cite(ADVENT, ATTENT)
     aligns = "entropy maps of raw images"
     backbones = "any segmentor; two levels where it has an auxiliary head"
     predicts_with = "S"

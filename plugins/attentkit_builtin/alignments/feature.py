@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
 from attent_kit.objectives import Gan, fake, real
+from attentkit_builtin.citations import ATTENT, CYCADA, cite
 from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION
 
@@ -26,6 +27,7 @@ class Feature(Alignment):
     """Adversarial alignment of the segmentor's deepest features."""
 
     paper = "Li et al., BIBM 2021, ablation, undefined there"
+    bibtex = cite(ATTENT, CYCADA)
     aligns = "the segmentor's deepest features"
     predicts_with = "S"
     terms = {"feature alignment": {"adversarial": 0.0}}

@@ -18,6 +18,7 @@ from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Translator, Update
 from attent_kit.objectives import Gan, fake, l1, real
 from attent_kit.schedules import linear_after
+from attentkit_builtin.citations import ATTENT, CYCLEGAN, cite
 from attentkit_builtin.options import (
     SegmentOptions,
     TranslateOptions,
@@ -34,6 +35,7 @@ class Pixel(Alignment):
     """Attention-gated translation of the target to source style, alone (pixel space)."""
 
     paper = "Li et al., BIBM 2021, ablation"
+    bibtex = cite(ATTENT, CYCLEGAN)
     aligns = "pixels: target images to source style, gated"
     terms = {
         "cycle": {"cycle": 0.0},

@@ -55,6 +55,7 @@ from attent_kit.interfaces import (
 )
 from attent_kit.objectives import Gan, fake, l1, real
 from attent_kit.schedules import constant, linear_after, steps_down
+from attentkit_builtin.citations import SIFA_V1, SIFA_V2, cite
 from attentkit_builtin.networks.sifa import SifaDecoder
 from attentkit_builtin.options import SegmentorOptions, adam, segmentor_groups, supervised_loss
 
@@ -75,6 +76,7 @@ class SIFA(Alignment):
     """Image and feature alignment around one shared encoder (SIFA v1 and v2)."""
 
     paper = "Chen et al., AAAI 2019 (v1), TMI 2020 (v2)"
+    bibtex = cite(SIFA_V1, SIFA_V2)
     aligns = "pixels, both ways; outputs, at two levels in v2; features, through images made of them"
     backbones = "any segmentor; v2 needs an auxiliary head"
     predicts_with = "S"

@@ -27,6 +27,7 @@ from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
 from attent_kit.objectives import Gan, fake, l1, real
 from attent_kit.schedules import linear_after
+from attentkit_builtin.citations import SYNSEGNET
 from attentkit_builtin.options import SegmentorOptions, TranslateOptions, adam, segmentor_groups, supervised_loss
 from attentkit_builtin.presets import CYCLEGAN_TRANSLATION
 
@@ -35,6 +36,7 @@ class SynSegNet(Alignment):
     """Translation to target style and segmentation of the result, end to end (SynSeg-Net)."""
 
     paper = "Huo et al., TMI 2019"
+    bibtex = SYNSEGNET
     aligns = "pixels: source images in target style train the segmentor, which trains the translator"
     predicts_with = "S"
     terms = {"cycle": {"cycle": 0.0}, "identity": {"identity": 0.0}}

@@ -1,0 +1,175 @@
+"""The report of a comparison: gathers what lies in its folder and writes report.html, table.tex, pairs.csv and figures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attent_kit.engine.folder import Plan, RunFolder, published_in, read_json, read_plan, runs_in
+from attent_kit.engine.report_made import citations_section, made_section, prepared_of
+from attent_kit.engine.report_slices import Gallery, cases_section, translations_section
+from attent_kit.engine.suite import slug
+from attent_kit.errors import AttentKitError
+from attent_kit.files import write_text
+from attent_kit.registry import Registry
+from attent_kit.report.comparisons import choose_reference, compare
+from attent_kit.report.latex import latex
+from attent_kit.report.numbers import Compared, boxes_section, comparisons_section, other_tables, tables_section
+from attent_kit.report.page import Page, write_page
+from attent_kit.report.pairwise import all_pairs, pairs_csv
+from attent_kit.report.ranks import rank_rows
+from attent_kit.report.scores import Score
+from attent_kit.report.summary import Stamp, by_protocol, doubts, headlines, stamps
+from attent_kit.report.table import MethodRow, tables
+from attent_kit.report.traces import Trained, audit_section, curves_section, shift_section
+
+REPORT = "report.html"
+FIGURES = "figures"
+
+
+def write_report(out: Path, registry: Registry, reference: str | None = None) -> list[Path]:
+    """The files of the report, report.html first. ConfigError or DataError if `out` holds no run, or a damaged one.
+
+    `reference` is the row that the others are compared with, by default that of the comparison, else the first.
+    """
+    plan = read_plan(out)
+    runs = runs_in(out, plan)
+    published = published_in(out)
+    methods, unknown = _methods(runs, registry)
+    labels = [method.label for method in methods]
+    titles = _titles(runs, plan)
+    if reference is None and plan and plan.reference in labels:
+        reference = plan.reference
+    reference = choose_reference(reference, labels)
+
+    protocols = by_protocol(score for run in runs for score in run.scores)
+    scores = next(iter(protocols.values()), [])
+    title = plan.title if plan else out.resolve().name
+    targets = {direction: prepared_of(runs, direction, "target", out) for direction in titles}
+    compared = Compared(scores, methods, titles, _organs(scores, runs), title)
+    made = tables(scores, methods, titles)
+    others = {name: other_tables(rows, methods, titles) for name, rows in list(protocols.items())[1:]}
+    comparisons = compare(scores, labels, reference, titles)
+    pairs = all_pairs(scores, labels, titles)
+    ranks = rank_rows(scores, [method.label for method in methods if not method.bound], titles)
+    shown = [entry for entry in published if entry.direction in titles]
+    trained = _trained(runs)
+    gallery = Gallery(runs, targets, {m.label for m in methods if not m.bound}, compared, out / FIGURES)
+    audited = audit_section(trained, titles, gallery.translation)
+    sections = [
+        tables_section(made, others, shown, titles, _stamps(runs, methods)),
+        boxes_section(compared, out / FIGURES),
+        comparisons_section(compared, comparisons, pairs, ranks, out),
+        cases_section(gallery),
+        translations_section(gallery),
+        curves_section(trained, titles, out / FIGURES),
+        shift_section(out, trained, titles),
+        *([audited] if audited else []),
+        made_section(runs, titles, out),
+        citations_section(runs, registry),
+    ]
+    said = [
+        *doubts(scores, _missing(runs, plan, out), titles, list(protocols)),
+        *_collapsed(runs),
+        *unknown,
+        *gallery.doubts,
+    ]
+    if plan is None:
+        said.append(
+            "The folder has no comparison.toml, as those of earlier versions: rows stand in the order of their names. "
+            "`attentkit compare` on it writes one."
+        )
+    page = Page(title, plan.note if plan else "", headlines(made, methods, comparisons, titles), said, sections)
+    files = [out / name for name in (REPORT, "table.tex", "pairs.csv")]
+    write_text(files[1], latex(made, shown))
+    write_text(files[2], pairs_csv(pairs))
+    write_page(page, files[0])
+    return files
+
+
+def _methods(runs: Sequence[RunFolder], registry: Registry) -> tuple[list[MethodRow], list[str]]:
+    """Rows in their order, and a sentence for each whose method is not installed: it counts as a bound, to be safe."""
+    bounds: dict[str, bool] = {}
+    unknown = []
+    for run in runs:
+        if run.row in bounds:
+            continue
+        try:
+            loaded = registry.resolve("alignments", run.alignment)
+            bounds[run.row] = bool(loaded.uses_target_labels)  # type: ignore[attr-defined]
+        except AttentKitError:
+            bounds[run.row] = True
+            unknown.append(
+                f"The method of {run.row}, '{run.alignment}', is not installed, so whether it sees target labels is not known: "
+                "it is treated as if it did."
+            )
+    return [MethodRow(label, bound) for label, bound in bounds.items()], unknown
+
+
+def _titles(runs: Sequence[RunFolder], plan: Plan | None) -> dict[str, str]:
+    titles = {}
+    for run in runs:
+        if run.direction in titles:
+            continue
+        domain = read_json(run.folder / "domain.json")
+        source = domain.get("source")
+        names = [source.get("domain") if isinstance(source, dict) else None, domain.get("domain")]
+        known = " to ".join(str(name).upper() for name in names) if all(names) else run.direction
+        titles[run.direction] = plan.directions.get(run.direction, known) if plan else known
+    return titles
+
+
+def _organs(scores: Sequence[Score], runs: Sequence[RunFolder]) -> tuple[str, ...]:
+    """As the data number them, then others that have scores."""
+    for run in runs:
+        organs = read_json(run.folder / "domain.json").get("organs")
+        if isinstance(organs, list):
+            return tuple(dict.fromkeys([*map(str, organs), *(score.organ for score in scores)]))
+    return tuple(dict.fromkeys(score.organ for score in scores))
+
+
+def _trained(runs: Sequence[RunFolder]) -> list[Trained]:
+    folders: dict[tuple[str, str], dict[int, Path]] = {}
+    for run in runs:
+        folders.setdefault((run.row, run.direction), {})[run.seed] = run.folder
+    return [Trained(row, slug(row), direction, found) for (row, direction), found in folders.items()]
+
+
+def _stamps(runs: Sequence[RunFolder], methods: Sequence[MethodRow]) -> Mapping[tuple[str, str], list[Stamp]]:
+    made = {}
+    for direction in dict.fromkeys(run.direction for run in runs):
+        for method in methods:
+            own = [run for run in runs if (run.direction, run.row) == (direction, method.label) and run.done]
+            collapsed = sum(_has_collapsed(run) for run in own)
+            made[direction, method.label] = stamps(method, [s for r in own for s in r.scores], collapsed, len(own))
+    return made
+
+
+def _collapsed(runs: Sequence[RunFolder]) -> list[str]:
+    made = []
+    for run in runs:
+        if _has_collapsed(run):
+            told = read_json(run.folder / "monitor.json").get("warnings")
+            first = told[0].get("sentence", "") if isinstance(told, list) and told and isinstance(told[0], dict) else ""
+            made.append(
+                f"{run.row}, {run.direction}, seed {run.seed} has collapsed and is counted all the same. {first}".strip()
+            )
+    return made
+
+
+def _has_collapsed(run: RunFolder) -> bool:
+    return read_json(run.folder / "monitor.json").get("collapsed") is True
+
+
+def _missing(runs: Sequence[RunFolder], plan: Plan | None, out: Path) -> list[str]:
+    """Runs that were asked for or begun, and are not finished."""
+    by_place = {run.folder.relative_to(out).as_posix(): run for run in runs}
+    rows = {slug(label): label for label in plan.rows} if plan else {}
+    made = []
+    for place in dict.fromkeys([*(plan.runs if plan else ()), *by_place]):
+        run = by_place.get(place)
+        if run is None:
+            direction, _, rest = place.partition("/")
+            name, _, seed = rest.partition("/seed")
+            made.append(f"{rows.get(name, name)}, {direction}, seed {seed}")
+        elif not run.done:
+            made.append(f"{run.row}, {run.direction}, seed {run.seed}")
+    return made

@@ -1,0 +1,46 @@
+"""The tables as LaTeX with booktabs, ours and published apart, ready for \\input."""
+
+from collections.abc import Sequence
+
+from attent_kit.report.published import PublishedTable
+from attent_kit.report.table import Table, cell_text
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"\ensuremath{\pm}", "†": r"\ensuremath{\dagger}",
+    "\n": " ", "\r": " ", "\t": " ",
+}  # fmt: skip
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX prints it; letters of other scripts are left to the reader's engine and fonts."""
+    return "".join(_SPECIAL.get(letter, letter) for letter in text if letter.isprintable() or letter in _SPECIAL)
+
+
+def latex(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
+    """All tables, one environment each; \\usepackage{booktabs} stands in the document."""
+    parts = ["% Tables of attentkit, for \\usepackage{booktabs}. Best of each column in bold, bounds aside."]
+    for table in made:
+        rows = []
+        for label, cells in table.rows:
+            texts = [escape(cell_text(cell, table.scale, table.count)) for cell in cells]
+            marked = [rf"\textbf{{{t}}}" if best == label else t for t, best in zip(texts, table.best, strict=True)]
+            rows.append([escape(label), *marked])
+        parts.append(_environment(table.title, table.organs, rows, table.footnotes))
+    for entry in published:
+        rows = [[escape(label), *map(escape, entry.cells(label))] for label in entry.rows]
+        spread = f", ± {entry.of}" if entry.of else ""
+        title = f"{entry.kind.capitalize()}, {entry.direction}: {entry.metric}, {entry.unit}{spread}. {entry.citation}"
+        parts.append(_environment(title, (*entry.organs, "average"), rows, ()))
+    return "\n\n".join(parts) + "\n"
+
+
+def _environment(caption: str, organs: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    said = " ".join([caption if caption.endswith(".") else f"{caption}.", *notes])
+    lines = [
+        r"\begin{table}", r"\centering", rf"\caption{{{escape(said)}}}", rf"\begin{{tabular}}{{l{'r' * len(organs)}}}",
+        r"\toprule", " & ".join(["method", *map(escape, organs)]) + r" \\", r"\midrule",
+        *(" & ".join(row) + r" \\" for row in rows), r"\bottomrule", r"\end{tabular}", r"\end{table}",
+    ]  # fmt: skip
+    return "\n".join(lines)

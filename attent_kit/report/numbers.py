@@ -1,0 +1,201 @@
+"""The sections of the report that follow from score rows alone: tables, box plots, comparisons."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from attent_kit.report.boxplots import box_figure, boxes
+from attent_kit.report.comparisons import HIGHER_IS_BETTER, Comparison
+from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Text, drawing
+from attent_kit.report.pairwise import Pair
+from attent_kit.report.published import PublishedTable
+from attent_kit.report.ranks import Ranks, rank_sentence, ranks_figure
+from attent_kit.report.scores import AVERAGE, Score
+from attent_kit.report.sentences import NAMES, claim, p_text, sentence, warning
+from attent_kit.report.significance import ALPHA
+from attent_kit.report.summary import Stamp
+from attent_kit.report.table import METRICS, MethodRow, Table, cell_number, cell_text, tables
+
+Stamps = Mapping[tuple[str, str], Sequence[Stamp]]
+"""Of a row, by (direction, label)."""
+
+
+class Compared(NamedTuple):
+    """Score rows of one protocol, and what they belong to."""
+
+    scores: Sequence[Score]
+    methods: Sequence[MethodRow]
+    titles: Mapping[str, str]
+    organs: Sequence[str]
+    """In the order that gives them their colours."""
+    title: str
+
+
+def tables_section(
+    made: Sequence[Table], others: Mapping[str, Sequence[Table]], published: Sequence[PublishedTable],
+    titles: Mapping[str, str], marks: Stamps,
+) -> Section:  # fmt: skip
+    """Ours by direction, then by `others` protocols, then what others have published."""
+    blocks: list = [Text(["Best of each column in bold, rows that see target labels aside. A dash is no value."])]
+    for direction, domains in titles.items():
+        own = [table for table in made if table.direction == direction]
+        theirs = [entry for entry in published if entry.direction == direction]
+        blocks.append(Heading(domains))
+        blocks += [_grid(table, marks) for table in own] or [Text(["Nothing is scored yet."])]
+        for protocol, all_of_it in others.items():
+            blocks += [_grid(table, marks, protocol) for table in all_of_it if table.direction == direction]
+        if theirs:
+            blocks.append(
+                Text(
+                    [
+                        "Published numbers are those of other people, who prepared and scored their data in their own way. They "
+                        "are not results of this comparison."
+                    ]
+                )
+            )
+            blocks += _published(theirs, domains)
+    return Section("tables", "Results", blocks)
+
+
+def other_tables(scores: Sequence[Score], methods: Sequence[MethodRow], titles: Mapping[str, str]) -> list[Table]:
+    """Tables of the scores of one protocol, which may have units of its own."""
+    units = {metric: [s.unit for s in scores if s.metric == metric] for metric, _ in METRICS}
+    chosen = [
+        (metric, unit if unit in units[metric] else units[metric][0]) for metric, unit in METRICS if units[metric]
+    ]
+    return tables(scores, methods, titles, metrics=chosen)
+
+
+def boxes_section(c: Compared, folder: Path) -> Section:
+    """A figure for each direction and metric, also as files in `folder`."""
+    blocks: list = []
+    pictures: list[Picture] = []
+    for direction, domains in c.titles.items():
+        for metric, unit in METRICS:
+            drawn = boxes(c.scores, [m.label for m in c.methods], direction, metric, unit)
+            drawn = {label: by_organ for label, by_organ in drawn.items() if by_organ}
+            if drawn:
+                title = f"{domains}: {NAMES[metric]} over cases"
+                files = box_figure(drawn, c.organs, metric, unit, title, folder / f"boxes-{direction}-{metric}")
+                pictures.append(drawing(files, f"Box plot of {NAMES[metric]} over cases by row and organ, {domains}."))
+    if pictures:
+        blocks = [
+            Text(
+                [
+                    "A dot is a case, its value the mean over seeds. Boxes span the quartiles with a line at the median; "
+                    "whiskers reach to the last case within 1.5 times the height of the box. Colours: Okabe and Ito."
+                ]
+            ),
+            Figures(pictures),
+        ]
+    else:
+        blocks = [Text(["Nothing is scored yet: `attentkit compare` scores the labelled test cases of the target."])]
+    return Section("boxes", "Case by case", blocks)
+
+
+def comparisons_section(
+    c: Compared, comparisons: Sequence[Comparison], pairs: Sequence[Pair], ranks: Sequence[Ranks], out: Path
+) -> Section:
+    """Sentences against the reference row, everyone against everyone, and ranks."""
+    blocks: list = []
+    for direction, domains in c.titles.items():
+        own = [x for x in comparisons if x.direction == direction and x.organ == AVERAGE]
+        if not own:
+            continue
+        blocks.append(Heading(domains))
+        for metric, _ in METRICS:
+            found = [pair for pair in pairs if (pair.direction, pair.metric) == (direction, metric)]
+            family = [x for x in own if x.metric == metric]
+            said = warning(family)
+            # What is said once for all is not said again of each.
+            blocks.append(
+                Text([f"{claim(x, domains)}." if said else sentence(x, domains) for x in family], listed=True)
+            )
+            if found:
+                blocks.append(_matrix(found, domains, metric, said))
+        figures = [r for r in ranks if r.direction == direction]
+        pictures = [
+            drawing(
+                ranks_figure(r, f"{c.title}, {domains}: {NAMES[r.metric]}", out),
+                f"Critical-difference diagram of average ranks by {NAMES[r.metric]}, {domains}.",
+                rank_sentence(r),
+            )
+            for r in figures
+        ]
+        blocks += [Figures(pictures)] if pictures else []
+    if not blocks:
+        blocks = [
+            Text(
+                ["A comparison needs two rows that are scored: `attentkit compare` with more rows, or more of it run."]
+            )
+        ]
+    else:
+        blocks.insert(0, Text(_how_to_read()))
+    return Section("significance", "Comparisons", blocks)
+
+
+def _how_to_read() -> list[str]:
+    return [
+        "Paired by case: the value of a case is its mean over seeds and organs. In a matrix, a cell says how far the row is "
+        "above (+) or below (-) the column, and the p of Wilcoxon's signed-rank test after Holm's correction for all pairs of "
+        "the matrix. ▲ and blue: the row is better; ▼ and orange: worse. Bold: p < 0.05."
+    ]
+
+
+def _matrix(pairs: Sequence[Pair], domains: str, metric: str, said: str) -> Grid:
+    labels = list(dict.fromkeys(label for pair in pairs for label in (pair.row, pair.column)))
+    by_labels = {(pair.row, pair.column): pair for pair in pairs}
+    rows = []
+    for row in labels:
+        cells = []
+        for column in labels:
+            forward, backward = by_labels.get((row, column)), by_labels.get((column, row))
+            found = forward or backward
+            if found is None:
+                cells.append(Cell(""))
+            elif math.isnan(found.difference):
+                cells.append(Cell("-"))
+            else:
+                cells.append(_pair_cell(found.difference if forward else -found.difference, found.holm, metric))
+        rows.append(Row(row, cells))
+    unit = "points" if metric == "dice" else "mm"
+    counts = sorted({pair.cases for pair in pairs})
+    cases = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    caption = (
+        f"{domains}: {NAMES[metric]}, row minus column, {unit}; {cases} cases, {max(p.family for p in pairs)} pairs"
+    )
+    return Grid(caption, ["row minus column", *labels], rows, [said] if said else [])
+
+
+def _pair_cell(difference: float, p: float, metric: str) -> Cell:
+    better = (difference > 0) is HIGHER_IS_BETTER[metric]
+    sign = "" if difference == 0 else "▲ " if better else "▼ "
+    mark = "" if difference == 0 else "better" if better else "worse"
+    return Cell(f"{sign}{cell_number(difference, metric, '+')}\np {p_text(p)}", f"{mark} best" if p < ALPHA else mark)
+
+
+def _grid(table: Table, marks: Stamps, protocol: str = "") -> Grid:
+    rows = []
+    for label, cells in table.rows:
+        if all(cell is None for cell in cells):
+            continue
+        texts = [cell_text(cell, table.scale, table.count) for cell in cells]
+        shown = [Cell(text, "best" if best == label else "") for text, best in zip(texts, table.best, strict=True)]
+        rows.append(Row(label, shown, marks.get((table.direction, label), ())))
+    title = table.title + (f", protocol {protocol}" if protocol else "")
+    return Grid(title, ["method", *table.organs], rows, table.footnotes)
+
+
+def _published(entries: Sequence[PublishedTable], domains: str) -> list[Grid]:
+    made, said = [], set()
+    for entry in entries:
+        spread = f", ± {entry.of}" if entry.of else ""
+        head = "Published" if entry.kind == "published" else "Re-run by others"
+        stamp = [Stamp(entry.kind, "quiet", entry.citation)]
+        rows = [Row(label, [Cell(text) for text in entry.cells(label)], stamp) for label in entry.rows]
+        note = "Its note above holds here too." if entry.note in said else entry.note
+        said.add(entry.note)
+        caption = f"{head}, {domains}: {NAMES[entry.metric]}, {entry.unit}{spread}"
+        made.append(Grid(caption, ["method", *entry.organs, "average"], rows, [f"{entry.citation}.", note]))
+    return made

@@ -1,0 +1,64 @@
+"""Every row against every other, case by case: a matrix of differences and Holm-corrected p-values.
+
+The pairs of one table (direction x metric) are one family of Holm's correction, apart from that of `comparisons`, which are
+fewer and named beforehand.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from attent_kit.report import significance
+from attent_kit.report.intervals import paired_differences, values
+from attent_kit.report.scores import Score
+from attent_kit.report.table import METRICS
+
+
+class Pair(NamedTuple):
+    """Two rows on the cases that both have, by the average of organs."""
+
+    direction: str
+    metric: str
+    row: str
+    column: str
+    cases: int
+    difference: float
+    """Row minus column, mean over cases; NaN where they cannot be compared."""
+    p: float
+    """Wilcoxon signed-rank, two-sided."""
+    holm: float
+    family: int
+    """Pairs that Holm's correction is over."""
+    rank_biserial: float
+
+
+def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterable[str]) -> list[Pair]:
+    """Each pair of rows once, in the order of `labels`, for each direction and metric that has two rows."""
+    scores, made = list(scores), []
+    for direction in directions:
+        for metric, unit in METRICS:
+            own = (score for score in scores if score.direction == direction)
+            rows = {label: row for (_, label), row in values(own, metric, unit).items()}
+            found = []
+            for row, column in combinations([label for label in labels if label in rows], 2):
+                pairs = paired_differences(rows[row], rows[column])
+                d = pairs.differences
+                mean = float(d.mean()) if d.size else math.nan
+                p, r = significance.signed_rank(d), significance.rank_biserial(d)
+                found.append(Pair(direction, metric, row, column, len(d), mean, p, math.nan, 0, r))
+            tested = sum(not math.isnan(pair.p) for pair in found)
+            corrected = significance.holm([pair.p for pair in found])
+            made += [pair._replace(holm=p, family=tested) for pair, p in zip(found, corrected, strict=True)]
+    return made
+
+
+def pairs_csv(pairs: Iterable[Pair]) -> str:
+    """One line a pair, unrounded."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(Pair._fields)
+    writer.writerows(pairs)
+    return out.getvalue()

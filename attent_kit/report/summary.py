@@ -1,0 +1,126 @@
+"""What a reader must know first: who is best by how much, how each row came about, and what is doubtful."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from attent_kit.report.comparisons import Comparison
+from attent_kit.report.scores import AVERAGE, LAST, ORACLE, PROTOCOL, Score
+from attent_kit.report.sentences import sentence
+from attent_kit.report.table import MethodRow, Table, cell_text
+
+
+class Stamp(NamedTuple):
+    """A few words beside the label of a row."""
+
+    text: str
+    kind: str
+    """plain, warn or quiet: how it looks."""
+    meaning: str
+
+
+def selections(scores: Iterable[Score]) -> list[str]:
+    """What chose the snapshots; "last" for scores of a version that knew no other."""
+    return list(dict.fromkeys(score.selection for score in scores))
+
+
+def stamps(method: MethodRow, scores: Sequence[Score], collapsed: int, runs: int) -> list[Stamp]:
+    """Of one row in one direction: how much it knows of target labels, what chose its snapshot, and whether it collapsed."""
+    made = []
+    chosen = selections(scores)
+    if method.bound:
+        made.append(
+            Stamp("sees target labels", "quiet", "Trained with target labels: a bound, and never the best row.")
+        )
+    elif ORACLE in chosen:
+        made.append(Stamp("† target-oracle", "warn", "The snapshot was chosen with target test labels."))
+    else:
+        made.append(
+            Stamp("label-free", "plain", "No target label was used, for training or for the choice of a snapshot.")
+        )
+    made += [
+        Stamp(name, "quiet", f"The snapshot was chosen by '{name}', without target labels.")
+        for name in chosen
+        if name not in (LAST, ORACLE)
+    ]
+    if collapsed:
+        made.append(
+            Stamp(f"collapsed {collapsed} of {runs}", "warn", "Runs whose training was seen to collapse; they count.")
+        )
+    return made
+
+
+def headlines(
+    tables: Sequence[Table], methods: Sequence[MethodRow], comparisons: Sequence[Comparison], titles: Mapping[str, str]
+) -> list[str]:
+    """A sentence for each direction: the row with the best average Dice, and what it is above the reference row."""
+    made = []
+    for direction, domains in titles.items():
+        table = next((t for t in tables if t.direction == direction and t.scale == 100), None)
+        if table is None:
+            made.append(f"{domains}: nothing is scored yet.")
+            continue
+        cells = {label: cells[-1] for label, cells in table.rows}
+        free = [m.label for m in methods if not m.bound and cells.get(m.label)]
+        known = [label for label in free if cells[label].mean == cells[label].mean]  # type: ignore[union-attr]
+        if not known:
+            made.append(f"{domains}: no row without target labels has an average Dice yet.")
+            continue
+        best = max(known, key=lambda label: cells[label].mean)  # type: ignore[union-attr]
+        number = cell_text(cells[best], table.scale, table.count)
+        over = table.title.rpartition(", ")[2]
+        found = f"{domains}: {best} has the highest average Dice" if len(known) > 1 else f"{domains}: {best} has Dice"
+        of = f" of the {len(known)} rows that see no target labels" if len(known) > 1 else ""
+        said = f"{found}{of}, {number} % ({over})."
+        against = [
+            c for c in comparisons if (c.direction, c.metric, c.method, c.organ) == (direction, "dice", best, AVERAGE)
+        ]
+        made.append(" ".join([said, *(sentence(c, domains) for c in against)]))
+    return made
+
+
+def doubts(
+    scores: Sequence[Score], missing: Sequence[str], titles: Mapping[str, str], protocols: Sequence[str]
+) -> list[str]:
+    """What keeps the numbers from being read as they stand."""
+    made = []
+    if missing:
+        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        made.append(
+            f"{len(missing)} {'run is' if len(missing) == 1 else 'runs are'} not finished and not counted: {shown}. The same "
+            "`attentkit compare` again goes on with them."
+        )
+    for direction, domains in titles.items():
+        own = [score for score in scores if score.direction == direction]
+        cases: dict[str, set[str]] = {}
+        seeds: dict[str, set[int]] = {}
+        for score in own:
+            cases.setdefault(score.alignment, set()).add(score.case)
+            seeds.setdefault(score.alignment, set()).add(score.seed)
+        if len({frozenset(found) for found in cases.values()}) > 1:
+            counts = ", ".join(f"{label} {len(found)}" for label, found in cases.items())
+            made.append(
+                f"{domains}: the rows are not scored on the same cases ({counts}), so their means are of different patients; "
+                "comparisons are over the cases that both rows have."
+            )
+        if len({frozenset(found) for found in seeds.values()}) > 1:
+            counts = ", ".join(f"{label} {len(found)}" for label, found in seeds.items())
+            made.append(f"{domains}: the rows do not have the same seeds ({counts}).")
+        chosen = selections(own)
+        if len(chosen) > 1:
+            made.append(
+                f"{domains}: snapshots were chosen in several ways ({', '.join(chosen)}): do not compare across them."
+            )
+    if len(protocols) > 1:
+        made.append(
+            f"Scores are there by several protocols ({', '.join(protocols)}). Tables of each stand apart; all else is by "
+            f"{protocols[0]}."
+        )
+    return made
+
+
+def by_protocol(scores: Iterable[Score]) -> dict[str, list[Score]]:
+    """Scores of each protocol; that of a comparison first."""
+    found: dict[str, list[Score]] = {}
+    for score in scores:
+        found.setdefault(score.protocol, []).append(score)
+    return dict(sorted(found.items(), key=lambda item: item[0] != PROTOCOL))

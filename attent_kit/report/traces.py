@@ -1,0 +1,137 @@
+"""The sections of the report that follow from what runs and other commands have logged: curves, shift, audit."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from attent_kit.errors import DataError
+from attent_kit.report.curves import curve_figure, read_curves
+from attent_kit.report.measured import audit_rows, read_audit, read_shifts, shift_rows
+from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Strip, Strips, Text, drawing
+
+AUDIT = "translation_audit.csv"
+WORST_SHOWN = 3
+"""Cases of a row that are worst in some measure and are shown."""
+
+
+class Trained(NamedTuple):
+    """The runs of one row in one direction."""
+
+    row: str
+    name: str
+    """The row as the name of a file."""
+    direction: str
+    folders: Mapping[int, Path]
+    """By seed."""
+
+
+def curves_section(runs: Sequence[Trained], titles: Mapping[str, str], folder: Path) -> Section:
+    """A figure for each row and direction, also as files in `folder`."""
+    blocks: list = []
+    skipped = 0
+    for direction, domains in titles.items():
+        pictures = []
+        for run in runs:
+            if run.direction != direction:
+                continue
+            curves = {seed: read_curves(place) for seed, place in run.folders.items()}
+            skipped += sum(c.skipped for c in curves.values())
+            curves = {seed: c for seed, c in curves.items() if c.losses or c.selectors}
+            if curves:
+                title = f"{run.row}, {domains}"
+                files = curve_figure(curves, title, folder / f"curves-{direction}-{run.name}")
+                names = ", ".join(next(iter(curves.values())).losses)
+                pictures.append(drawing(files, f"Learning curves of {title}: {names}."))
+        if pictures:
+            blocks += [Heading(domains), Figures(pictures)]
+    if not blocks:
+        return Section(
+            "curves", "Learning curves", [Text(["No run has logged a loss: log.jsonl of the runs is missing."])]
+        )
+    words = "Strong: the first seed; faint: the others. A dashed line begins a stage. Colours: Tol's bright scheme."
+    if skipped:
+        words += f" {skipped} lines of the logs could not be read and are left out."
+    return Section("curves", "Learning curves", [Text([words]), *blocks])
+
+
+def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str]) -> Section:
+    """Distances between the domains before and after adaptation, with the figures beside shift.csv."""
+    path = out / "shift.csv"
+    if not path.exists():
+        said = "Not measured: `attentkit shift` on this folder writes shift.csv and figures, and the report then shows them."
+        return Section("shift", "Domain shift", [Text([said])])
+    try:
+        shifts = read_shifts(path)
+    except DataError as error:
+        return Section("shift", "Domain shift", [Text([str(error)])])
+    blocks: list = [
+        Text(["How far source and target are apart as the method sees them; means over seeds. Lower is nearer."])
+    ]
+    for direction, domains in titles.items():
+        rows = shift_rows(shifts, direction)
+        if not rows:
+            continue
+        measures = list(dict.fromkeys(r.measure for r in rows))
+        found = {(r.row, r.space, r.measure): f"{_number(r.before)} → {_number(r.after)}" for r in rows}
+        lines = [
+            Row(row or "images", [Cell(space), *(Cell(found.get((row, space, measure), "-")) for measure in measures)])
+            for row, space in dict.fromkeys((r.row, r.space) for r in rows)
+        ]
+        caption = f"{domains}: domain shift, before → after"
+        blocks += [Heading(domains), Grid(caption, ["row", "space", *measures], lines)]
+        pictures = []
+        for run in runs:
+            stem = out / f"shift-{direction}-{run.name}"
+            files = [stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg")]
+            if run.direction == direction and all(file.exists() for file in files):
+                alt = f"Slices of both domains before and after adaptation by {run.row}, {domains}."
+                pictures.append(drawing(files, alt, run.row))
+        blocks += [Figures(pictures)] if pictures else []
+    return Section("shift", "Domain shift", blocks)
+
+
+def audit_section(
+    runs: Sequence[Trained], titles: Mapping[str, str], pictures: Callable[[str, str, str], Sequence[Picture]]
+) -> Section | None:
+    """What translations keep of the anatomy, with the worst slices; None if no run was audited.
+
+    `pictures(direction, row, case)`: image, translation and the way back, or what there is of them.
+    """
+    blocks: list = []
+    for direction, domains in titles.items():
+        own: list = []
+        for run in runs:
+            place = next((f for f in run.folders.values() if (f / AUDIT).exists()), None)
+            if run.direction != direction or place is None:
+                continue
+            try:
+                found = audit_rows(read_audit(place / AUDIT))
+            except DataError as error:
+                own.append(Text([str(error)]))
+                continue
+            lines = [
+                Row(r.measure, [Cell(_number(r.mean)), Cell(_number(r.worst)), Cell(f"{r.case}, slice {r.slice}")])
+                for r in found
+            ]
+            own.append(
+                Grid(
+                    f"{run.row}, {domains}: translation audit, {place.name}",
+                    ["measure", "mean", "worst", "where"],
+                    lines,
+                )
+            )
+            worst = list(dict.fromkeys(r.case for r in found))
+            shown = {case: pictures(direction, run.row, case) for case in worst[:WORST_SHOWN]}
+            strips = [Strip(f"{run.row}: {case}", three, by_three=True) for case, three in shown.items() if three]
+            if strips:
+                own += [
+                    Text(["Cases with the worst slice in a measure, by a slice that the run has kept:"]),
+                    Strips(strips),
+                ]
+        blocks += [Heading(domains), *own] if own else []
+    return Section("audit", "Translation audit", blocks) if blocks else None
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
