@@ -172,6 +172,18 @@ def test_a_network_that_needs_values_is_counted_all_the_same():
     assert size_of(build, (1, 4, 5)) == size_of(Costly, (1, 4, 5))
 
 
+def test_attention_is_counted_where_a_fused_kernel_would_compute_it():
+    """Two heads, 64 queries and keys of 16 channels, on values: 2 x 2 x (64 x 64 x 16)."""
+
+    class Attending(Costly):
+        def predict(self, x_t):
+            assert not x_t.is_meta  # so that the kernel of the processor is asked for
+            heads = x_t.reshape(1, 2, 64, 16)
+            return nn.functional.scaled_dot_product_attention(heads, heads, heads)
+
+    assert size_of(Attending, (1, 32, 64)).multiply_adds == 2 * 2 * 64 * 64 * 16
+
+
 def test_counting_leaves_the_random_numbers_of_the_run_alone():
     torch.manual_seed(0)
     expected = torch.rand(3)
