@@ -66,11 +66,6 @@ def train(
             if shared is not None:
                 versions = sorted({f"{c.distribution} {c.version}" for c in components})
                 computed = (fabric.device.type, precision, __version__, *versions)
-                    fabric.device.type,
-                    precision,
-                    __version__,
-                    *map(" ".join, by_component(components).items()),
-                )
                 stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
             first = alignment.stages()[0].steps
             with trained_by_one(stage_file) as release:
