@@ -113,10 +113,7 @@ def runs_in(out: Path, plan: Plan | None) -> list[RunFolder]:
         raise ConfigError(f"{out} is no folder: name the --out of an `attentkit compare`, for example runs/phantom.")
     if (out / "config.toml").exists():
         raise ConfigError(f"{out} is a single run: name the folder of the comparison, which holds DIRECTION/ROW/SEED.")
-    there = sorted({path.parent for name in ("config.toml", "scores.csv") for path in out.glob(f"*/*/seed*/{name}")})
-    counts = {_key(out / run, out): out / run for run in (plan.runs if plan else ())}
-    folders = [folder for folder in there if counts.get(_key(folder, out), folder) == folder]
-    found = [run for folder in folders if (run := _run(folder, out, plan)) is not None]
+    found = [run for folder in folders_of_runs(out, plan) if (run := _run(folder, out, plan)) is not None]
     if not found:
         raise ConfigError(
             f"{out} holds no run: name the --out of an `attentkit compare`, or start one with --out {out}."
@@ -133,6 +130,13 @@ def runs_in(out: Path, plan: Plan | None) -> list[RunFolder]:
             run.seed,
         ),
     )
+
+
+def folders_of_runs(out: Path, plan: Plan | None) -> list[Path]:
+    """Folders below `out` in which a run was begun, sorted, without those that others of the plan have superseded."""
+    there = sorted({path.parent for name in ("config.toml", "scores.csv") for path in out.glob(f"*/*/seed*/{name}")})
+    counts = {_key(out / run, out): out / run for run in (plan.runs if plan else ())}
+    return [folder for folder in there if counts.get(_key(folder, out), folder) == folder]
 
 
 def title_of(direction: str, names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
+from attent_kit.engine.folder import folders_of_runs, read_plan
 from attent_kit.engine.settings import pinned
 from attent_kit.engine.suite import slug
 from attent_kit.engine.train import task_of
@@ -231,7 +232,7 @@ def finished_runs(out: Path) -> list[Path]:
     """Folders of the runs with scores below `out`, seeds in order of their number; ConfigError if there is none."""
     if (out / "config.toml").exists():
         return [out]
-    found = [file.parent for file in out.glob("*/*/seed*/scores.csv")]
+    found = [folder for folder in folders_of_runs(out, read_plan(out)) if (folder / "scores.csv").exists()]
     if not found:
         raise ConfigError(
             f"{out} holds no finished run: name the folder of a run, or of a comparison that `attentkit compare` has made."
