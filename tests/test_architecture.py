@@ -15,13 +15,15 @@ BUILTIN = ROOT / "plugins" / "attentkit_builtin"
 # Lowest first: a part of attent_kit imports parts of lower rows, and itself.
 LAYERS = [
     {"__init__", "errors"},
+    {"guard"},
     {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules"},
     {"interfaces", "report"},
     {"build", "data"},
     {"metrics"},
     {"engine"},
     {"plugins"},
-    {"cli", "testing"},
+    {"testing"},
+    {"cli"},
 ]
 OPEN_TO_PLUGINS = {
     "__init__",

@@ -26,9 +26,7 @@ def command(name: str, as_json: bool) -> None:
         print_json([{"kind": c.kind, "name": c.name, "options": _options(c), "presets": _presets(c)} for c in found])
         return
     for component in found:
-        console().print(
-            f"[bold]{component.name}[/bold], one of the {component.kind}, of {component.distribution} {component.version}"
-        )
+        console().print(f"[bold]{component.name}[/bold], one of the {component.kind}, of {component.origin}")
         console().print(component.summary(), markup=False)
         for what, fact in _facts(component):
             console().print(f"{what}: {fact}", markup=False)
