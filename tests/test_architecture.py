@@ -17,13 +17,14 @@ LAYERS = [
     {"__init__", "errors"},
     {"guard"},
     {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules"},
+    {"scaffold"},
     {"interfaces", "report"},
     {"build", "data"},
     {"metrics"},
     {"engine"},
     {"plugins"},
     {"testing"},
-    {"cli"},
+    {"cli", "pytest_plugin"},
 ]
 OPEN_TO_PLUGINS = {
     "__init__",

@@ -6,6 +6,7 @@ import click
 from rich.table import Table as RichTable
 
 from attent_kit.cli.output import Bar, bars, console, duration, in_words, print_json, print_scores, print_table
+from attent_kit.cli.plugin_files import plugin_option
 from attent_kit.errors import ConfigError, RunError, did_you_mean
 from attent_kit.plugins import load
 
@@ -25,6 +26,7 @@ from attent_kit.plugins import load
 )
 @click.option("--reference", metavar="LABEL", help="Row that the others are tested against.  [the suite's first]")
 @click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from attent_kit.cli.output import bars, in_words, print_scores, print_table
+from attent_kit.cli.plugin_files import plugin_option
 from attent_kit.config import merge, read_toml
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
@@ -25,6 +26,7 @@ from attent_kit.plugins import load
 @click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [runs/SOURCE2TARGET/ALIGNMENT/seedN]"
 )
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
