@@ -22,11 +22,11 @@ def guarded(seconds: float) -> Iterator[None]:
     """Import a plugin inside: what it prints goes to stderr, it has `seconds`, and it leaves torch's settings alone.
 
     AttentKitError if it takes longer, which can be told in the main thread alone, or if it changed a setting, which is then
-    put back. ATTENTKIT_IMPORT_SECONDS stands above `seconds`.
+    put back.
     """
     before = {**_FRESH, **_settings()}
     try:
-        with redirect_stdout(sys.stderr), _limited(_limit(seconds)):
+        with redirect_stdout(sys.stderr), _limited(seconds):
             yield
     finally:
         changed = [name for name, value in _settings().items() if value != before[name]]
@@ -39,7 +39,8 @@ def guarded(seconds: float) -> Iterator[None]:
         )
 
 
-def _limit(seconds: float) -> float:
+def import_limit(seconds: float) -> float:
+    """Seconds that an import may take: those of ATTENTKIT_IMPORT_SECONDS, or else `seconds`."""
     text = os.environ.get(VARIABLE, "")
     try:
         return float(text) if text else seconds

@@ -17,7 +17,7 @@ from pluggy import PluginManager, PluginValidationError
 
 from attent_kit import INTERFACE_VERSION, hookspecs
 from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
-from attent_kit.guard import guarded
+from attent_kit.guard import guarded, import_limit
 from attent_kit.registry import ALL_KINDS, Component, Registry
 
 GROUP = "attentkit"
@@ -76,6 +76,7 @@ def load_from(points: Iterable[EntryPoint], only: str | None = None, files: Sequ
     registry = Registry()
     plugins: list[Plugin] = []
     quarantined: list[Quarantined] = []
+    limit = import_limit(REGISTRATION_SECONDS)
     # Built-ins first, then by name: which plugin a duplicate is blamed on does not depend on the file system.
     installed = sorted(points, key=lambda p: (p.name != "builtin", p.name))
     for point in installed:
@@ -83,7 +84,7 @@ def load_from(points: Iterable[EntryPoint], only: str | None = None, files: Sequ
             continue
         distribution, version = _origin(point)
         try:
-            with guarded(REGISTRATION_SECONDS):
+            with guarded(limit):
                 module = point.load()
                 interface = _interface(module)
                 components = list(_offers(point.name, module, distribution, version))
@@ -94,7 +95,7 @@ def load_from(points: Iterable[EntryPoint], only: str | None = None, files: Sequ
             registry.add(component)
         plugins.append(Plugin(point.name, distribution, version, interface))
     for file in files:
-        plugin, components = _load_file(file)
+        plugin, components = _load_file(file, 4 * limit)
         for component in components:
             registry.add(component)
         plugins.append(plugin)
@@ -118,7 +119,7 @@ def _sentence(error: BaseException) -> str:
     return str(error) if isinstance(error, AttentKitError) else f"{type(error).__name__}: {error}"
 
 
-def _load_file(file: Path) -> tuple[Plugin, list[Component]]:
+def _load_file(file: Path, limit: float) -> tuple[Plugin, list[Component]]:
     """A single file as a plugin, imported as `python FILE.py` would find it: its neighbours can be imported, too."""
     file, name = file.expanduser().resolve(), file.stem
     if file.suffix != ".py" or not file.is_file():
@@ -136,7 +137,7 @@ def _load_file(file: Path) -> tuple[Plugin, list[Component]]:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None or Path(spec.origin).resolve() != file:
             raise ConfigError(f"there is another module called '{name}'. Rename the file, as in my_{name}.py")
-        with guarded(4 * REGISTRATION_SECONDS):
+        with guarded(limit):
             module = importlib.import_module(name)
             interface = _interface(module)
             components = list(_offers(name, module, str(file), version, str(file)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent, did_you_mean
-from attent_kit.guard import guarded
+from attent_kit.guard import guarded, import_limit
 
 KINDS = ("translators", "segmentors", "discriminators", "alignments")
 """Kinds of classes that a run is configured with: each has a `Config`."""
@@ -46,8 +46,9 @@ class Component:
         if isinstance(self.target, type):
             return self.target
         module, _, qualname = self.target.partition(":")
+        limit = import_limit(IMPORT_SECONDS)
         try:
-            with guarded(IMPORT_SECONDS):
+            with guarded(limit):
                 found = getattr(importlib.import_module(module), qualname)
         except (Exception, SystemExit) as error:
             said = str(error) if isinstance(error, AttentKitError) else f"{type(error).__name__}: {error}."

@@ -7,6 +7,7 @@ from rich.table import Table as RichTable
 
 from attent_kit.cli.output import Bar, bars, console, duration, in_words, print_json, print_scores, print_table
 from attent_kit.cli.plugin_files import plugin_option
+from attent_kit.config import read_toml
 from attent_kit.errors import ConfigError, RunError, did_you_mean
 from attent_kit.plugins import load
 
@@ -42,6 +43,7 @@ def command(
     from attent_kit.data.prepared import Prepared
     from attent_kit.engine.compare import Watch, domain_files, make_data, run_cells
     from attent_kit.engine.device import launch
+    from attent_kit.engine.provenance import explained
     from attent_kit.engine.results import collect, labels_in
     from attent_kit.engine.showcase import panels
     from attent_kit.engine.suite import expand, narrow, read_suite, refuse_another_split
@@ -58,8 +60,11 @@ def command(
             f"'{suite}' is neither a .toml file nor an installed suite.{did_you_mean(suite, names)} "
             f"`attentkit list suites` shows those."
         )
-    whole = read_suite(path, registry, variant)
-    chosen = narrow(whole, registry, _words(alignments), _numbers(seeds), _words(directions))
+    try:
+        whole = read_suite(path, registry, variant)
+        chosen = narrow(whole, registry, _words(alignments), _numbers(seeds), _words(directions))
+    except ConfigError as error:
+        raise explained(error, out or Path("runs", str(read_toml(path).get("name", ""))), registry) from None
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
     cells = expand(chosen, registry, files, out, words)

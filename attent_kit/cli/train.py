@@ -8,7 +8,7 @@ import click
 from attent_kit.cli.output import bars, in_words, print_scores, print_table
 from attent_kit.cli.plugin_files import plugin_option
 from attent_kit.config import merge, read_toml
-from attent_kit.errors import ConfigError
+from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.plugins import load
 
 
@@ -37,6 +37,7 @@ def command(
     On a folder that holds an unfinished run of the same configuration it goes on where that stopped.
     """
     from attent_kit.data.prepared import Prepared
+    from attent_kit.engine.provenance import explained
     from attent_kit.engine.settings import override, run_settings
     from attent_kit.engine.train import train
     from attent_kit.report.scores import summarise
@@ -63,14 +64,17 @@ def command(
     for name in ("source", "target"):
         if name not in given["data"] and not any(word.startswith(f"data.{name}=") for word in words):
             raise ConfigError(f"the {name} is missing: type --{name} FILE.h5, a file that `attentkit prepare` made.")
-    settings = run_settings(override(given, words), registry)
+    given = override(given, words)
+    try:
+        settings = run_settings(given, registry)
+    except ConfigError as error:
+        raise explained(error, out or _begun_in(config, given), registry) from None
     source_file, target_file = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
-    domains = source_file.domain, target_file.domain
     if settings.data.source.resolve() == settings.data.target.resolve():
         click.echo("Warning: source and target are the same file.", err=True)
     if not any(case.has_labels for case in target_file.cases_in("test")):
         click.echo("Warning: the target has no labelled test case, so the run will not be scored.", err=True)
-    folder = out or Path("runs", "2".join(domains), settings.alignment.name, f"seed{settings.seed}")
+    folder = out or _folder(given)
 
     with bars((settings.alignment.name, 0)) as (bar,):
         scores = train(
@@ -93,3 +97,21 @@ def command(
     else:
         click.echo("The target has no labelled test case, so there is nothing to score.")
     click.echo(f"{folder}: checkpoint.ckpt, segmentor.safetensors, predictions/, scores.csv")
+
+
+def _folder(given: dict[str, Any]) -> Path:
+    """Where a run goes that is given no folder."""
+    from attent_kit.data.prepared import Prepared
+
+    method = given["alignment"]
+    name = method.get("name") if isinstance(method, dict) else method
+    domains = [Prepared.open(Path(str(given["data"][domain]))).domain for domain in ("source", "target")]
+    return Path("runs", "2".join(domains), str(name), f"seed{given.get('seed', 0)}")
+
+
+def _begun_in(config: Path | None, given: dict[str, Any]) -> Path:
+    """The folder of the run that these words may go on with."""
+    try:
+        return config.parent if config else _folder(given)
+    except (AttentKitError, OSError, KeyError, TypeError):
+        return Path("runs")

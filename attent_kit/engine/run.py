@@ -9,7 +9,7 @@ import json
 import platform
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,11 +54,14 @@ def alone_in(folder: Path) -> Iterator[None]:
 class Run:
     """One folder, which belongs to one configuration."""
 
-    def __init__(self, folder: Path, settings: RunSettings, plugins: Mapping[str, str]) -> None:
-        """Open or make the folder; refuse one that another configuration made, and print what differs."""
+    def __init__(self, folder: Path, settings: RunSettings, components: Sequence[Mapping[str, str]] = ()) -> None:
+        """Open or make the folder; refuse one that another configuration made, and print what differs.
+
+        `components`: where the method and its networks come from.
+        """
         self.folder = folder
         self.settings = settings
-        self.plugins = dict(plugins)
+        self.components = list(components)
         self.checkpoint = folder / "checkpoint.ckpt"
         self.scores = folder / "scores.csv"
         self.predictions = folder / "predictions"
@@ -89,7 +92,8 @@ class Run:
         """env.json: what the run was computed with."""
         environment = {
             "attent_kit": __version__,
-            "plugins": self.plugins,
+            "plugins": {c["distribution"]: c["version"] for c in self.components},
+            "components": self.components,
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),

@@ -13,6 +13,7 @@ from attent_kit.engine import checkpoint
 from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Report, fit
+from attent_kit.engine.provenance import components_of, record, refuse_changed_file
 from attent_kit.engine.run import Run, alone_in
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
@@ -42,11 +43,14 @@ def train(
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
     task = task_of(source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
-    component = registry.find("alignments", settings.alignment.name)
+    used = components_of(settings, registry)
+    component, components = used[0], record(used)
     with alone_in(folder):
         resumes = (folder / "checkpoint.ckpt").exists()
+        if resumes:
+            refuse_changed_file(folder, used)
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
-        run = Run(folder, settings, plugins={component.distribution: component.version})
+        run = Run(folder, settings, components)
         precision = str(fabric.strategy.precision.precision)
         run.write_domain(source, target)
         if not run.scores.exists():
@@ -60,7 +64,8 @@ def train(
             computed = (fabric.device.type, precision, component.distribution, component.version)
             stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
         fit(alignment, batches, run, fabric, report, stage_file)
-        facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": total_steps(alignment)}
+        config = checkpoint.fingerprint(read_toml(folder / "config.toml"))
+        facts = {"config": config, "steps": total_steps(alignment), "components": components}
         checkpoint.export_segmentor(folder / "segmentor.safetensors", alignment, facts)
         keep_translations(alignment, run, target, fabric.device)
         names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
