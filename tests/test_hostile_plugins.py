@@ -20,8 +20,14 @@ HOSTILE = {
     "raises": ("raise ValueError('no licence')", "ValueError: no licence"),
     "syntax": ("def broken(:", "SyntaxError"),
     "misspells": (offering("{}", "attentkit_alignment"), "it implements a hook that does not exist"),
-    "nonclass": (offering("{'nonclass': 3}"), "offers 'nonclass' as 3: give a name as text and a class or 'module:Class'"),
-    "hangs": ("import time\ntry:\n    time.sleep(600)\nexcept Exception:\n    pass\n", "it was still being imported after"),
+    "nonclass": (
+        offering("{'nonclass': 3}"),
+        "offers 'nonclass' as 3: give a name as text and a class or 'module:Class'",
+    ),
+    "hangs": (
+        "import time\ntry:\n    time.sleep(600)\nexcept Exception:\n    pass\n",
+        "it was still being imported after",
+    ),
     "exits": ("import sys\nsys.exit('bye')", "SystemExit: bye"),
     "dtype": (
         "import torch\ntorch.set_default_dtype(torch.float64)\n" + offering("{'dtype': 'x:Y'}"),
@@ -108,7 +114,9 @@ def test_a_class_that_cannot_be_imported_is_met_only_by_who_asks_for_it(site):
     assert "lazy" in site.run("list", seconds="60").stdout
     answer = site.run("show", "lazy", "--json", seconds="60")
     assert (answer.returncode, answer.stdout) == (1, "noise\n"[:0])
-    assert "alignment 'lazy' of attentkit-lazy 1.0 cannot be imported" in answer.stderr and "SystemExit" in answer.stderr
+    assert (
+        "alignment 'lazy' of attentkit-lazy 1.0 cannot be imported" in answer.stderr and "SystemExit" in answer.stderr
+    )
 
 
 def test_a_built_in_is_trained_beside_all_of_them_as_without_them(site, prepared, tmp_path):

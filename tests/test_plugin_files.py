@@ -166,7 +166,18 @@ def test_the_weights_of_its_network_load_without_it(begun):
 
 
 def test_a_comparison_takes_it_and_without_it_says_what_to_type(attentkit, file, suite, tmp_path):
-    words = ["compare", suite, "-m", "source_only,mine", "--seeds=0", "--directions=mr2ct", "-d", "cpu", "-o", tmp_path / "out"]
+    words = [
+        "compare",
+        suite,
+        "-m",
+        "source_only,mine",
+        "--seeds=0",
+        "--directions=mr2ct",
+        "-d",
+        "cpu",
+        "-o",
+        tmp_path / "out",
+    ]
     made = attentkit(*words, "--plugin", file)
     assert made.code == 0, made.err
     assert "mine" in (tmp_path / "out/table.md").read_text()
@@ -175,4 +186,3 @@ def test_a_comparison_takes_it_and_without_it_says_what_to_type(attentkit, file,
     # A method that no run has had is not blamed on the file.
     other = attentkit(*[word if word != "source_only,mine" else "minne" for word in words])
     assert "no alignment is called 'minne'" in other.err
-

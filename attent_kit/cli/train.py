@@ -69,7 +69,7 @@ def command(
         settings = run_settings(given, registry)
     except ConfigError as error:
         raise explained(error, out or _begun_in(config, given), registry) from None
-    source_file, target_file = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
+    target_file = Prepared.open(settings.data.target)
     if settings.data.source.resolve() == settings.data.target.resolve():
         click.echo("Warning: source and target are the same file.", err=True)
     if not any(case.has_labels for case in target_file.cases_in("test")):

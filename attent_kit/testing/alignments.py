@@ -17,7 +17,7 @@ from attent_kit.engine.assemble import (
     unwrapped,
 )
 from attent_kit.interfaces import Batch, Segmentor, Stage, Task
-from attent_kit.testing.subject import FOUR_ORGANS, Subject, grey_batch, images, unlabelled_batch
+from attent_kit.testing.subject import FOUR_ORGANS, Subject, grey_batch, images, organless_batch, unlabelled_batch
 from attent_kit.testing.trial import Draw, Recorder, Trial, differing, random_batch, values
 
 SPENT = ("backward through the graph a second time", "modified by an inplace operation")
@@ -177,7 +177,8 @@ def slices_without_organs(subject: Subject) -> None:
     pixels that count and divide by their number or 1, whichever is more, as attent_kit.objectives does."""
     trial = Trial(subject)
     for stage in trial.stages:
-        losses_of(stage, trial.step(stage, batch=trial.batch(unlabelled_batch)))
+        for draw in (organless_batch, unlabelled_batch):
+            losses_of(stage, trial.step(stage, batch=trial.batch(draw)))
     lost = [n for n, p in trial.alignment.named_parameters() if not torch.isfinite(p).all()]
     assert not lost, f"after slices without organs {lost[0]} is no longer finite."
 

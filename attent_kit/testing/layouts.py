@@ -21,7 +21,8 @@ def recognises_nothing_in_nothing(subject: Subject) -> None:
 
 
 def reads_a_data_set(subject: Subject) -> None:
-    """A data set is recognised, its cases are listed sorted by id, their files exist, and another process reads the same."""
+    """`prepare` lists the cases of a data set and reads them in several processes. Sort the entries by an id of their own, name
+    files that exist, keep no open file in the layout, and name organs by values that occur."""
     if subject.data is None:
         raise Skipped("name a data set of that layout with --data FOLDER")
     check_layout(subject.component, subject.data)

@@ -13,7 +13,7 @@ from torch import Tensor
 from attent_kit.build import configure
 from attent_kit.config import Choice, ComponentConfig, merge
 from attent_kit.errors import AttentKitError
-from attent_kit.interfaces import IGNORE, Alignment, Batch, Task
+from attent_kit.interfaces import IGNORE, Batch, Task
 from attent_kit.plugins import load
 from attent_kit.registry import KINDS, Component, Registry
 
@@ -95,11 +95,17 @@ def random_batch(size: int, task: Task, pixels: int, with_target_labels: bool) -
     return Batch(x_s, y_s, x_t, y_t if with_target_labels else None)
 
 
+def organless_batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> Batch:
+    """The same, where the first slice is all background and the others have no label that counts."""
+    batch = unlabelled_batch(size, task, pixels, with_target_labels)
+    batch.y_s[0] = 0
+    return batch
+
+
 def unlabelled_batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> Batch:
-    """The same, where the first slice shows no organ and the others have no label that counts."""
+    """The same, where no label counts."""
     batch = random_batch(size, task, pixels, with_target_labels)
     y = torch.full_like(batch.y_s, IGNORE)
-    y[0] = 0
     return batch._replace(y_s=y, y_t=y if with_target_labels else None)
 
 
@@ -116,8 +122,3 @@ def grey_batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> 
 
     (x_s, y_s), (x_t, y_t) = slices(), slices()
     return Batch(x_s, y_s, x_t, y_t if with_target_labels else None)
-
-
-def is_alignment(component: Any) -> bool:
-    """Whether it is a method at all."""
-    return isinstance(component, type) and issubclass(component, Alignment)
