@@ -3,6 +3,7 @@
 import keyword
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -93,6 +94,7 @@ def new_plugin(name: str, kind: str, folder: Path, taken: Iterable[str] = ()) ->
         "package": f"attentkit_{name}",
         "Class": "".join(word.capitalize() for word in name.split("_")),
         "kind": kind,
+        "a": _article(kind),
         "kinds": about.kinds,
         "summary": about.summary,
         "version": __version__,
@@ -116,12 +118,16 @@ def new_plugin(name: str, kind: str, folder: Path, taken: Iterable[str] = ()) ->
         half.rename(folder)
     finally:
         shutil.rmtree(half, ignore_errors=True)
-    return [f"cd {folder} && pip install -e '.[test]'", f"attentkit plugins check {name}", words["try_it"]]
+    return [
+        f"cd {shlex.quote(str(folder))} && pip install -e '.[test]'",
+        f"attentkit plugins check {name}",
+        words["try_it"],
+    ]
 
 
 def _refuse_name(name: str, kind: str, taken: Iterable[str]) -> None:
     bare = name.lower().removeprefix(PREFIX).removeprefix("attentkit_")
-    proposal = re.sub(r"\W+", "_", bare).strip("_").lstrip("0123456789_") or "mine"
+    proposal = re.sub(r"[^a-z0-9_]+", "_", bare).strip("_").lstrip("0123456789_") or "mine"
     if name != bare or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > 40 or keyword.iskeyword(name):
         raise ConfigError(
             f"'{name}' cannot name a plugin: use lower-case letters, digits and underscores, at most 40, beginning with a "
