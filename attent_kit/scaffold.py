@@ -24,8 +24,8 @@ class Kind:
 
     kinds: str
     """As the registry calls it."""
-    test: str
-    """Template of its test."""
+    tests: tuple[str, ...]
+    """Templates of its tests."""
     summary: str
     """What its first line says of the template's code."""
     try_it: str
@@ -35,37 +35,37 @@ class Kind:
 KINDS = {
     "alignment": Kind(
         "alignments",
-        "test_alignment.py.txt",
+        ("test_contract", "test_alignment"),
         "Features of both domains get the same means.",
-        "attentkit compare --alignments source_only,$name --set segment_steps=100",
+        "attentkit compare --alignments source_only,$name --set segment_steps=100 --out runs/$name",
     ),
     "segmentor": Kind(
         "segmentors",
-        "test_component.py.txt",
+        ("test_contract",),
         "A plain convolutional network at a quarter of the resolution.",
         "attentkit compare --alignments source_only --set segmentor=$name --set segment_steps=100 --out runs/$name",
     ),
     "translator": Kind(
         "translators",
-        "test_component.py.txt",
+        ("test_contract",),
         "A few convolutions at full resolution.",
         "attentkit compare --alignments cyclegan --set translator=$name --set translate_steps=100 --out runs/$name",
     ),
     "discriminator": Kind(
         "discriminators",
-        "test_component.py.txt",
+        ("test_contract",),
         "A critic of three convolutions.",
         "attentkit compare --alignments ada_output --set output_discriminator=$name --set segment_steps=100 --out runs/$name",
     ),
     "layout": Kind(
         "layouts",
-        "test_layout.py.txt",
+        ("test_layout",),
         "A folder for each patient, with scan.nii.gz and organs.nii.gz.",
         "attentkit prepare FOLDER --layout $name --out ct.h5",
     ),
     "selector": Kind(
         "selectors",
-        "test_selector.py.txt",
+        ("test_selector",),
         "Mean probability of the likeliest class.",
         "attentkit train source_only --select $name -s mr.h5 -t ct.h5",
     ),
@@ -107,7 +107,7 @@ def new_plugin(name: str, kind: str, folder: Path, taken: Iterable[str] = ()) ->
         ".gitignore": "gitignore.txt",
         f"{words['package']}/__init__.py": "init.py.txt",
         f"{words['package']}/{kind}.py": f"{kind}.py.txt",
-        f"tests/test_{name}.py": about.test,
+        **{f"tests/{test}.py": f"{test}.py.txt" for test in about.tests},
     }
     half = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:

@@ -43,7 +43,18 @@ def test_new_projects_of_every_kind_are_plugins_and_pass_their_own_tests(attentk
         install(tmp_path / kind, site)
     path = os.pathsep.join([str(site), *(str(tmp_path / kind) for kind in offered()), *(p for p in sys.path if p)])
     chosen = [] if "ATTENTKIT_COMPLETE" in os.environ else ["-k", CHEAP]
-    tests = python(path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *offered(), *chosen, cwd=tmp_path)
+    tests = python(
+        path,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--import-mode=importlib",
+        *offered(),
+        *chosen,
+        cwd=tmp_path,
+    )
     assert tests.returncode == 0, tests.stdout + tests.stderr
     offers = python(path, "-c", ATTENTKIT, "plugins", "--json", cwd=tmp_path)
     for kind in offered():
@@ -61,7 +72,7 @@ def test_a_new_project_says_what_it_is_and_leaves_the_licence_to_its_author(tmp_
     made = {path.relative_to(tmp_path / "p").as_posix() for path in (tmp_path / "p").rglob("*") if path.is_file()}
     assert made == {
         "pyproject.toml", "README.md", ".gitignore", "attentkit_quick_try/__init__.py",
-        "attentkit_quick_try/alignment.py", "tests/test_quick_try.py",
+        "attentkit_quick_try/alignment.py", "tests/test_contract.py", "tests/test_alignment.py",
     }  # fmt: skip
     project = tomllib.loads((tmp_path / "p/pyproject.toml").read_text())["project"]
     assert project["name"] == "attentkit-quick_try" and "license" not in project

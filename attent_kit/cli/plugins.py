@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from attent_kit.cli.plugin_files import add_files, plugin_option
+from attent_kit.registry import Component
 
 
 @click.group("plugins", invoke_without_command=True)
@@ -24,15 +25,18 @@ def command(context: click.Context, as_json: bool) -> None:
         plugins = [{**asdict(p), "offers": [f"{c.kind}:{c.name}" for c in offers[p.name]]} for p in loaded.plugins]
         print_json({"plugins": plugins, "quarantined": [asdict(q) for q in loaded.quarantined]})
         return
-    rows = [
-        (p.name, f"{p.distribution} {p.version}", ", ".join(c.name for c in offers[p.name])) for p in loaded.plugins
-    ]
+    rows = [(p.name, f"{p.distribution} {p.version}", _by_kind(offers[p.name])) for p in loaded.plugins]
     print_table("", ("plugin", "from", "offers"), rows)
     if loaded.quarantined:
         broken = [(q.name, f"{q.distribution} {q.version}", q.error) for q in loaded.quarantined]
         print_table("Quarantined", ("plugin", "from", "why"), broken)
     for conflict in loaded.registry.contested():
         click.echo(f"PluginConflict: {conflict}", err=True)
+
+
+def _by_kind(components: list[Component]) -> str:
+    kinds = dict.fromkeys(component.kind for component in components)
+    return "\n".join(f"{kind}: {', '.join(c.name for c in components if c.kind == kind)}" for kind in kinds)
 
 
 @command.command("new")
