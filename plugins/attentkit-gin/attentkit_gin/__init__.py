@@ -1,0 +1,8 @@
+"""GIN: domain randomisation by random shallow intensity networks, without any target image."""
+
+from attent_kit import hookimpl
+
+
+@hookimpl
+def attentkit_alignments() -> dict[str, str]:
+    return {"gin": "attentkit_gin.gin:GIN"}

@@ -1,0 +1,8 @@
+"""Feature alignment without an adversary: MMD or CORAL on the segmentor's deepest features."""
+
+from attent_kit import hookimpl
+
+
+@hookimpl
+def attentkit_alignments() -> dict[str, str]:
+    return {"mmd": "attentkit_mmd.mmd:MMD"}

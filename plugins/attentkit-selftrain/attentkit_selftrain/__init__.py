@@ -1,0 +1,8 @@
+"""Self-training: a mean teacher labels target slices; its student learns from mixed and from masked ones."""
+
+from attent_kit import hookimpl
+
+
+@hookimpl
+def attentkit_alignments() -> dict[str, str]:
+    return {"selftrain": "attentkit_selftrain.selftrain:SelfTraining"}

@@ -1,0 +1,127 @@
+"""Self-training: a mean teacher labels target slices; its student learns from mixed and from masked ones.
+
+In the spirit of DAFormer (Hoyer et al., CVPR 2022, https://arxiv.org/abs/2111.14887) and MIC (Hoyer et al., CVPR 2023,
+https://arxiv.org/abs/2212.01322), on the segmentor of your choice; class mixing is DACS (Tranheden et al., WACV 2021).
+
+    T     <- a T + (1 - a) S,  a = min(1 - 1 / (step + 1), 0.999)                        teacher, no gradient
+    y_t   = argmax T(x_t),  q = share of pixels of the slice with max softmax T(x_t) > 0.968
+    x_m   = half of the classes of x_s pasted onto x_t, y_m likewise; weight 1 where source, q where target
+    L_seg = CE(S(x_s), y_s)
+    L_mix = mean q_m CE(S(x_m), y_m)
+    L_msk = mean q CE(S(M x_t), y_t)                                                     M blanks 70 % of the blocks
+    L     = L_seg + L_mix + L_msk
+    answer S(x_t)
+
+Left out of DAFormer: rare class sampling and the feature distance to ImageNet. Both papers jitter and blur the colours of
+mixed and masked slices; slices of grey have brightness and contrast.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+from torch.optim import Optimizer
+
+from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
+from attentkit_builtin.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
+
+
+class SelfTraining(Alignment):
+    """Mean teacher, class mixing and masked-image consistency."""
+
+    paper = "Hoyer et al., CVPR 2022 and 2023"
+    aligns = "answers about the target with those of a mean teacher, on mixed and masked slices"
+    predicts_with = "S"
+
+    class Config(SegmentOptions):
+        """Options of teacher, mixing and masking beside those of the segmentor."""
+
+        momentum_of_teacher: float = Field(0.999, ge=0, lt=1)
+        """a, the part of the teacher that stays at each step."""
+        threshold: float = Field(0.968, ge=0, le=1)
+        """Probability from which the teacher counts as certain."""
+        mixed: float = Field(1.0, ge=0)
+        """Weight of L_mix."""
+        masked: float = Field(1.0, ge=0)
+        """Weight of L_msk."""
+        mask_ratio: float = Field(0.7, ge=0, le=1)
+        """Part of the blocks that M blanks."""
+        mask_block: int = Field(32, ge=1)
+        """Side of a block in pixels; MIC has 64 on slices four times as large."""
+        jitter: float = Field(0.2, ge=0)
+        """Largest change of brightness, and of contrast as a part of it, in mixed and masked slices."""
+
+    config: Config
+
+    def __init__(self, config: Config, build: Build, task: Task) -> None:
+        super().__init__(config, build, task)
+        self.S, self.T = build(config.segmentor), build(config.segmentor)
+        self.T.load_state_dict(self.S.state_dict())
+        self.T.requires_grad_(False)
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def optimizers(self) -> dict[str, Optimizer]:
+        return {"S": segmentor_optimizer(self.S, self.config)}
+
+    def stages(self) -> Sequence[Stage]:
+        c = self.config
+        schedule = segment_schedule(c)
+        return [Stage("segment", self.segment, c.segment_steps, c.segment_batch_size, trains=("S",), schedule=schedule)]
+
+    def segment(self, batch: Batch, update: Update) -> Losses:
+        c, x_s, y_s, x_t = self.config, batch.x_s, batch.y_s, batch.x_t
+        self.teach()
+        with torch.no_grad():
+            certainty, y_t = self.T(x_t).logits.softmax(1).max(1)
+            q = (certainty > c.threshold).float().mean((1, 2), keepdim=True).expand(y_t.shape)
+            paste = half_of_the_classes(y_s, self.task.classes)
+            x_m = jittered(torch.where(paste.unsqueeze(1), x_s, x_t), c.jitter)
+            y_m, q_m = torch.where(paste, y_s, y_t), torch.where(paste, 1.0, q)
+            x_k = jittered(x_t, c.jitter)
+            x_k = torch.where(blocks(x_k, c.mask_block, c.mask_ratio), -1.0, x_k)
+
+        L_seg = supervised_loss(self.S(x_s), y_s, c)
+        L_mix = weighted_cross_entropy(self.S(x_m).logits, y_m, q_m)
+        L_msk = weighted_cross_entropy(self.S(x_k).logits, y_t, q)
+        update("S", L_seg + c.mixed * L_mix + c.masked * L_msk)
+        return {"L_seg": L_seg, "L_mix": L_mix, "L_msk": L_msk, "certain": q.mean()}
+
+    @torch.no_grad()
+    def teach(self) -> None:
+        """T <- a T + (1 - a) S, and the running statistics of its norms likewise."""
+        a = (1 - 1 / (self.step + 1.0)).clamp(max=self.config.momentum_of_teacher)
+        for old, new in zip(self.T.state_dict().values(), self.S.state_dict().values(), strict=True):
+            old.lerp_(new, 1 - a.to(old.dtype)) if old.is_floating_point() else old.copy_(new)
+        self.step += 1
+
+    def predict(self, x_t: Tensor) -> Tensor:
+        return self.S(x_t).logits
+
+
+def half_of_the_classes(labels: Tensor, classes: int) -> Tensor:
+    """Pixels of a random half, rounded up, of the classes of each label map, background among them: [B, H, W] -> booleans."""
+    valid = labels.clamp(0, classes - 1)
+    there = torch.zeros(len(labels), classes, device=labels.device).scatter_(1, valid.flatten(1), 1.0)
+    order = (torch.rand_like(there) + 2 * (1 - there)).argsort(1).argsort(1)
+    chosen = order < (there.sum(1, keepdim=True) / 2).ceil()
+    return chosen.gather(1, valid.flatten(1)).view(labels.shape) & (labels < classes)
+
+
+def blocks(x: Tensor, side: int, ratio: float) -> Tensor:
+    """A part `ratio` of square blocks of each image [B, C, H, W], drawn one by one: [B, 1, H, W] booleans."""
+    B, _, H, W = x.shape
+    coarse = torch.rand(B, 1, -(-H // side), -(-W // side), device=x.device) < ratio
+    return coarse.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., :H, :W]
+
+
+def jittered(x: Tensor, most: float) -> Tensor:
+    """Images [B, C, H, W] in [-1, 1] with another contrast, 1 +- `most`, and brightness, +- `most`, each its own."""
+    contrast, brightness = ((2 * torch.rand(2, len(x), 1, 1, 1, device=x.device) - 1) * most).unbind(0)
+    return (x * (1 + contrast) + brightness).clamp(-1, 1)
+
+
+def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Mean over pixels of weight times cross-entropy: [B, K, H, W], [B, H, W], [B, H, W] -> scalar."""
+    return (weight * F.cross_entropy(logits, labels, reduction="none", ignore_index=255)).mean()
