@@ -116,8 +116,9 @@ def test_an_error_of_the_component_is_its_failure_with_the_line_where_it_arose()
     ],
 )  # fmt: skip
 def test_reading_a_value_is_noticed_in_every_spelling(read):
+    x = torch.ones(())
     with pytest.raises(AssertionError, match="waits for the device"), nobody_waits(torch.device("cpu")):
-        read(torch.ones(()))
+        read(x)
 
 
 def test_what_stays_on_the_device_is_not_mistaken_for_waiting():
@@ -133,7 +134,15 @@ def test_what_stays_on_the_device_is_not_mistaken_for_waiting():
             x.detach(),
             torch.nn.functional.one_hot(torch.tensor([0, 1]), 2),
         )
-    assert not isinstance(x.max() > 0, bool)
+
+
+def test_a_coin_that_the_host_throws_keeps_nobody_waiting_and_one_of_the_device_does():
+    x = torch.ones(2)
+    with nobody_waits(x.device):
+        assert 0 <= float(torch.rand(()) * 2) <= 2
+    for coin in (lambda: torch.rand((), device=x.device), lambda: torch.rand_like(x[0]), lambda: torch.ones(()) * x[0]):
+        with pytest.raises(AssertionError, match="waits for the device"), nobody_waits(x.device):
+            bool(coin() < 0.5)
 
 
 def test_grey_slices_show_every_class_as_a_grey_value_of_its_own():

@@ -95,7 +95,14 @@ def train_beside_another(job: dict[str, Any], rank: int) -> None:
     component: Any = Component("alignments", "examined", job["component"], "", "", "").load()
     store = Path(job["folder"], "rendezvous").as_uri()
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
-    strategy = DDPStrategy(process_group_backend="gloo", find_unused_parameters=True)
+
+    class Strategy(DDPStrategy):
+        """Leaves a network that never learns, such as a teacher, as it is: DDP refuses it, and there is nothing to average."""
+
+        def setup_module(self, module: torch.nn.Module) -> Any:
+            return super().setup_module(module) if any(p.requires_grad for p in module.parameters()) else module
+
+    strategy = Strategy(process_group_backend="gloo", find_unused_parameters=True)
     fabric = Fabric(accelerator="cpu", devices=2, strategy=strategy, precision="32-true")
     fabric.launch()
     config = configure(component, job["options"], registry)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves
 
 from attent_kit.testing.subject import Subject
 from attent_kit.testing.trial import Trial
@@ -20,17 +21,33 @@ READS = {
 
 
 class _Nobody(TorchFunctionMode):
-    """Refuses these calls where Python makes them; what PyTorch asks of itself inside of a call on a CPU does not count."""
+    """Refuses these calls where Python makes them; what PyTorch asks of itself inside of a call on a CPU does not count.
+
+    Neither do tensors that are made here without a device, as a coin is that torch.rand(()) throws: they are the host's
+    everywhere, and nobody waits for them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_the_host: dict[int, Tensor] = {}
+        """By id, which is its own as long as the tensor is kept."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [*tree_leaves(args), *tree_leaves(kwargs or {})]
+        moved = any(isinstance(a, (torch.device, str)) for a in given) or "device" in (kwargs or {})
+        host = all(id(a) in self.of_the_host for a in given if isinstance(a, Tensor)) and not moved
         asks = function in READS
         if function in (Tensor.__getitem__, Tensor.__setitem__):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             asks = any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in index)
         if function is Tensor.to:
             asks = any(str(a) == "cpu" for a in (*args[1:], *(kwargs or {}).values()))
-        assert not asks, f"{(resolve_name(function) or str(function)).removeprefix('torch.')} waits for the device."
-        return function(*args, **(kwargs or {}))
+        name = (resolve_name(function) or str(function)).removeprefix("torch.")
+        assert host or not asks, f"{name} waits for the device."
+        answer = function(*args, **(kwargs or {}))
+        if host:
+            self.of_the_host |= {id(t): t for t in tree_leaves(answer) if isinstance(t, Tensor)}
+        return answer
 
 
 @contextmanager
