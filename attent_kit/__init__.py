@@ -7,6 +7,10 @@ from pluggy import HookimplMarker
 
 __version__ = "0.1.0"
 
+INTERFACE_VERSION = "1.0"
+"""Of what plugins see: hooks, interfaces, config, objectives, testing. The minor number rises with every addition, the major
+one with a change that a plugin may have to follow. A plugin says `ATTENTKIT_INTERFACE = "1.0"` in its own module."""
+
 hookimpl = HookimplMarker("attentkit")
 
-__all__ = ["__version__", "hookimpl"]
+__all__ = ["INTERFACE_VERSION", "__version__", "hookimpl"]

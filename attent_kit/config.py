@@ -45,6 +45,10 @@ class ComponentConfig(BaseModel):
     """Options by name of the preset: `preset = "paper"` lays what else is given over them. A dump holds no preset, only
     what it came to."""
 
+    small: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+    """Options that make the component as small as it goes: what `attentkit plugins check` builds. Components that it chooses
+    are made small by their own."""
+
     def without_weights(self) -> "ComponentConfig":
         """The same component, built empty since a checkpoint follows: override it where building fetches weights."""
         return self

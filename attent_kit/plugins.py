@@ -1,28 +1,44 @@
-"""Entry points -> registry. A plugin that cannot be loaded is quarantined and shown, and is never fatal."""
+"""Entry points and files -> registry. A plugin that cannot be loaded is quarantined and shown, and is never fatal."""
 
+import hashlib
+import importlib
+import importlib.util
 import os
-from collections.abc import Iterable, Mapping
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
 
 from pluggy import PluginManager, PluginValidationError
 
-from attent_kit import hookspecs
-from attent_kit.errors import AttentKitError, did_you_mean
+from attent_kit import INTERFACE_VERSION, hookspecs
+from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
+from attent_kit.guard import guarded, import_limit
 from attent_kit.registry import ALL_KINDS, Component, Registry
 
 GROUP = "attentkit"
+ONLY, FILES = "ATTENTKIT_PLUGINS", "ATTENTKIT_PLUGIN_FILES"
+"""Environment variables: names of the plugins to load, comma-separated; files to load beside them, separated as in PATH."""
+INTERFACE = "ATTENTKIT_INTERFACE"
+"""Attribute of a plugin's module: the interface version that it was written for. Left out, it is taken to fit."""
+REGISTRATION_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """An installed plugin that loaded."""
+    """An installed plugin, or a file, that loaded."""
 
     name: str
     distribution: str
     version: str
+    interface: str = ""
+    """Interface version that it says it was written for."""
+    file: str = ""
+    """The file that it is, if it is not installed."""
 
 
 @dataclass(frozen=True)
@@ -46,40 +62,112 @@ class Loaded:
 
 @cache
 def load() -> Loaded:
-    """Load every installed plugin once. `ATTENTKIT_PLUGINS=builtin,mine` loads only those."""
-    return load_from(entry_points(group=GROUP), os.environ.get("ATTENTKIT_PLUGINS"))
+    """Load every installed plugin once, and the files of `--plugin`. `ATTENTKIT_PLUGINS=builtin,mine` loads only those."""
+    files = [Path(file) for file in os.environ.get(FILES, "").split(os.pathsep) if file]
+    return load_from(entry_points(group=GROUP), os.environ.get(ONLY), files)
 
 
-def load_from(points: Iterable[EntryPoint], only: str | None = None) -> Loaded:
-    """Load the plugins behind `points`; `only` is a comma-separated list of plugin names."""
+def load_from(points: Iterable[EntryPoint], only: str | None = None, files: Sequence[Path] = ()) -> Loaded:
+    """Load the plugins behind `points`; `only` is a comma-separated list of plugin names.
+
+    `files` are loaded, too. Somebody has named each of them now, so one that cannot be loaded is a ConfigError.
+    """
     wanted = None if only is None else {name.strip() for name in only.split(",")}
     registry = Registry()
     plugins: list[Plugin] = []
     quarantined: list[Quarantined] = []
+    limit = import_limit(REGISTRATION_SECONDS)
     # Built-ins first, then by name: which plugin a duplicate is blamed on does not depend on the file system.
     installed = sorted(points, key=lambda p: (p.name != "builtin", p.name))
     for point in installed:
         if wanted is not None and point.name not in wanted:
             continue
-        distribution = point.dist.name if point.dist else "unknown"
-        version = point.dist.version if point.dist else "unknown"
+        distribution, version = _origin(point)
         try:
-            components = list(_offers(point.name, point.load(), distribution, version))
+            with guarded(limit):
+                module = point.load()
+                interface = _interface(module)
+                components = list(_offers(point.name, module, distribution, version))
         except (Exception, SystemExit) as error:
-            sentence = str(error) if isinstance(error, AttentKitError) else f"{type(error).__name__}: {error}"
-            quarantined.append(Quarantined(point.name, distribution, version, sentence))
+            quarantined.append(Quarantined(point.name, distribution, version, _sentence(error)))
             continue
         for component in components:
             registry.add(component)
-        plugins.append(Plugin(point.name, distribution, version))
+        plugins.append(Plugin(point.name, distribution, version, interface))
+    for file in files:
+        plugin, components = _load_file(file, 4 * limit)
+        for component in components:
+            registry.add(component)
+        plugins.append(plugin)
     names = [point.name for point in installed]
     for name in sorted((wanted or set()) - {"", *names}):
-        sentence = f"ATTENTKIT_PLUGINS names it, and it is not installed.{did_you_mean(name, names)}"
+        sentence = f"{ONLY} names it, and it is not installed.{did_you_mean(name, names)}"
         quarantined.append(Quarantined(name, "unknown", "unknown", sentence))
     return Loaded(registry, tuple(plugins), tuple(quarantined))
 
 
-def _offers(name: str, module: ModuleType, distribution: str, version: str) -> Iterable[Component]:
+def _origin(point: EntryPoint) -> tuple[str, str]:
+    """Distribution and version; a distribution whose metadata is damaged is unknown."""
+    try:
+        assert point.dist is not None
+        return point.dist.name or "unknown", point.dist.version or "unknown"
+    except Exception:
+        return "unknown", "unknown"
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) if isinstance(error, AttentKitError) else f"{type(error).__name__}: {error}"
+
+
+def _load_file(file: Path, limit: float) -> tuple[Plugin, list[Component]]:
+    """A single file as a plugin, imported as `python FILE.py` would find it: its neighbours can be imported, too."""
+    file, name = file.expanduser().resolve(), file.stem
+    if file.suffix != ".py" or not file.is_file():
+        raise ConfigError(f"--plugin {file}: there is no such .py file.")
+    if not name.isidentifier():
+        raise ConfigError(f"--plugin {file}: '{name}' cannot be imported. Rename it, as in {_identifier(name)}.py.")
+    version = "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    if getattr(sys.modules.get(name), "__file__", None) == str(file):
+        del sys.modules[name]
+    if str(file.parent) not in sys.path:
+        # At the end, so that no file beside it hides a library.
+        sys.path.append(str(file.parent))
+    importlib.invalidate_caches()
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or Path(spec.origin).resolve() != file:
+            raise ConfigError(f"there is another module called '{name}'. Rename the file, as in my_{name}.py")
+        with guarded(limit):
+            module = importlib.import_module(name)
+            interface = _interface(module)
+            components = list(_offers(name, module, str(file), version, str(file)))
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"--plugin {file}: {_sentence(error)}") from error
+    return Plugin(name, str(file), version, interface, str(file)), components
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name if not name[:1].isdigit() else f"my_{name}")
+
+
+def _interface(module: ModuleType) -> str:
+    """The interface version that a plugin was written for; AttentKitError if ours has changed since, or not yet."""
+    declared = getattr(module, INTERFACE, "")
+    if declared == "":
+        return ""
+    if not isinstance(declared, str) or not re.fullmatch(r"\d+\.\d+", declared):
+        raise AttentKitError(f"{INTERFACE} is {declared!r}: write major and minor, as in '{INTERFACE_VERSION}'.")
+    theirs, ours = int(declared.partition(".")[0]), int(INTERFACE_VERSION.partition(".")[0])
+    if theirs != ours:
+        upgrade = "a newer release of the plugin" if theirs < ours else "a newer attent-kit"
+        raise AttentKitError(
+            f"it was written for version {declared} of attent-kit's interface, and this is {INTERFACE_VERSION}: install "
+            f"{upgrade}."
+        )
+    return declared
+
+
+def _offers(name: str, module: ModuleType, distribution: str, version: str, file: str = "") -> Iterable[Component]:
     """Everything one plugin offers, checked for form; a misspelt hook is an error and not silence."""
     manager = PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
@@ -103,7 +191,7 @@ def _offers(name: str, module: ModuleType, distribution: str, version: str) -> I
                     raise AttentKitError(
                         f"attentkit_{kind} offers {component!r} as {target!r}: give a name as text and {wanted}."
                     )
-                yield Component(kind, component, target, name, distribution, version)
+                yield Component(kind, component, target, name, distribution, version, file)
 
 
 def _well_formed(kind: str, target: object) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent, did_you_mean
+from attent_kit.guard import guarded, import_limit
 
 KINDS = ("translators", "segmentors", "discriminators", "alignments")
 """Kinds of classes that a run is configured with: each has a `Config`."""
@@ -17,6 +18,8 @@ CLASS_KINDS = (*KINDS, "layouts", "selectors", "trackers")
 """Those, and the classes that read a data set, score a snapshot or write down a run, which have no options."""
 ALL_KINDS = (*KINDS, "suites", "layouts", "selectors", "trackers")
 """Those, and the TOML files of comparisons."""
+IMPORT_SECONDS = 120.0
+"""Limit for the import of a component, which may bring in torch from a slow disk."""
 
 
 @dataclass(frozen=True)
@@ -30,22 +33,31 @@ class Component:
     plugin: str
     distribution: str
     version: str
+    file: str = ""
+    """The file of `--plugin` that offers it; its hash is then the version."""
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in words."""
+        return f"the file {self.file} ({self.version})" if self.file else f"{self.distribution} {self.version}"
 
     def load(self) -> type:
         """The class itself, imported now if it was given by reference."""
         if isinstance(self.target, type):
             return self.target
         module, _, qualname = self.target.partition(":")
+        limit = import_limit(IMPORT_SECONDS)
         try:
-            found = getattr(importlib.import_module(module), qualname)
+            with guarded(limit):
+                found = getattr(importlib.import_module(module), qualname)
         except (Exception, SystemExit) as error:
+            said = str(error) if isinstance(error, AttentKitError) else f"{type(error).__name__}: {error}."
+            mend = "Mend it" if self.file else f"Reinstall {self.distribution}, or leave it out with ATTENTKIT_PLUGINS"
             raise AttentKitError(
-                f"{self.kind[:-1]} '{self.name}' of {self.distribution} {self.version} cannot be imported from "
-                f"{self.target}: {type(error).__name__}: {error}. Reinstall {self.distribution}, or leave it out with "
-                f"ATTENTKIT_PLUGINS."
+                f"{self.kind[:-1]} '{self.name}' of {self.origin} cannot be imported from {self.target}: {said} {mend}."
             ) from error
         if not isinstance(found, type):
-            raise AttentKitError(f"{self.target} of {self.distribution} {self.version} is not a class.")
+            raise AttentKitError(f"{self.target} of {self.origin} is not a class.")
         return found
 
     def summary(self) -> str:
@@ -69,10 +81,10 @@ class Registry:
         key = component.kind, component.name
         taken = self._components.setdefault(key, component)
         if taken is not component:
+            choose = f"Uninstall one, or set ATTENTKIT_PLUGINS={taken.plugin} to load only that one."
             self._contested[key] = PluginConflict(
-                f"'{component.name}' is offered as one of the {component.kind} by both {taken.distribution} "
-                f"{taken.version} and {component.distribution} {component.version}. Uninstall one, or set "
-                f"ATTENTKIT_PLUGINS={taken.plugin} to load only that one."
+                f"'{component.name}' is offered as one of the {component.kind} by both {taken.origin} and "
+                f"{component.origin}. {'Give it another name in the file.' if component.file else choose}"
             )
 
     def find(self, kind: str, name: str) -> Component:

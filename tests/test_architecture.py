@@ -15,14 +15,16 @@ BUILTIN = ROOT / "plugins" / "attentkit_builtin"
 # Lowest first: a part of attent_kit imports parts of lower rows, and itself.
 LAYERS = [
     {"__init__", "errors"},
+    {"guard"},
     {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules", "tracker"},
-    {"backbone"},
+    {"backbone", "scaffold"},
     {"interfaces", "report", "selectors"},
     {"build", "data"},
     {"metrics"},
     {"engine"},
     {"plugins"},
-    {"cli", "testing"},
+    {"testing"},
+    {"cli", "pytest_plugin"},
 ]
 OPEN_TO_PLUGINS = {
     "__init__",

@@ -58,6 +58,11 @@ def test_the_wheels_and_not_the_sources_are_what_is_imported(python, tmp_path):
     assert str(ROOT) not in where
 
 
+def test_the_wheel_holds_the_templates_of_new_plugins(python, tmp_path):
+    assert "attentkit plugins check quick_try" in attentkit(python, "plugins", "new", "quick_try", cwd=tmp_path)
+    assert (tmp_path / "attentkit-quick_try/attentkit_quick_try/alignment.py").exists()
+
+
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_a_distribution_passes_its_own_tests(python, name, tmp_path):
     shutil.copytree(ROOT / "plugins" / name / "tests", tmp_path / "tests")

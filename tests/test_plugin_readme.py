@@ -7,14 +7,14 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import train_words
 
 from attent_kit.data.layout import Entry, Layout
 from attent_kit.data.prepared import Prepared
-from attent_kit.engine.settings import run_settings
-from attent_kit.engine.train import train
-from attent_kit.plugins import load, load_from
-from attent_kit.testing import check_alignment, check_layout, check_selector
+from attent_kit.plugins import load
+from attent_kit.scaffold import new_plugin
+from attent_kit.testing import Subject, check_alignment, check_layout, check_selector, checks_of, judge
 
 README = Path(__file__).parent.parent / "plugins/README.md"
 
@@ -25,31 +25,60 @@ def blocks():
 
 
 @pytest.fixture
-def registry(tmp_path, monkeypatch):
-    (tmp_path / "attentkit_coral.py").write_text(blocks()[0])
-    monkeypatch.syspath_prepend(tmp_path)
-    point = EntryPoint("coral", "attentkit_coral", "attentkit")
-    loaded = load_from([*entry_points(group="attentkit"), point])
-    assert not loaded.quarantined
-    yield loaded.registry
-    sys.modules.pop("attentkit_coral", None)
+def site(tmp_path, monkeypatch, found):
+    """The package of the guide, importable; it and the built-ins are what is installed."""
+    package = tmp_path / "site/attentkit_coral"
+    package.mkdir(parents=True)
+    for name, text in zip(("__init__", "alignment"), blocks(), strict=False):
+        assert text.startswith(f"# attentkit_coral/{name}.py\n")
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    points = [point for point in entry_points(group="attentkit") if point.name == "builtin"]
+    found([*points, EntryPoint("coral", "attentkit_coral", "attentkit")])
+    assert not load().quarantined
+    yield package
+    for name in ("attentkit_coral", "attentkit_coral.alignment"):
+        sys.modules.pop(name, None)
 
 
-def test_the_example_keeps_the_contract(registry):
+def test_the_example_keeps_the_contract(site):
+    registry = load().registry
     check_alignment(registry.resolve("alignments", "coral"), {"segmentor": {"encoder_depth": 3}}, registry=registry)
 
 
-def test_the_example_trains_and_is_scored(registry, prepared, tmp_path):
-    segmentor = {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 8]}
-    options = {"name": "coral", "segmentor": segmentor, "segment_steps": 3}
-    data = {"source": str(prepared / "mr.h5"), "target": str(prepared / "ct.h5")}
-    scores = train(run_settings({"alignment": options, "data": data}, registry), tmp_path / "run", registry, "cpu")
-    assert {score.alignment for score in scores} == {"coral"}
+def test_the_example_passes_the_checks_that_need_no_second_process(site):
+    coral = Subject.small(load().registry.find("alignments", "coral"), load().registry, module="attentkit_coral")
+    verdicts = [judge(check, coral) for check in checks_of("alignments") if check.name != "two-processes"]
+    assert [(v.check, v.found) for v in verdicts if v.outcome != "pass"] == []
+    assert 25 <= len(verdicts) <= 35  # "about thirty"
+
+
+def test_the_example_says_how_far_apart_covariances_are(site):
+    from attentkit_coral.alignment import coral
+
+    f_s = torch.tensor([0.0, 2.0, 0.0, 2.0]).view(1, 1, 2, 2)
+    # Variance 4/3 with n - 1 = 3 in the denominator, against 0: (4/3)^2 / (4 * 1^2).
+    assert coral(f_s, torch.zeros(1, 1, 2, 2)).item() == pytest.approx(16 / 9 / 4)
+    assert coral(f_s, f_s + 5).item() == 0
+
+
+def test_the_example_is_a_row_of_the_table(attentkit, site, suite, tmp_path):
+    words = ("-m", "source_only,coral", "--seeds", 0, "--directions", "mr2ct", "-d", "cpu", "-o", tmp_path / "out")
+    outcome = attentkit("compare", suite, *words)
+    assert outcome.code == 0, outcome.err
+    rows = [line for line in (tmp_path / "out/table.md").read_text().splitlines() if line.startswith("| coral |")]
+    assert len(rows) >= 2, "one in the table of Dice and one in that of distances"
+
+
+def test_the_entry_point_is_that_of_a_new_project(tmp_path):
+    new_plugin("coral", "alignment", tmp_path / "p")
+    (declared,) = re.findall(r"```toml\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    assert declared in (tmp_path / "p/pyproject.toml").read_text()
 
 
 def test_the_layout_is_recognised_keeps_the_contract_and_is_prepared(attentkit, volumes, install, found, tmp_path):
     builtin = [point for point in entry_points(group="attentkit") if point.name == "builtin"]
-    points = install("export", blocks()[1].replace("attentkit_export:", "attentkit_export_under_test:"))
+    points = install("export", blocks()[2].replace("attentkit_export:", "attentkit_export_under_test:"))
     found([*builtin, *points])
     for case in ("ct_1", "ct_2"):
         (tmp_path / "export" / case).mkdir(parents=True)

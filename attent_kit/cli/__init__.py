@@ -10,13 +10,14 @@ import sys
 import click
 
 from attent_kit import __version__
+from attent_kit.cli.plugin_files import plugin_option
 from attent_kit.errors import AttentKitError, out_of_memory
 
 COMMANDS = {
     "list": "Show the components that are installed.",
     "show": "Show the options of a component, with defaults.",
     "backbones": "Show the encoders and networks that segmentors can be built on.",
-    "plugins": "Show the plugins that are installed, also broken ones.",
+    "plugins": "Show the plugins that are installed, begin one, check one.",
     "phantom": "Write a labelled phantom: CT and MR of different patients.",
     "prepare": "Turn NIfTI volumes into one prepared file a domain.",
     "check": "Look for what is wrong with a data set or a prepared file.",
@@ -59,6 +60,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="attentkit")
+@plugin_option
 def group() -> None:
     """Domain-adaptive medical image segmentation: AttENT, its baselines and yours.
 

@@ -8,6 +8,8 @@ from rich.text import Text
 
 from attent_kit.cli.live import live_grid
 from attent_kit.cli.output import Bar, bars, console, duration, listed, print_json, print_scores, print_table
+from attent_kit.cli.plugin_files import plugin_option
+from attent_kit.config import read_toml
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError, did_you_mean
 from attent_kit.plugins import load
 
@@ -42,6 +44,7 @@ from attent_kit.plugins import load
 )  # fmt: skip
 @click.option("--reference", metavar="LABEL", help="Row that the others are tested against.  [the suite's first]")
 @click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
+@plugin_option
 @click.option("--track", metavar="NAMES", help="Comma-separated trackers, for example tensorboard,wandb.")
 @click.option("--shift", is_flag=True, help="Then measure the shift of each run and audit its translation.")
 @click.option("--no-report", is_flag=True, help="Leave out report.html and the figures that only it shows.")
@@ -71,6 +74,7 @@ def command(
     from attent_kit.engine.device import launch
     from attent_kit.engine.folder import remember
     from attent_kit.engine.processes import run_on
+    from attent_kit.engine.provenance import explained
     from attent_kit.engine.report import write_report
     from attent_kit.engine.results import collect, labels_in
     from attent_kit.engine.selection import refuse_unknown
@@ -93,8 +97,11 @@ def command(
             f"'{suite}' is neither a .toml file nor an installed suite.{did_you_mean(suite, names)} "
             f"`attentkit list suites` shows those."
         )
-    whole = read_suite(path, registry, variant)
-    chosen = narrow(whole, registry, listed(alignments), _numbers(seeds), listed(directions))
+    try:
+        whole = read_suite(path, registry, variant)
+        chosen = narrow(whole, registry, listed(alignments), _numbers(seeds), listed(directions))
+    except ConfigError as error:
+        raise explained(error, out or Path("runs", str(read_toml(path).get("name", ""))), registry) from None
     out = out or Path("runs", chosen.name)
     files = domain_files(chosen, out)
     refuse_unknown(select, registry)

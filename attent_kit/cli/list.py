@@ -27,7 +27,7 @@ def command(kind: str | None, as_json: bool) -> None:
         fields = ("kind", "name", "plugin", "distribution", "version")
         print_json([{**{f: getattr(c, f) for f in fields}, "summary": c.summary()} for c in components])
         return
-    rows = [(c.kind[:-1], c.name, c.summary(), f"{c.distribution} {c.version}") for c in components]
+    rows = [(c.kind[:-1], c.name, c.summary(), c.origin) for c in components]
     print_table("", ("kind", "name", "what it is", "from"), rows)
     for conflict in loaded.registry.contested():
         click.echo(f"PluginConflict: {conflict}", err=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from attent_kit.cli.output import bars, print_json
+from attent_kit.cli.plugin_files import plugin_option
 from attent_kit.plugins import load
 
 
@@ -20,6 +21,7 @@ from attent_kit.plugins import load
 @click.option("--strict", is_flag=True, help="Refuse images unlike those of the training, in place of a warning.")
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--overwrite", is_flag=True, help="Replace files that are there already; never the input.")
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
 def command(
     run: Path, input: Path, out: Path, series: str | None, select: str, probabilities: bool, entropy: bool, translation: bool,

@@ -32,9 +32,7 @@ def command(name: str, as_json: bool) -> None:
         )
         return
     for component in found:
-        console().print(
-            f"[bold]{component.name}[/bold], one of the {component.kind}, of {component.distribution} {component.version}"
-        )
+        console().print(f"[bold]{component.name}[/bold], one of the {component.kind}, of {component.origin}")
         console().print(component.summary(), markup=False)
         for what, fact in _facts(component):
             console().print(f"{what}: {fact}", markup=False)

@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from attent_kit.cli.output import bars, in_words, listed, print_scores, print_table
+from attent_kit.cli.plugin_files import plugin_option
 from attent_kit.config import merge, read_toml
-from attent_kit.errors import ConfigError
+from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.plugins import load
 
 
@@ -30,6 +31,7 @@ from attent_kit.plugins import load
     help="Snapshot that is exported and scored: last, a selector (`attentkit list selectors`), or target-oracle.",
 )  # fmt: skip
 @click.option("--track", metavar="NAMES", help="Comma-separated trackers, for example tensorboard,wandb.")
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
@@ -42,6 +44,7 @@ def command(
     another --select trains nothing again, and answers in its own folder below selections.
     """
     from attent_kit.data.prepared import Prepared
+    from attent_kit.engine.provenance import explained
     from attent_kit.engine.run import place_of
     from attent_kit.engine.settings import override, run_settings
     from attent_kit.engine.tracking import find_trackers
@@ -71,15 +74,18 @@ def command(
     for name in ("source", "target"):
         if name not in given["data"] and not any(word.startswith(f"data.{name}=") for word in words):
             raise ConfigError(f"the {name} is missing: type --{name} FILE.h5, a file that `attentkit prepare` made.")
-    settings = run_settings(override(given, words), registry)
+    given = override(given, words)
+    try:
+        settings = run_settings(given, registry)
+    except ConfigError as error:
+        raise explained(error, out or _begun_in(config, given), registry) from None
     trackers = find_trackers(listed(track), registry)
-    source_file, target_file = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
-    domains = source_file.domain, target_file.domain
+    target_file = Prepared.open(settings.data.target)
     if settings.data.source.resolve() == settings.data.target.resolve():
         click.echo("Warning: source and target are the same file.", err=True)
     if not any(case.has_labels for case in target_file.cases_in("test")):
         click.echo("Warning: the target has no labelled test case, so the run will not be scored.", err=True)
-    folder = out or Path("runs", "2".join(domains), settings.alignment.name, f"seed{settings.seed}")
+    folder = out or _folder(given)
 
     with bars((settings.alignment.name, 0)) as (bar,):
         scores = train(
@@ -111,3 +117,21 @@ def command(
         click.echo(f"{folder}: checkpoint.ckpt, snapshots/, selection.csv")
     weights = "" if note else "checkpoint.ckpt, "
     click.echo(f"{place_of(folder, select)}: {weights}segmentor.safetensors, predictions/, scores.csv")
+
+
+def _folder(given: dict[str, Any]) -> Path:
+    """Where a run goes that is given no folder."""
+    from attent_kit.data.prepared import Prepared
+
+    method = given["alignment"]
+    name = method.get("name") if isinstance(method, dict) else method
+    domains = [Prepared.open(Path(str(given["data"][domain]))).domain for domain in ("source", "target")]
+    return Path("runs", "2".join(domains), str(name), f"seed{given.get('seed', 0)}")
+
+
+def _begun_in(config: Path | None, given: dict[str, Any]) -> Path:
+    """The folder of the run that these words may go on with."""
+    try:
+        return config.parent if config else _folder(given)
+    except (AttentKitError, OSError, KeyError, TypeError):
+        return Path("runs")

@@ -31,7 +31,7 @@ from attent_kit.interfaces import Alignment
 
 FORMAT = 1
 _KEYS = {"format", "networks", "optimizers"}
-_FACTS = "attent_kit"
+FACTS = "attent_kit"
 """Key of what an exported segmentor says of itself."""
 
 
@@ -114,7 +114,7 @@ def export_segmentor(path: Path, alignment: Alignment, made_by: Mapping[str, Any
     state = unwrapped(getattr(alignment, name)).state_dict()
     weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     # One key, since safetensors writes several in any order.
-    facts = {_FACTS: json.dumps({**made_by, "network": name}, sort_keys=True)}
+    facts = {FACTS: json.dumps({**made_by, "network": name}, sort_keys=True)}
     write_whole(path, lambda temporary: save_file(weights, temporary, facts))
     return True
 
@@ -127,7 +127,7 @@ def load_segmentor(path: Path, alignment: Alignment) -> dict[str, Any]:
     name = alignment.predicts_with
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {}).get(_FACTS, "{}"))
+            facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no mapping
     except OSError:
         raise

@@ -8,16 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel
-
 from attent_kit import __version__
-from attent_kit.config import Choice, dump, read_toml
+from attent_kit.config import dump, read_toml
 from attent_kit.data.prepared import Prepared
-from attent_kit.engine.run import by_component, has_results, shaping
+from attent_kit.engine.provenance import by_component, components_of, recorded
+from attent_kit.engine.run import has_results, shaping
 from attent_kit.engine.settings import RunSettings
 from attent_kit.engine.suite import Cell
 from attent_kit.errors import AttentKitError
-from attent_kit.registry import Component, Registry
+from attent_kit.registry import Registry
 
 CORE = "attent-kit"
 
@@ -38,11 +37,6 @@ class Content(NamedTuple):
         return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def components_of(settings: RunSettings, registry: Registry) -> list[Component]:
-    """The method and every network that the settings choose, at any depth."""
-    return [registry.find(choice.kind, choice.name) for choice in _choices(settings)]
-
-
 def content_asked(settings: RunSettings, hashes: Sequence[str | None], registry: Registry) -> Content:
     """The content of a run that is to be, with the hashes of its source and its target."""
     shaped = shaping(dump(settings))
@@ -61,7 +55,7 @@ def content_there(folder: Path) -> Content | None:
         hashes = {name: data.get(f"{name}_hash") for name in ("source", "target")}
     except (AttentKitError, KeyError, AttributeError):
         return Content({"config.toml": "cannot be read"}, {}, {})
-    return Content(settings, hashes, _versions_there(folder, settings))
+    return Content(settings, hashes, _versions_there(folder))
 
 
 def differences(there: Content, asked: Content) -> list[str]:
@@ -118,31 +112,13 @@ def _hash_once(file: Path, mtime: int, size: int) -> str:
     return Prepared.open(file).content_hash()
 
 
-def _versions_there(folder: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+def _versions_there(folder: Path) -> dict[str, str]:
     """What env.json says; earlier versions named the distribution of the method alone."""
     try:
-        made_by = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-        versions = made_by.get("components")
-        if versions is None:
-            versions = {f"alignments/{settings['alignment']['name']}": " ".join(next(iter(made_by["plugins"].items())))}
-        return {**{str(name): str(version) for name, version in versions.items()}, CORE: str(made_by["attent_kit"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        core = str(json.loads((folder / "env.json").read_text(encoding="utf-8"))["attent_kit"])
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-
-
-def _choices(value: Any) -> Iterator[Choice[Any]]:
-    if isinstance(value, Choice):
-        yield value
-        yield from _choices(value.options)
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _choices(getattr(value, name))
-    elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from _choices(one)
-    elif isinstance(value, Mapping):
-        for one in value.values():
-            yield from _choices(one)
+    return {**by_component(recorded(folder)), CORE: core}
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ import platform
 import resource
 import statistics
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -29,6 +29,7 @@ from attent_kit.config import dump, read_toml, to_toml
 from attent_kit.data.familiar import Familiar
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine.device import in_words
+from attent_kit.engine.provenance import record
 from attent_kit.engine.settings import RunSettings
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.files import write_text
@@ -80,8 +81,11 @@ class NotFinite(RunError):
 class Run:
     """One folder, which belongs to one configuration."""
 
-    def __init__(self, folder: Path, settings: RunSettings, components: Sequence[Component]) -> None:
-        """Open or make the folder; refuse one that another configuration made, and print what differs."""
+    def __init__(self, folder: Path, settings: RunSettings, components: Sequence[Component] = ()) -> None:
+        """Open or make the folder; refuse one that another configuration made, and print what differs.
+
+        `components`: the method and its networks.
+        """
         self.folder = folder
         self.settings = settings
         self.components = list(components)
@@ -114,7 +118,7 @@ class Run:
         environment = {
             "attent_kit": __version__,
             "plugins": {component.distribution: component.version for component in self.components},
-            "components": by_component(self.components),
+            "components": record(self.components),
             "command": sys.argv,
             "python": platform.python_version(),
             "platform": platform.platform(),
@@ -201,11 +205,6 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return float("inf")
-
-
-def by_component(components: Iterable[Component]) -> dict[str, str]:
-    """ "translators/attention": "attent-kit 0.1.0"."""
-    return {f"{c.kind}/{c.name}": f"{c.distribution} {c.version}" for c in components}
 
 
 def has_results(folder: Path) -> bool:

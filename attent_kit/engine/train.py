@@ -15,12 +15,12 @@ from attent_kit.config import read_toml
 from attent_kit.data.batches import training_batches
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
-from attent_kit.engine.content import components_of
 from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import is_answered, score_run
 from attent_kit.engine.fit import Progress, Report, fit
 from attent_kit.engine.heartbeat import beating
 from attent_kit.engine.monitor import monitor_of
+from attent_kit.engine.provenance import components_of, record, refuse_changed_file
 from attent_kit.engine.run import SECONDS_TO_TRY, Busy, NotFinite, Run, alone_in, place_of
 from attent_kit.engine.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.settings import RunSettings, pinned
@@ -67,6 +67,8 @@ def train(
     selectors = load_selectors(registry) if settings.snapshots else {}
     with alone_in(folder), ExitStack() as closing:
         resumes = (folder / "checkpoint.ckpt").exists()
+        if resumes:
+            refuse_changed_file(folder, components)
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
         run = Run(folder, settings, components)
         beat = closing.enter_context(beating(folder, str(fabric.device)))
@@ -111,7 +113,8 @@ def train(
                 return read_scores(place / "scores.csv")
         monitor.end()
         step = load_selected(select, alignment, folder, target, fabric.device)
-        facts = {"config": checkpoint.fingerprint(read_toml(folder / "config.toml")), "steps": steps}
+        config = checkpoint.fingerprint(read_toml(folder / "config.toml"))
+        facts = {"config": config, "steps": steps, "components": record(components)}
         if step is not None:
             facts |= {"steps": step, "selection": select}
             write_selected(place, select, step)

@@ -15,6 +15,7 @@ from attent_kit.data.intensity import Intensity
 from attent_kit.engine import checkpoint
 from attent_kit.engine.assemble import setup
 from attent_kit.engine.device import launch
+from attent_kit.engine.provenance import missing, recorded, what_to_type
 from attent_kit.engine.selection import chosen_step, refuse_unknown
 from attent_kit.engine.settings import RunSettings, run_settings
 from attent_kit.engine.snapshots import load_snapshot, snapshot_file
@@ -166,16 +167,13 @@ def _refuse(constant: str) -> None:
 
 
 def _component(folder: Path, config: dict[str, Any], registry: Registry) -> Component:
-    """The method of the run; ConfigError that says what to install, if the plugin that it was trained with is not there."""
+    """The method of the run; ConfigError that says what to type, if a plugin that it was trained with is not there."""
+    if lacking := missing(recorded(folder), registry):
+        raise ConfigError(what_to_type(folder, lacking))
     table = config.get("alignment")
     name = table.get("name") if isinstance(table, dict) else table
-    if name in [component.name for component in registry.of("alignments")]:
-        return registry.find("alignments", str(name))
-    try:
-        made_by = json.loads((folder / "env.json").read_text(encoding="utf-8"))["plugins"]
-        wanted = " ".join(f"{distribution}=={version}" for distribution, version in made_by.items())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        wanted = "the plugin that offers it"
-    raise ConfigError(
-        f"{folder} was trained with the alignment '{name}', which is not installed: pip install {wanted}."
-    )
+    if name not in [component.name for component in registry.of("alignments")]:
+        raise ConfigError(
+            f"{folder} was trained with the alignment '{name}', which is not installed: pip install the plugin that offers it."
+        )
+    return registry.find("alignments", str(name))

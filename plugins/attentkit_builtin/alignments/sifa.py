@@ -100,6 +100,8 @@ class SIFA(Alignment):
             },
         }
 
+        small = {"decoder_width": 4}
+
         version: Literal["v1", "v2"] = "v2"
         """v1: one head, weights that ramp up; v2: a low-level head with its own critic, deep supervision."""
         segmentor: Choice[Segmentor] = Choice("sifa")

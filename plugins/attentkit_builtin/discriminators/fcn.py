@@ -21,6 +21,8 @@ class FCNDiscriminator(Discriminator):
     """
 
     class Config(ComponentConfig):
+        small = {"width": 4}
+
         width: PositiveInt = 64
         """Channels of the first convolution; doubled by each of the next three."""
 

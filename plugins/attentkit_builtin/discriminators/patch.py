@@ -19,6 +19,8 @@ class PatchDiscriminator(Discriminator):
     """PatchGAN of CycleGAN: one logit for each overlapping patch of 70 x 70 pixels."""
 
     class Config(ComponentConfig):
+        small = {"width": 4}
+
         width: PositiveInt = 64
         """Channels of the first convolution; doubled by each further one, at most eightfold."""
         layers: PositiveInt = 3

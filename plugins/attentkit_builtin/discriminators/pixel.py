@@ -20,6 +20,8 @@ class PixelDiscriminator(Discriminator):
     """
 
     class Config(ComponentConfig):
+        small = {"hidden": (8,)}
+
         hidden: tuple[PositiveInt, ...] = (512, 256)
         """Channels of the layers between; CyCADA takes 512, 256 on class scores and 1024, 512 on 4096 features."""
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5

@@ -34,6 +34,8 @@ class DeepLabV2Segmentor(Segmentor):
     """
 
     class Config(ComponentConfig):
+        small = {"width": 4, "blocks": (1, 1, 1, 1)}
+
         width: PositiveInt = 64
         """Channels of the first convolution; layer1 to layer4 answer 4, 8, 16 and 32 times as many."""
         blocks: Blocks = (3, 4, 23, 3)

@@ -19,6 +19,8 @@ class ResNetSegmentor(Segmentor):
     """Residual generator of CycleGAN that answers classes, as in SynSeg-Net: no weights to fetch, no batch statistics."""
 
     class Config(ComponentConfig):
+        small = {"width": 4, "blocks": 1}
+
         width: PositiveInt = 64
         """Channels at full resolution; twice and four times as many below."""
         blocks: NonNegativeInt = 9

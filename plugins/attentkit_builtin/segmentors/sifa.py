@@ -28,6 +28,8 @@ class SifaSegmentor(Segmentor):
     """Dilated residual encoder of SIFA at an eighth of the resolution, with linear heads: no weights to fetch."""
 
     class Config(ComponentConfig):
+        small = {"width": 2}
+
         width: PositiveInt = 16
         """Channels of the first convolution; 32 times as many in the features."""
         stride: Literal[2, 4, 8] = 8

@@ -26,6 +26,8 @@ class SmpSegmentor(Segmentor):
     """Any architecture of segmentation_models.pytorch on any of its or timm's encoders."""
 
     class Config(ComponentConfig):
+        small = {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": (8, 8, 8)}
+
         architecture: str = "unet"
         """Decoder: unet, unetplusplus, manet, linknet, fpn, pspnet, deeplabv3, deeplabv3plus, pan, upernet, ..."""
         encoder: str = "resnet18"

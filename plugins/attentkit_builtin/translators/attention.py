@@ -54,6 +54,8 @@ class AttentionTranslator(Translator):
     """Generator of AttENT: CycleGAN's trunk with attention-gated skips and resize upsampling."""
 
     class Config(ComponentConfig):
+        small = {"width": 4, "blocks": 1}
+
         width: PositiveInt = 64
         """Channels at full resolution; twice and four times as many below."""
         blocks: NonNegativeInt = 9

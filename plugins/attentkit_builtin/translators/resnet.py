@@ -18,6 +18,8 @@ class ResNetTranslator(Translator):
     """Residual generator of CycleGAN: two halvings, nine residual blocks, two doublings."""
 
     class Config(ComponentConfig):
+        small = {"width": 4, "blocks": 1}
+
         width: PositiveInt = 64
         """Channels at full resolution; twice and four times as many below."""
         blocks: NonNegativeInt = 9

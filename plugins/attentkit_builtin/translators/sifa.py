@@ -22,6 +22,8 @@ class SifaTranslator(Translator):
     """Generator of SIFA: a residual generator, half as wide as CycleGAN's, that adds to the image."""
 
     class Config(ComponentConfig):
+        small = {"width": 4, "blocks": 1}
+
         width: PositiveInt = 32
         """Channels at full resolution; twice and four times as many below."""
         blocks: NonNegativeInt = 9

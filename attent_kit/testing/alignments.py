@@ -1,0 +1,420 @@
+"""What the engine relies on of a method, one function a claim. The docstring of each says what a failure means and how to
+mend it; an AssertionError says what was found."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from attent_kit.build import Builder, configure
+from attent_kit.config import merge
+from attent_kit.engine.assemble import (
+    load_network_states,
+    load_optimizer_states,
+    network_states,
+    optimizer_states,
+    owned,
+    unwrapped,
+)
+from attent_kit.interfaces import Batch, Segmentor, Stage, Task
+from attent_kit.testing.subject import FOUR_ORGANS, Subject, grey_batch, images, organless_batch, unlabelled_batch
+from attent_kit.testing.trial import Draw, Recorder, Trial, differing, random_batch, values
+
+SPENT = ("backward through the graph a second time", "modified by an inplace operation")
+"""What PyTorch says of a graph that is used after an update."""
+STEPS_TO_LEARN = 40
+
+
+def stages_declared(subject: Subject) -> None:
+    """The engine reads a stage's length, its optimizers and its schedules before it trains. Return at least one Stage, with
+    steps and a batch size of 1 or more, optimizers that `optimizers()` has, and multipliers that are not negative."""
+    trial = Trial(subject)
+    assert trial.stages, f"{subject.called} has no stage: return at least one."
+    for stage in trial.stages:
+        declared(stage, trial.optimizers)
+
+
+def declared(stage: Stage, optimizers: Mapping[str, object]) -> None:
+    """The claim of `stages_declared` for one stage."""
+    where = f"stage '{stage.name}'"
+    assert stage.steps >= 1 and stage.batch_size >= 1, f"{where}: steps and batch_size must be 1 or more."
+    unknown = set(stage.trains) - set(optimizers)
+    assert not unknown, f"{where} trains {sorted(unknown)}, which optimizers() does not return."
+    by_name = stage.schedule if isinstance(stage.schedule, Mapping) else dict.fromkeys(stage.trains, stage.schedule)
+    lacking = set(stage.trains) - set(by_name)
+    assert not lacking, f"{where}: there is no schedule for {sorted(lacking)}: give one for each of `trains`."
+    rates = [schedule(f) for schedule in by_name.values() for f in (0.0, 0.5, 1.0)]
+    assert min(rates) >= 0, f"{where}: a learning rate would be negative."
+
+
+def owned_once(subject: Subject) -> None:
+    """A parameter without an optimizer never learns, and one with two is moved twice a step. Give every trainable parameter
+    to exactly one optimizer, or set requires_grad_(False) on what shall stay."""
+    trial = Trial(subject)
+    ownership(trial)
+
+
+def ownership(trial: Trial) -> None:
+    """The claim of `owned_once`."""
+    owners: dict[int, list[str]] = {}
+    for name, optimizer in trial.optimizers.items():
+        for parameter in owned(optimizer):
+            owners.setdefault(id(parameter), []).append(name)
+    for name, parameter in trial.alignment.named_parameters():
+        names = owners.get(id(parameter), [])
+        if parameter.requires_grad:
+            assert len(names) == 1, (
+                f"parameter {name} is owned by {', '.join(names) or 'no optimizer'}: each trainable parameter has one owner."
+            )
+
+
+def finite_losses(subject: Subject) -> None:
+    """What a step returns is logged, and a run stops where it is no finite number. Return every loss by name as a scalar
+    tensor on the device, and look for a logarithm of 0, a division by 0, or a rate that is too high."""
+    trial = Trial(subject)
+    for stage in trial.stages:
+        for number in range(2):
+            losses_of(stage, trial.step(stage, number))
+
+
+def losses_of(stage: Stage, losses: object) -> None:
+    """The claim of `finite_losses` for one step."""
+    where = f"stage '{stage.name}'"
+    assert isinstance(losses, Mapping) and losses, f"{where}: return the losses by name, so that they can be logged."
+    for name, loss in losses.items():
+        assert isinstance(loss, Tensor) and loss.ndim == 0, f"{where}: loss {name} is no scalar tensor."
+        assert torch.isfinite(loss), f"{where}: loss {name} is {loss.item()}."
+
+
+def trains_move(subject: Subject) -> None:
+    """An optimizer that a stage names in `trains` and that moves nothing there is a loss without gradient, often a detach()
+    too many, or a forgotten update. Call update(NAME, loss) for each, or leave the name out of `trains`."""
+    trial = Trial(subject)
+    for stage in trial.stages:
+        recorder = Recorder(trial.alignment, trial.optimizers, trial.update)
+        trial.step(stage, update=recorder)
+        moving(stage, recorder)
+
+
+def moving(stage: Stage, recorder: Recorder) -> None:
+    """The claim of `trains_move` after one step."""
+    where = f"stage '{stage.name}'"
+    for name in stage.trains:
+        assert recorder.moved.get(name), f"{where} says that it trains {name}, but no update moved what {name} owns."
+    stray = set(recorder.moved) - set(stage.trains)
+    assert not stray, f"{where} updates {sorted(stray)} without naming it in `trains`."
+
+
+def others_stay(subject: Subject) -> None:
+    """Parameters that no optimizer of the stage owns have moved, which no loss accounts for. Change weights through
+    `update` alone; a moving average of weights belongs into buffers or parameters that require no gradient."""
+    trial = Trial(subject)
+    for stage in trial.stages:
+        own = {id(p) for name in stage.trains if name in trial.optimizers for p in owned(trial.optimizers[name])}
+        other = {n: p for n, p in trial.alignment.named_parameters() if id(p) not in own and p.requires_grad}
+        before = {n: p.detach().clone() for n, p in other.items()}
+        trial.step(stage)
+        moved = [n for n, p in other.items() if not torch.equal(p, before[n])]
+        assert not moved, f"stage '{stage.name}' moves {moved[0]}, which none of {', '.join(stage.trains)} owns."
+
+
+def graphs_are_fresh(subject: Subject) -> None:
+    """The graph of a loss is spent by its update, and the weights in it have moved. Compute what is needed afterwards anew,
+    or reuse `.detach()`ed tensors; keep nothing with a graph from one step to the next."""
+    trial = Trial(subject)
+    for stage in trial.stages:
+        for number in range(2):
+            try:
+                trial.step(stage, number)
+            except RuntimeError as error:
+                assert not any(words in str(error) for words in SPENT), (
+                    f"stage '{stage.name}', step {number}, uses a graph after its update: {str(error).partition('.')[0]}."
+                )
+                raise
+
+
+class _Watched(Batch):
+    """A batch that notes when its target labels are read."""
+
+    read = False
+
+    @property
+    def y_t(self) -> Tensor | None:  # type: ignore[override]
+        type(self).read = True
+        return self[3]
+
+
+def target_labels_as_declared(subject: Subject) -> None:
+    """A method that adapts without labels never sees `batch.y_t`, which is None; one that declares `uses_target_labels` is
+    an upper bound in every table. Leave y_t alone, or declare its use; and declare it only if it makes a difference."""
+    trial = Trial(subject)
+    name = subject.called
+    if not trial.alignment.uses_target_labels:
+        for stage in trial.stages:
+            _Watched.read = False
+            batch = _Watched(*trial.batch())
+            try:
+                trial.step(stage, batch=batch)
+            finally:
+                assert not _Watched.read, (
+                    f"stage '{stage.name}' reads batch.y_t, which is always None here: {name} does not declare "
+                    f"uses_target_labels."
+                )
+        return
+    other = Trial(subject)
+    for stage, same in zip(trial.stages, other.stages, strict=True):
+        batch = trial.batch()
+        assert batch.y_t is not None
+        trial.step(stage, batch=batch)
+        other.step(same, batch=batch._replace(y_t=(batch.y_t + 1) % trial.task.classes))
+    assert differing(values(trial.alignment), values(other.alignment)), (
+        f"{name} declares uses_target_labels, and other target labels train it to the same weights: drop the declaration."
+    )
+
+
+def slices_without_organs(subject: Subject) -> None:
+    """Most slices of an abdomen show some organs only, some show none, and some pixels have no label (IGNORE). Sum over
+    pixels that count and divide by their number or 1, whichever is more, as attent_kit.objectives does."""
+    trial = Trial(subject)
+    for stage in trial.stages:
+        for draw in (organless_batch, unlabelled_batch):
+            losses_of(stage, trial.step(stage, batch=trial.batch(draw)))
+    lost = [n for n, p in trial.alignment.named_parameters() if not torch.isfinite(p).all()]
+    assert not lost, f"after slices without organs {lost[0]} is no longer finite."
+
+
+def predict_answers(subject: Subject) -> None:
+    """Volumes are put together from what `predict` answers. Return finite logits [B, K, H, W] at the resolution of the
+    image, background first."""
+    trial = Trial(subject)
+    answers(trial, trial.size, trial.size)
+
+
+def answers(trial: Trial, height: int, width: int) -> None:
+    """The claim of `predict_answers` for one size."""
+    found = trial.predict(images(trial.batch_size, trial.task, height, width).to(trial.fabric.device))
+    expected = (trial.batch_size, trial.task.classes, height, width)
+    assert found.shape == expected, f"predict answers {tuple(found.shape)}, not {expected}."
+    assert torch.isfinite(found).all(), "predict answers numbers that are not finite."
+
+
+def predict_repeats(subject: Subject) -> None:
+    """The same image must have the same answer, whatever was predicted before. In eval mode nothing may be random and no
+    buffer may change: leave no module in train mode, and draw nothing."""
+    trial = Trial(subject)
+    trial.steps()
+    repeats(trial)
+
+
+def repeats(trial: Trial) -> None:
+    """The claim of `predict_repeats`."""
+    x = images(2, trial.task, trial.size, trial.size).to(trial.fabric.device)
+    before = {name: buffer.clone() for name, buffer in trial.alignment.named_buffers()}
+    first, second = trial.predict(x), trial.predict(x)
+    assert torch.equal(first, second), "predict answers differently the second time: nothing random, eval mode."
+    for name, buffer in trial.alignment.named_buffers():
+        assert torch.equal(buffer, before[name]), f"predict changed the buffer {name}."
+    training = [name for name, child in trial.alignment.named_modules() if child.training]
+    assert not training, f"predict leaves {training[0] or 'the method'} in train mode."
+
+
+def predicts_with_what_it_says(subject: Subject) -> None:
+    """`predicts_with` promises that one exported segmentor is all that prediction needs. Name the attribute whose logits
+    `predict` returns unchanged, or leave it out."""
+    trial = Trial(subject)
+    predicts_with(trial)
+
+
+def predicts_with(trial: Trial) -> None:
+    """The claim of `predicts_with_what_it_says`."""
+    claimed = trial.alignment.predicts_with
+    if not claimed:
+        return
+    network = getattr(trial.alignment, claimed, None)
+    assert network is not None and isinstance(unwrapped(network), Segmentor), (
+        f"predicts_with says '{claimed}', which is no Segmentor of this alignment."
+    )
+    x = images(2, trial.task, trial.size, trial.size).to(trial.fabric.device)
+    found = trial.predict(x)
+    with torch.inference_mode():
+        alone = network(x).logits
+    assert torch.equal(found, alone), (
+        f"predicts_with says '{claimed}', but predict does not answer with its logits: leave predicts_with empty."
+    )
+
+
+def translations_are_images(subject: Subject) -> None:
+    """Figures, selectors and audits ask for `as_source(x_t)`, `as_target(x_s)` and `as_seen(x_s)`. Answer None, or an image of
+    the same shape in [-1, 1]."""
+    trial = Trial(subject)
+    views(trial)
+
+
+def views(trial: Trial) -> None:
+    """The claim of `translations_are_images`."""
+    trial.alignment.eval()
+    x = images(2, trial.task, trial.size, trial.size).to(trial.fabric.device)
+    for name in ("as_source", "as_target", "as_seen"):
+        with torch.inference_mode():
+            image = getattr(trial.alignment, name)(x)
+        if image is not None:
+            assert image.shape == x.shape, f"{name} made {tuple(image.shape)} of {tuple(x.shape)}: keep the shape."
+            assert image.min() >= -1 and image.max() <= 1, f"{name} leaves [-1, 1]: end with tanh, or clamp."
+
+
+def terms_turn_off(subject: Subject) -> None:
+    """`attentkit compare --ablate` takes a method apart by its `terms`: a name each, and the options that turn it off. They must
+    be options that the Config has, build, and differ from the defaults."""
+    component = subject.component
+    name, declared_terms = subject.called, component.terms  # type: ignore[attr-defined]
+    assert isinstance(declared_terms, Mapping) and all(isinstance(off, Mapping) for off in declared_terms.values()), (
+        f"{name}.terms: give a name and the options that turn it off for each, as a mapping of mappings."
+    )
+    for term, off in declared_terms.items():
+        where = f"{name}.terms['{term}']"
+        try:
+            without = configure(component, merge(subject.options, off), subject.registry)
+            component(without, Builder(subject.registry, FOUR_ORGANS, seed=0), FOUR_ORGANS).stages()  # type: ignore[call-arg, attr-defined]
+        except Exception as error:
+            raise AssertionError(f"{where}: the method cannot be built with {dict(off)}: {error}") from error
+        # The options of the test may have the term off already.
+        plain, reduced = (configure(component, options, subject.registry) for options in ({}, off))
+        changes = without != subject.config or reduced != plain
+        assert changes, f"{where}: {dict(off)} changes nothing, so it turns nothing off."
+
+
+def discriminator_losses_are_there(subject: Subject) -> None:
+    """Training warns of discriminators that have won or cannot tell. Name in `discriminator_losses` losses that a step returns,
+    each with its kind, "bce" or "lsgan"."""
+    trial = Trial(subject)
+    returned = {name for stage in trial.stages for name in trial.step(stage)}
+    watched(trial, returned)
+
+
+def watched(trial: Trial, returned: set[str]) -> None:
+    """The claim of `discriminator_losses_are_there`."""
+    told = trial.alignment.discriminator_losses()
+    unknown = set(told) - returned
+    assert not unknown, f"discriminator_losses names {', '.join(sorted(unknown))}, which no step returns."
+    kinds = sorted(set(told.values()) - {"bce", "lsgan"})
+    assert not kinds, f"discriminator_losses has the kind '{kinds[0]}': write 'bce' or 'lsgan'."
+
+
+def twin_of(trial: Trial) -> Trial:
+    """Another one, of other initial weights, filled from the state of networks and optimizers."""
+    twin = Trial(trial.subject, trial.task, trial.size, trial.precision, trial.batch_size, seed=1)
+    load_network_states(twin.alignment, deepcopy(network_states(trial.alignment)))
+    load_optimizer_states(twin.optimizers, deepcopy(optimizer_states(trial.optimizers)))
+    return twin
+
+
+def state_is_all(subject: Subject) -> None:
+    """A checkpoint holds the networks and the buffers, and a copy that was filled from them predicts otherwise. Keep what
+    `predict` needs in a network or in a registered buffer, not in a plain attribute."""
+    trial = Trial(subject)
+    trial.steps(2)
+    same_prediction(trial, twin_of(trial))
+
+
+def same_prediction(trial: Trial, twin: Trial) -> None:
+    """The claim of `state_is_all`."""
+    x = images(2, trial.task, trial.size, trial.size).to(trial.fabric.device)
+    assert torch.equal(twin.predict(x), trial.predict(x)), (
+        f"{type(trial.alignment).__name__}: a copy from its state predicts differently: keep all state in networks and buffers."
+    )
+
+
+def resumes_exactly(subject: Subject) -> None:
+    """A killed run goes on to the same bits, and this one would not. Keep state that lives from step to step in networks,
+    buffers (register_buffer) and optimizers, and draw random numbers from torch, numpy or random, which each step seeds."""
+    trial = Trial(subject)
+    trial.steps(2)
+    twin = twin_of(trial)
+    goes_on(trial, twin)
+    same_prediction(trial, twin)
+
+
+def goes_on(trial: Trial, twin: Trial) -> None:
+    """The claim of `resumes_exactly`: one more step of every stage."""
+    for number, (stage, same_stage) in enumerate(zip(trial.stages, twin.stages, strict=True)):
+        for one, its_stage in ((trial, stage), (twin, same_stage)):
+            one.step(its_stage, 100 + number)
+    expected, found = network_states(trial.alignment), network_states(twin.alignment)
+    for network, state in expected.items():
+        for key, value in state.items():
+            assert torch.equal(value, found[network][key]), (
+                f"{type(trial.alignment).__name__}: a copy from its state goes on differently in "
+                f"{network or 'its buffer'}.{key}: keep all state in networks, buffers and optimizers."
+            )
+
+
+def _steps_and_predicts(trial: Trial, draw: Draw = random_batch) -> None:
+    for stage in trial.stages:
+        losses_of(stage, trial.step(stage, batch=trial.batch(draw)))
+    answers(trial, trial.size, trial.size)
+
+
+def bfloat16(subject: Subject) -> None:
+    """GPUs train in bf16-mixed by default: networks answer in their precision, and losses must not overflow in it. Call
+    `.float()` before sums of squares, covariances and logarithms."""
+    _steps_and_predicts(Trial(subject, precision="bf16-mixed"))
+
+
+def odd_sizes(subject: Subject) -> None:
+    """Slices have any size. Do not assume a multiple of 32 or a square: interpolate to the size of the image, pad and crop."""
+    trial = Trial(subject, size=61)
+    _steps_and_predicts(trial)
+    answers(trial, 61, 69)
+
+
+def batch_of_one(subject: Subject) -> None:
+    """Batch sizes are options, and the published ones are often 1. A BatchNorm over one value, a squeeze() and a standard
+    deviation over the batch fail there."""
+    _steps_and_predicts(Trial(subject, batch_size=1))
+
+
+def two_classes(subject: Subject) -> None:
+    """One organ and background. Take the number of classes from task.classes, never from a constant."""
+    _steps_and_predicts(Trial(subject, Task(organs=("liver",))))
+
+
+def eight_classes(subject: Subject) -> None:
+    """Seven organs and background. Take the number of classes from task.classes, never from a constant."""
+    _steps_and_predicts(Trial(subject, Task(organs=tuple("abcdefg"))))
+
+
+def three_channels(subject: Subject) -> None:
+    """An image may hold a slice with its neighbours. Take the number of channels from task.channels, never from a constant."""
+    _steps_and_predicts(Trial(subject, Task(channels=3, organs=FOUR_ORGANS.organs)))
+
+
+def learns(subject: Subject) -> None:
+    """After a few steps on images whose classes are grey values, the same in both domains, the answer is no better than
+    before. Look for a loss of the wrong sign, a learning rate near 0, or a network in `predict` that is not the trained one."""
+    trial = Trial(subject, Task(organs=("liver", "spleen")))
+    before = _cross_entropies(trial)
+    for stage in trial.stages:
+        for number in range(STEPS_TO_LEARN):
+            torch.manual_seed(number)
+            trial.step(stage, number, trial.batch(grey_batch))
+    after = _cross_entropies(trial)
+    assert any(after[name] < 0.95 * before[name] for name in before), "; ".join(
+        f"the cross-entropy of {name} was {before[name]:.3f} and is {after[name]:.3f} after {STEPS_TO_LEARN} steps of each stage"
+        for name in before
+    )
+
+
+def _cross_entropies(trial: Trial) -> dict[str, float]:
+    """Of `predict`; and where that translates before it segments, which takes longer to learn, of each segmentor alone."""
+    torch.manual_seed(7)
+    batch = grey_batch(4, trial.task, trial.size, False)
+    x, y = batch.x_s.to(trial.fabric.device), batch.y_s.to(trial.fabric.device)
+    answers = {"predict": trial.predict(x)}
+    if not trial.alignment.predicts_with:
+        for name, network in trial.alignment.named_children():
+            if isinstance(unwrapped(network), Segmentor):
+                with torch.inference_mode():
+                    answers[name] = network(x).logits
+    return {name: float(cross_entropy(logits.float(), y)) for name, logits in answers.items()}

@@ -1,0 +1,227 @@
+"""For every check of a network or a layout one that fails it; and the table of all, with what is said of each."""
+
+import broken_methods as m
+import torch
+from kept_contract import Critic, Good, Net, Plain, Tint
+from torch import nn
+from torch.nn.functional import dropout, interpolate
+
+from attent_kit.interfaces import Segmentation
+from attent_kit.registry import Component, Registry
+from attent_kit.selectors import Selector
+
+
+class Undecided(Selector):
+    """Says not which score is better."""
+
+    def score(self, look):
+        return float(look.p_t.mean())
+
+
+class Chance(Selector):
+    """Draws a score."""
+
+    better = "higher"
+
+    def score(self, look):
+        return float(torch.rand(()))
+
+
+class Blends(Net):
+    """A blend of features with a tensor that is float32 whatever they are."""
+
+    def forward(self, x):
+        f = self.body(x)
+        f = torch.lerp(f, torch.zeros(f.shape), 0.1)
+        return Segmentation(interpolate(self.head(f), size=x.shape[2:]), f)
+
+
+class Doubles(Net):
+    """Twice half of an odd size is another size."""
+
+    def forward(self, x):
+        f = self.norm(self.body(x[:, :, : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2])).relu()
+        return Segmentation(interpolate(self.head(f), scale_factor=2), f)
+
+
+class Grey(Net):
+    """Images of one channel only."""
+
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.body = nn.Conv2d(1, 4, 3, 2, 1)
+
+
+class Five(Net):
+    """Five classes, whatever the task."""
+
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.head = nn.Conv2d(4, 5, 1)
+
+
+def _with(network):
+    """A method whose segmentor is that network."""
+    return {"segmentor": {"name": network}}
+
+
+# Networks
+
+
+class Bright(Tint):
+    """No tanh at the end."""
+
+    def forward(self, x):
+        return 5 + self.layer(x)
+
+
+class Cuts(Critic):
+    """No gradient to the image."""
+
+    def forward(self, x):
+        return self.layer(x.detach())
+
+
+class Unused(Tint):
+    """A layer that forward does not use."""
+
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.unused = nn.Linear(1, 1)
+
+
+class Drops(Critic):
+    """Dropout that eval mode does not turn off."""
+
+    def forward(self, x):
+        return dropout(super().forward(x), 0.5)
+
+
+class Shifted(Tint):
+    """A plain tensor that no checkpoint holds."""
+
+    def __init__(self, config, task):
+        super().__init__(config, task)
+        self.shift = torch.randn(1)
+
+    def forward(self, x):
+        return (self.layer(x) + self.shift).tanh()
+
+
+class Lambda(Critic):
+    """A lambda in an attribute."""
+
+    def __init__(self, config, channels, heads=1):
+        super().__init__(config, channels, heads)
+        self.activation = lambda x: x.relu()
+
+
+class BlendingCritic(Critic):
+    """A blend with a tensor that is float32 whatever the answer is."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return torch.lerp(y, torch.zeros(y.shape), 0.1)
+
+
+class Squeezes(Net):
+    """A squeeze, which takes a batch of one away."""
+
+    def forward(self, x):
+        out = super().forward(x)
+        return out._replace(logits=out.logits.squeeze())
+
+
+class Branches(Critic):
+    """An `if` on a tensor."""
+
+    def forward(self, x):
+        y = super().forward(x)
+        return y if y.mean() > 0 else -y
+
+
+class HalfTheRates(Net):
+    """A rate for the head alone."""
+
+    def learning_rate_factors(self):
+        return [(1.0, list(self.head.parameters()))]
+
+
+# Layouts
+
+
+class Insists(Plain):
+    """Every folder is one of its own."""
+
+    @classmethod
+    def recognises(cls, path):
+        return True
+
+
+class Unsorted(Plain):
+    """Cases in no order."""
+
+    def entries(self):
+        return super().entries()[::-1]
+
+
+METHOD, SEGMENTOR, TRANSLATOR, CRITIC, LAYOUT = "alignments", "segmentors", "translators", "discriminators", "layouts"
+BROKEN = [
+    ("documented", METHOD, m.Undocumented, {}, "Undocumented has no docstring"),
+    ("documented", METHOD, m.WithoutMeaning, {}, "WithoutMeaning.Config.weight: write its meaning"),
+    ("options-written", METHOD, m.Drifts, {}, "does not survive being written to TOML"),
+    ("presets-valid", METHOD, m.OldPreset, {}, "preset 'paper': wieght: no such option"),
+    ("pickles", METHOD, m.local(), {}, "Local cannot be pickled"),
+    ("stages-declared", METHOD, m.TrainsNobody, {}, "trains ['G'], which optimizers() does not return"),
+    ("owned-once", METHOD, m.LeavesOut, {}, "head.bias is owned by no optimizer"),
+    ("finite-losses", METHOD, m.Logarithm, {}, "loss L_log is -inf"),
+    ("trains-move", METHOD, m.ForgetsTheCritic, {}, "says that it trains D, but no update moved"),
+    ("others-stay", METHOD, m.MovesTheCritic, {}, "moves D."),
+    ("graphs-are-fresh", METHOD, m.UsesAGraphTwice, {}, "step 0, uses a graph after its update"),
+    ("target-labels-as-declared", METHOD, m.Peeks, {}, "reads batch.y_t, which is always None here"),
+    ("target-labels-as-declared", METHOD, m.DeclaresForNothing, {}, "train it to the same weights: drop"),
+    ("slices-without-organs", METHOD, m.PerOrganPixel, {}, "loss L_o is"),
+    ("predict-answers", METHOD, m.Coarse, {}, "predict answers (2, 5, 32, 32), not (2, 5, 64, 64)"),
+    ("predict-repeats", METHOD, m.Noisy, {}, "predict answers differently the second time"),
+    ("predicts-with-what-it-says", METHOD, m.ClaimsTooMuch, {}, "predict does not answer with its logits"),
+    ("terms-turn-off", METHOD, m.OldTerm, {}, "terms['weight']: the method cannot be built with"),
+    ("terms-turn-off", METHOD, m.IdleTerm, {}, "changes nothing, so it turns nothing off"),
+    ("discriminator-losses-are-there", METHOD, m.NoSuchLoss, {}, "names L_D, which no step returns"),
+    ("scores-a-look", "selectors", Undecided, {}, "Undecided.better: write 'higher' or 'lower'"),
+    ("scores-a-look", "selectors", Chance, {}, "answers differently the second time"),
+    ("translations-are-images", METHOD, m.Glares, {}, "as_source leaves [-1, 1]"),
+    ("state-is-all", METHOD, m.RemembersInAnAttribute, {}, "a copy from its state predicts differently"),
+    ("resumes-exactly", METHOD, m.OwnGenerator, {}, "a copy from its state goes on differently in"),
+    ("bfloat16", METHOD, Good, _with("blends"), "BFloat16"),
+    ("odd-sizes", METHOD, Good, _with("doubles"), "size mismatch"),
+    ("batch-of-one", METHOD, m.OverTheBatch, {}, "loss L_std is nan"),
+    ("two-classes", METHOD, Good, _with("five"), "predict answers (2, 5, 64, 64), not (2, 2, 64, 64)"),
+    ("eight-classes", METHOD, Good, _with("five"), "IndexError"),
+    ("three-channels", METHOD, Good, _with("grey"), "to have 1 channels, but got 3"),
+    ("waits-for-nobody", METHOD, m.Asks, {}, "Tensor.__bool__ waits for the device"),
+    ("learns", METHOD, m.Climbs, {}, "the cross-entropy of predict was"),
+    ("two-processes", METHOD, m.PastForward, {}, "differs between two processes"),
+    ("forward-answers", TRANSLATOR, Bright, {}, "Bright leaves [-1, 1]: end with tanh"),
+    ("gradients", CRITIC, Cuts, {}, "Cuts gives no gradient to its image"),
+    ("gradients", TRANSLATOR, Unused, {}, "parameter unused.weight has no gradient"),
+    ("eval-repeats", CRITIC, Drops, {}, "answers differently the second time in eval mode"),
+    ("state-is-all", TRANSLATOR, Shifted, {}, "a copy from its state answers differently"),
+    ("network-pickles", CRITIC, Lambda, {}, "Lambda cannot be pickled"),
+    ("bfloat16", CRITIC, BlendingCritic, {}, "BFloat16"),
+    ("odd-sizes", SEGMENTOR, Doubles, {}, "logits are (2, 5, 60, 68), not (2, 5, 61, 69)"),
+    ("batch-of-one", SEGMENTOR, Squeezes, {}, "logits are (5, 64, 64), not (1, 5, 64, 64)"),
+    ("two-classes", SEGMENTOR, Five, {}, "not (2, 2, 64, 64)"),
+    ("eight-classes", SEGMENTOR, Five, {}, "not (2, 8, 64, 64)"),
+    ("three-channels", SEGMENTOR, Grey, {}, "to have 1 channels, but got 3"),
+    ("forward-waits-for-nobody", CRITIC, Branches, {}, "waits for the device"),
+    ("learning-rate-factors", SEGMENTOR, HalfTheRates, {}, "learning_rate_factors() leaves body.weight out"),
+    ("recognises-nothing-in-nothing", LAYOUT, Insists, {}, "answers True for an empty folder"),
+    ("reads-a-data-set", LAYOUT, Unsorted, {}, "give each case an id of its own, sorted by id"),
+]
+"""The check, the kind, the component with its options, and what is said of it."""
+
+REGISTRY = Registry()
+for _kind, _class in [
+    *((SEGMENTOR, c) for c in (Net, Blends, Doubles, Grey, Five)), (CRITIC, Critic), (TRANSLATOR, Tint), (METHOD, Good),
+]:  # fmt: skip
+    REGISTRY.add(Component(_kind, _class.__name__.lower(), _class, "broken", "attentkit-broken", "1.0"))

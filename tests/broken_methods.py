@@ -1,0 +1,250 @@
+"""For every check of a method one that fails it, and does little else wrong."""
+
+import numpy as np
+import torch
+from kept_contract import Good
+from pydantic import field_validator
+from torch.nn.functional import dropout
+from torch.optim import SGD
+
+from attent_kit.interfaces import Stage
+from attent_kit.objectives import IGNORE, cross_entropy, real
+
+
+class Undocumented(Good):
+    class Config(Good.Config):
+        """Options."""
+
+
+class WithoutMeaning(Good):
+    """An option that nobody explains."""
+
+    class Config(Good.Config):
+        """Options."""
+
+        weight: float = 1.0
+
+
+class Drifts(Good):
+    """An option that is another one when it is read again."""
+
+    class Config(Good.Config):
+        """Options."""
+
+        count: int = 1
+        """Rises."""
+
+        @field_validator("count")
+        @classmethod
+        def _rises(cls, count):
+            return count + 1
+
+
+class OldPreset(Good):
+    """A preset of an option that is gone."""
+
+    class Config(Good.Config):
+        """Options."""
+
+        presets = {"paper": {"wieght": 3.0}}
+
+
+def local():
+    """A class that no other process finds."""
+
+    class Local(Good):
+        """Local."""
+
+    return Local
+
+
+class TrainsNobody(Good):
+    """A stage that names an optimizer that is not there."""
+
+    def stages(self):
+        return [Stage("segment", self.segment, 10, 2, trains=("S", "D", "G"))]
+
+
+class LeavesOut(Good):
+    """A bias that no optimizer owns."""
+
+    def optimizers(self):
+        own = [p for n, p in self.S.named_parameters() if "head.bias" not in n]
+        return {"S": SGD(own, lr=0.1), "D": SGD(self.D.parameters(), lr=0.1)}
+
+
+class Logarithm(Good):
+    """A loss of log 0."""
+
+    def segment(self, batch, update):
+        return {**super().segment(batch, update), "L_log": batch.x_s.new_zeros(()).log()}
+
+
+class ForgetsTheCritic(Good):
+    """No update of the critic that it says it trains."""
+
+    def segment(self, batch, update):
+        L_seg = cross_entropy(self.S(batch.x_s).logits, batch.y_s)
+        update("S", L_seg)
+        return {"L_seg": L_seg}
+
+
+class MovesTheCritic(Good):
+    """Weights of the critic are averaged in a stage that does not train it."""
+
+    def stages(self):
+        return [Stage("segment", self.segment, 10, 2, trains=("S",))]
+
+    def segment(self, batch, update):
+        L_seg = cross_entropy(self.S(batch.x_s).logits, batch.y_s)
+        update("S", L_seg)
+        with torch.no_grad():
+            for p in self.D.parameters():
+                p.mul_(0.99)
+        return {"L_seg": L_seg}
+
+
+class UsesAGraphTwice(Good):
+    """Two updates from one forward."""
+
+    def segment(self, batch, update):
+        s = self.S(batch.x_s)
+        update("S", cross_entropy(s.logits, batch.y_s))
+        update("S", real(self.D(s.features)))
+        update("D", real(self.D(s.features.detach())))
+        return {"L": s.logits.mean()}
+
+
+class Peeks(Good):
+    """Looks for target labels."""
+
+    def segment(self, batch, update):
+        losses = super().segment(batch, update)
+        return losses if batch.y_t is None else {**losses, "L_t": batch.y_t.float().mean()}
+
+
+class DeclaresForNothing(Good):
+    """Says that it uses target labels, and does not."""
+
+    uses_target_labels = True
+
+
+class PerOrganPixel(Good):
+    """Divides by the number of pixels that show an organ."""
+
+    def segment(self, batch, update):
+        organs = ((batch.y_s != 0) & (batch.y_s != IGNORE)).sum()
+        return {**super().segment(batch, update), "L_o": batch.x_s.sum() / organs}
+
+
+class Coarse(Good):
+    """Answers at half the resolution."""
+
+    predicts_with = ""
+
+    def predict(self, x_t):
+        return super().predict(x_t)[:, :, ::2, ::2]
+
+
+class Noisy(Good):
+    """Dropout that eval mode does not turn off."""
+
+    predicts_with = ""
+
+    def predict(self, x_t):
+        return dropout(super().predict(x_t), 0.5)
+
+
+class ClaimsTooMuch(Good):
+    """Answers with more than the logits of its segmentor."""
+
+    def predict(self, x_t):
+        return 2 * super().predict(x_t)
+
+
+class OldTerm(Good):
+    """A term whose option is gone."""
+
+    terms = {"weight": {"wieght": 0.0}}
+
+
+class IdleTerm(Good):
+    """A term that is off by default."""
+
+    terms = {"nothing": {}}
+
+
+class NoSuchLoss(Good):
+    """Declares a discriminator that it has not."""
+
+    def discriminator_losses(self):
+        return {"L_D": "bce"}
+
+
+class Glares(Good):
+    """An image in source style beyond 1."""
+
+    def as_source(self, x_t):
+        return x_t + 2
+
+
+class RemembersInAnAttribute(Good):
+    """Something of a step that no checkpoint holds."""
+
+    predicts_with = ""
+
+    def __init__(self, config, build, task):
+        super().__init__(config, build, task)
+        self.scale = 1.0
+
+    def segment(self, batch, update):
+        self.scale *= 0.9
+        return super().segment(batch, update)
+
+    def predict(self, x_t):
+        return self.scale * super().predict(x_t)
+
+
+class OwnGenerator(Good):
+    """Random numbers that nobody seeds."""
+
+    def __init__(self, config, build, task):
+        super().__init__(config, build, task)
+        self.rng = np.random.default_rng()
+
+    def segment(self, batch, update):
+        return super().segment(batch._replace(x_s=batch.x_s * float(self.rng.uniform(0.5, 1))), update)
+
+
+class OverTheBatch(Good):
+    """A standard deviation over the batch."""
+
+    def segment(self, batch, update):
+        return {**super().segment(batch, update), "L_std": batch.x_s.std(dim=0).mean()}
+
+
+class Asks(Good):
+    """An `if` on a tensor."""
+
+    def segment(self, batch, update):
+        losses = super().segment(batch, update)
+        return losses if losses["L_seg"] > 0 else {}
+
+
+class Climbs(Good):
+    """A loss of the wrong sign."""
+
+    sign = -0.1
+
+
+class PastForward(Good):
+    """Layers of the network are called one by one."""
+
+    def segment(self, batch, update):
+        S = getattr(self.S, "module", self.S)
+        S = getattr(S, "module", S)
+        L_seg = cross_entropy(S(batch.x_s).logits, batch.y_s)
+        update("S", L_seg)
+        L_dis = real(self.D(S(batch.x_s).features.detach()))
+        update("D", L_dis)
+        return {"L_seg": L_seg, "L_dis": L_dis}
