@@ -11,8 +11,12 @@ import time
 import pytest
 import torch
 
-from attent_kit.engine.status import read_places, state_of
+from attent_kit.engine.run import Busy
+from attent_kit.engine.status import is_held, read_places, state_of
+from attent_kit.engine.suite import expand, read_suite
+from attent_kit.engine.train import train, trained_by_one
 from attent_kit.errors import ConfigError
+from attent_kit.plugins import load
 
 SUITE = """
 name = "mine"
@@ -157,6 +161,33 @@ def test_an_interrupt_stops_every_process_after_its_step_and_the_same_command_go
     process.communicate()
     until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in own), 30)
     assert [s.state for s in states(out)].count("stopped") == 2, "they stop in good order when their parent is killed"
+
+
+def test_a_shared_stage_is_trained_by_one_process_until_it_is_there(tmp_path):
+    file = tmp_path / "shared" / "translate-1.ckpt"
+    with trained_by_one(file) as release:
+        with pytest.raises(Busy, match="another process trains the stage"), trained_by_one(file):
+            pass
+        release()
+        with trained_by_one(file):
+            pass
+    file.touch()
+    with trained_by_one(file), trained_by_one(file), trained_by_one(None):
+        pass
+
+
+def test_the_claim_on_a_shared_stage_ends_with_the_first_step_of_the_next(suite, tmp_path):
+    registry = load().registry
+    read = read_suite(suite(2), registry)
+    cell = next(c for c in expand(read, registry, read.domains, tmp_path / "out") if c.row == "Pixel")
+    held = []
+
+    def look(progress):
+        (claim,) = (tmp_path / "shared").glob("*.claim")
+        held.append((progress.stage, is_held(claim), len([*(tmp_path / "shared").glob("*.ckpt")])))
+
+    train(cell.settings, cell.folder, registry, "cpu", shared=tmp_path / "shared", report=look)
+    assert held == [("translate", True, 0), ("translate", True, 0), ("segment", False, 1), ("segment", False, 1)]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from attent_kit.engine.device import launch
 from attent_kit.engine.evaluate import score_run
 from attent_kit.engine.fit import Progress, Report, fit
 from attent_kit.engine.heartbeat import beating
-from attent_kit.engine.run import SECONDS_TO_TRY, Busy, Run, alone_in, by_component
+from attent_kit.engine.run import SECONDS_TO_TRY, Busy, Run, alone_in
 from attent_kit.engine.settings import RunSettings, pinned
 from attent_kit.engine.showcase import keep_translations
 from attent_kit.errors import DataError
@@ -64,12 +64,8 @@ def train(
             )
             stage_file = None
             if shared is not None:
-                computed = (
-                    fabric.device.type,
-                    precision,
-                    __version__,
-                    *map(" ".join, by_component(components).items()),
-                )
+                versions = sorted({f"{c.distribution} {c.version}" for c in components})
+                computed = (fabric.device.type, precision, __version__, *versions)
                 stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
             first = alignment.stages()[0].steps
             with trained_by_one(stage_file) as release:
