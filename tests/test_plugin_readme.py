@@ -24,6 +24,12 @@ def blocks():
     return re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
 
+def block(name):
+    """The file of that name that the guide shows."""
+    (text,) = [text for text in blocks() if text.startswith(f"# {name}\n")]
+    return text
+
+
 @pytest.fixture
 def site(tmp_path, monkeypatch, found):
     """The package of the guide, importable; it and the built-ins are what is installed."""
@@ -78,7 +84,9 @@ def test_the_entry_point_is_that_of_a_new_project(tmp_path):
 
 def test_the_layout_is_recognised_keeps_the_contract_and_is_prepared(attentkit, volumes, install, found, tmp_path):
     builtin = [point for point in entry_points(group="attentkit") if point.name == "builtin"]
-    points = install("export", blocks()[2].replace("attentkit_export:", "attentkit_export_under_test:"))
+    points = install(
+        "export", block("attentkit_export.py").replace("attentkit_export:", "attentkit_export_under_test:")
+    )
     found([*builtin, *points])
     for case in ("ct_1", "ct_2"):
         (tmp_path / "export" / case).mkdir(parents=True)
@@ -123,7 +131,10 @@ def test_the_selector_keeps_the_contract_scores_snapshots_and_can_be_chosen_by(
     found(
         [
             *builtin,
-            *install("confidence", blocks()[2].replace("attentkit_confidence:", "attentkit_confidence_under_test:")),
+            *install(
+                "confidence",
+                block("attentkit_confidence.py").replace("attentkit_confidence:", "attentkit_confidence_under_test:"),
+            ),
         ]
     )
     check_selector(load().registry.resolve("selectors", "confidence"))
