@@ -13,6 +13,7 @@ from attent_kit.config import dump, to_toml
 from attent_kit.data.layout import Layout
 from attent_kit.interfaces import INTERFACES
 from attent_kit.plugins import GROUP
+from attent_kit.registry import KINDS
 from attent_kit.selectors import Selector
 from attent_kit.testing.subject import Skipped, Subject
 
@@ -75,7 +76,7 @@ def pickles(subject: Subject) -> None:
     component = subject.component
     try:
         same = pickle.loads(pickle.dumps(component)) is component
-        config = None if subject.kind == "layouts" else subject.config
+        config = subject.config if subject.kind in KINDS else None
         same_options = pickle.loads(pickle.dumps(config)) == config
     except Exception as error:
         raise AssertionError(f"{component.__name__} cannot be pickled: {error}.") from error

@@ -40,8 +40,12 @@ def _checks(kinds: tuple[str, ...], *claims: Callable[[Subject], None]) -> tuple
 CHECKS = (
     *_checks((*CONFIGURED, "layouts", "selectors"), general.documented),
     *_checks(CONFIGURED, general.options_written, general.presets_valid),
-    *_checks((*CONFIGURED, "layouts"), general.pickles),
-    *_checks((*CONFIGURED, "layouts", "selectors"), general.registers_without_torch, general.registers_quickly),
+    *_checks(
+        (*CONFIGURED, "layouts", "selectors"),
+        general.pickles,
+        general.registers_without_torch,
+        general.registers_quickly,
+    ),
     *_checks(
         ("alignments",),
         alignments.stages_declared,
