@@ -34,6 +34,13 @@ class FDA(Alignment):
     paper = "Yang and Soatto, CVPR 2020"
     aligns = "pixels: low frequencies of source slices to target style, without a network; then entropy"
     predicts_with = "S"
+    terms = {"entropy": {"entropy": 0.0}}
+    bibtex = """@inproceedings{yang2020fda,
+  title = {{FDA}: {F}ourier domain adaptation for semantic segmentation},
+  author = {Yang, Yanchao and Soatto, Stefano},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2020}
+}"""
 
     class Config(SegmentOptions):
         """Options of the exchange and of the penalty beside those of the segmentor."""

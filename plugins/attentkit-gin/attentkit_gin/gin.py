@@ -37,6 +37,13 @@ class GIN(Alignment):
     aligns = "nothing: random appearances of the source, no target image"
     predicts_with = "S"
     uses_target_images = False
+    terms = {"consistency": {"consistency": 0.0}, "mixing": {"control_points": 0}}
+    bibtex = """@article{ouyang2022causality,
+  title = {Causality-inspired single-source domain generalization for medical image segmentation},
+  author = {Ouyang, Cheng and Chen, Chen and Li, Surui and Li, Zeju and Qin, Chen and Bai, Wenjia and Rueckert, Daniel},
+  journal = {IEEE Transactions on Medical Imaging},
+  year = {2022}
+}"""
 
     class Config(SegmentOptions):
         """Options of the random networks beside those of the segmentor."""

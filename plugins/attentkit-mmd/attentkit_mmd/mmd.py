@@ -35,6 +35,20 @@ class MMD(Alignment):
     paper = "Long et al., ICML 2015; Sun and Saenko, ECCV 2016 workshops"
     aligns = "the segmentor's deepest features, by a distance of distributions"
     predicts_with = "S"
+    terms = {"distance": {"weight": 0.0}}
+    bibtex = """@inproceedings{long2015dan,
+  title = {Learning transferable features with deep adaptation networks},
+  author = {Long, Mingsheng and Cao, Yue and Wang, Jianmin and Jordan, Michael I.},
+  booktitle = {International Conference on Machine Learning (ICML)},
+  year = {2015}
+}
+
+@inproceedings{sun2016coral,
+  title = {Deep {CORAL}: Correlation alignment for deep domain adaptation},
+  author = {Sun, Baochen and Saenko, Kate},
+  booktitle = {European Conference on Computer Vision (ECCV) Workshops},
+  year = {2016}
+}"""
 
     class Config(SegmentOptions):
         """Options of the distance beside those of the segmentor."""

@@ -2,6 +2,8 @@
 
 from attent_kit import hookimpl
 
+ATTENTKIT_INTERFACE = "1.0"
+
 
 @hookimpl
 def attentkit_segmentors() -> dict[str, str]:

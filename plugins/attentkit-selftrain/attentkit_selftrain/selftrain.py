@@ -34,6 +34,20 @@ class SelfTraining(Alignment):
     paper = "Hoyer et al., CVPR 2022 and 2023"
     aligns = "answers about the target with those of a mean teacher, on mixed and masked slices"
     predicts_with = "S"
+    terms = {"mixing": {"mixed": 0.0}, "masking": {"masked": 0.0}}
+    bibtex = """@inproceedings{hoyer2022daformer,
+  title = {{DAFormer}: Improving network architectures and training strategies for domain-adaptive semantic segmentation},
+  author = {Hoyer, Lukas and Dai, Dengxin and Van Gool, Luc},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2022}
+}
+
+@inproceedings{hoyer2023mic,
+  title = {{MIC}: Masked image consistency for context-enhanced domain adaptation},
+  author = {Hoyer, Lukas and Dai, Dengxin and Wang, Haoran and Van Gool, Luc},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition (CVPR)},
+  year = {2023}
+}"""
 
     class Config(SegmentOptions):
         """Options of teacher, mixing and masking beside those of the segmentor."""
