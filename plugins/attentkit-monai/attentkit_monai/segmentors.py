@@ -51,6 +51,8 @@ class MonaiBasicUNet(MonaiSegmentor):
     class Config(ComponentConfig):
         """Options of BasicUNet."""
 
+        small = {"features": [8, 8, 16, 16, 32, 8]}
+
         features: tuple[int, int, int, int, int, int] = (32, 32, 64, 128, 256, 32)
         """Channels of the five encoder levels and of the last decoder level."""
         dropout: float = Field(0.0, ge=0, lt=1)
@@ -66,6 +68,8 @@ class MonaiSegResNet(MonaiSegmentor):
 
     class Config(ComponentConfig):
         """Options of SegResNet."""
+
+        small = {"init_filters": 8}
 
         init_filters: int = Field(16, ge=8, multiple_of=8)
         """Channels of the first level; each level doubles them. A multiple of 8, the groups of its norms."""
@@ -87,6 +91,8 @@ class MonaiSwinUNETR(MonaiSegmentor):
 
     class Config(ComponentConfig):
         """Options of SwinUNETR."""
+
+        small = {"feature_size": 12}
 
         feature_size: int = Field(24, ge=12)
         """Channels of the first level, a multiple of 12."""
