@@ -25,7 +25,7 @@ COMMANDS = {
     "predict": "Segment NIfTI volumes or a DICOM series with a trained run.",
     "evaluate": "Score label maps against the truth, as several papers do.",
     "select": "Show which snapshot each selector chooses, and how well.",
-    "shift": "Measure how far two domains are apart, before and after alignment.",
+    "shift": "Measure how far domains are apart before and after alignment.",
     "audit": "Measure what a method's translation does to anatomy.",
     "compare": "Run a table of methods, or the built-in one on the phantom.",
     "status": "Show how far a comparison is, from another terminal.",

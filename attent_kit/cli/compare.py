@@ -201,7 +201,7 @@ def command(
         for file in () if no_report else write_report(out, registry, reference):
             click.echo(f"  {file}", err=as_json)
     except AttentKitError as error:
-        if not failed:
+        if not (failed or results.damaged):
             raise
         click.echo(f"No report: {error}", err=True)
     if failed:

@@ -80,6 +80,7 @@ def command(
     except ConfigError as error:
         raise explained(error, out or _begun_in(config, given), registry) from None
     trackers = find_trackers(listed(track), registry)
+    Prepared.open(settings.data.source)
     target_file = Prepared.open(settings.data.target)
     if settings.data.source.resolve() == settings.data.target.resolve():
         click.echo("Warning: source and target are the same file.", err=True)
