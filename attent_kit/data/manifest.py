@@ -55,7 +55,7 @@ def refuse_to_overwrite(out: Path, inputs: Iterable[Path]) -> None:
             raise ConfigError(f"{out} would be written over {path}, which is an input: name another --out.")
     if toml.is_dir() or (toml.exists() and not _is_manifest(toml)):
         raise ConfigError(f"{toml} is there and is no manifest of a prepared file: name another --out.")
-    if out.exists() and not _is_prepared(out):
+    if out.exists() and not out.is_symlink() and not _is_prepared(out):
         raise ConfigError(f"{out} is there already and is no prepared file: name another --out, or remove it.")
 
 
