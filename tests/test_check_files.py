@@ -178,7 +178,7 @@ def test_a_case_without_its_label_map_does_not_hide_the_others(attentkit, tmp_pa
 
 def test_a_data_set_that_its_layout_refuses_is_an_error_and_the_next_one_is_looked_at(attentkit, tmp_path):
     nnunet(tmp_path / "one")
-    (tmp_path / "one" / "labelsTr" / "a.nii.gz").unlink()
+    (tmp_path / "one" / "dataset.json").write_text("{")
     write_unplaced(tmp_path / "two", "mr_1", abdomen("mr", 1))
     found = checked(attentkit, tmp_path / "one", tmp_path / "two")
     assert [(f["severity"], f["check"]) for f in found.serious] == [("error", "files"), ("warning", "orientation")]

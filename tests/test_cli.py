@@ -209,7 +209,7 @@ def interrupted(prepared, tmp_path_factory):
 def test_an_interrupted_run_ends_in_130_with_its_state_saved(interrupted):
     folder, code, err = interrupted
     assert code == 130
-    assert err.splitlines()[-1] == "Interrupted. What was trained is saved: start the same command again to go on."
+    assert err.splitlines()[-1] == "Interrupted. What is finished is saved: start the same command again to go on."
     assert "Traceback" not in err
     assert len((folder / "log.jsonl").read_text().splitlines()) == 1
     assert not (folder / "scores.csv").exists()

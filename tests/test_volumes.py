@@ -113,6 +113,10 @@ def test_labels_on_another_grid_are_an_error_that_shows_both_grids(tmp_path):
         path = save(tmp_path / f"labels{number}.nii.gz", array, affine)
         with pytest.raises(DataError, match="not on the grid of .*a.nii.gz.* RAS, origin .* but the image is 5x6x7"):
             read_labels(path, like=volume)
+    # Rounded to what is printed both grids are one, so the distance is said.
+    shifted[0, 3] = RAS[0, 3] + 0.002
+    with pytest.raises(DataError, match=r"their affines are 0\.002 mm apart; resample the labels to the image"):
+        read_labels(save(tmp_path / "close.nii.gz", labels, shifted), like=volume)
 
 
 def test_a_header_rounded_by_less_than_a_micrometre_is_the_same_grid(tmp_path):

@@ -86,7 +86,7 @@ def run(arguments: list[str]) -> int:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted. What was trained is saved: start the same command again to go on.", err=True)
+        click.echo("Interrupted. What is finished is saved: start the same command again to go on.", err=True)
         return 130
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):

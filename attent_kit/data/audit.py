@@ -25,10 +25,9 @@ from attent_kit.data.audit_patients import duplicate_findings
 from attent_kit.data.audit_prepared import InFile, agreement_findings
 from attent_kit.data.audit_sets import set_findings, split_findings
 from attent_kit.data.findings import SEVERITIES, Finding, refusal
-from attent_kit.data.layout import Layout
 from attent_kit.data.plan import Organs
 from attent_kit.data.recognise import open_layout, parts_at
-from attent_kit.errors import AttentKitError, ConfigError, DataError
+from attent_kit.errors import ConfigError, DataError
 from attent_kit.registry import Registry
 
 PREPARED = (".h5", ".hdf5")
@@ -75,11 +74,10 @@ def audit(
             continue
         for one in chosen[path]:
             try:
-                found = _opened(path, registry, layout, one, labels, modality, organs, findings)
+                opened = open_layout(path, registry, layout, one, labels=labels)
+                data_sets.append(OnDisk(opened, modality, organs))
             except DataError as error:
                 findings.append(refusal("files", error, path))
-                continue
-            data_sets.append(found)
 
     total = sum(len(data.cases) for data in data_sets)
     tell = _counted(report, total)
@@ -141,27 +139,6 @@ def _parts(
         for path in paths:
             open_layout(path, registry, layout, part, labels=labels)
     return found
-
-
-def _opened(
-    path: Path, registry: Registry, layout: str | None, part: str | None, labels: Path | None, modality: str | None,
-    organs: Organs | None, findings: list[Finding],
-) -> OnDisk:  # fmt: skip
-    """The data set; where it is refused for a case without labels, that is a finding, and the others are looked at."""
-    opened: Layout = open_layout(path, registry, layout, part, labels=labels)
-    data = OnDisk(opened, modality, organs)
-    if data.cases:
-        return data
-    try:
-        tolerant = OnDisk(
-            open_layout(path, registry, layout, part, labels=labels, allow_unlabelled=True), modality, organs
-        )
-    except AttentKitError:
-        return data
-    if not tolerant.cases:
-        return data
-    findings += data.findings
-    return tolerant
 
 
 def _splits_of_layout(data: OnDisk) -> list[Finding]:

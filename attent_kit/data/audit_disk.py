@@ -52,10 +52,12 @@ class OnDisk:
         self.label_map, _ = label_map_of(layout, organs, "error")
         self.chosen = organs is not None
         self.entries: dict[str, Entry] = {}
+        layout.refused = []
         try:
             self._take(entries_of(layout))
         except AttentKitError as error:
             self.findings.append(refusal("files", error, layout.path))
+        self.findings += [refusal("files", error, layout.path) for error in layout.refused]
 
     @property
     def cases(self) -> list[str]:

@@ -1,5 +1,6 @@
 """What a check has found: how bad it is, where, by which numbers, and what to do about it."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -31,21 +32,32 @@ class Finding(NamedTuple):
 
 
 def refusal(check: str, error: BaseException, file: Path | str, files: Iterable[Path] = (), case: str = "") -> Finding:
-    """The error that a reader raised as a finding: about the one of `files` that it names first, or else about `file`."""
+    """The error that a reader raised as a finding: about the place that it begins with, the one of `files` that it names
+    first, or else about `file`."""
     sentence = str(error)
     named = [str(path) for path in files if str(path) in sentence]
-    place = min(named, key=sentence.index) if named else str(file)
-    evidence, colon, advice = sentence.rstrip(". ").rpartition(": ")
-    if not colon:
-        evidence, advice = advice, "correct it or leave it out"
-    return Finding("error", check, evidence.removeprefix(f"{place} ").removeprefix(f"{place}: "), advice, place, case)
+    place = _begins_with(sentence) or (min(named, key=sentence.index) if named else str(file))
+    said = sentence.rstrip(". ").removeprefix(f"{place} ").removeprefix(f"{place}: ")
+    return Finding("error", check, *_parted(said, "correct it or leave it out"), place, case)
+
+
+def _begins_with(sentence: str) -> str:
+    """The file or folder whose name a sentence begins with, or ""."""
+    ends = [n for n, letter in enumerate(sentence) if letter in " :,"]
+    starts = [sentence[:n] for n in ends if os.sep in sentence[:n]]
+    return max((start for start in starts if os.path.exists(start)), key=len, default="")
+
+
+def _parted(sentence: str, otherwise: str) -> tuple[str, str]:
+    """Evidence and advice of a sentence: what stands before and after its last colon outside of brackets."""
+    evidence, colon, advice = sentence.rpartition(": ")
+    inside = advice.count(")") > advice.count("(")
+    return (evidence, advice) if colon and not inside else (sentence, otherwise)
 
 
 def doubted(sentence: str) -> Finding:
     """What a layout doubts about a case, or `prepare` has doubted."""
-    evidence, colon, advice = sentence.rstrip(".").rpartition(": ")
-    if not colon:
-        evidence, advice = advice, "look whether that matters"
+    evidence, advice = _parted(sentence.rstrip("."), "look whether that matters")
     return Finding("warning", "doubt", evidence, advice)
 
 

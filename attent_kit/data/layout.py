@@ -17,6 +17,7 @@ from typing import ClassVar, NamedTuple
 
 from attent_kit.data.labelmap import LabelMap
 from attent_kit.data.volumes import Volume
+from attent_kit.errors import DataError
 
 LONGEST_ID = 200
 """Characters that the name of a case may have."""
@@ -60,6 +61,8 @@ class Layout(ABC):
     kind: ClassVar[str] = "layouts"
     organs: LabelMap | None = None
     """Label values by organ name, where the layout knows them; the user may name others."""
+    refused: list[DataError] | None = None
+    """What `refuse` was given, where somebody sets a list to see the other cases too, as `attentkit check` does."""
     origin: str = ""
     """Name, distribution and version that it is offered under, for the manifest; `open_layout` fills it in."""
 
@@ -82,6 +85,12 @@ class Layout(ABC):
     @abstractmethod
     def entries(self) -> list[Entry]:
         """Every case, sorted by id. DataError for a file without its counterpart or two files of one case."""
+
+    def refuse(self, error: DataError) -> None:
+        """For `entries`, of one case that it then leaves out or gives without labels. Raises `error` unless it is collected."""
+        if self.refused is None:
+            raise error
+        self.refused.append(error)
 
     @abstractmethod
     def read(self, entry: Entry) -> Scan:

@@ -34,6 +34,7 @@ def find_pairs(
     *,
     allow_unlabelled: bool = False,
     spare_labels: bool = False,
+    or_else: str = "",
 ) -> list[Pair]:
     """Images and label maps matched by case, sorted by case; both may be a folder or one file, or `images` a CSV list.
 
@@ -43,7 +44,7 @@ def find_pairs(
     as labels.
     With `spare_labels` label maps without an image are left out.
     DataError for an empty folder, for two files of one case, and for a file without its counterpart; with
-    `allow_unlabelled` an image may go without labels.
+    `allow_unlabelled` an image may go without labels, and `or_else` is what else to do, for the end of that sentence.
     """
     images, labels = Path(images), None if labels is None else Path(labels)
     if images.suffix == ".csv":
@@ -64,7 +65,7 @@ def find_pairs(
     if lonely and not allow_unlabelled:
         raise DataError(
             f"no label map in {labels} goes with {_listed(lonely)}: name both alike, as in case1.nii.gz and "
-            "case1_labels.nii.gz, or allow images without labels if they are for training on the target side only."
+            f"case1_labels.nii.gz{or_else}."
         )
     return [Pair(case, image, label_files.get(case)) for case, image in sorted(image_files.items())]
 
@@ -75,7 +76,7 @@ def _listed_pairs(path: Path) -> list[Pair]:
         with path.open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a list of pairs ({error}).") from None
+        raise DataError(f"{path} cannot be read as a list of pairs ({error}): save it as CSV in UTF-8.") from None
     if not lines or not lines[0].get("image"):
         raise DataError(f"{path} lists no pair: write a first line 'image,labels' and a line for each case below it.")
     pairs = []

@@ -23,6 +23,8 @@ from attent_kit.errors import ConfigError
 _HEAD = "# How the prepared file beside this one was made. `attentkit prepare` writes it; the same stands inside that file.\n\n"
 _ONE_A_LINE = re.compile(r"\[\n((?: *[^\[\]\n]+,\n)+) *\]")
 """A short array as tomli_w writes it, an item a line; a text never holds a line break in TOML."""
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+"""First bytes of an HDF5 file."""
 
 
 def beside(out: Path) -> Path:
@@ -43,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def refuse_to_overwrite(out: Path, inputs: Iterable[Path]) -> None:
-    """ConfigError if writing `out` and its manifest would destroy an input, or a TOML file that is no manifest."""
+    """ConfigError if writing `out` and its manifest would destroy an input, or a file that `prepare` has not written."""
     toml = beside(out)
     if toml == out:
         raise ConfigError(f"{out} is the name of the manifest: name the prepared file {out.with_suffix('.h5')}.")
@@ -53,6 +55,8 @@ def refuse_to_overwrite(out: Path, inputs: Iterable[Path]) -> None:
             raise ConfigError(f"{out} would be written over {path}, which is an input: name another --out.")
     if toml.is_dir() or (toml.exists() and not _is_manifest(toml)):
         raise ConfigError(f"{toml} is there and is no manifest of a prepared file: name another --out.")
+    if out.exists() and not out.is_symlink() and not _is_prepared(out):
+        raise ConfigError(f"{out} is there already and is no prepared file: name another --out, or remove it.")
 
 
 def _in_one_line(match: re.Match[str]) -> str:
@@ -65,6 +69,18 @@ def _is_manifest(path: Path) -> bool:
         return tomllib.loads(path.read_text(encoding="utf-8")).get("format") == FORMAT
     except (OSError, ValueError):
         return False
+
+
+def _is_prepared(path: Path) -> bool:
+    """Whether it is one, or the beginning of one: a damaged one may be prepared again, and so may an empty file."""
+    if path.stat().st_size == 0:
+        return True
+    try:
+        with h5py.File(path, "r") as file:
+            return "manifest" in file
+    except OSError:
+        with path.open("rb") as damaged:
+            return damaged.read(len(_SIGNATURE)) == _SIGNATURE
 
 
 def _without_none(value: Any) -> Any:

@@ -20,7 +20,7 @@ from attent_kit.data.checks import organs_never_seen
 from attent_kit.data.hdf5 import writing
 from attent_kit.data.intensity import Intensity
 from attent_kit.data.labelmap import Others
-from attent_kit.data.layout import Layout
+from attent_kit.data.layout import Layout, names_a_case
 from attent_kit.data.layouts import Pair
 from attent_kit.data.manifest import beside, refuse_to_overwrite, to_toml, versions
 from attent_kit.data.phantom.write import in_phantom
@@ -72,6 +72,9 @@ def prepare(
     out = Path(out)
     layout = source if isinstance(source, Layout) else PairList(source)
     settled = plan(layout, modality, organs, others, split, seed)
+    domain = domain or settled.modality
+    if not names_a_case(domain):
+        raise ConfigError(f"{domain[:40]!r} cannot name a domain: use letters and digits, as in --domain mr.")
     _refuse_what_cannot_be(out, settled, size, channels, pixel, workers)
     recipe = Recipe(
         layout, Unfinished(out), settled.modality, settled.label_map, size, pixel,
@@ -81,7 +84,7 @@ def prepare(
     manifest: Manifest = {
         "format": FORMAT,
         "version": VERSION,
-        "domain": domain or settled.modality,
+        "domain": domain,
         "modality": settled.modality,
         "layout": {"origin": layout.origin, "part": layout.part},
         "options": dict(options or {}),

@@ -112,6 +112,11 @@ class Prepared:
             ) from error
         if bad := [case.id for case in prepared.cases if not names_a_case(case.id)]:
             raise DataError(f"{path} has the case {bad[0]!r}, which cannot name a file: run `attentkit prepare` again.")
+        if not names_a_case(prepared.domain):
+            # It names the folders of a run.
+            raise DataError(
+                f"{path} is of the domain {prepared.domain!r}, which cannot name a folder: run `attentkit prepare` again."
+            )
         return prepared
 
     def cases_in(self, split: str) -> tuple[Case, ...]:

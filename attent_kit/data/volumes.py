@@ -91,10 +91,11 @@ def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
     affine = np.asarray(image.affine, np.float64)
     if like is not None:
         turn, turned_affine = _in_axis_order(affine, array.shape, like.affine)
-        if apart(array.shape, affine, like.array.shape, like.affine) > AFFINE_TOLERANCE:
+        if (distance := apart(array.shape, affine, like.array.shape, like.affine)) > AFFINE_TOLERANCE:
+            far = f"; their affines are {distance:.2g} mm apart" if np.isfinite(distance) else ""
             raise DataError(
                 f"{path} is not on the grid of {like.path}: {_grid_in_words(array.shape, affine)}, but the "
-                f"image is {_grid_in_words(like.array.shape, like.affine)}; resample the labels to the image."
+                f"image is {_grid_in_words(like.array.shape, like.affine)}{far}; resample the labels to the image."
             )
         array, affine = apply_orientation(array, turn), turned_affine
     return Volume(array, affine, image.header, path)

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from attent_kit.data.labelmap import LabelMap
 from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.layouts import find_pairs
 from attent_kit.data.volumes import read_labels, read_volume
-from attentkit_builtin.layouts.folders import checked, chosen, folders, names, nearest, only
+from attentkit_builtin.layouts.folders import checked, chosen, folders, names, nearest, only, paired
 
 _IMAGE = re.compile(r"^(img|image)-?_?[0-9]{4}\.nii(\.gz)?$")
 _LABEL = re.compile(r"^(label|lbl)-?_?[0-9]{4}\.nii(\.gz)?$")
@@ -65,7 +64,7 @@ class BTCV(Layout):
         return checked(
             (
                 Entry(pair.case, (pair.image,), (pair.labels,) if pair.labels else (), "ct")
-                for pair in find_pairs(images, labels)
+                for pair in paired(self, images, labels)
             ),
             self.folder,
         )

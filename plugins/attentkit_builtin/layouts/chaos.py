@@ -61,20 +61,30 @@ class Chaos(Layout):
 
     def entries(self) -> list[Entry]:
         modality, sequence, phase = _PARTS[str(self.part)]
-        found = []
+        found, bare = [], []
         for case in cases(self.folder):
             dicom = case / sequence / "DICOM_anon"
             slices, masks = files(dicom / phase, _DICOM), files(case / sequence / "Ground", _PNG)
             if not slices:
-                raise DataError(
-                    f"{dicom / phase} holds no DICOM file: unpack case {case.name} again, or remove its folder."
+                self.refuse(
+                    DataError(
+                        f"{dicom / phase} holds no DICOM file: unpack case {case.name} again, or remove its folder."
+                    )
                 )
-            if masks:
-                named_alike(files(dicom / "InPhase", _DICOM) if phase == "OutPhase" else slices, masks)
+                continue
+            if not masks:
+                bare.append(case.name)
+            try:
+                if masks:
+                    named_alike(files(dicom / "InPhase", _DICOM) if phase == "OutPhase" else slices, masks)
+            except DataError as error:
+                self.refuse(error)
+                masks = []
             found.append(Entry(case.name, tuple(slices), tuple(masks), modality.lower()))
-        bare = [entry.id for entry in found if not entry.labels]
         if bare and len(bare) < len(found):
-            raise DataError(f"{self.folder}: the Ground of case {listing(bare)} is missing or empty: unpack it again.")
+            self.refuse(
+                DataError(f"{self.folder}: the Ground of case {listing(bare)} is missing or empty: unpack it again.")
+            )
         return checked(found, self.folder)
 
     def read(self, entry: Entry) -> Scan:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attent_kit.data.layout import Entry
+from attent_kit.data.layout import Entry, Layout
+from attent_kit.data.layouts import Pair, find_pairs
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 NIFTI = re.compile(r"\.nii(\.gz)?$")
@@ -115,6 +116,18 @@ def checked(entries: Iterable[Entry], place: Path) -> list[Entry]:
             one, other = ((e.images or e.labels)[0] for e in (entry, following))
             raise DataError(f"{one} and {other} are both case '{entry.id}': rename or remove one.")
     return ordered
+
+
+def paired(
+    layout: Layout, images: Path, labels: Path | None, allow_unlabelled: bool = False, or_else: str = ""
+) -> list[Pair]:
+    """`find_pairs` for the entries of a layout, which refuses a file without its counterpart."""
+    try:
+        return find_pairs(images, labels, allow_unlabelled=allow_unlabelled, or_else=or_else)
+    except DataError as error:
+        pairs = find_pairs(images, labels, allow_unlabelled=True, spare_labels=True)
+        layout.refuse(error)
+        return pairs
 
 
 def inside(root: Path, name: object, source: Path) -> Path:

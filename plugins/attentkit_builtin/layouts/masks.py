@@ -32,8 +32,8 @@ def decoded(grey: np.ndarray, source: Path) -> tuple[np.ndarray, list[str]]:
         levels = [str(level) for level in np.unique(grey[stray])]
         raise DataError(
             f"{source}: {count} of {np.count_nonzero(grey)} masked pixels have grey levels that mean no organ "
-            f"({listing(levels)}): CHAOS has 63 liver, 126 right kidney, 189 left kidney and 252 spleen, or nearly; are "
-            "these masks of another coding?"
+            f"({listing(levels)}), so these masks are of another coding: write them with 63 for the liver, 126 right kidney, "
+            "189 left kidney and 252 spleen, as CHAOS has them."
         )
     return labels, [f"{count} pixels have a grey level that means no organ, and are background."] if count else []
 

@@ -65,7 +65,9 @@ class MSD(Layout):
         listed = {os.path.realpath(path) for pair in pairs for path in pair if path}
         there = [path for folder in (f"images{kind}", f"labels{kind}") for path in files(self.folder / folder, NIFTI)]
         if spare := [f"{path.parent.name}/{path.name}" for path in there if os.path.realpath(path) not in listed]:
-            raise DataError(f"{self.file} does not list {listing(spare)}: add it to the list, or remove the file.")
+            self.refuse(
+                DataError(f"{self.file} does not list {listing(spare)}: add it to the list, or remove the file.")
+            )
         return checked(
             (
                 Entry(NIFTI.sub("", image.name), (image,), (labels,) if labels else (), modality)

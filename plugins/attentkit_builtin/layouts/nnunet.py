@@ -68,11 +68,17 @@ class NnUNet(Layout):
         listed = facts.get("dataset")
         cases = self._found() if listed is None or self.testing else self._listed(listed)
         if not self.testing and (count := facts.get("numTraining", len(cases))) != len(cases):
-            raise DataError(
-                f"{self.file} counts {shown(count)} cases for training, and there are {len(cases)}: add what is missing, or "
-                "correct numTraining."
+            self.refuse(
+                DataError(
+                    f"{self.file} counts {shown(count)} cases for training, and there are {len(cases)}: add what is missing, "
+                    "or correct numTraining."
+                )
             )
-        splits = {} if self.testing else self._splits(set(cases))
+        splits = {}
+        try:
+            splits = {} if self.testing else self._splits(set(cases))
+        except DataError as error:
+            self.refuse(error)
         modality = modality_of(self.channels[self.channel])
         return checked(
             (
@@ -109,16 +115,21 @@ class NnUNet(Layout):
         labels = {self._stem(path): path for path in files(self.folder / f"labels{kind}", NIFTI)}
         wanted = set(images) if labels or not self.testing else set()
         if lonely := sorted(wanted - set(labels)):
-            raise DataError(f"labels{kind} of {self.folder} has no label map of {listing(lonely)}: add it.")
+            self.refuse(DataError(f"labels{kind} of {self.folder} has no label map of {listing(lonely)}: add it."))
         if lonely := sorted(set(labels) - set(images)):
-            raise DataError(f"images{kind} of {self.folder} has no image of {listing(lonely)}: add it.")
+            self.refuse(DataError(f"images{kind} of {self.folder} has no image of {listing(lonely)}: add it."))
+        found: dict[str, tuple[list[Path], Path | None]] = {}
         for case, by_channel in images.items():
             if missing := [n for n in range(len(self.channels)) if n not in by_channel]:
-                raise DataError(
-                    f"images{kind} of {self.folder} has no {case}_{missing[0]:04}{self.ending}, the channel "
-                    f"'{self.channels[missing[0]]}' of the case: add it."
+                self.refuse(
+                    DataError(
+                        f"images{kind} of {self.folder} has no {case}_{missing[0]:04}{self.ending}, the channel "
+                        f"'{self.channels[missing[0]]}' of the case: add it."
+                    )
                 )
-        return {case: ([channel[n] for n in sorted(channel)], labels.get(case)) for case, channel in images.items()}
+                continue
+            found[case] = [by_channel[n] for n in sorted(by_channel)], labels.get(case)
+        return found
 
     def _listed(self, listed: Any) -> dict[str, tuple[list[Path], Path | None]]:
         """Files by case, as the entry 'dataset' of dataset.json names them."""

@@ -5,11 +5,11 @@ import re
 from pathlib import Path
 
 from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.layouts import find_pairs, is_label
+from attent_kit.data.layouts import is_label
 from attent_kit.data.volumes import read_labels, read_volume
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.btcv import BTCV
-from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, names
+from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, names, paired
 from attentkit_builtin.layouts.msd import MSD
 from attentkit_builtin.layouts.nnunet import NnUNet
 
@@ -17,6 +17,7 @@ _IMAGES = re.compile(r"^(images?|imgs?|volumes?)(tr)?$", re.IGNORECASE)
 _LABELS = re.compile(
     r"^((labels?|lbls?|masks?|gt)(tr)?|segs?|segmentations?|ground_?truths?|annotations?)$", re.IGNORECASE
 )
+_UNLABELLED = ", or type --allow-unlabelled if they are for training on the target side only"
 
 
 class Pairs(Layout):
@@ -42,7 +43,7 @@ class Pairs(Layout):
 
     def entries(self) -> list[Entry]:
         images, labels = self._places()
-        pairs = find_pairs(images, labels, allow_unlabelled=self.allow_unlabelled)
+        pairs = paired(self, images, labels, self.allow_unlabelled, _UNLABELLED)
         return checked((Entry(p.case, (p.image,), (p.labels,) if p.labels else ()) for p in pairs), self.path)
 
     def read(self, entry: Entry) -> Scan:

@@ -45,19 +45,27 @@ class TotalSegmentator(Layout):
             if not images and not os.path.isdir(folder / "segmentations"):
                 continue
             if len(images) != 1:
-                raise DataError(f"{folder} holds {len(images)} images of the names ct.nii.gz and mri.nii.gz: keep one.")
+                self.refuse(
+                    DataError(f"{folder} holds {len(images)} images of the names ct.nii.gz and mri.nii.gz: keep one.")
+                )
+                continue
             masks = [folder / "segmentations" / name for name in _MASKS]
             if missing := [mask.name for mask in masks if not os.path.isfile(mask)]:
-                raise DataError(
-                    f"{masks[0].parent} has no {listing(missing)}: a subject without an organ has an empty mask of it, so "
-                    "download the subject again."
+                self.refuse(
+                    DataError(
+                        f"{masks[0].parent} has no {listing(missing)}: a subject without an organ has an empty mask of it, "
+                        "so download the subject again."
+                    )
                 )
+                masks = []
             (image, modality), *_ = images.items()
             found.append(Entry(folder.name, (image,), tuple(masks), modality, splits.get(folder.name)))
         return checked(found, self.folder)
 
     def read(self, entry: Entry) -> Scan:
         image = read_volume(entry.images[0])
+        if not entry.labels:
+            return Scan(image)
         masks = [binary(read_labels(path, like=image).array, path) for path in entry.labels]
         labels, doubts = join(TASK_ORGANS, masks)
         joined = Volume(labels, image.affine, image.header, entry.labels[0].parent)
