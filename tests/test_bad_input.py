@@ -214,7 +214,7 @@ def test_a_phantom_is_not_written_over_other_files(attentkit, copied):
     ("image", "out", "sentence"),
     [
         ("ct/images", "ct/images", "is an input"),
-        ("ct/images", "file", "is a file, but"),
+        ("ct/images", "file", "is the name of a file, but"),
         ("ct/images/ct_1.nii.gz", "ct_1.png", "write a name that ends in .nii.gz"),
     ],
 )

@@ -66,3 +66,9 @@ def test_a_prepared_file_whose_domain_leads_out_of_the_runs_is_refused(attentkit
     words = [word for word in train_words(inside, inside) if word not in ("-o", str(inside))]
     assert attentkit(*words).code == 3
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["ct.h5", "mr.h5"]
+
+
+def test_a_split_without_a_test_case_says_what_to_type(attentkit, volumes, tmp_path):
+    words = [word for word in prepare_words(volumes / "ct", tmp_path / "ct.h5") if not word.startswith("--test")]
+    outcome = attentkit(*words)
+    assert outcome.code == 0 and "name some with --test, or deal them with --fold." in outcome.err

@@ -155,7 +155,10 @@ def _warn(manifest: Mapping[str, Any]) -> None:
     warnings = list(manifest["warnings"])
     for part in ("train", "test"):
         if not manifest["splits"][part]:
-            warnings.append(f"no case is for {part}ing: a source needs training cases, a target both.")
+            warnings.append(
+                f"no case is for {part}ing, and a source needs training cases, a target both: name some with --{part}, or "
+                "deal them with --fold."
+            )
     for warning in warnings[:WARNINGS_SHOWN]:
         click.echo(f"Warning: {warning}", err=True)
     if len(warnings) > WARNINGS_SHOWN:

@@ -155,8 +155,8 @@ def _outputs(
     inputs: list[Input], place: Path, out: Path, several: bool, maps: Sequence[str]
 ) -> tuple[list[Outputs], Path]:
     """Where everything is written: of each image, and the card."""
-    if several and out.exists() and not out.is_dir():
-        raise ConfigError(f"{out} is a file, but {place} is a folder: name a folder to write to.")
+    if several and not out.is_dir() and (out.exists() or out.name.endswith(NIFTI)):
+        raise ConfigError(f"{out} is the name of a file, but {place} is a folder: name a folder to write to.")
     if not several and not out.is_dir() and not out.name.endswith(NIFTI):
         raise ConfigError(f"{out}: write a name that ends in .nii.gz, or an existing folder.")
     outputs = []
