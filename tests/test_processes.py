@@ -151,7 +151,7 @@ def test_an_interrupt_stops_every_process_after_its_step_and_the_same_command_go
     own = workers(process)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and "What was trained is saved" in output, output
+    assert process.returncode == 130 and "What is finished is saved" in output, output
     assert not any(os.path.exists(f"/proc/{pid}") for pid in own)
     assert [s.state for s in states(out)].count("stopped") == 2 and not list(out.rglob("progress.json"))
     process = start(suite(500), out, *words)
