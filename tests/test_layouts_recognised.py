@@ -26,12 +26,13 @@ from layout_folders import (
 )
 
 from attent_kit.data.layout import Layout
+from attent_kit.data.pictures import natural
 from attent_kit.data.recognise import open_layout
 from attent_kit.errors import AttentKitError, DataError
 from attent_kit.plugins import load
 from attent_kit.testing import check_layout
 from attentkit_builtin import attentkit_layouts
-from attentkit_builtin.layouts.folders import files, modality_of, natural
+from attentkit_builtin.layouts.folders import files, modality_of
 from attentkit_builtin.layouts.pictures import read_picture
 
 LAYOUTS = {name: load().registry.resolve("layouts", name) for name in attentkit_layouts()}

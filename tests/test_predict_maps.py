@@ -19,8 +19,8 @@ from stand_in import (
 )
 
 from attent_kit.data.geometry import Grid
-from attent_kit.engine.predict import segment_slices, slices_as_source
-from attent_kit.engine.volumes import entropy, native_probabilities
+from attent_kit.engine.predict import entropy, segment_slices, slices_as_source
+from attent_kit.engine.volumes import native_probabilities
 from attent_kit.errors import ConfigError, RunError
 
 CPU = torch.device("cpu")
@@ -66,11 +66,11 @@ def test_probabilities_sum_to_one_and_labels_are_their_largest(tmp_path, affine,
 
 def test_entropy_is_one_where_all_classes_are_alike_and_zero_where_one_is_certain():
     alike, certain = np.full((4, 1, 1, 1), 0.25, np.float32), np.array([0, 1, 0, 0], np.float32).reshape(4, 1, 1, 1)
-    assert entropy(iter(alike), 4) == pytest.approx(1, abs=1e-6)
-    assert entropy(iter(certain), 4) == 0
-    assert all(entropy(iter(np.full((k, 1, 1, 1), 1 / k, np.float32)), k) <= 1 for k in range(2, 40))
+    assert entropy(iter(alike)) == pytest.approx(1, abs=1e-6)
+    assert entropy(iter(certain)) == 0
+    assert all(entropy(iter(np.full((k, 1, 1, 1), 1 / k, np.float32))) <= 1 for k in range(2, 40))
     # 1/2 and 1/2 of four classes: ln 2 / ln 4
-    assert entropy(iter(np.array([0.5, 0, 0.5, 0], np.float32).reshape(4, 1, 1, 1)), 4) == pytest.approx(0.5)
+    assert entropy(iter(np.array([0.5, 0, 0.5, 0], np.float32).reshape(4, 1, 1, 1))) == pytest.approx(0.5)
 
 
 def test_a_probability_between_pixels_is_interpolated():

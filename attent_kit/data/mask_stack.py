@@ -1,13 +1,12 @@
 """A folder of PNG masks, one a slice of a DICOM series, as CHAOS hands out its truth and takes predictions."""
 
-import re
 from pathlib import Path
 
 import numpy as np
 
 from attent_kit.data.dicom import Series, find_series, read_series
 from attent_kit.data.labelmap import TASK_ORGANS, LabelMap
-from attent_kit.data.pictures import read_picture
+from attent_kit.data.pictures import natural, read_picture
 from attent_kit.data.volumes import Volume
 from attent_kit.errors import DataError
 
@@ -41,7 +40,7 @@ def read_mask_stack(folder: Path, series: Series, image: Volume) -> Volume:
             f"{folder} holds {len(files)} PNG masks, but the DICOM series has {slices} slices: one a slice."
         )
     array = np.empty((slices, rows, columns), np.uint8)
-    for path, z in zip(sorted(files, key=_natural), _slices_of(files, series, slices), strict=True):
+    for path, z in zip(sorted(files, key=_in_order), _slices_of(files, series, slices), strict=True):
         mask = _read(path)
         if mask.shape != (rows, columns):
             raise DataError(
@@ -54,7 +53,7 @@ def read_mask_stack(folder: Path, series: Series, image: Volume) -> Volume:
 
 def _slices_of(files: list[Path], series: Series, slices: int) -> list[int]:
     """The slice of each mask in natural order."""
-    masks = sorted(files, key=_natural)
+    masks = sorted(files, key=_in_order)
     by_name = {path.stem: z for z, path in enumerate(series.files)}
     named = [path for path in masks if path.stem in by_name]
     if len(by_name) == len({path.stem for path in named}) == slices:
@@ -67,13 +66,11 @@ def _slices_of(files: list[Path], series: Series, slices: int) -> list[int]:
     numbers = [number for number in series.numbers if number is not None]
     if len(set(numbers)) == slices:
         return sorted(range(slices), key=lambda z: series.numbers[z] or 0)
-    return sorted(range(slices), key=lambda z: _natural(series.files[z]))
+    return sorted(range(slices), key=lambda z: _in_order(series.files[z]))
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts slice 2 before slice 10."""
-    words = re.findall(r"[0-9]+|[^0-9]+", path.name)
-    return [(int(word), "") if word.isascii() and word.isdigit() else (-1, word) for word in words]
+def _in_order(path: Path) -> list[tuple[int, int, str]]:
+    return natural(path.name)
 
 
 def _read(path: Path) -> np.ndarray:

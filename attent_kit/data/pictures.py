@@ -1,5 +1,6 @@
-"""A PNG picture of grey values -> array."""
+"""Slices as pictures: a PNG of grey values -> array; the order of numbered files."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -38,3 +39,9 @@ def read_picture(path: Path) -> np.ndarray:
     if (colours != colours[..., :1]).any() or (rest != 255).any():
         raise DataError(f"{path} is in colours or partly transparent, not grey: save it as a grey picture.")
     return np.ascontiguousarray(colours[..., 0])
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Sorting key by which slice 2 comes before slice 10."""
+    words = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(word), "") if word.isascii() and word.isdigit() else (1, 0, word) for word in words]

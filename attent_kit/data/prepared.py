@@ -156,6 +156,14 @@ class Prepared:
         parts = [self.label_slices(case)[list(self._chosen(case, as_source))] for case in case_ids]
         return np.concatenate(parts) if parts else np.empty((0, self.size, self.size), np.uint8)
 
+    def class_counts(self, case_ids: Sequence[str]) -> np.ndarray:
+        """Labelled pixels of each class, background first, in the slices of `images`: [K] int64. One case is read at a time."""
+        counts = np.zeros(len(self.organs) + 1, np.int64)
+        for case in case_ids:
+            labels = self.labels([case])
+            counts += np.bincount(labels[labels != IGNORE], minlength=len(counts))
+        return counts
+
     def slices(self, case: str) -> np.ndarray:
         """Every slice of a case, blank or not, for prediction: [Z, C, H, W] float16 in [-1, 1]."""
         return neighbours(self._read(case, "images"), range(self.case(case).slices), self.channels)

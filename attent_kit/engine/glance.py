@@ -7,9 +7,8 @@ import torch
 
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine.health import Glance
-from attent_kit.engine.predict import segment_slices, slices_as_source
+from attent_kit.engine.predict import entropy, segment_slices, slices_as_source
 from attent_kit.interfaces import Alignment
-from attent_kit.objectives import IGNORE
 
 SLICES_LOOKED_AT = 64
 """Enough that an organ in a tenth of the slices is in some of them: it is missed by all with a chance of 0.9^64 = 0.1 %."""
@@ -40,18 +39,11 @@ def looks_at(alignment: Alignment, target: Prepared, device: torch.device) -> Ca
             len(images),
             finite,
             tuple((answers / answers.sum()).tolist()),
-            _rounded(entropy(probabilities)) if finite else 0.0,
+            _rounded(float(entropy(probabilities).mean(dtype=np.float64))) if finite else 0.0,
             _rounded(correlation(images, translated)) if finite and translated is not None else None,
         )
 
     return look
-
-
-def entropy(probabilities: np.ndarray) -> float:
-    """Mean normalized entropy of a pixel: [K, ...] -> 0 certain to 1 uniform."""
-    # The limit of p log p at 0 is 0.
-    p = np.clip(probabilities, np.finfo(np.float32).tiny, None)
-    return float(-(p * np.log(p)).sum(0).mean(dtype=np.float64) / np.log(len(p)))
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -67,17 +59,14 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.median(found)) if found else 0.0
 
 
-def class_shares(source: Prepared, classes: int) -> tuple[float, ...]:
+def class_shares(source: Prepared) -> tuple[float, ...]:
     """Part of the pixels of each class, background first, in the labels of the source's validation cases; of its training cases
     where it has no labels for validation."""
     for split in ("val", "train"):
-        counts = np.zeros(classes)
-        for case in source.cases_in(split):
-            labels = source.labels([case.id])
-            counts += np.bincount(labels[labels != IGNORE].ravel(), minlength=classes)[:classes]
+        counts = source.class_counts(source.ids(split))
         if counts.sum():
             return tuple((counts / counts.sum()).tolist())
-    return (1.0, *[0.0] * (classes - 1))
+    return (1.0, *[0.0] * len(source.organs))
 
 
 def _rounded(value: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attent_kit.data.prepared import IGNORE, Prepared
+from attent_kit.data.prepared import Prepared
 from attent_kit.engine.predict import in_batches
 from attent_kit.interfaces import Alignment, Segmentation
 from attent_kit.selectors import Look, sample
@@ -109,10 +109,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 def class_ratios(source: Prepared) -> Tensor:
     """Share of each class in the labelled pixels of all training slices: [K], float32."""
-    counts = np.zeros(len(source.organs) + 1, np.int64)
-    for case in source.ids("train"):
-        labels = source.labels([case])
-        counts += np.bincount(labels[labels != IGNORE], minlength=len(counts))
+    counts = source.class_counts(source.ids("train"))
     return torch.from_numpy(counts / max(counts.sum(), 1)).float()
 
 

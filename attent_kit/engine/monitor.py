@@ -38,7 +38,7 @@ def monitor_of(
         run.folder,
         DiscriminatorWatch(alignment.discriminator_losses(), spans_, run.settings.log_steps),
         looks_at(alignment, target, device),
-        class_shares(source, alignment.task.classes),
+        class_shares(source),
         alignment.task.organs,
         warned,
     )

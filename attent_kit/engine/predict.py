@@ -1,6 +1,7 @@
 """Images in, labels out: on prepared slices, in batches that fit the device."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -37,6 +38,18 @@ def slices_as_source(alignment: Alignment, images: np.ndarray, device: torch.dev
 def slices_as_target(alignment: Alignment, images: np.ndarray, device: torch.device) -> np.ndarray | None:
     """Source slices, or translated ones, in target style; else as `slices_as_source`."""
     return _translated(alignment, alignment.as_target, images, device)
+
+
+def entropy(probabilities: Iterable[np.ndarray]) -> np.ndarray:
+    """Normalized entropy, 0 where one class is certain, 1 where all are alike: K arrays of one shape -> that shape, float32.
+
+    Classes are taken one by one, so that one of them is in memory.
+    """
+    total, classes = np.float32(0), 0
+    for p in probabilities:
+        total = total - p * np.log(np.maximum(p, np.finfo(np.float32).tiny))
+        classes += 1
+    return np.asarray(total / np.float32(math.log(classes)), np.float32).clip(0, 1)
 
 
 def segment_case(alignment: Alignment, prepared: Prepared, case: str, device: torch.device) -> np.ndarray:

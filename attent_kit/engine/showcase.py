@@ -10,7 +10,7 @@ import torch
 
 from attent_kit.data.prepared import Prepared
 from attent_kit.data.volumes import read_labels
-from attent_kit.engine.predict import segment_slices, slices_as_source, slices_as_target
+from attent_kit.engine.predict import entropy, segment_slices, slices_as_source, slices_as_target
 from attent_kit.engine.suite import Cell
 from attent_kit.errors import DataError
 from attent_kit.files import write_whole
@@ -70,8 +70,7 @@ def keep_slices(
         return
     images = np.stack([target.image_row(case, z) for case, z in chosen])
     p = segment_slices(alignment, images, device)
-    entropy = -(p * np.log(np.maximum(p, 1e-12))).sum(0) / np.log(len(p))
-    kept = {"entropy": np.round(255 * np.clip(entropy, 0, 1))}
+    kept = {"entropy": np.round(255 * entropy(p))}
     middle = target.channels // 2
     translated = slices_as_source(alignment, images, device)
     if translated is not None:

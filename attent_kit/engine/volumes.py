@@ -1,7 +1,6 @@
 """A trained run applied to volumes: label maps on the grid of each, maps of what the network believes, and what was done."""
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +12,13 @@ from attent_kit.data.inputs import NIFTI, Input, find_inputs, without_ending
 from attent_kit.data.prepared import encode
 from attent_kit.data.volumes import Volume, write_labels, write_maps
 from attent_kit.engine.card import Image, card, image_facts, organ_volumes
-from attent_kit.engine.predict import segment_slices, slices_as_source
+from attent_kit.engine.predict import entropy, segment_slices, slices_as_source
 from attent_kit.engine.trained import CHECKPOINT, Domain, Loaded, TrainedRun, load_run, open_run
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
 
-MAPS = ("probabilities", "entropy", "translation")
-"""What can be written beside a label map."""
 DOUBTS_SHOWN = 20
 
 Report = Callable[[str, str, int, int], None]
@@ -52,10 +49,11 @@ def predict_volumes(
 ) -> list[Path]:
     """Label maps of a NIfTI volume, of a folder of them, or of a DICOM series, each on its own grid; the files written.
 
-    `maps` are some of MAPS. Beside a label map stands what was done, as JSON of the same name, or in a folder of several
-    as prediction.json. `say` is told what is noteworthy and what is doubtful about an image; `strict` makes a DataError of
-    a doubt. Every image is read and checked before the first is segmented: ConfigError or DataError leave nothing behind,
-    nor do they change what is there. Files that are there are kept unless `overwrite`, inputs always.
+    `maps` are some of probabilities, entropy and translation. Beside a label map stands what was done, as JSON of the same
+    name, or in a folder of several as prediction.json. `say` is told what is noteworthy and what is doubtful about an image;
+    `strict` makes a DataError of a doubt. Every image is read and checked before the first is segmented: ConfigError or
+    DataError leave nothing behind, nor do they change what is there. Files that are there are kept unless `overwrite`, inputs
+    always.
     """
     trained = open_run(run, registry)
     inputs = find_inputs(images, series)
@@ -85,14 +83,6 @@ def native_probabilities(grid: Grid, probabilities: np.ndarray) -> Iterator[np.n
         yield grid.score_to_native(score, outside=float(index == 0))
 
 
-def entropy(probabilities: Iterator[np.ndarray], classes: int) -> np.ndarray:
-    """Normalized entropy of class after class, 0 where one is certain, 1 where all are alike: [X, Y, Z] float32."""
-    total = np.float32(0)
-    for p in probabilities:
-        total = total - p * np.log(np.maximum(p, np.finfo(np.float32).tiny))
-    return np.asarray(total / np.float32(math.log(classes)), np.float32).clip(0, 1)
-
-
 def doubts_of(given: Input, volume: Volume, domain: Domain) -> tuple[str, ...]:
     """What speaks against applying a run to an image, a sentence each."""
     doubts = []
@@ -119,7 +109,7 @@ def _segment(volume: Volume, places: Outputs, domain: Domain, loaded: Loaded) ->
     if path := places.maps.get("probabilities"):
         write_maps(path, native_probabilities(grid, probabilities), classes, volume.header)
     if path := places.maps.get("entropy"):
-        write_maps(path, [entropy(native_probabilities(grid, probabilities), classes)], 1, volume.header)
+        write_maps(path, [entropy(native_probabilities(grid, probabilities))], 1, volume.header)
     if path := places.maps.get("translation"):
         translated = slices_as_source(loaded.alignment, slices, loaded.device)
         assert translated is not None

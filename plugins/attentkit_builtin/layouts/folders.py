@@ -9,6 +9,7 @@ from typing import Any
 
 from attent_kit.data.layout import Entry, Layout
 from attent_kit.data.layouts import Pair, find_pairs
+from attent_kit.data.pictures import natural
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 NIFTI = re.compile(r"\.nii(\.gz)?$")
@@ -18,12 +19,6 @@ WIDEST = 200
 _MODALITIES = {"ct": "ct"} | dict.fromkeys(
     ["mr", "mri", "t1", "t1w", "t1gd", "t1ce", "t2", "t2w", "flair", "adc", "dwi"], "mr"
 )
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorting key by which slice 2 comes before slice 10."""
-    words = re.findall(r"[0-9]+|[^0-9]+", name)
-    return [(0, int(word), "") if word.isascii() and word.isdigit() else (1, 0, word) for word in words]
 
 
 def files(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
