@@ -42,7 +42,7 @@ def find_runs(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
             (found if (config.parent / "selection.csv").exists() else bare)[config.parent] = None
     if not found:
         raise ConfigError(
-            f"{', '.join(map(str, places))}: no run here keeps snapshots. Train one with --set snapshots=10 or more."
+            f"{', '.join(map(str, places))}: no run here keeps snapshots. Train one with --set snapshots=5 or more."
         )
     return list(found), list(bare)
 

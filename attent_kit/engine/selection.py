@@ -55,7 +55,7 @@ def refuse_selection(select: str, settings: RunSettings, folder: Path, target: P
     if not (folder / "selection.csv").exists() and (trained or not settings.snapshots):
         raise ConfigError(
             f"{folder} keeps no snapshots that --select {select} could choose from: train into another --out, with --set "
-            f"snapshots=10."
+            f"snapshots=5."
         )
     if select == ORACLE and not any(case.has_labels for case in target.cases_in("test")):
         raise DataError(f"--select {ORACLE} needs labelled test cases, and {target.path} has none.")
