@@ -108,5 +108,6 @@ def mmd(a: Tensor, b: Tensor) -> Tensor:
 
 
 def coral(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distance of the covariances of two samples, [n, F] and [m, F], over 4 F^2."""
-    return (a.T.cov() - b.T.cov()).square().sum() / (4 * a.shape[1] ** 2)
+    """Squared distance of the covariances of two samples, [n, F] and [m, F], over 4 F^2; in float32 also under autocast."""
+    with torch.autocast(a.device.type, enabled=False):
+        return (a.T.cov() - b.T.cov()).square().sum() / (4 * a.shape[1] ** 2)

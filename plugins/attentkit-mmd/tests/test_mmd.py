@@ -45,6 +45,15 @@ def test_coral_of_covariances_worked_out_by_hand():
     assert coral(a, b).item() == pytest.approx(4.25) and coral(a, a + 7).item() == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize("distance", [mmd, coral])
+def test_half_precision_leaves_the_distance_as_it_is(distance):
+    torch.manual_seed(0)
+    a, b = torch.randn(200, 16), 1.02 * torch.randn(200, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = distance(a, b).item()
+    assert half == pytest.approx(distance(a, b).item(), rel=1e-6)
+
+
 def test_positions_are_drawn_without_repetition():
     features = torch.arange(2 * 3 * 4.0).view(2, 1, 3, 4)
     assert sorted(drawn(features, 99).flatten().tolist()) == list(range(24))
