@@ -1,17 +1,24 @@
 """Turn the folder of a finished comparison into a result file that says how it was made.
 
-    python benchmarks/record.py runs/phantom benchmarks/results/phantom-small.md "attentkit compare --seeds 0,1"
+    attentkit compare benchmarks/phantom.toml --variant small --shift --out runs/phantom
+    python benchmarks/record.py runs/phantom benchmarks/results/phantom-small.md "attentkit compare ..." \
+        --figure boxes-mr2ct-dice --figure cases-mr2ct-worst
 
 The file holds the table, then for each method the wall time, steps per second and peak memory of its stages. The numbers of
-the table, unrounded, are left beside it as .csv.
+the table, unrounded, are left beside it as .csv. What was written by hand below "What to make of it" stays. Each --figure of
+the report goes to docs/ as PNG.
 """
 
 import argparse
 import json
+import shutil
 from collections import defaultdict
 from datetime import date
 from pathlib import Path
 from statistics import median
+
+BY_HAND = "## What to make of it"
+DOCS = Path(__file__).parents[1] / "docs"
 
 
 def main() -> None:
@@ -20,6 +27,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of the comparison")
     parser.add_argument("result", type=Path, help="Markdown file to write")
     parser.add_argument("command", help="the command that made it")
+    parser.add_argument("--figure", action="append", default=[], help="name of a figure of the report, to docs/")
     options = parser.parse_args()
     runs = sorted(options.folder.glob("*/*/seed*/speed.json"))
     if not runs:
@@ -38,8 +46,12 @@ def main() -> None:
         *speeds(runs),
         "",
     ]
-    options.result.write_text("\n".join(lines))
+    before = options.result.read_text() if options.result.exists() else ""
+    _, title, by_hand = before.partition(BY_HAND)
+    options.result.write_text("\n".join(lines) + ("\n" + title + by_hand if title else ""))
     options.result.with_suffix(".csv").write_text((options.folder / "table.csv").read_text())
+    for name in options.figure:
+        shutil.copyfile(options.folder / "figures" / f"{name}.png", DOCS / f"{options.result.stem}-{name}.png")
 
 
 def speeds(runs: list[Path]) -> list[str]:
