@@ -14,6 +14,8 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import Tensor
+from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
 
 from attent_kit.errors import ConfigError, out_of_memory
 from attentkit_builtin.networks.weights import is_path, load_encoder
@@ -92,10 +94,22 @@ def fits(wanted: Wanted) -> bool:
     return True
 
 
+DRAWING = {Tensor.uniform_, Tensor.normal_, Tensor.erfinv_, Tensor.mul_, Tensor.add_, Tensor.clamp_, Tensor.fill_}
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out drawing initial weights that have no values, which takes most of the time of building a network."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in DRAWING and isinstance(args[0], Parameter) and args[0].is_meta:
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def without_memory(make: Any) -> Any:
     """`make()` with tensors that have a shape and no values; with values, if it asks for some, as MiT does."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             return make()
     except (RuntimeError, NotImplementedError) as error:
         if "meta" not in str(error):
