@@ -67,8 +67,10 @@ def write_run(out, prepared, row, alignment, direction="mr2ct", seed=0, scores=N
     return folder
 
 
-def write_plan(out, rows=ROWS, title="A title", note="A note.", runs=(), **more):
-    """comparison.toml, as `attentkit compare` leaves it."""
+def write_plan(out, rows=ROWS, title="A title", note="A note.", runs=None, **more):
+    """comparison.toml, as `attentkit compare` leaves it; of all runs that are there, unless told which."""
+    if runs is None:
+        runs = sorted(folder.relative_to(out).as_posix() for folder in Path(out).glob("*/*/seed*"))
     plan = {"title": title, "note": note, "runs": list(runs), "rows": dict(rows), "directions": {"mr2ct": "MR to CT"}}
     (Path(out) / PLAN).write_text(to_toml({**plan, **more}), encoding="utf-8")
 

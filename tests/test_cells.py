@@ -6,9 +6,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from comparison_folder import parse
 from conftest import contents, prepare_words
 
 from attent_kit.cli import run
+from attent_kit.config import read_toml
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import compare as module
 from attent_kit.engine.content import components_of, located, superseded
@@ -122,6 +124,25 @@ def test_another_option_of_a_row_trains_that_row_anew_keeps_its_earlier_run_and_
 def test_a_seed_a_direction_a_row_or_an_option_more_runs_only_what_is_missing(compare, ran, words, cells):
     assert compare(**words).code == 0
     assert ran == cells
+
+
+@pytest.mark.parametrize(
+    ("words", "runs"),
+    [
+        (
+            {"source_only": '"source_only"\noptions = { dice = 1.0 }'},
+            ["attent/seed0", "attent/seed1", "w-o-adaptation/seed1"],
+        ),
+        ({"AttENT": '"Another"'}, ["another/seed1", "w-o-adaptation/seed0", "w-o-adaptation/seed1"]),
+    ],
+)
+def test_the_report_shows_what_the_table_shows_and_no_run_of_earlier_options_or_rows(compare, ran, out, words, runs):
+    outcome = compare(seeds="1", **words)
+    assert outcome.code == 0 and "kept and not shown" in outcome.out
+    assert read_toml(out / "comparison.toml")["runs"] == [f"mr2ct/{run}" for run in runs]
+    (label,) = {score.alignment for score in read_scores(out / "scores.csv")}
+    shown = [row[0] for row in parse(out).tables["MR to CT: Dice, %, one case"][1:]]
+    assert [row.partition(" label-free")[0] for row in shown] == [label]
 
 
 def test_how_often_a_run_saves_and_where_its_data_lie_make_no_other_cell(compare, ran, suite, prepared, tmp_path):

@@ -187,12 +187,14 @@ def test_a_row_whose_snapshots_target_labels_chose_has_a_dagger():
         "selector": [s.text for s in stamps(free, [score("entropy-min")], 0, 1)],
         "last": [s.text for s in stamps(free, [score("last")], 2, 3)],
         "bound": [s.text for s in stamps(bound, [score("last")], 0, 1)],
+        "both": [s.text for s in stamps(bound, [score("target-oracle")], 0, 1)],
     }
     assert words == {
-        "oracle": ["† target-oracle"],
+        "oracle": ["target-oracle †"],
         "selector": ["label-free", "entropy-min"],
         "last": ["label-free", "collapsed 2 of 3"],
         "bound": ["sees target labels"],
+        "both": ["sees target labels", "target-oracle †"],
     }
 
 

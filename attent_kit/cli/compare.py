@@ -76,7 +76,7 @@ def command(
     from attent_kit.engine.processes import run_on
     from attent_kit.engine.provenance import explained
     from attent_kit.engine.report import write_report
-    from attent_kit.engine.results import collect, labels_in
+    from attent_kit.engine.results import collect, labels_in, standing
     from attent_kit.engine.selection import refuse_unknown
     from attent_kit.engine.showcase import panels
     from attent_kit.engine.status import write_grid
@@ -136,7 +136,7 @@ def command(
     refuse_what_cannot_run(cells, registry)
     cells = located(cells, registry)
     write_grid(out, cells)
-    remember(out, whole, cells, reference, select)
+    remember(out, whole, [*cells, *standing(out, whole, registry, words, select)], reference, select)
     missing = [cell for cell in cells if not cell.done]
     with live_grid(cells) as say:
         watch = Watch(
@@ -340,7 +340,7 @@ def _rich(table) -> RichTable:  # type: ignore[no-untyped-def]
     rich.add_column("selection")
     for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
         texts = [cell_text(cell, table.scale, table.count) for cell in cells]
-        marked = (Text(t, style="bold green" if b == label else "") for t, b in zip(texts, table.best, strict=True))
+        marked = (Text(t, style="bold green" if label in b else "") for t, b in zip(texts, table.best, strict=True))
         rich.add_row(Text(label), *marked, stamp)
     return rich
 

@@ -1,6 +1,6 @@
 """What lies in the folder of a comparison: what was asked for, and the runs, whether they are finished or not.
 
-comparison.toml         title, note, rows, directions and runs that `attentkit compare` was asked for
+comparison.toml         title, note, and the rows, directions and runs that count: asked for, or there and as the suite stands
 published.toml          a copy of the published numbers that the suite names
 <direction>/<row>/seed<N>/   the runs
 """
@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attent_kit.config import read_toml, to_toml
-from attent_kit.engine.run import place_of
+from attent_kit.engine.run import has_results, place_of
 from attent_kit.engine.suite import Cell, Suite, domains_of, slug
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.files import write_text
 from attent_kit.report.published import PublishedTable, read_published
-from attent_kit.report.scores import LAST, Score, read_scores
+from attent_kit.report.scores import LAST, Score, read_scores, refuse_gaps
+from attent_kit.report.table import mark
 
 PLAN, PUBLISHED = "comparison.toml", "published.toml"
 
 
 class Plan(NamedTuple):
-    """What `attentkit compare` was asked for, all calls on this folder together."""
+    """What the tables of a folder show, as the last `attentkit compare` on it has left it."""
 
     title: str
     note: str
@@ -41,6 +42,7 @@ class RunFolder(NamedTuple):
     """One run of the comparison."""
 
     row: str
+    """Its label; with a dagger if target labels have chosen its snapshot, as in its scores."""
     alignment: str
     direction: str
     seed: int
@@ -55,21 +57,32 @@ class RunFolder(NamedTuple):
 
 
 def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | None, select: str = LAST) -> None:
-    """Write comparison.toml and published.toml. Rows, directions and runs of earlier calls are kept, in their place; of a
-    run of other options, data or code under the same row, direction and seed this one counts."""
+    """Write comparison.toml and published.toml. `cells` are those that count: asked for now, or there and as the suite stands.
+
+    What earlier calls, or other processes, have asked for and nobody has begun stays asked for."""
     before = read_plan(out)
+    runs = {_key(cell.folder, out): cell.folder.relative_to(out).as_posix() for cell in cells}
+    waiting = {_key(out / run, out): run for run in (before.runs if before else ()) if not has_results(out / run)}
+    places = {(direction, row) for direction, row, _ in waiting}
     rows = {row.label: row.alignment for row in suite.rows} | {cell.row: cell.alignment for cell in cells}
     directions = {cell.direction: title_of(cell.direction, suite.domain_names) for cell in cells}
-    runs = {_key(cell.folder, out): cell.folder.relative_to(out).as_posix() for cell in cells}
-    earlier = {_key(out / run, out): run for run in (before.runs if before else ())}
+    if before:
+        kept = {
+            label: alignment for label, alignment in before.rows.items() if slug(label) in {row for _, row in places}
+        }
+        rows = {**rows, **{label: alignment for label, alignment in kept.items() if label not in rows}}
+        asked = {
+            direction: title for direction, title in before.directions.items() if direction in {d for d, _ in places}
+        }
+        directions = {**asked, **directions}
     plan = {
         "title": suite.title or suite.name,
         "note": suite.note,
         **({"reference": reference} if reference else {}),
         **({"select": select} if select != LAST else {}),
-        "runs": sorted({**earlier, **runs}.values()),
-        "rows": {**rows, **{k: v for k, v in (before.rows if before else {}).items() if k not in rows}},
-        "directions": {**(before.directions if before else {}), **directions},
+        "runs": sorted({**waiting, **runs}.values()),
+        "rows": rows,
+        "directions": directions,
     }
     write_text(out / PLAN, to_toml(plan))
     if suite.published:
@@ -118,7 +131,7 @@ def runs_in(out: Path, plan: Plan | None) -> list[RunFolder]:
         raise ConfigError(
             f"{out} holds no run: name the --out of an `attentkit compare`, or start one with --out {out}."
         )
-    order = {label: n for n, label in enumerate(plan.rows)} if plan else {}
+    order = {mark(label, plan.select): n for n, label in enumerate(plan.rows)} if plan else {}
     directions = list(plan.directions) if plan else []
     return sorted(
         found,
@@ -133,10 +146,9 @@ def runs_in(out: Path, plan: Plan | None) -> list[RunFolder]:
 
 
 def folders_of_runs(out: Path, plan: Plan | None) -> list[Path]:
-    """Folders below `out` in which a run was begun, sorted, without those that others of the plan have superseded."""
+    """Folders below `out` in which a run was begun, sorted: those of the plan, or without one all that are there."""
     there = sorted({path.parent for name in ("config.toml", "scores.csv") for path in out.glob(f"*/*/seed*/{name}")})
-    counts = {_key(out / run, out): out / run for run in (plan.runs if plan else ())}
-    return [folder for folder in there if counts.get(_key(folder, out), folder) == folder]
+    return [folder for folder in there if plan is None or folder.relative_to(out).as_posix() in plan.runs]
 
 
 def title_of(direction: str, names: Sequence[str]) -> str:
@@ -161,17 +173,21 @@ def _run(folder: Path, out: Path, plan: Plan | None) -> RunFolder | None:
     direction, name, seed = _key(folder, out)
     if not seed.isdecimal():
         return None
-    place = place_of(folder, plan.select if plan else LAST)
+    select = plan.select if plan else LAST
+    place = place_of(folder, select)
     path = place / "scores.csv"
     scores = tuple(read_scores(path)) if path.exists() else ()
+    refuse_gaps(scores, path)
     try:
         config = read_toml(folder / "config.toml")
     except AttentKitError:
         config = {}
     by_slug = {slug(label): label for label in plan.rows} if plan else {}
-    row = scores[0].alignment if scores else by_slug.get(name, name)
+    row = by_slug.get(name) or (scores[0].alignment if scores else name)
+    label = mark(row, select)
+    scores = tuple(score._replace(alignment=label) for score in scores)
     return RunFolder(
-        row, _alignment(config, row, plan), direction, int(seed), folder, place, scores, path.exists(), config
+        label, _alignment(config, row, plan), direction, int(seed), folder, place, scores, path.exists(), config
     )
 
 

@@ -9,16 +9,18 @@ from attent_kit.engine.report_slices import Gallery, cases_section, translations
 from attent_kit.engine.suite import slug
 from attent_kit.errors import AttentKitError
 from attent_kit.files import write_text
+from attent_kit.metrics.protocols import PROTOCOLS
 from attent_kit.registry import Registry
 from attent_kit.report.comparisons import choose_reference, compare
 from attent_kit.report.latex import latex
 from attent_kit.report.numbers import Compared, boxes_section, comparisons_section, other_tables, tables_section
+from attent_kit.report.outcomes import Outcome, counts, failed_checks, reasons
 from attent_kit.report.page import Page, write_page
 from attent_kit.report.pairwise import all_pairs, pairs_csv
 from attent_kit.report.ranks import rank_rows
-from attent_kit.report.scores import Score
+from attent_kit.report.scores import LAST, Score
 from attent_kit.report.summary import Stamp, by_protocol, doubts, headlines, stamps
-from attent_kit.report.table import MethodRow, tables
+from attent_kit.report.table import MethodRow, mark, selection_note, tables
 from attent_kit.report.traces import Trained, audit_section, curves_section, shift_section
 
 REPORT = "report.html"
@@ -36,17 +38,20 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
     methods, unknown = _methods(runs, registry)
     labels = [method.label for method in methods]
     titles = _titles(runs, plan)
-    if reference is None and plan and plan.reference in labels:
-        reference = plan.reference
-    reference = choose_reference(reference, labels)
+    select = plan.select if plan else LAST
+    asked = reference or (plan.reference if plan else None)
+    if asked is not None:
+        asked = mark(asked, select)
+    reference = choose_reference(asked if reference or asked in labels else None, labels)
+    outcomes = _outcomes(runs)
 
     protocols = by_protocol(score for run in runs for score in run.scores)
     scores = next(iter(protocols.values()), [])
     title = plan.title if plan else out.resolve().name
     targets = {direction: prepared_of(runs, direction, "target", out) for direction in titles}
     compared = Compared(scores, methods, titles, _organs(scores, runs), title)
-    made = tables(scores, methods, titles)
-    others = {name: other_tables(rows, methods, titles) for name, rows in list(protocols.items())[1:]}
+    made = tables(scores, methods, titles, outcomes)
+    others = {name: other_tables(rows, methods, titles, _weight(name)) for name, rows in list(protocols.items())[1:]}
     comparisons = compare(scores, labels, reference, titles)
     pairs = all_pairs(scores, labels, titles)
     ranks = rank_rows(scores, [method.label for method in methods if not method.bound], titles)
@@ -55,7 +60,7 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
     gallery = Gallery(runs, targets, {m.label for m in methods if not m.bound}, compared, out / FIGURES)
     audited = audit_section(trained, titles, gallery.translation)
     sections = [
-        tables_section(made, others, shown, titles, _stamps(runs, methods)),
+        tables_section(made, others, shown, titles, _stamps(runs, methods, outcomes)),
         boxes_section(compared, out / FIGURES),
         comparisons_section(compared, comparisons, pairs, ranks, out),
         cases_section(gallery),
@@ -77,7 +82,8 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
             "The folder has no comparison.toml, as those of earlier versions: rows stand in the order of their names. "
             "`attentkit compare` on it writes one."
         )
-    page = Page(title, plan.note if plan else "", headlines(made, methods, comparisons, titles), said, sections)
+    note = " ".join(filter(None, (plan.note if plan else "", selection_note(select))))
+    page = Page(title, note, headlines(made, methods, comparisons, titles), said, sections)
     files = [out / name for name in (REPORT, "table.tex", "pairs.csv")]
     write_text(files[1], latex(made, shown))
     write_text(files[2], pairs_csv(pairs))
@@ -133,34 +139,41 @@ def _trained(runs: Sequence[RunFolder]) -> list[Trained]:
     return [Trained(row, slug(row), direction, found) for (row, direction), found in folders.items()]
 
 
-def _stamps(runs: Sequence[RunFolder], methods: Sequence[MethodRow]) -> Mapping[tuple[str, str], list[Stamp]]:
+def _outcomes(runs: Sequence[RunFolder]) -> list[Outcome]:
+    """Of the runs that have scores or have collapsed; others are not over."""
+    found = [(run, failed_checks(run.folder)) for run in runs]
+    return [Outcome(r.row, r.direction, r.seed, failed or (), r.done) for r, failed in found if r.done or failed]
+
+
+def _weight(protocol: str) -> str | None:
+    """What the means of a protocol's Dice are over, if not volumes."""
+    columns = PROTOCOLS[protocol].columns if protocol in PROTOCOLS else ()
+    return next((column.weight for column in columns if column.metric == "dice"), None)
+
+
+def _stamps(
+    runs: Sequence[RunFolder], methods: Sequence[MethodRow], outcomes: Sequence[Outcome]
+) -> Mapping[tuple[str, str], list[Stamp]]:
     made = {}
     for direction in dict.fromkeys(run.direction for run in runs):
         for method in methods:
-            own = [run for run in runs if (run.direction, run.row) == (direction, method.label) and run.done]
-            collapsed = sum(_has_collapsed(run) for run in own)
-            made[direction, method.label] = stamps(method, [s for r in own for s in r.scores], collapsed, len(own))
+            own = [s for run in runs if (run.direction, run.row) == (direction, method.label) for s in run.scores]
+            over, collapsed = counts(outcomes, method.label, direction)
+            made[direction, method.label] = stamps(method, own, collapsed, over)
     return made
 
 
 def _collapsed(runs: Sequence[RunFolder]) -> list[str]:
-    made = []
-    for run in runs:
-        if _has_collapsed(run):
-            told = read_json(run.folder / "monitor.json").get("warnings")
-            first = told[0].get("sentence", "") if isinstance(told, list) and told and isinstance(told[0], dict) else ""
-            made.append(
-                f"{run.row}, {run.direction}, seed {run.seed} has collapsed and is counted all the same. {first}".strip()
-            )
-    return made
-
-
-def _has_collapsed(run: RunFolder) -> bool:
-    return read_json(run.folder / "monitor.json").get("collapsed") is True
+    return [
+        f"{run.row}, {run.direction}, seed {run.seed} has collapsed and "
+        f"{'is counted all the same' if run.done else 'has no scores'}. {why}"
+        for run in runs
+        if (why := reasons(run.folder))
+    ]
 
 
 def _missing(runs: Sequence[RunFolder], plan: Plan | None, out: Path) -> list[str]:
-    """Runs that were asked for or begun, and are not finished."""
+    """Runs that were asked for or begun, and are not over."""
     by_place = {run.folder.relative_to(out).as_posix(): run for run in runs}
     rows = {slug(label): label for label in plan.rows} if plan else {}
     made = []
@@ -170,6 +183,6 @@ def _missing(runs: Sequence[RunFolder], plan: Plan | None, out: Path) -> list[st
             direction, _, rest = place.partition("/")
             name, _, seed = rest.partition("/seed")
             made.append(f"{rows.get(name, name)}, {direction}, seed {seed}")
-        elif not run.done:
+        elif not run.done and not failed_checks(run.folder):
             made.append(f"{run.row}, {run.direction}, seed {run.seed}")
     return made

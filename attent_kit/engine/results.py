@@ -12,11 +12,12 @@ from attent_kit.engine.ablation import reason_against, rows_without
 from attent_kit.engine.compare import domain_files
 from attent_kit.engine.content import content_there, located, superseded
 from attent_kit.engine.folder import title_of
+from attent_kit.engine.run import has_results
 from attent_kit.engine.suite import Cell, Suite, SuiteRow, domains_of, expand, options_of, slug
 from attent_kit.errors import AttentKitError, DataError
 from attent_kit.registry import Registry
 from attent_kit.report.outcomes import Outcome, failed_checks
-from attent_kit.report.scores import LAST, Score, read_scores, write_scores
+from attent_kit.report.scores import LAST, SCORE_AGAIN, Score, read_scores, refuse_gaps, write_scores
 from attent_kit.report.table import MethodRow
 
 _SEED = re.compile(r"seed(\d+)(-[0-9a-f]{8})?")
@@ -49,9 +50,7 @@ def collect(
     added, as long as options, data and versions are as the suite has them now. Rows and directions of `cells` are listed
     even if nothing of them is finished. `words`: `--set` options.
     """
-    folders = [folder for folder in sorted(out.glob("*/*/seed*")) if content_there(folder) is not None]
-    rows = _rows(suite, folders, registry, words)
-    there = _cells(out, suite, rows, folders, registry, words, select)
+    folders, rows, there = _standing(out, suite, registry, words, select)
     shown = sorted((cell for cell in there if cell.done), key=lambda cell: cell.folder)
     scores, damaged = [], []
     for cell in shown:
@@ -67,6 +66,20 @@ def collect(
     left_out = sorted({cell.row for cell in there if not cell.done and _is_answered(cell)} - {c.row for c in shown})
     outcomes = _outcomes({cell.folder: cell for cell in (*cells, *there)}.values())
     return Results(scores, methods, titles, left_out, outcomes, _unseen(out, there, folders, registry), damaged)
+
+
+def standing(out: Path, suite: Suite, registry: Registry, words: Sequence[str] = (), select: str = LAST) -> list[Cell]:
+    """Cells of the suite as it stands that were begun below `out`, also those that the suite does not ask for."""
+    return [cell for cell in _standing(out, suite, registry, words, select)[2] if has_results(cell.folder)]
+
+
+def _standing(
+    out: Path, suite: Suite, registry: Registry, words: Sequence[str], select: str
+) -> tuple[list[Path], list[SuiteRow], list[Cell]]:
+    """Folders of runs that were begun, rows that the suite has with them, and its cells there."""
+    folders = [folder for folder in sorted(out.glob("*/*/seed*")) if content_there(folder) is not None]
+    rows = _rows(suite, folders, registry, words)
+    return folders, rows, _cells(out, suite, rows, folders, registry, words, select)
 
 
 def labels_in(out: Path, suite: Suite, registry: Registry, words: Sequence[str] = ()) -> list[str]:
@@ -94,24 +107,18 @@ def _outcomes(cells: Iterable[Cell]) -> list[Outcome]:
 def scores_of(cell: Cell) -> list[Score]:
     """The score rows of a finished cell, under its label. DataError, with what to do, if they are not all of them."""
     file = cell.place / "scores.csv"
-    again = "Delete the file and start the same command again: the run is scored anew, not trained anew."
     try:
         scores = read_scores(file)
     except DataError as error:
-        raise DataError(f"{str(error).partition(' Delete the file')[0]} {again}") from None
+        raise DataError(f"{str(error).partition(' Delete the file')[0]} {SCORE_AGAIN}") from None
     strange = {(s.direction, s.seed) for s in scores} - {(cell.direction, cell.seed)}
     if strange or len({s.alignment for s in scores}) > 1:
-        raise DataError(f"{file} has rows of another run than {cell.row}, {cell.direction}, seed {cell.seed}. {again}")
+        raise DataError(
+            f"{file} has rows of another run than {cell.row}, {cell.direction}, seed {cell.seed}. {SCORE_AGAIN}"
+        )
     target = Prepared.open(cell.settings.data.target)
-    found: dict[tuple[str, str], set[Score]] = {
-        (case.id, organ): set() for case in target.cases_in("test") if case.has_labels for organ in target.organs
-    }
-    for score in scores:
-        found.setdefault((score.case, score.organ), set()).add(score._replace(case="", organ="", value=0.0))
-    kinds = set().union(*found.values())
-    for (case, organ), there in found.items():
-        if there != kinds or not kinds:
-            raise DataError(f"{file} lacks rows of {organ} in case {case}. {again}")
+    cases = [case.id for case in target.cases_in("test") if case.has_labels]
+    refuse_gaps(scores, file, cases, target.organs)
     return [score._replace(alignment=cell.row) for score in scores]
 
 

@@ -91,10 +91,10 @@ def compare(
 ) -> list[Comparison]:
     """All rows but the reference, by direction and metric: row by row, each organ, then the average."""
     scores = list(scores)
-    over = spread(scores)
     made = []
     for direction in directions:
         own = [score for score in scores if score.direction == direction]
+        over = spread(own)
         for metric, unit in METRICS:
             rows = {label: row for (_, label), row in values(own, metric, unit).items()}
             if rows:

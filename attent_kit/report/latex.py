@@ -23,11 +23,11 @@ def latex(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
     parts = ["% Tables of attentkit, for \\usepackage{booktabs}. Best of each column in bold, bounds aside."]
     for table in made:
         rows = []
-        for label, cells in table.rows:
+        for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
             texts = [escape(cell_text(cell, table.scale, table.count)) for cell in cells]
-            marked = [rf"\textbf{{{t}}}" if best == label else t for t, best in zip(texts, table.best, strict=True)]
-            rows.append([escape(label), *marked])
-        parts.append(_environment(table.title, table.organs, rows, table.footnotes))
+            marked = [rf"\textbf{{{t}}}" if label in best else t for t, best in zip(texts, table.best, strict=True)]
+            rows.append([escape(label), *marked, escape(stamp)])
+        parts.append(_environment(table.title, (*table.organs, "selection"), rows, table.footnotes))
     for entry in published:
         rows = [[escape(label), *map(escape, entry.cells(label))] for label in entry.rows]
         spread = f", ± {entry.of}" if entry.of else ""

@@ -58,13 +58,15 @@ def tables_section(
     return Section("tables", "Results", blocks)
 
 
-def other_tables(scores: Sequence[Score], methods: Sequence[MethodRow], titles: Mapping[str, str]) -> list[Table]:
-    """Tables of the scores of one protocol, which may have units of its own."""
+def other_tables(
+    scores: Sequence[Score], methods: Sequence[MethodRow], titles: Mapping[str, str], weight: str | None
+) -> list[Table]:
+    """Tables of the scores of one protocol, which may have units of its own, and means over what `weight` counts."""
     units = {metric: [s.unit for s in scores if s.metric == metric] for metric, _ in METRICS}
     chosen = [
         (metric, unit if unit in units[metric] else units[metric][0]) for metric, unit in METRICS if units[metric]
     ]
-    return tables(scores, methods, titles, metrics=chosen)
+    return tables(scores, methods, titles, metrics=chosen, weight=weight)
 
 
 def boxes_section(c: Compared, folder: Path) -> Section:
@@ -178,10 +180,11 @@ def _pair_cell(difference: float, p: float, metric: str) -> Cell:
 def _grid(table: Table, marks: Stamps, protocol: str = "") -> Grid:
     rows = []
     for label, cells in table.rows:
-        if all(cell is None for cell in cells):
+        _, collapsed = table.runs.get(label, (0, 0))
+        if all(cell is None for cell in cells) and not collapsed:
             continue
         texts = [cell_text(cell, table.scale, table.count) for cell in cells]
-        shown = [Cell(text, "best" if best == label else "") for text, best in zip(texts, table.best, strict=True)]
+        shown = [Cell(text, "best" if label in best else "") for text, best in zip(texts, table.best, strict=True)]
         rows.append(Row(label, shown, marks.get((table.direction, label), ())))
     title = table.title + (f", protocol {protocol}" if protocol else "")
     return Grid(title, ["method", *table.organs], rows, table.footnotes)

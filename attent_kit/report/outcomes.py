@@ -20,12 +20,23 @@ class Outcome(NamedTuple):
 
 def failed_checks(folder: Path) -> tuple[str, ...] | None:
     """What the monitor.json of a run's folder says of its end; None if the run is not there, is not over or was not watched."""
+    failed = _failed(folder)
+    return None if failed is None else tuple(failed)
+
+
+def reasons(folder: Path) -> str:
+    """The sentences of those checks; empty if there are none."""
+    return " ".join((_failed(folder) or {}).values())
+
+
+def _failed(folder: Path) -> dict[str, str] | None:
+    """Sentence by check, of a collapsed run at its end. Discriminators that have won are no collapse."""
     try:
         state = json.loads((folder / "monitor.json").read_text(encoding="utf-8"))
         warnings = state["warnings"] if state["collapsed"] else []
         end = max((warning["step"] for warning in warnings), default=0)
-        failed = (w["check"] for w in warnings if w["step"] == end and not w["check"].startswith("discriminator"))
-        return tuple(dict.fromkeys(failed))
+        ends = [w for w in warnings if w["step"] == end and not w["check"].startswith("discriminator")]
+        return {w["check"]: w.get("sentence", "") for w in ends}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

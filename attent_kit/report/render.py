@@ -11,9 +11,9 @@ from attent_kit.report.figures import Panel, segmentation_figure
 from attent_kit.report.outcomes import Outcome
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import rank_rows, ranks_csv, ranks_figure
-from attent_kit.report.scores import AVERAGE, ORACLE, Score, only_selection
+from attent_kit.report.scores import AVERAGE, Score, only_selection
 from attent_kit.report.sentences import NAMES, comparison_block, sentence, warning
-from attent_kit.report.table import DAGGER, MethodRow, Table, csv_text, daggered, markdown, selection_note, tables
+from attent_kit.report.table import MethodRow, Table, csv_text, daggered, mark, markdown, selection_note, tables
 
 
 class Rendered(NamedTuple):
@@ -47,11 +47,11 @@ def render(
     `reference` is the label of the row that the others are compared with, by default the first.
     `outcomes` counts the runs that collapsed.
     """
-    dagger = DAGGER if only_selection(scores) == ORACLE else ""
-    note = " ".join(filter(None, (note, selection_note(only_selection(scores)))))
+    selection = only_selection(scores)
+    note = " ".join(filter(None, (note, selection_note(selection))))
     scores, methods = daggered(scores, methods)
-    outcomes = [outcome._replace(row=outcome.row + dagger) for outcome in outcomes]
-    reference = None if reference is None else reference + dagger
+    outcomes = [outcome._replace(row=mark(outcome.row, selection)) for outcome in outcomes]
+    reference = None if reference is None else mark(reference, selection)
     made = tables(scores, methods, titles, outcomes)
     shown = [table for table in published if table.direction in titles]
     labels = [method.label for method in methods]
@@ -83,7 +83,7 @@ def render(
         files += ranks_figure(r, f"{title}, {titles[r.direction]}: {NAMES[r.metric]}", out)
     for direction, slices in panels.items():
         if slices:
-            shown_as = [_daggered(panel, dagger) for panel in slices]
+            shown_as = [_marked(panel, selection) for panel in slices]
             files += segmentation_figure(shown_as, organs, f"{title}: {titles[direction]}", out / f"figure-{direction}")
     families: dict[tuple[str, str], list[Comparison]] = {}
     for c in comparisons:
@@ -92,9 +92,9 @@ def render(
     return Rendered(made, files, [said for said in dict.fromkeys(map(warning, families.values())) if said], note)
 
 
-def _daggered(panel: Panel, dagger: str) -> Panel:
+def _marked(panel: Panel, selection: str) -> Panel:
     """A panel whose labels are those of the tables."""
     return panel._replace(
-        translations={label + dagger: image for label, image in panel.translations.items()},
-        predictions={label + dagger: labels for label, labels in panel.predictions.items()},
+        translations={mark(label, selection): image for label, image in panel.translations.items()},
+        predictions={mark(label, selection): labels for label, labels in panel.predictions.items()},
     )

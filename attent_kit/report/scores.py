@@ -5,6 +5,7 @@ import io
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,8 @@ LAST, ORACLE = "last", "target-oracle"
 """Selections that need no selector: the last snapshot, and the one with the highest Dice on the target's test labels."""
 COUNTS = ("scored", "missed", "invented", "absent", "undefined")
 """Metrics that count: an organ's sum over cases is what a table shows, not their mean."""
+
+SCORE_AGAIN = "Delete the file and start the same command again: the run is scored anew, not trained anew."
 
 
 class Score(NamedTuple):
@@ -103,6 +106,19 @@ def read_scores(path: str | Path) -> list[Score]:
             f"{path}, line {max(reader.line_num, 1)}: {error}. Delete the file and run `attentkit evaluate` again."
         ) from error
     return list(rows.values())
+
+
+def refuse_gaps(scores: Iterable[Score], path: Path, cases: Sequence[str] = (), organs: Sequence[str] = ()) -> None:
+    """DataError if the scores of one run lack a metric of an organ of a case that they have elsewhere, or some of `cases`."""
+    found: dict[tuple[str, str], set[Score]] = {(case, organ): set() for case in cases for organ in organs}
+    for score in scores:
+        found.setdefault((score.case, score.organ), set()).add(score._replace(case="", organ="", value=0.0))
+    for pair in product(dict.fromkeys(case for case, _ in found), dict.fromkeys(organ for _, organ in found)):
+        found.setdefault(pair, set())
+    kinds = set().union(*found.values())
+    for (case, organ), there in found.items():
+        if there != kinds or not kinds:
+            raise DataError(f"{path} lacks rows of {organ} in case {case}. {SCORE_AGAIN}")
 
 
 def summarise(

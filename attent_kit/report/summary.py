@@ -6,7 +6,7 @@ from typing import NamedTuple
 from attent_kit.report.comparisons import Comparison
 from attent_kit.report.scores import AVERAGE, LAST, ORACLE, PROTOCOL, Score
 from attent_kit.report.sentences import sentence
-from attent_kit.report.table import MethodRow, Table, cell_text
+from attent_kit.report.table import MethodRow, Table, cell_text, stamp
 
 
 class Stamp(NamedTuple):
@@ -31,9 +31,9 @@ def stamps(method: MethodRow, scores: Sequence[Score], collapsed: int, runs: int
         made.append(
             Stamp("sees target labels", "quiet", "Trained with target labels: a bound, and never the best row.")
         )
-    elif ORACLE in chosen:
-        made.append(Stamp("† target-oracle", "warn", "The snapshot was chosen with target test labels."))
-    else:
+    if ORACLE in chosen:
+        made.append(Stamp(stamp(ORACLE, method.bound), "warn", "The snapshot was chosen with target test labels."))
+    elif not method.bound:
         made.append(
             Stamp("label-free", "plain", "No target label was used, for training or for the choice of a snapshot.")
         )
@@ -65,17 +65,25 @@ def headlines(
         if not known:
             made.append(f"{domains}: no row without target labels has an average Dice yet.")
             continue
-        best = max(known, key=lambda label: cells[label].mean)  # type: ignore[union-attr]
-        number = cell_text(cells[best], table.scale, table.count)
-        over = table.title.rpartition(", ")[2]
-        found = f"{domains}: {best} has the highest average Dice" if len(known) > 1 else f"{domains}: {best} has Dice"
-        of = f" of the {len(known)} rows that see no target labels" if len(known) > 1 else ""
-        said = f"{found}{of}, {number} % ({over})."
+        highest = max(cells[label].mean for label in known)  # type: ignore[union-attr]
+        best = [label for label in known if cells[label].mean == highest]  # type: ignore[union-attr]
+        number = cell_text(cells[best[0]], table.scale, table.count)
+        have = f"{' and '.join(best)} {'has' if len(best) == 1 else 'have'}"
+        found = f"{have} the highest average Dice" if len(known) > 1 else f"{have} Dice"
+        trained = "are trained without target labels" if _by_oracle(table) else "see no target labels"
+        of = f" of the {len(known)} rows that {trained}" if len(known) > 1 else ""
+        said = f"{domains}: {found}{of}, {number} % ({table.over})."
         against = [
-            c for c in comparisons if (c.direction, c.metric, c.method, c.organ) == (direction, "dice", best, AVERAGE)
+            c
+            for c in comparisons
+            if (c.direction, c.metric, c.organ) == (direction, "dice", AVERAGE) and c.method in best
         ]
         made.append(" ".join([said, *(sentence(c, domains) for c in against)]))
     return made
+
+
+def _by_oracle(table: Table) -> bool:
+    return stamp(ORACLE, False) in table.stamps
 
 
 def doubts(

@@ -37,11 +37,13 @@ class Table(NamedTuple):
     """Label, then a summary for each organ and the average; None where nothing was scored."""
     stamps: tuple[str, ...]
     """Of each row, what chose its snapshots and whether target labels had a part in it."""
-    best: tuple[str | None, ...]
-    """Label of the best method of each column, bounds aside."""
+    best: tuple[tuple[str, ...], ...]
+    """Label of the best method of each column, bounds aside; of all that are equally good."""
     scale: float
     count: int
     """Seeds or cases that the title names."""
+    over: str
+    """What numbers are over, as the title says it."""
     footnotes: tuple[str, ...]
     runs: Mapping[str, tuple[int, int]] = MappingProxyType({})
     """Runs of each row, and how many of them collapsed."""
@@ -53,21 +55,22 @@ def tables(
     titles: Mapping[str, str],
     outcomes: Sequence[Outcome] = (),
     metrics: Sequence[tuple[str, str]] = METRICS,
+    weight: str | None = None,
 ) -> list[Table]:
-    """A table for each direction of `titles` and each of the (metric, unit) that is there. Spread is over seeds if there are
-    several, else over cases.
+    """A table for each direction of `titles` and each of the (metric, unit) that is there. Spread is over seeds if a
+    direction has several, else over cases.
 
-    `outcomes` says how the runs ended: those that collapsed are counted below the table, and stay in its means.
+    `outcomes` says how the runs ended: those that collapsed are counted below the table, and stay in its means. `weight` is
+    that of `summarise`.
     ConfigError if the scores are of several selections.
     """
     scores = list(scores)
     only_selection(scores)
-    over = spread(scores)
     made = []
     for direction, name in titles.items():
         own = [s for s in scores if s.direction == direction]
         there = {(s.metric, s.unit) for s in own}
-        made += [_table(own, methods, direction, name, *each, over) for each in metrics if each in there]
+        made += [_table(own, methods, direction, name, *each, weight) for each in metrics if each in there]
     return [_with_outcomes(table, outcomes) for table in made]
 
 
@@ -79,21 +82,25 @@ def _with_outcomes(table: Table, outcomes: Sequence[Outcome]) -> Table:
     )
 
 
+def mark(label: str, selection: str) -> str:
+    """The label of a row, with a dagger if target labels have chosen its snapshots."""
+    return label + DAGGER if selection == ORACLE else label
+
+
 def daggered(scores: Iterable[Score], methods: Sequence[MethodRow]) -> tuple[list[Score], list[MethodRow]]:
-    """Both with a dagger behind each label, if target labels have chosen the snapshots; else as they are."""
+    """Both with the labels that `mark` gives them."""
     scores = list(scores)
-    if only_selection(scores) != ORACLE:
-        return scores, list(methods)
+    selection = only_selection(scores)
     return (
-        [score._replace(alignment=score.alignment + DAGGER) for score in scores],
-        [method._replace(label=method.label + DAGGER) for method in methods],
+        [score._replace(alignment=mark(score.alignment, selection)) for score in scores],
+        [method._replace(label=mark(method.label, selection)) for method in methods],
     )
 
 
 def stamp(selection: str, bound: bool) -> str:
     """How much a row of this selection knows of target labels."""
     if selection == ORACLE:
-        return f"{ORACLE}{DAGGER}"
+        return mark(ORACLE, selection)
     return "sees target labels" if bound else "label-free"
 
 
@@ -123,9 +130,10 @@ def _table(
     domains: str,
     metric: str,
     unit: str,
-    over: Over,
+    weight: str | None,
 ) -> Table:
-    found = {(s.alignment, s.organ): s for s in summarise(scores, metric, over, unit)}
+    over = spread(scores)
+    found = {(s.alignment, s.organ): s for s in summarise(scores, metric, over, unit, weight=weight)}
     organs = tuple(dict.fromkeys(organ for _, organ in found))
     rows = tuple((m.label, tuple(found.get((m.label, organ)) for organ in organs)) for m in methods)
     bounds = {m.label for m in methods if m.bound}
@@ -135,18 +143,19 @@ def _table(
         _best([(label, cells[i]) for label, cells in rows if label not in bounds], metric) for i in range(len(organs))
     )
     count = len({s.seed for s in scores} if over == "seeds" else {s.case for s in scores})
-    counts = f"mean ± SD over {count} {over}" if count > 1 else "one case"
+    words = f"mean ± SD over {count} {over}" if count > 1 else "one case"
     name = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
-    title = f"{domains}: {name}, {counts}" + ("" if selection == LAST else f", selected by {selection}")
+    title = f"{domains}: {name}, {words}" + ("" if selection == LAST else f", selected by {selection}")
     scale = 100.0 if metric == "dice" else 1.0
-    return Table(direction, title, organs, rows, stamps, best, scale, count, tuple(_footnotes(rows, organs)))
+    return Table(direction, title, organs, rows, stamps, best, scale, count, words, tuple(_footnotes(rows, organs)))
 
 
-def _best(cells: Sequence[tuple[str, Summary | None]], metric: str) -> str | None:
-    known = [(s.mean, label) for label, s in cells if s is not None and not math.isnan(s.mean)]
-    if len(known) < 2 or (metric == "dice" and max(known)[0] == 0):
-        return None
-    return (max if metric == "dice" else min)(known)[1]
+def _best(cells: Sequence[tuple[str, Summary | None]], metric: str) -> tuple[str, ...]:
+    known = {label: s.mean for label, s in cells if s is not None and not math.isnan(s.mean)}
+    if len(known) < 2:
+        return ()
+    best = (max if metric == "dice" else min)(known.values())
+    return () if metric == "dice" and best == 0 else tuple(label for label, mean in known.items() if mean == best)
 
 
 def _footnotes(rows: Iterable[tuple[str, tuple[Summary | None, ...]]], organs: Sequence[str]) -> Iterable[str]:
@@ -289,7 +298,7 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
 def _marked(table: Table, row: tuple[str, tuple[Summary | None, ...]]) -> list[str]:
     label, cells = row
     texts = [cell_text(cell, table.scale, table.count) for cell in cells]
-    return [label, *(f"**{t}**" if best == label else t for t, best in zip(texts, table.best, strict=True))]
+    return [label, *(f"**{t}**" if label in best else t for t, best in zip(texts, table.best, strict=True))]
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
