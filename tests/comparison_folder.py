@@ -84,6 +84,31 @@ def write_comparison(out, prepared, rows=ROWS, seeds=(0, 1), **more):
     return Path(out)
 
 
+def draw_nothing(monkeypatch):
+    """Figures are files without what is drawn in them."""
+
+    def write(*given):
+        files = [given[-1].with_name(f"{given[-1].name}.{kind}") for kind in ("png", "svg")]
+        for file in files:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        return files
+
+    for module in (
+        "report.numbers.box_figure",
+        "report.traces.curve_figure",
+        "engine.report_slices.segmentation_figure",
+    ):
+        monkeypatch.setattr(f"attent_kit.{module}", write)
+
+
+def reported(attentkit, out):
+    """The page that `attentkit report` makes of a folder."""
+    outcome = attentkit("report", out)
+    assert outcome.code == 0, outcome.err
+    return parse(out)
+
+
 class Parsed(NamedTuple):
     """A page, read."""
 
