@@ -1,4 +1,4 @@
-"""The four things a plugin can bring, and the values that pass between them and the engine.
+"""The four kinds of component that a run is made of, and the values that pass between them and the engine.
 
 Shapes: B batch, C image channels, K classes, F feature channels, N discriminator heads, H W pixels, h w a coarser grid.
 Domains: s source (labelled), t target (unlabelled); x_st is a source image in target style, x_ts the reverse.

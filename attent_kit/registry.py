@@ -57,7 +57,9 @@ class Component:
                 f"{self.kind[:-1]} '{self.name}' of {self.origin} cannot be imported from {self.target}: {said} {mend}."
             ) from error
         if not isinstance(found, type):
-            raise AttentKitError(f"{self.target} of {self.origin} is not a class.")
+            raise AttentKitError(
+                f"{self.target} of {self.origin} is not a class: offer the class, not an object of it."
+            )
         return found
 
     def summary(self) -> str:

@@ -13,7 +13,6 @@ from string import Template
 
 from attent_kit import INTERFACE_VERSION, __version__
 from attent_kit.errors import ConfigError, did_you_mean
-from attent_kit.registry import ALL_KINDS
 
 PREFIX = "attentkit-"
 
@@ -54,7 +53,7 @@ KINDS = {
     "discriminator": Kind(
         "discriminators",
         ("test_contract",),
-        "A critic of three convolutions.",
+        "A discriminator of three convolutions.",
         "attentkit compare --alignments ada_output --set output_discriminator=$name --set segment_steps=100 --out runs/$name",
     ),
     "layout": Kind(
@@ -73,18 +72,13 @@ KINDS = {
 """By the word of `--kind`."""
 
 
-def offered() -> list[str]:
-    """The kinds that this version has a hook for."""
-    return [kind for kind, about in KINDS.items() if about.kinds in ALL_KINDS]
-
-
 def new_plugin(name: str, kind: str, folder: Path, taken: Iterable[str] = ()) -> list[str]:
     """Write the project of a plugin to a folder that is not there yet; the next three commands are the answer.
 
     `taken` are the names that components of this kind have already.
     """
-    if kind not in offered():
-        raise ConfigError(f"--kind {kind}: there is no such kind.{did_you_mean(kind, offered())} {_all()}")
+    if kind not in KINDS:
+        raise ConfigError(f"--kind {kind}: there is no such kind.{did_you_mean(kind, KINDS)} {_all()}")
     _refuse_name(name, kind, taken)
     if folder.exists() or folder.is_symlink():
         raise ConfigError(f"{folder} is there already. Name another folder with --out, or another plugin.")
@@ -135,7 +129,8 @@ def _refuse_name(name: str, kind: str, taken: Iterable[str]) -> None:
         )
     if name in taken:
         raise ConfigError(
-            f"there is {_article(kind)} {kind} called '{name}' already (`attentkit list {KINDS[kind].kinds}`)."
+            f"there is {_article(kind)} {kind} called '{name}' already (`attentkit list {KINDS[kind].kinds}`). Choose another "
+            f"name, for example: attentkit plugins new my_{name} --kind {kind}."
         )
 
 
@@ -148,4 +143,4 @@ def _article(word: str) -> str:
 
 
 def _all() -> str:
-    return f"The kinds: {', '.join(offered())}."
+    return f"The kinds: {', '.join(KINDS)}."

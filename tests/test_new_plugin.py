@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attent_kit import INTERFACE_VERSION
-from attent_kit.scaffold import KINDS, new_plugin, offered
+from attent_kit.scaffold import KINDS, new_plugin
 
 ATTENTKIT = "from attent_kit.cli import main; main()"
 CHEAP = "documented or options or presets or stages or answers or equal_features or recognised or two-classes"
@@ -37,11 +37,11 @@ def python(path, *words, cwd):
 def test_new_projects_of_every_kind_are_plugins_and_pass_their_own_tests(attentkit, tmp_path):
     """All of them side by side, as somebody would have them who writes one of each."""
     site = tmp_path / "site"
-    for kind in offered():
+    for kind in KINDS:
         outcome = attentkit("plugins", "new", f"quick_{kind}", "--kind", kind, "--out", tmp_path / kind)
         assert outcome.code == 0 and outcome.out.count("\n  ") == 3
         install(tmp_path / kind, site)
-    path = os.pathsep.join([str(site), *(str(tmp_path / kind) for kind in offered()), *(p for p in sys.path if p)])
+    path = os.pathsep.join([str(site), *(str(tmp_path / kind) for kind in KINDS), *(p for p in sys.path if p)])
     chosen = [] if "ATTENTKIT_COMPLETE" in os.environ else ["-k", CHEAP]
     tests = python(
         path,
@@ -51,17 +51,17 @@ def test_new_projects_of_every_kind_are_plugins_and_pass_their_own_tests(attentk
         "-p",
         "no:cacheprovider",
         "--import-mode=importlib",
-        *offered(),
+        *KINDS,
         *chosen,
         cwd=tmp_path,
     )
     assert tests.returncode == 0, tests.stdout + tests.stderr
     offers = python(path, "-c", ATTENTKIT, "plugins", "--json", cwd=tmp_path)
-    for kind in offered():
+    for kind in KINDS:
         assert f'"{KINDS[kind].kinds}:quick_{kind}"' in offers.stdout, offers.stderr
     lint = shutil.which("ruff", path=str(Path(sys.executable).parent))
     if lint:
-        for kind in offered():
+        for kind in KINDS:
             words = [lint, "check", "--isolated", "--select=E,F,I,UP,B", "--line-length=120"]
             clean = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path / kind)
             assert clean.returncode == 0, clean.stdout
@@ -84,8 +84,7 @@ def test_a_new_project_says_what_it_is_and_leaves_the_licence_to_its_author(tmp_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_template_is_filled_in_whole(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr("attent_kit.scaffold.ALL_KINDS", [about.kinds for about in KINDS.values()])
+def test_every_template_is_filled_in_whole(tmp_path, kind):
     new_plugin("quick_try", kind, tmp_path / "p")
     for path in (tmp_path / "p").rglob("*"):
         if path.is_file():

@@ -19,7 +19,7 @@ COMMANDS = {
     "backbones": "Show the encoders and networks that segmentors can be built on.",
     "plugins": "Show the plugins that are installed, begin one, check one.",
     "phantom": "Write a labelled phantom: CT and MR of different patients.",
-    "prepare": "Turn NIfTI volumes into one prepared file a domain.",
+    "prepare": "Turn a data set into one prepared file a domain.",
     "check": "Look for what is wrong with a data set or a prepared file.",
     "train": "Train one method on two prepared domains, and score it.",
     "predict": "Segment NIfTI volumes or a DICOM series with a trained run.",

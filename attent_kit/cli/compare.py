@@ -47,7 +47,7 @@ from attent_kit.plugins import load
 @plugin_option
 @click.option("--track", metavar="NAMES", help="Comma-separated trackers, for example tensorboard,wandb.")
 @click.option("--shift", is_flag=True, help="Then measure the shift of each run and audit its translation.")
-@click.option("--no-report", is_flag=True, help="Leave out report.html and the figures that only it shows.")
+@click.option("--no-report", is_flag=True, help="Leave out report.html, table.tex, pairs.csv and figures/.")
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,

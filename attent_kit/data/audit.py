@@ -13,7 +13,7 @@ One case is in memory at a time; of the others a hash, a fingerprint of 48 KB an
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from attent_kit.data.audit_sets import set_findings, split_findings
 from attent_kit.data.findings import SEVERITIES, Finding, refusal
 from attent_kit.data.plan import Organs
 from attent_kit.data.recognise import open_layout, parts_at
+from attent_kit.data.workers import Report, counted
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.registry import Registry
 
@@ -51,7 +52,7 @@ def audit(
     modality: str | None = None,
     organs: Organs | None = None,
     targets: Sequence[Path] = (),
-    report: Callable[[str, int, int], None] | None = None,
+    report: Report | None = None,
 ) -> Audit:
     """Looks at every case of `places`, each a data set on disk or a prepared file.
 
@@ -80,7 +81,7 @@ def audit(
                 findings.append(refusal("files", error, path))
 
     total = sum(len(data.cases) for data in data_sets)
-    tell = _counted(report, total)
+    tell = counted(report, total)
     everything: dict[bool, list[Trace]] = {False: [], True: []}
     for data in data_sets:
         own, traces = list(data.findings), []
@@ -159,15 +160,3 @@ def _settled(findings: list[Finding], cases: int) -> list[Finding]:
         else finding
         for finding in findings
     ]
-
-
-def _counted(report: Callable[[str, int, int], None] | None, total: int) -> Callable[[str], None]:
-    done = iter(range(1, total + 1))
-    if report is not None:
-        report("", 0, total)
-
-    def tell(case: str) -> None:
-        if report is not None:
-            report(case, next(done), total)
-
-    return tell

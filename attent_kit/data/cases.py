@@ -155,10 +155,14 @@ def read_scan(layout: Layout, entry: Entry) -> Scan:
         ) from error
     array = scan.image.array
     if array.ndim != 3 or not np.isfinite(array).all() or array.min() == array.max():
-        raise DataError(f"the image of case '{entry.id}' in {layout.path} is no volume of finite, unequal grey values.")
+        raise DataError(
+            f"the image of case '{entry.id}' in {layout.path} is no volume of finite, unequal grey "
+            "values: look at it in a viewer, or leave the case out."
+        )
     if scan.labels is not None and (scan.labels.array.shape != array.shape or scan.labels.array.dtype.kind not in "iu"):
         raise DataError(
-            f"the labels of case '{entry.id}' in {layout.path} are no whole numbers on the grid of the image."
+            f"the labels of case '{entry.id}' in {layout.path} are no whole numbers on the grid of the image: "
+            "resample them by nearest neighbour, or leave the case out."
         )
     return scan
 

@@ -80,10 +80,10 @@ def _listed_pairs(path: Path) -> list[Pair]:
     if not lines or not lines[0].get("image"):
         raise DataError(f"{path} lists no pair: write a first line 'image,labels' and a line for each case below it.")
     pairs = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         image, labels = (path.parent / line[name].strip() if line.get(name) else None for name in ("image", "labels"))
         if image is None:
-            raise DataError(f"{path}: a line has no image.")
+            raise DataError(f"{path}, case {number}: there is no image: write its file, or remove the line.")
         pairs.append(Pair((line.get("case") or case_name(image)).strip(), image, labels))
     return sorted(pairs, key=lambda pair: pair.case)
 

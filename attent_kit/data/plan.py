@@ -142,7 +142,7 @@ def _checked(layout: Layout) -> list[Entry]:
             raise DataError(f"{case[:LONGEST_ID]!r} cannot name a case: use letters, digits, '-' and '_'.")
     for entry in entries:
         if not entry.images:
-            raise DataError(f"the case '{entry.id}' of {layout.path} has no image.")
+            raise DataError(f"the case '{entry.id}' of {layout.path} has no image: leave it out.")
         for path in entry_files(entry):
             if not path.exists():
                 raise DataError(f"{path} does not exist: check the spelling of the path.")

@@ -28,12 +28,9 @@ from attent_kit.data.plan import Organs, PairList, Plan, entry_files, plan
 from attent_kit.data.prepared import FORMAT, VERSION, Manifest
 from attent_kit.data.splits import Fold, Split
 from attent_kit.data.unfinished import Finished, Unfinished
-from attent_kit.data.workers import Ask, WorkerEnded, asking, sensible_workers
+from attent_kit.data.workers import Ask, Report, WorkerEnded, asking, counted, sensible_workers
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import not_written, write_whole
-
-Report = Callable[[str, int, int], None]
-"""`report(case, done, total)` after each reading of a volume, in the order of the cases; first with 0 done."""
 
 
 def prepare(
@@ -129,7 +126,7 @@ def _write(
 ) -> None:
     """The prepared file at `path` and its manifest at `beside`; fills in what of the manifest the cases tell."""
     training = [task for task in tasks if "train" in task.splits and not recipe.intensity.measured]
-    tell = _counted(report, len(training) + len(tasks))
+    tell = counted(report, len(training) + len(tasks))
     with asking(workers, recipe) as ask:
         recipe = replace(recipe, intensity=_measured(recipe, training, ask, tell))
         manifest["intensity"] = recipe.intensity.to_dict()
@@ -213,18 +210,6 @@ def _removed_unless_stopped(unfinished: Unfinished) -> Iterator[None]:
         unfinished.remove()
         raise
     unfinished.remove()
-
-
-def _counted(report: Report | None, total: int) -> Callable[[str], None]:
-    done = iter(range(1, total + 1))
-    if report is not None:
-        report("", 0, total)
-
-    def tell(case: str) -> None:
-        if report is not None:
-            report(case, next(done), total)
-
-    return tell
 
 
 def _refuse_empty_training(manifest: Manifest) -> None:

@@ -47,7 +47,8 @@ def evaluate(
     maps = organs, truth_organs or organs
     if maps[0].organs != maps[1].organs:
         raise ConfigError(
-            f"the two label maps name different organs: {', '.join(maps[0].organs)} and {', '.join(maps[1].organs)}."
+            f"the two label maps name different organs: {', '.join(maps[0].organs)} and {', '.join(maps[1].organs)}: "
+            "give --organs and --truth-organs the same names."
         )
     if prediction.is_dir() and prediction.resolve() == truth.resolve():
         raise ConfigError(f"{prediction} is named twice: write the folder of the predictions, then that of the truth.")

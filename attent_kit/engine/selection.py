@@ -58,7 +58,10 @@ def refuse_selection(select: str, settings: RunSettings, folder: Path, target: P
             f"snapshots=5."
         )
     if select == ORACLE and not any(case.has_labels for case in target.cases_in("test")):
-        raise DataError(f"--select {ORACLE} needs labelled test cases, and {target.path} has none.")
+        raise DataError(
+            f"--select {ORACLE} needs labelled test cases, and {target.path} has none: leave --select out, or prepare the "
+            "target with --labels."
+        )
 
 
 def load_selected(

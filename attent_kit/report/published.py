@@ -49,7 +49,9 @@ def read_published(path: Path) -> list[PublishedTable]:
     data = read_toml(path)
     entries = data.pop("tables", None)
     if not isinstance(entries, list) or not entries:
-        raise ConfigError(f"{path} holds no [[tables]] of published numbers.")
+        raise ConfigError(
+            f"{path} holds no [[tables]] of published numbers: write one, as benchmarks/published.toml does."
+        )
     return [_table(path, i, {**data, **entry}) for i, entry in enumerate(entries)]
 
 
@@ -68,7 +70,10 @@ def _table(path: Path, i: int, entry: Mapping[str, Any]) -> PublishedTable:
             kind=entry.get("kind", KINDS[0]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path}: tables[{i}] is not a table of published numbers ({error!r}).") from None
+        raise ConfigError(
+            f"{path}: tables[{i}] is not a table of published numbers ({error!r}): it needs direction, "
+            "metric, unit, citation, note, organs and rows."
+        ) from None
     if table.metric not in METRICS:
         raise ConfigError(f"{path}: tables[{i}]: the metric is '{table.metric}': write one of {', '.join(METRICS)}.")
     if table.kind not in KINDS:

@@ -14,9 +14,9 @@ from attent_kit.testing.bundles import check_alignment, check_discriminator, che
 from attent_kit.testing.layouts import check_layout
 from attent_kit.testing.selectors import check_selector
 from attent_kit.testing.subject import Skipped, Subject
-from attent_kit.testing.verdicts import CHECKS, Check, Verdict, checks_of, examine, judge
+from attent_kit.testing.verdicts import CHECKS, Check, Verdict, checks_of, judge
 
 __all__ = [
     "CHECKS", "Check", "Skipped", "Subject", "Verdict", "check_alignment", "check_discriminator", "check_layout",
-    "check_segmentor", "check_selector", "check_translator", "checks_of", "examine", "judge",
+    "check_segmentor", "check_selector", "check_translator", "checks_of", "judge",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 import inspect
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -133,9 +133,3 @@ def judge(check: Check, subject: Subject) -> Verdict:
         outcome, found = "fail", f"{type(error).__name__}: {said}{general.source_line(subject, error)}"
     seconds = round(time.perf_counter() - began, 2)
     return Verdict(subject.kind, subject.called, check.name, outcome, found, check.meaning, seconds)
-
-
-def examine(subject: Subject, words: Sequence[str] = ()) -> Iterator[Verdict]:
-    """Make every check of a component's kind, or those whose name contains one of `words`."""
-    for check in checks_of(subject.kind, words):
-        yield judge(check, subject)

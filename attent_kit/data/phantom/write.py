@@ -14,12 +14,10 @@ import tomli_w
 from attent_kit.data.phantom.case import SIZES, PhantomCase, phantom_case
 from attent_kit.data.phantom.patient import MODALITIES
 from attent_kit.data.phantom.tissues import ORGANS
+from attent_kit.data.workers import Report
 from attent_kit.errors import ConfigError, DataError, RunError, did_you_mean
 
 KIND = "attent-kit phantom"
-
-Report = Callable[[str, int, int], None]
-"""Called with the name of a case, how many are done and how many there are."""
 
 
 def write_phantom(out: Path, size: str, seed: int = 0, report: Report | None = None) -> None:

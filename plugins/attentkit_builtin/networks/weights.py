@@ -74,12 +74,14 @@ def _read(path: Path, option: str) -> dict[str, Tensor]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ConfigError(f"{path}: cannot be read as weights: {error}") from error
+        raise ConfigError(
+            f"{path}: cannot be read as weights ({error}). Give another file, or {option} = 'none'."
+        ) from error
     for name in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(name), dict):
             content = content[name]
     if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds no state dict. Save `model.state_dict()` into it.")
+        raise ConfigError(f"{path}: holds no state dict. Save `model.state_dict()` into it, or set {option} = 'none'.")
     return {name: weight for name, weight in content.items() if isinstance(weight, Tensor)}
 
 
