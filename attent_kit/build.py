@@ -14,7 +14,7 @@ from attent_kit.interfaces import INTERFACES, Alignment, Discriminator, Segmento
 
 class Builder:
     """Builds the networks that an alignment asks for. The seed of each follows from its kind and how many of that kind
-    came before it, so that the segmentor of every method starts from the same weights, and so does its first critic."""
+    came before it, so that the segmentor of every method starts from the same weights, and so does its first discriminator."""
 
     def __init__(self, registry: Resolver, task: Task, seed: int, empty: bool = False) -> None:
         self.registry = registry

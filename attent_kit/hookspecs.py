@@ -25,7 +25,7 @@ def attentkit_segmentors() -> Mapping[str, type | str]:
 
 @hookspec
 def attentkit_discriminators() -> Mapping[str, type | str]:
-    """Critics: subclasses of `attent_kit.interfaces.Discriminator`."""
+    """Discriminators: subclasses of `attent_kit.interfaces.Discriminator`."""
     return {}
 
 

@@ -11,7 +11,7 @@ from attent_kit.engine.assemble import owned
 
 
 class FabricUpdate:
-    """The engine's `Update`. Gradients are computed for the owned parameters alone: none reach a critic on the way."""
+    """The engine's `Update`. Gradients are computed for the owned parameters alone: none reach a discriminator on the way."""
 
     def __init__(self, fabric: Fabric, optimizers: dict[str, Optimizer]) -> None:
         self._fabric = fabric

@@ -84,7 +84,7 @@ def judged(network: Discriminator, x: Tensor, y: Tensor, heads: int) -> None:
 
 def forward_answers(subject: Subject) -> None:
     """Methods are written against the interface. A translator keeps the shape and stays in [-1, 1]; a segmentor answers a
-    Segmentation with logits [B, K, H, W] and features as it declares; a critic answers [B, heads, h, w] for any `heads`."""
+    Segmentation with logits [B, K, H, W] and features as it declares; a discriminator [B, heads, h, w] for any `heads`."""
     for heads in (1, 2) if subject.kind == Discriminator.kind else (1,):
         _forward(network_of(subject, heads=heads), _input(subject), heads=heads)
 

@@ -110,7 +110,7 @@ def segmentor_groups(segmentor: Segmentor, learning_rate: float) -> list[dict[st
 
 
 def segment_schedule(config: SegmentOptions) -> Schedule:
-    """The schedule that the options name, of the segmentor and of the critics that it is trained against."""
+    """The schedule that the options name, of the segmentor and of the discriminators that it is trained against."""
     if config.schedule == "constant":
         return constant
     return first_part(poly(0.9), config.segment_steps / (config.schedule_steps or config.segment_steps))

@@ -75,7 +75,7 @@ the rate never falls. From ImageNet weights: `segmentor.weights`."""
 ATTENT_CRITICS: Preset = MappingProxyType(
     {"adversarial": 1e-3, "auxiliary_adversarial": 2e-4, "discriminator_learning_rate": 1e-4}
 )
-"""Code of Li et al. 2021: weights and rate of its two critics, those of Vu et al. 2019."""
+"""Code of Li et al. 2021: weights and rate of its two discriminators, those of Vu et al. 2019."""
 
 ATTENT_SLIDES_TRANSLATION: Preset = MappingProxyType(
     {

@@ -40,7 +40,7 @@ class AdaOutput(Alignment):
     terms = {"output alignment": {"adversarial": 0.0, "auxiliary_adversarial": 0.0}}
 
     class Config(SegmentOptions):
-        """Options of the segmentor and of its critics."""
+        """Options of the segmentor and of its discriminators."""
 
         presets = {
             "paper": {**DEEPLAB_SEGMENTATION, "segment_steps": 150_000},
@@ -60,7 +60,7 @@ class AdaOutput(Alignment):
         auxiliary_adversarial: float = Field(2e-4, ge=0)
         """Weight of L_adv at the auxiliary output."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
-        """Learning rate of the critics at the start; falls as poly 0.9."""
+        """Learning rate of the discriminators at the start; falls as poly 0.9."""
 
     config: Config
 
@@ -71,10 +71,10 @@ class AdaOutput(Alignment):
         self.D_aux = build(config.output_discriminator, channels=task.classes) if self.S.has_auxiliary else None
 
     def optimizers(self) -> dict[str, Optimizer]:
-        critics = [D for D in (self.D, self.D_aux) if D is not None]
+        discriminators = [D for D in (self.D, self.D_aux) if D is not None]
         return {
             "S": segmentor_optimizer(self.S, self.config),
-            "D": adam(critics, self.config.discriminator_learning_rate, (0.9, 0.99)),
+            "D": adam(discriminators, self.config.discriminator_learning_rate, (0.9, 0.99)),
         }
 
     def stages(self) -> Sequence[Stage]:

@@ -21,7 +21,7 @@ Where slides and authors' code differ, both are options; `preset = "paper"` is t
   the published numbers, and tells D_E which organ is uncertain.
 - The slides write the log-loss for L_gan and no L_idt; the code uses least squares and weight 5. The default is the code.
 - The gate of the slides and that of the code: options of the translator `attention`.
-- The authors adapt at two levels; here that is the segmentor's option `auxiliary`, which adds a second head and critic.
+- The authors adapt at two levels; here that is the segmentor's option `auxiliary`, which adds a second head and discriminator.
 - Their segmentor is DeepLabV2 on an ImageNet ResNet-101, trained at 1e-5 without augmentation; the default here is a
   U-Net on ResNet-18 from scratch, with small affine maps, and every backbone of smp can take its place.
 - They average each image discriminator's map to one answer: `image_discriminator.pooled = true`. CycleGAN keeps the map.
@@ -85,7 +85,7 @@ class AttENT(Alignment):
     }
 
     class Config(TranslateOptions, SegmentOptions):
-        """Options of the translation stage, of the segmentor and of its critics."""
+        """Options of the translation stage, of the segmentor and of its discriminators."""
 
         presets = {
             "paper": {
@@ -130,12 +130,12 @@ class AttENT(Alignment):
 
     def optimizers(self) -> dict[str, Optimizer]:
         c = self.config
-        critics = [D for D in (self.D_E, self.D_aux) if D is not None]
+        discriminators = [D for D in (self.D_E, self.D_aux) if D is not None]
         return {
             "G": adam([self.G_st, self.G_ts], c.translate_learning_rate, (0.5, 0.999)),
             "D": adam([self.D_s, self.D_t], c.translate_learning_rate, (0.5, 0.999)),
             "S": segmentor_optimizer(self.S, c),
-            "D_E": adam(critics, c.discriminator_learning_rate, (0.9, 0.99)),
+            "D_E": adam(discriminators, c.discriminator_learning_rate, (0.9, 0.99)),
         }
 
     def stages(self) -> Sequence[Stage]:

@@ -61,7 +61,7 @@ class CyCADA(Alignment):
     }
 
     class Config(TranslateOptions, SegmentOptions):
-        """Options of the source network, the translation, the segmentor and the critic."""
+        """Options of the source network, the translation, the segmentor and the discriminator."""
 
         presets = {
             "paper": {**CYCLEGAN_TRANSLATION, **SIFA_SEGMENTATION, "semantic": 1.0, "adversary": "score"},
@@ -92,9 +92,9 @@ class CyCADA(Alignment):
         adversarial: float = Field(0.1, ge=0)
         """Weight of L_adv."""
         accuracy_gate: float = Field(0.6, ge=0, le=1)
-        """The segmentor is updated while the critic is right at more than this part of the pixels."""
+        """The segmentor is updated while the discriminator is right at more than this part of the pixels."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
-        """Learning rate of the critic."""
+        """Learning rate of the discriminator."""
         adapt_rate: float = Field(0.1, gt=0)
         """Learning rate of the segmentor in the last stage, as a part of `learning_rate`."""
         adapt_steps: int = Field(5_000, ge=1)
@@ -209,7 +209,7 @@ class CyCADA(Alignment):
 
     @torch.no_grad()
     def domain_accuracy(self, d_s: Tensor, d_t: Tensor) -> Tensor:
-        """Part of the pixels that the critic got right, of this and the 99 batches before: scalar in [0, 1]."""
+        """Part of the pixels that the discriminator got right, of this and the 99 batches before: scalar in [0, 1]."""
         now = ((d_s > 0).float().mean() + (d_t < 0).float().mean()) / 2
         self.accuracies.index_copy_(0, (self.judged % BATCHES_REMEMBERED).view(1), now.view(1))
         self.judged += 1

@@ -41,7 +41,7 @@ class Entropy(Alignment):
     terms = {"entropy alignment": {"adversarial": 0.0, "auxiliary_adversarial": 0.0}}
 
     class Config(SegmentOptions):
-        """Options of the segmentor and of its critics."""
+        """Options of the segmentor and of its discriminators."""
 
         presets = {
             "paper": {**DEEPLAB_SEGMENTATION, "segment_steps": 120_000, "entropy": "per-class"},
@@ -59,7 +59,7 @@ class Entropy(Alignment):
         auxiliary_adversarial: float = Field(2e-4, ge=0)
         """The same at the auxiliary output."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
-        """Learning rate of the critics at the start; falls as the segmentor's."""
+        """Learning rate of the discriminators at the start; falls as the segmentor's."""
 
     config: Config
 
@@ -76,8 +76,8 @@ class Entropy(Alignment):
         S = segmentor_optimizer(self.S, self.config)
         if self.config.objective == "minimize":
             return {"S": S}
-        critics = [D for D in (self.D_E, self.D_aux) if D is not None]
-        return {"S": S, "D_E": adam(critics, self.config.discriminator_learning_rate, (0.9, 0.99))}
+        discriminators = [D for D in (self.D_E, self.D_aux) if D is not None]
+        return {"S": S, "D_E": adam(discriminators, self.config.discriminator_learning_rate, (0.9, 0.99))}
 
     def stages(self) -> Sequence[Stage]:
         c = self.config

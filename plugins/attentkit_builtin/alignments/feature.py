@@ -1,7 +1,7 @@
 """Feature-space alignment: a discriminator on the segmentor's deepest features of source and raw target.
 
 The ablation "Feature" of Li et al. (BIBM 2021). Slides and authors' code leave it undefined; this is our definition: the
-adversary of the other ablations, moved to `Segmentation.features`, with a critic of 1x1 convolutions as in the feature
+adversary of the other ablations, moved to `Segmentation.features`, with a discriminator of 1x1 convolutions as in the feature
 stage of CyCADA (Hoffman et al., ICML 2018), since the map is coarse.
 
     L_seg = CE(S(x_s), y_s)
@@ -33,7 +33,7 @@ class Feature(Alignment):
     terms = {"feature alignment": {"adversarial": 0.0}}
 
     class Config(SegmentOptions):
-        """Options of the segmentor and of its critic."""
+        """Options of the segmentor and of its discriminator."""
 
         presets = {
             "paper": {
@@ -48,7 +48,7 @@ class Feature(Alignment):
         adversarial: float = Field(1e-3, ge=0)
         """Weight of L_adv."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
-        """Learning rate of the critic at the start; falls as poly 0.9."""
+        """Learning rate of the discriminator at the start; falls as poly 0.9."""
 
     config: Config
 

@@ -19,7 +19,7 @@ One step, each update with networks as the one before left them:
     U     h(D_s(x_ts)) + 10 L_cyc
     D     D_s: x_s against x_ts and, d', x_sts against x_ts; D_p, D_ll: x_st against x_t
 Fakes for D_t and D_s come from a history of 50. The authors run seven sessions, each with a forward of its own; the last
-three change critics alone, so they share one here: same gradients, one update. Their history holds batches, ours images.
+three change discriminators alone, so they share one here: same gradients, one update. Their history holds batches, ours images.
 
 In v1 the weight of D_p is 0 for the first quarter, then rises in two steps, and the rate of S falls by a tenth every tenth of
 training. Their code is fed 2e-4 as the rate of S where the settings say 1e-3, and drops a quarter of U's activations always:
@@ -103,7 +103,7 @@ class SIFA(Alignment):
         small = {"decoder_width": 4}
 
         version: Literal["v1", "v2"] = "v2"
-        """v1: one head, weights that ramp up; v2: a low-level head with its own critic, deep supervision."""
+        """v1: one head, weights that ramp up; v2: a low-level head with its own discriminator, deep supervision."""
         segmentor: Choice[Segmentor] = Choice("sifa")
         """Shared encoder with its classifier."""
         translator: Choice[Translator] = Choice("sifa")
@@ -173,13 +173,13 @@ class SIFA(Alignment):
 
     def optimizers(self) -> dict[str, Optimizer]:
         c, rate, betas = self.config, self.config.translate_learning_rate, (0.5, 0.999)
-        critics: list[nn.Module] = [D for D in (self.D_s, self.D_p, self.D_ll) if D is not None]
+        discriminators: list[nn.Module] = [D for D in (self.D_s, self.D_p, self.D_ll) if D is not None]
         return {
             "G": adam([self.G], rate, betas),
             "D_t": adam([self.D_t], rate, betas),
             "S": Adam(segmentor_groups(self.S, c.learning_rate), weight_decay=c.weight_decay, fused=True),
             "U": adam([self.U], rate, betas),
-            "D": adam(critics, rate, betas),
+            "D": adam(discriminators, rate, betas),
         }
 
     def stages(self) -> Sequence[Stage]:

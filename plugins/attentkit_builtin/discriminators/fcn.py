@@ -1,4 +1,4 @@
-"""The output-space critic of AdaptSegNet, ADVENT and AttENT.
+"""The output-space discriminator of AdaptSegNet, ADVENT and AttENT.
 
 Tsai et al. CVPR 2018. https://arxiv.org/abs/1802.10349; Vu et al. CVPR 2019. https://arxiv.org/abs/1811.12833
 """
@@ -15,7 +15,7 @@ from attentkit_builtin.networks.sizes import require_at_least
 
 
 class FCNDiscriminator(Discriminator):
-    """Fully convolutional critic of AdaptSegNet and ADVENT: five convolutions of stride 2, no norm.
+    """Fully convolutional discriminator of AdaptSegNet and ADVENT: five convolutions of stride 2, no norm.
 
     One logit for each 32 x 32 pixels, of which it sees 94 x 94. PyTorch's own initialisation, as in the authors' code.
     """

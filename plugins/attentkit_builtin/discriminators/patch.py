@@ -1,4 +1,4 @@
-"""The PatchGAN critic of pix2pix and CycleGAN.
+"""The PatchGAN discriminator of pix2pix and CycleGAN.
 
 Isola, Zhu, Zhou, Efros. CVPR 2017; Zhu, Park, Isola, Efros. ICCV 2017. https://doi.org/10.1109/ICCV.2017.244
 """

@@ -1,4 +1,4 @@
-"""The feature critic of CyCADA's third stage.
+"""The feature discriminator of CyCADA's third stage.
 
 Hoffman et al. CyCADA: cycle-consistent adversarial domain adaptation. ICML 2018. https://arxiv.org/abs/1711.03213
 """
