@@ -6,6 +6,7 @@ import shutil
 import pytest
 from comparison_folder import (
     DICE,
+    ROWS,
     draw_nothing,
     parse,
     reported,
@@ -128,3 +129,13 @@ def test_means_over_slices_are_means_over_slices(attentkit, spoilt):
         write_scores(file, [*scores, *more])
     page = reported(attentkit, spoilt)
     assert page.tables["MR to CT: Dice, %, mean ± SD over 2 seeds, protocol attent-code"][2][1] == "86.0 ± 0.0"
+
+
+def test_a_matrix_says_what_its_own_pairs_cannot_show(attentkit, spoilt, prepared):
+    cases = [f"ct_{n}" for n in range(6)]
+    for row, alignment in ROWS.items():
+        write_run(spoilt, prepared, row, alignment, scores=scores_of(row, cases=cases))
+        write_run(spoilt, prepared, row, alignment, seed=1, scores=scores_of(row, seed=1, cases=cases))
+    text = reported(attentkit, spoilt).text
+    assert "With 6 cases and 3 comparisons no corrected p can be below 0.05 (smallest possible 0.0938)" in text
+    assert "with 6 cases and 2 comparisons no corrected p can be below 0.05 (smallest possible 0.0625)" in text

@@ -115,7 +115,7 @@ def comparisons_section(
                 Text([f"{claim(x, domains)}." if said else sentence(x, domains) for x in family], listed=True)
             )
             if found:
-                blocks.append(_matrix(found, domains, metric, said))
+                blocks.append(_matrix(found, domains, metric))
         figures = [r for r in ranks if r.direction == direction]
         pictures = [
             drawing(
@@ -145,7 +145,7 @@ def _how_to_read() -> list[str]:
     ]
 
 
-def _matrix(pairs: Sequence[Pair], domains: str, metric: str, said: str) -> Grid:
+def _matrix(pairs: Sequence[Pair], domains: str, metric: str) -> Grid:
     labels = list(dict.fromkeys(label for pair in pairs for label in (pair.row, pair.column)))
     by_labels = {(pair.row, pair.column): pair for pair in pairs}
     rows = []
@@ -167,7 +167,7 @@ def _matrix(pairs: Sequence[Pair], domains: str, metric: str, said: str) -> Grid
     caption = (
         f"{domains}: {NAMES[metric]}, row minus column, {unit}; {cases} cases, {max(p.family for p in pairs)} pairs"
     )
-    return Grid(caption, ["row minus column", *labels], rows, [said] if said else [])
+    return Grid(caption, ["row minus column", *labels], rows, list(filter(None, [warning(pairs)])))
 
 
 def _pair_cell(difference: float, p: float, metric: str) -> Cell:

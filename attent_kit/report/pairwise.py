@@ -33,6 +33,9 @@ class Pair(NamedTuple):
     family: int
     """Pairs that Holm's correction is over."""
     rank_biserial: float
+    smallest_p: float
+    """The smallest that p could be with so many cases, and after Holm's correction, whatever the scores."""
+    smallest_holm: float
 
 
 def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterable[str]) -> list[Pair]:
@@ -48,10 +51,13 @@ def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterab
                 d = pairs.differences
                 mean = float(d.mean()) if d.size else math.nan
                 p, r = significance.signed_rank(d), significance.rank_biserial(d)
-                found.append(Pair(direction, metric, row, column, len(d), mean, p, math.nan, 0, r))
+                least = significance.smallest_p(len(d)) if d.size else math.nan
+                found.append(Pair(direction, metric, row, column, len(d), mean, p, math.nan, 0, r, least, math.nan))
             tested = sum(not math.isnan(pair.p) for pair in found)
             corrected = significance.holm([pair.p for pair in found])
-            made += [pair._replace(holm=p, family=tested) for pair, p in zip(found, corrected, strict=True)]
+            least_corrected = significance.holm([pair.smallest_p for pair in found])
+            for pair, p, least in zip(found, corrected, least_corrected, strict=True):
+                made.append(pair._replace(holm=p, family=tested, smallest_holm=least))
     return made
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from attent_kit.report.comparisons import Comparison, SlideTest
 from attent_kit.report.intervals import RESAMPLES
+from attent_kit.report.pairwise import Pair
 from attent_kit.report.ranks import Ranks, rank_sentence
 from attent_kit.report.scores import AVERAGE
 from attent_kit.report.significance import ALPHA, EXACT_FLIPS
@@ -44,9 +45,7 @@ def verdict(c: Comparison) -> str:
     """The p-values, or why there can be none that counts."""
     cases = _count(c.cases, "case")
     if c.smallest_p >= ALPHA:
-        if c.cases == 1:
-            return "one case cannot be tested"
-        return f"with {cases} no paired test can reach p < {ALPHA} (smallest possible {p_text(c.smallest_p)})"
+        return _no_test(c)
     found = f"Wilcoxon signed-rank p {_is(c.wilcoxon_p)}"
     if c.family > 1:
         found += f", {p_text(c.wilcoxon_holm)} after Holm's correction for {c.family} comparisons"
@@ -60,14 +59,22 @@ def verdict(c: Comparison) -> str:
     return found
 
 
-def warning(comparisons: Sequence[Comparison]) -> str:
+def _no_test(c: Comparison | Pair) -> str:
+    if c.cases == 1:
+        return "one case cannot be tested"
+    cases, least = _count(c.cases, "case"), p_text(c.smallest_p)
+    return f"with {cases} no paired test can reach p < {ALPHA} (smallest possible {least})"
+
+
+def warning(comparisons: Sequence[Comparison] | Sequence[Pair]) -> str:
     """One sentence if none of these comparisons could be significant, whatever the scores; else nothing."""
     tested = [c for c in comparisons if c.cases]
     if not tested:
         return ""
     most = max(tested, key=lambda c: c.cases)
     if most.smallest_p >= ALPHA:
-        return f"{verdict(most)[0].upper()}{verdict(most)[1:]}."
+        said = _no_test(most)
+        return f"{said[0].upper()}{said[1:]}."
     if min(c.smallest_holm for c in tested) >= ALPHA:
         return (
             f"With {_count(most.cases, 'case')} and {most.family} comparisons no corrected p can be below {ALPHA} (smallest "
