@@ -40,18 +40,12 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
 
     registry = load().registry
     with bars(("audit", 0)) as (bar,):
-
-        def tell(what: str, done: int, total: int) -> None:
-            if done == 0:
-                bar.reset("audit", total)
-            bar.to(done, what)
-
         if baseline is not None:
             if not (folder / "config.toml").exists():
                 raise ConfigError("--baseline judges a single run: name its folder in place of the comparison's.")
             audited = Audited({folder: audit_run(folder, registry, device, baseline)}, [])
         else:
-            audited = audit_comparison(folder, registry, device, tell)
+            audited = audit_comparison(folder, registry, device, bar.count("audit"))
     if as_json:
         print_json([{"run": str(run), **row._asdict()} for run, audit in audited.audits.items() for row in audit.rows])
         refuse_failed(audited.failed)

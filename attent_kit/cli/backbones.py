@@ -24,13 +24,7 @@ def command(pattern: str, max_params: str | None, as_json: bool) -> None:
 
     most = None if max_params is None else _number(max_params)
     with bars(("backbones", 0)) as (bar,):
-
-        def report(name: str, done: int, total: int) -> None:
-            if done == 0:
-                bar.reset("backbones", total)
-            bar.to(done, name)
-
-        found = find(load().registry, pattern, most, report)
+        found = find(load().registry, pattern, most, bar.count("backbones"))
     if as_json:
         print_json([_plain(each) for each in found])
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from attent_kit.cli.output import Bar, bars, print_json
+from attent_kit.cli.output import bars, print_json
 from attent_kit.plugins import load
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def command(
         found = audit(
             paths, load().registry, layout=layout, part=part, labels=labels,
             modality=modality.lower() if modality else None, organs=None if organs is None else LabelMap.parse(organs),
-            targets=targets, report=lambda case, done, total: _tell(bar, case, done, total),
+            targets=targets, report=bar.count("check"),
         )  # fmt: skip
     if as_json:
         print_json([finding._asdict() for finding in found.findings])
@@ -84,10 +84,3 @@ def _places(findings: "Sequence[Finding]") -> str:
     ]
     more = len(named) - FILES_SHOWN
     return ", ".join(named[:FILES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _tell(bar: Bar, case: str, done: int, total: int) -> None:
-    if done == 0:
-        bar.reset("check", total)
-    else:
-        bar.to(done, case)

@@ -60,13 +60,9 @@ def command(
     protocols = [protocol(name) for name in dict.fromkeys(names)]
     named, truly = (None if text is None else LabelMap.parse(text) for text in (organs, truth_organs))
     with bars(("evaluate", 0)) as (bar,):
-
-        def tell(case: str, done: int, total: int) -> None:
-            if done == 0:
-                bar.reset("evaluate", total)
-            bar.to(done, case)
-
-        scores = evaluate(prediction, truth, protocols, named, truly, dicom, report=tell, left_out=_warn)
+        scores = evaluate(
+            prediction, truth, protocols, named, truly, dicom, report=bar.count("evaluate"), left_out=_warn
+        )
     if out:
         write_scores(out, scores)
     if as_json:

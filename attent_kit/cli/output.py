@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,6 +101,17 @@ class Bar:
                 f"{self._what}: {done}/{self._total}, {pace(rate)}, about {duration(left)} left. {note}",
                 err=True,
             )
+
+    def count(self, what: str) -> Callable[[str, int, int], None]:
+        """A function that is told what was done last, how far all is and how much there is; told 0, it begins."""
+
+        def tell(last: str, done: int, total: int) -> None:
+            if done == 0:
+                self.reset(what, total)
+            if done or last:
+                self.to(done, last)
+
+        return tell
 
     def say(self, line: str) -> None:
         """A line that stays."""

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from attent_kit.cli.output import Bar, bars, print_json
+from attent_kit.cli.output import bars, print_json
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
 
@@ -86,7 +86,7 @@ def command(
             found, out, modality=modality.lower() if modality else None, domain=domain,
             organs=None if organs is None else LabelMap.parse(organs), size=size, pixel=pixel, channels=channels,
             intensity=intensity, split=chosen, seed=seed, foreground_only=foreground_only, options=_typed(context),
-            workers=workers, report=lambda case, done, total: _tell(bar, case, done, total),
+            workers=workers, report=bar.count("prepare"),
         )  # fmt: skip
     if preview is not None:
         preview_of(out, preview)
@@ -132,13 +132,6 @@ def _typed(context: click.Context) -> dict[str, Any]:
             word = value.name if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
             typed[parameter.opts[0].lstrip("-")] = word
     return typed
-
-
-def _tell(bar: Bar, case: str, done: int, total: int) -> None:
-    if done == 0:
-        bar.reset("prepare", total)
-    else:
-        bar.to(done, case)
 
 
 def _summary(manifest: Mapping[str, Any], out: Path) -> str:

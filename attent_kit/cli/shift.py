@@ -68,13 +68,7 @@ def command(
         if run or baseline or out:
             raise ConfigError("with a FOLDER leave out --run, --baseline and --out: it holds all that is needed.")
         with bars(("shift", 0)) as (bar,):
-
-            def tell(what: str, done: int, total: int) -> None:
-                if done == 0:
-                    bar.reset("shift", total)
-                bar.to(done, what)
-
-            measured = shift_of_comparison(places[0], meter, tell)
+            measured = shift_of_comparison(places[0], meter, bar.count("shift"))
     else:
         source, target = map(Prepared.open, places)
         if run is not None:
