@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from attent_kit.report.ranks import rank_rows, rank_sentence, ranks_csv, ranks_f
 from attent_kit.report.render import render
 from attent_kit.report.scores import AVERAGE, Score, read_scores, write_scores
 from attent_kit.report.sentences import claim, comparison_block, p_text, sentence, warning
+from attent_kit.report.significance import holm
 from attent_kit.report.table import MethodRow
 
 NAN = math.nan
@@ -147,6 +149,15 @@ def test_averages_and_organs_are_corrected_apart():
     assert {c.family for c in averages} == {2} and {c.family for c in organs} == {4}
     assert [c.wilcoxon_holm for c in averages] == [2 * 2 / 64, averages[1].wilcoxon_p]
     assert {c.smallest_holm for c in organs} == {4 * 2 / 64}
+
+
+@pytest.mark.parametrize("cases", [(5, 3, 3), (6, 4, 4, 3), (6, 4, 4)])
+def test_the_smallest_corrected_p_is_the_least_of_all_that_rows_of_unequal_cases_can_have(cases):
+    rows = {"W/o": [0.5] * max(cases)} | {f"row {n}": [0.6] * count for n, count in enumerate(cases)}
+    # Two-sided, with n cases: so many of the 2^n signs are at least as far out, and as many the other way.
+    possible = [[many * 2.0 ** (1 - n) for many in range(1, 2 ** (n - 1) + 1)] for n in cases]
+    least = [min(corrected) for corrected in zip(*map(holm, itertools.product(*possible)), strict=True)]
+    assert [c.smallest_holm for c in compared(rows)] == least
 
 
 def test_what_cannot_be_compared_is_not_corrected_for():

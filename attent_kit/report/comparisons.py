@@ -156,15 +156,14 @@ def _corrected(comparisons: Sequence[Comparison]) -> list[Comparison]:
     found: dict[int, Comparison] = {}
     for average in (True, False):
         family = [(i, c) for i, c in enumerate(comparisons) if (c.organ == AVERAGE) is average]
-        tested = [c.smallest_p for _, c in family if c.cases]
+        tested = sum(c.cases > 0 for _, c in family)
         wilcoxon = significance.holm([c.wilcoxon_p for _, c in family])
         permutation = significance.holm([c.permutation_p for _, c in family])
-        for (i, c), by_ranks, by_signs in zip(family, wilcoxon, permutation, strict=True):
-            # Holm's smallest p is that of the smallest p times all comparisons; none of the others comes out below it.
-            smallest = min(1.0, max(c.smallest_p, len(tested) * min(tested, default=1.0))) if c.cases else math.nan
-            found[i] = c._replace(
-                wilcoxon_holm=by_ranks, permutation_holm=by_signs, family=len(tested), smallest_holm=smallest
-            )
+        # Corrected, a p is the highest |J| min(J) over all sets J that it is in, so no larger p of any row makes it smaller.
+        smallest = significance.holm([c.smallest_p if c.cases else math.nan for _, c in family])
+        for (i, c), *corrected in zip(family, wilcoxon, permutation, smallest, strict=True):
+            by_ranks, by_signs, least = corrected
+            found[i] = c._replace(wilcoxon_holm=by_ranks, permutation_holm=by_signs, family=tested, smallest_holm=least)
     return [found[i] for i in range(len(comparisons))]
 
 
