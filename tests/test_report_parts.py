@@ -131,6 +131,16 @@ def test_latex_has_every_table_with_booktabs_and_no_bare_special_letter():
     assert escape("a\\b{c}^~\n\x07") == r"a\textbackslash{}b\{c\}\textasciicircum{}\textasciitilde{} "
 
 
+def test_a_row_that_begins_like_an_argument_of_latex_is_not_taken_for_one():
+    labels = ("[ours] A", "*B", "C [x]")
+    made = tables(
+        [s for label in labels for s in scores_of(label)], [MethodRow(label, False) for label in labels], {"mr2ct": ""}
+    )
+    lines = latex(made[:1], []).splitlines()
+    first = lines.index(r"\midrule") + 1
+    assert [line.partition(" & ")[0] for line in lines[first : first + 3]] == ["{}[ours] A", "{}*B", "C [x]"]
+
+
 def test_latex_is_balanced_whatever_the_names():
     text = escape('}{\\end{table}%&_#$^~<>|"')
     depth = 0
