@@ -323,6 +323,18 @@ def test_rows_without_the_selection_are_left_out_and_said_to_be(attentkit, compa
     assert "Left out, since not run with --select im: W/o adaptation." in outcome.err
 
 
+def test_earlier_runs_of_a_row_are_in_no_mean_of_a_comparison_and_are_graded_by_name(attentkit, compared, tmp_path):
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    row = out / "mr2ct" / "attent"
+    shutil.copytree(row / "seed0", row / "seed0-1234abcd")
+    plan = (out / "comparison.toml").read_text()
+    (out / "comparison.toml").write_text(plan.replace("mr2ct/attent/seed0", "mr2ct/attent/seed0-1234abcd"))
+    shown = [str(row / "seed0-1234abcd"), str(out / "mr2ct/w-o-adaptation/seed0")]
+    for place, expected in ((out, shown), (out / "mr2ct", shown), (row / "seed0", [str(row / "seed0")])):
+        outcome = attentkit("select", place, "-d", "cpu", "--json")
+        assert [graded["run"] for graded in json.loads(outcome.out)["runs"]] == expected
+
+
 def test_a_selection_that_a_comparison_cannot_make_is_met_before_anything_runs(attentkit, suite, tmp_path):
     for words, sentence in (
         (["--select=imm"], "Did you mean 'im'?"),

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.data.prepared import Prepared
+from attent_kit.engine.folder import is_shown
 from attent_kit.engine.selection import grade_snapshots, known_grades
 from attent_kit.engine.settings import pinned
 from attent_kit.engine.trained import TrainedRun, load_run, open_run
@@ -31,15 +32,17 @@ class GradedRun(NamedTuple):
 def find_runs(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The runs with snapshots among and below `places`, in the order of their names, and those without.
 
-    ConfigError if there is none with any.
+    Of a comparison the runs that it shows, without earlier ones of the same row, direction and seed. ConfigError if there is
+    none with any.
     """
     found: dict[Path, None] = {}
     bare: dict[Path, None] = {}
     for place in places:
         if not place.is_dir():
             raise ConfigError(f"{place} is no folder: name a run, or the folder of a comparison.")
-        for config in sorted(place.rglob("config.toml")):
-            (found if (config.parent / "selection.csv").exists() else bare)[config.parent] = None
+        for folder in (config.parent for config in sorted(place.rglob("config.toml"))):
+            if folder == place or is_shown(folder) is not False:
+                (found if (folder / "selection.csv").exists() else bare)[folder] = None
     if not found:
         raise ConfigError(
             f"{', '.join(map(str, places))}: no run here keeps snapshots. Train one with --set snapshots=5 or more."
