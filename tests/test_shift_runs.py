@@ -3,12 +3,15 @@
 import csv
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 
 import known_fates
 import numpy as np
 import pytest
 import torch
+from comparison_folder import write_plan
 from known_fates import METHODS, REGISTRY
 from stand_in import SOFT
 
@@ -187,6 +190,29 @@ def test_a_run_of_another_seed_or_data_is_no_baseline(trained_as):
     config.write_text(config.read_text().replace('source_hash = "', 'source_hash = "0'))
     assert baseline_of(run, REGISTRY) is None
     alone.rename(alone.parent / "seed1")
+    assert baseline_of(run, REGISTRY) is None
+
+
+def test_the_baseline_of_a_run_that_was_retrained_is_of_its_seed_whatever_its_folder_is_called(trained_as):
+    alone, run = trained_as("alone"), trained_as("identity")
+    retrained = shutil.copytree(run, run.with_name("seed0-1234abcd"))
+    assert baseline_of(retrained, REGISTRY) == alone
+    alone.rename(alone.with_name("seed01"))
+    assert baseline_of(retrained, REGISTRY) is None
+
+
+def test_of_several_baselines_the_one_that_the_comparison_shows_counts_or_the_newest(trained_as, tmp_path):
+    alone, run = trained_as("alone"), trained_as("identity")
+    older = shutil.copytree(alone, alone.with_name("seed0-1234abcd"))
+    os.utime(older / "config.toml", (1, 1))
+    assert baseline_of(run, REGISTRY) == alone
+    os.utime(alone / "config.toml", (0, 0))
+    assert baseline_of(run, REGISTRY) == older
+    write_plan(tmp_path / "out", runs=["mr2ct/alone/seed0"])
+    assert baseline_of(run, REGISTRY) == alone
+    # One that is superseded is none, though that in its place is not finished.
+    write_plan(tmp_path / "out", runs=["mr2ct/alone/seed0-1234abcd"])
+    (older / "scores.csv").unlink()
     assert baseline_of(run, REGISTRY) is None
 
 

@@ -15,8 +15,9 @@ import numpy as np
 
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
-from attent_kit.engine.folder import folders_of_runs, read_plan
+from attent_kit.engine.folder import folders_of_runs, is_shown, read_plan
 from attent_kit.engine.settings import pinned
+from attent_kit.engine.status import has_scores
 from attent_kit.engine.suite import slug
 from attent_kit.engine.train import task_of
 from attent_kit.engine.trained import SEGMENTOR, TrainedRun, load_run, open_run
@@ -237,7 +238,7 @@ def finished_runs(out: Path) -> list[Path]:
         raise ConfigError(
             f"{out} holds no finished run: name the folder of a run, or of a comparison that `attentkit compare` has made."
         )
-    return sorted(found, key=lambda f: (f.parent, int(f.name[4:]) if f.name[4:].isdigit() else 0, f.name))
+    return sorted(found, key=lambda f: (f.parent, len(_plain(f)), f.name))
 
 
 def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
@@ -249,19 +250,31 @@ def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
 
 
 def baseline_of(folder: Path, registry: Registry) -> Path | None:
-    """The run beside this one that learned from the source alone: of the same data, direction and seed. None if there is none."""
+    """The run beside this one that learned from the source alone: of the same data, direction and seed. None if there is none.
+
+    Of several the first that the comparison shows, or else the one that was begun last.
+    """
     own = _hashes(open_run(folder, registry))
     folder = folder.resolve()
-    for scores in sorted(folder.parent.parent.glob(f"*/{folder.name}/scores.csv")):
+    found = []
+    for beside in sorted(folder.parent.parent.glob("*/*")):
+        if _plain(beside) != _plain(folder) or not has_scores(beside) or is_shown(beside) is False:
+            continue
         try:
-            run = open_run(scores.parent, registry)
+            run = open_run(beside, registry)
             alone = not registry.resolve("alignments", run.component.name).uses_target_images  # type: ignore[attr-defined]
         except AttentKitError:
             # A neighbour that cannot be read is no baseline; who asks for it by name hears why.
             continue
         if alone and _hashes(run) == own:
-            return run.folder
-    return None
+            found.append(beside)
+    shown = [beside for beside in found if is_shown(beside)]
+    return shown[0] if shown else max(found, key=lambda f: (f / "config.toml").stat().st_mtime_ns, default=None)
+
+
+def _plain(folder: Path) -> str:
+    """ "seed0" of seed0, and of seed0-1a2b3c4d that holds a run of the same seed."""
+    return folder.name.partition("-")[0]
 
 
 def whole(run: TrainedRun) -> TrainedRun:
