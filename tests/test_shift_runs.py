@@ -216,6 +216,19 @@ def test_of_several_baselines_the_one_that_the_comparison_shows_counts_or_the_ne
     assert baseline_of(run, REGISTRY) is None
 
 
+def test_runs_that_have_scores_of_a_selection_alone_are_measured_at_the_end_of_training(trained_as, tmp_path, quick):
+    for name in ("alone", "negative"):
+        scores = trained_as(name) / "scores.csv"
+        place = scores.parent / "selections" / "im"
+        place.mkdir(parents=True)
+        scores.rename(place / "scores.csv")
+    write_plan(tmp_path / "out", select="im")
+    measured = measure(tmp_path / "out")
+    of_row = [(row.space, row.when) for row in measured.rows if row.row == "negative" and row.direction == "mr2ct"]
+    assert len(set(of_row)) == 2 * 4 and measured.failed == []
+    assert measured.notes[0].endswith("the table shows the snapshots that --select im chose.")
+
+
 def test_a_comparison_is_measured_run_by_run_in_one_table(trained_as, tmp_path):
     trained_as("alone"), trained_as("aside")
     measured = measure(tmp_path / "out")

@@ -66,9 +66,8 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
         shifts = read_shifts(path)
     except DataError as error:
         return Section("shift", "Domain shift", [Text([str(error)])])
-    blocks: list = [
-        Text(["How far source and target are apart as the method sees them; means over seeds. Lower is nearer."])
-    ]
+    words = "How far the domains are apart as a method sees them at the end of its training; means over seeds. Lower is nearer."
+    blocks: list = [Text([words])]
     for direction, domains in titles.items():
         rows = shift_rows(shifts, direction)
         if not rows:
@@ -127,7 +126,8 @@ def audit_section(
                     Strips(strips),
                 ]
         blocks += [Heading(domains), *own] if own else []
-    return Section("audit", "Translation audit", blocks) if blocks else None
+    words = "What translations keep of validation and test cases of the target, by the weights at the end of training."
+    return Section("audit", "Translation audit", [Text([words]), *blocks]) if blocks else None
 
 
 def _number(value: float) -> str:
