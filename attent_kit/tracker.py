@@ -46,5 +46,5 @@ class Tracker(ABC):
 
     @abstractmethod
     def end(self, scores: Mapping[str, float] | None, artefacts: Sequence[Path]) -> None:
-        """The run is over: "METRIC/ORGAN" as the mean of its test cases, and files of its folder. None and no files if it
-        was stopped before."""
+        """The run is over: "METRIC/ORGAN" as the mean of its test cases, "SELECTION/METRIC/ORGAN" if another snapshot than the
+        last was scored, and files of its folder. None and no files if it was stopped before."""

@@ -323,6 +323,51 @@ def test_rows_without_the_selection_are_left_out_and_said_to_be(attentkit, compa
     assert "Left out, since not run with --select im: W/o adaptation." in outcome.err
 
 
+def test_the_shift_of_a_comparison_with_a_selection_is_measured(attentkit, compared, tmp_path):
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    words = [word if word != compared[0] else out for word in compared[1]]
+    for file in out.glob("mr2ct/*/seed0/scores.csv"):
+        file.unlink()
+    outcome = attentkit(*words, "--select=im", "--shift")
+    assert outcome.code == 0, outcome.err
+    assert "Note: measured at the end of training; the table shows the snapshots that --select im chose." in outcome.out
+    assert "W/o adaptation" in (out / "shift.csv").read_text() and "AttENT" in (out / "shift.csv").read_text()
+    assert (out / "mr2ct/attent/seed0/translation_audit.csv").exists() and (out / "report.html").exists()
+
+
+def test_a_shift_that_cannot_be_measured_does_not_cost_the_report(attentkit, compared, tmp_path):
+    out = shutil.copytree(compared[0], tmp_path / "out", ignore=shutil.ignore_patterns("report.html"))
+    words = [word if word != compared[0] else out for word in compared[1]]
+    spoilt = out / "mr2ct/attent/seed0/checkpoint.ckpt"
+    spoilt.write_bytes(b"spoilt")
+    outcome = attentkit(*words, "--shift")
+    assert (out / "report.html").exists() and str(out / "report.html") in outcome.out
+    assert outcome.code == 1 and outcome.err.count(f"RunError: {spoilt}") == 1
+    assert str(out / "shift-mr2ct-w-o-adaptation.png") in outcome.out
+
+
+def test_too_little_memory_for_a_shift_does_not_cost_the_report_either(attentkit, compared, tmp_path, monkeypatch):
+    def measure(*_):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr("attent_kit.engine.shift.shift_of_comparison", measure)
+    out = shutil.copytree(compared[0], tmp_path / "out", ignore=shutil.ignore_patterns("report.html"))
+    outcome = attentkit(*[word if word != compared[0] else out for word in compared[1]], "--shift")
+    assert (out / "report.html").exists() and outcome.code == 1 and "too little memory" in outcome.err
+
+
+def test_earlier_runs_of_a_row_are_in_no_mean_of_a_comparison_and_are_graded_by_name(attentkit, compared, tmp_path):
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    row = out / "mr2ct" / "attent"
+    shutil.copytree(row / "seed0", row / "seed0-1234abcd")
+    plan = (out / "comparison.toml").read_text()
+    (out / "comparison.toml").write_text(plan.replace("mr2ct/attent/seed0", "mr2ct/attent/seed0-1234abcd"))
+    shown = [str(row / "seed0-1234abcd"), str(out / "mr2ct/w-o-adaptation/seed0")]
+    for place, expected in ((out, shown), (out / "mr2ct", shown), (row / "seed0", [str(row / "seed0")])):
+        outcome = attentkit("select", place, "-d", "cpu", "--json")
+        assert [graded["run"] for graded in json.loads(outcome.out)["runs"]] == expected
+
+
 def test_a_selection_that_a_comparison_cannot_make_is_met_before_anything_runs(attentkit, suite, tmp_path):
     for words, sentence in (
         (["--select=imm"], "Did you mean 'im'?"),

@@ -2,18 +2,21 @@
 
 import json
 import math
+import shutil
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import train_words
+from conftest import prepare_words, train_words
 from test_resume import REGISTRY, equal, settings, weights
 
+from attent_kit.cli import run as run_command
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import train as module
 from attent_kit.engine.fit import Progress
 from attent_kit.engine.glance import class_shares, correlation, looks_at
-from attent_kit.engine.health import DiscriminatorWatch, Glance, Span
+from attent_kit.engine.health import DiscriminatorWatch, Glance, Span, look_alarms
 from attent_kit.engine.monitor import Monitor
 from attent_kit.engine.predict import entropy
 from attent_kit.engine.run import Run
@@ -301,6 +304,21 @@ def test_parts_of_the_classes_are_those_of_the_validation_labels(prepared):
     shares = class_shares(source)
     assert shares == pytest.approx([(labels == k).mean() for k in range(5)])
     assert min(shares) > 0 and sum(shares) == pytest.approx(1)
+
+
+def test_an_organ_that_no_validation_case_shows_has_its_part_of_the_training_labels(volumes, tmp_path):
+    shutil.copytree(volumes / "mr", tmp_path / "mr")
+    path = tmp_path / "mr/labels/mr_2.nii.gz"
+    image = nib.load(path)
+    labels = np.asarray(image.dataobj).astype(np.uint8)
+    nib.save(nib.Nifti1Image(np.where(labels == 4, 0, labels).astype(np.uint8), image.affine), path)
+    assert run_command(prepare_words(tmp_path / "mr", tmp_path / "mr.h5", "mr")) == 0
+    source = Prepared.open(tmp_path / "mr.h5")
+    seen = source.labels(["mr_1", "mr_2"])
+    assert class_shares(source) == pytest.approx([(seen == k).mean() for k in range(5)])
+    look = Glance(9, "segment", 1, True, (0.9, 0.05, 0.03, 0.02, 0.0), 0.5, None)
+    (alarm,) = look_alarms([look], class_shares(source), source.organs, ended=True)
+    assert alarm.check == "organ-vanished" and alarm.sentence.startswith("spleen has vanished")
 
 
 def test_a_line_of_the_log_holds_means_over_the_steps_that_have_a_loss(domains, tmp_path):

@@ -338,19 +338,19 @@ def test_published_numbers_and_second_tests_are_stamped_and_apart(attentkit, spo
     assert "88.56" not in str(page.tables["MR to CT: Dice, %, mean ± SD over 2 seeds"])
 
 
-def test_measured_shift_and_audit_are_shown(attentkit, spoilt):
+def test_measured_shift_and_audit_are_shown_as_their_commands_print_them(attentkit, spoilt):
     rows = ["direction,row,seed,space,when,measure,value,spread"]
     for seed, before, after in ((0, 1.5, 0.5), (1, 1.7, 0.7)):
         rows += [f"mr2ct,AttENT,{seed},pixels,{when},mmd,{v},0.1" for when, v in (("before", before), ("after", after))]
     (spoilt / "shift.csv").write_text("\n".join(rows) + "\n")
-    audit = ["case,slice,measure,value", "ct_3,1,edge,0.9", "ct_3,2,edge,0.1"]
-    audit += ["ct_3,1,volume-drift:liver,-0.8", "ct_3,2,volume-drift:liver,0.2"]
+    audit = ["case,slice,measure,value", "ct_2,0,edge,0.7", "ct_3,1,edge,0.5", "ct_3,2,edge,0.1"]
+    audit += ["ct_2,,volume-drift:liver,0.2", "ct_3,,volume-drift:liver,-0.8"]
     (spoilt / "mr2ct" / "attent" / "seed0" / "translation_audit.csv").write_text("\n".join(audit) + "\n")
     page = reported(attentkit, spoilt)
     assert page.tables["MR to CT: domain shift, before → after"][1] == ["AttENT", "pixels", "1.600 → 0.600"]
     assert page.tables["AttENT, MR to CT: translation audit, seed0"][1:] == [
-        ["edge", "0.500", "0.100", "ct_3, slice 2"],
-        ["volume-drift:liver", "-0.300", "-0.800", "ct_3, slice 1"],
+        ["edge", "0.500", "0.300", "ct_3"],
+        ["volume-drift:liver", "-0.300", "-0.800", "ct_3"],
     ]
     alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert sum("and back, by AttENT" in alt for alt in alts) == 3  # The worst case, the first, and the audit's.

@@ -14,7 +14,7 @@ from attent_kit.errors import DataError
 from attent_kit.report.boxplots import box, box_figure, boxes
 from attent_kit.report.curves import curve_figure, read_curves, thinned
 from attent_kit.report.latex import escape, latex
-from attent_kit.report.measured import audit_rows, read_audit, read_shifts, shift_rows
+from attent_kit.report.measured import read_shifts, shift_rows
 from attent_kit.report.page import drawing
 from attent_kit.report.pairwise import all_pairs, pairs_csv
 from attent_kit.report.pictures import entropy_picture, picture
@@ -131,6 +131,16 @@ def test_latex_has_every_table_with_booktabs_and_no_bare_special_letter():
     assert escape("a\\b{c}^~\n\x07") == r"a\textbackslash{}b\{c\}\textasciicircum{}\textasciitilde{} "
 
 
+def test_a_row_that_begins_like_an_argument_of_latex_is_not_taken_for_one():
+    labels = ("[ours] A", "*B", "C [x]")
+    made = tables(
+        [s for label in labels for s in scores_of(label)], [MethodRow(label, False) for label in labels], {"mr2ct": ""}
+    )
+    lines = latex(made[:1], []).splitlines()
+    first = lines.index(r"\midrule") + 1
+    assert [line.partition(" & ")[0] for line in lines[first : first + 3]] == ["{}[ours] A", "{}*B", "C [x]"]
+
+
 def test_latex_is_balanced_whatever_the_names():
     text = escape('}{\\end{table}%&_#$^~<>|"')
     depth = 0
@@ -138,6 +148,9 @@ def test_latex_is_balanced_whatever_the_names():
         depth += (letter == "{" and before != "\\") - (letter == "}" and before != "\\")
         assert depth >= 0
     assert depth == 0
+
+
+SHIFTS = "direction,row,seed,space,when,measure,value\n"
 
 
 def test_the_shift_of_a_row_is_its_mean_over_seeds_before_and_after(tmp_path):
@@ -152,28 +165,19 @@ def test_the_shift_of_a_row_is_its_mean_over_seeds_before_and_after(tmp_path):
     assert only[:4] == ("R", "pixels", "mmd", 1.5) and math.isnan(only.after)
 
 
-def test_the_worst_slice_is_the_lowest_but_of_drifts_the_largest_either_way(tmp_path):
-    path = tmp_path / "audit.csv"
-    path.write_text(
-        "case,slice,measure,value\na,1,edge,0.2\nb,2,edge,0.8\na,1,volume-drift:liver,0.3\nb,2,volume-drift:liver,-0.5\n"
-    )
-    edge, drift = audit_rows(read_audit(path))
-    assert (edge.mean, edge.worst, edge.case, edge.slice, edge.slices) == (0.5, 0.2, "a", "1", 2)
-    assert (drift.worst, drift.case) == (-0.5, "b") and drift.mean == pytest.approx(-0.1)
-
-
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("case,slice,measure\na,1,edge\n", "line 2: the column value is missing"),
-        ("case,slice,measure,value\na,1,edge,x\n", "line 2: could not convert"),
-        ("case,slice,measure,value\na,1,edge,0.5\na,1\n", "line 3: too few or too many fields"),
+        ("direction,row,seed,space,when,measure\n", "line 2: the column value is missing"),
+        (SHIFTS + "a2b,R,0,pixels,before,mmd,x\n", "line 2: could not convert"),
+        (SHIFTS + "a2b,R,0,pixels,before,mmd,1\na2b,R\n", "line 3: too few or too many fields"),
+        (SHIFTS + "a2b,R,first,pixels,before,mmd,1\n", "line 2: invalid literal"),
     ],
 )
-def test_a_measured_file_that_is_damaged_is_named_with_its_line(tmp_path, text, said):
-    (tmp_path / "audit.csv").write_text(text)
-    with pytest.raises(DataError, match=said):
-        read_audit(tmp_path / "audit.csv")
+def test_a_shift_that_is_damaged_is_named_with_its_line(tmp_path, text, said):
+    (tmp_path / "shift.csv").write_text(text)
+    with pytest.raises(DataError, match=f"{said}.*run `attentkit shift` again"):
+        read_shifts(tmp_path / "shift.csv")
 
 
 def score(selection):

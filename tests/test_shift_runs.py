@@ -3,12 +3,15 @@
 import csv
 import json
 import math
+import os
+import shutil
 from pathlib import Path
 
 import known_fates
 import numpy as np
 import pytest
 import torch
+from comparison_folder import write_plan
 from known_fates import METHODS, REGISTRY
 from stand_in import SOFT
 
@@ -188,6 +191,42 @@ def test_a_run_of_another_seed_or_data_is_no_baseline(trained_as):
     assert baseline_of(run, REGISTRY) is None
     alone.rename(alone.parent / "seed1")
     assert baseline_of(run, REGISTRY) is None
+
+
+def test_the_baseline_of_a_run_that_was_retrained_is_of_its_seed_whatever_its_folder_is_called(trained_as):
+    alone, run = trained_as("alone"), trained_as("identity")
+    retrained = shutil.copytree(run, run.with_name("seed0-1234abcd"))
+    assert baseline_of(retrained, REGISTRY) == alone
+    alone.rename(alone.with_name("seed01"))
+    assert baseline_of(retrained, REGISTRY) is None
+
+
+def test_of_several_baselines_the_one_that_the_comparison_shows_counts_or_the_newest(trained_as, tmp_path):
+    alone, run = trained_as("alone"), trained_as("identity")
+    older = shutil.copytree(alone, alone.with_name("seed0-1234abcd"))
+    os.utime(older / "config.toml", (1, 1))
+    assert baseline_of(run, REGISTRY) == alone
+    os.utime(alone / "config.toml", (0, 0))
+    assert baseline_of(run, REGISTRY) == older
+    write_plan(tmp_path / "out", runs=["mr2ct/alone/seed0"])
+    assert baseline_of(run, REGISTRY) == alone
+    # One that is superseded is none, though that in its place is not finished.
+    write_plan(tmp_path / "out", runs=["mr2ct/alone/seed0-1234abcd"])
+    (older / "scores.csv").unlink()
+    assert baseline_of(run, REGISTRY) is None
+
+
+def test_runs_that_have_scores_of_a_selection_alone_are_measured_at_the_end_of_training(trained_as, tmp_path, quick):
+    for name in ("alone", "negative"):
+        scores = trained_as(name) / "scores.csv"
+        place = scores.parent / "selections" / "im"
+        place.mkdir(parents=True)
+        scores.rename(place / "scores.csv")
+    write_plan(tmp_path / "out", select="im")
+    measured = measure(tmp_path / "out")
+    of_row = [(row.space, row.when) for row in measured.rows if row.row == "negative" and row.direction == "mr2ct"]
+    assert len(set(of_row)) == 2 * 4 and measured.failed == []
+    assert measured.notes[0].endswith("the table shows the snapshots that --select im chose.")
 
 
 def test_a_comparison_is_measured_run_by_run_in_one_table(trained_as, tmp_path):

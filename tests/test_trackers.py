@@ -99,6 +99,19 @@ def test_scores_are_means_over_test_cases_without_those_that_are_not_defined():
     assert mean_scores([]) == {}
 
 
+def test_means_and_files_of_a_chosen_snapshot_are_its_own_and_say_what_chose_it(domains, tmp_path, fake):
+    told = []
+    listening = type("Listening", (fake,), {"end": lambda self, scores, files: told.append((scores, files))})
+    given, folder = settings(domains, snapshots=2), tmp_path / "run"
+    for select in ("last", "target-oracle"):
+        train(given, folder, REGISTRY, "cpu", trackers={"fake": listening}, select=select)
+    (last, _), (chosen, files) = told
+    assert "dice/liver" in last and {f"target-oracle/{name}" for name in last if "dice" in name} <= chosen.keys()
+    assert all(name.startswith("target-oracle/") for name in chosen)
+    place = folder / "selections" / "target-oracle"
+    assert files[-2:] == [place / "scores.csv", place / "selected.json"] and folder / "scores.csv" not in files
+
+
 def test_scores_of_a_snapshot_are_passed_on(tmp_path, fake, heard):
     from attent_kit.engine.fit import Progress
 

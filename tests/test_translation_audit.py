@@ -243,14 +243,16 @@ def test_lines_are_means_of_cases_and_the_worst_of_them():
     assert (liver.mean, liver.worst, liver.case) == (pytest.approx(-0.2), -0.5, "b")
 
 
-def test_an_audit_that_cannot_be_read_says_what_to_do(tmp_path):
-    path = tmp_path / "translation_audit.csv"
-    for text in (
-        "",
-        "case,measure\n",
-        "case,slice,measure,value\na,b,edge,1\n",
-        "case,slice,measure,value\na,1,edge\n",
-    ):
-        path.write_text(text)
-        with pytest.raises(DataError, match="run `attentkit audit` again"):
-            read_audit(path)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 1: the header is another"),
+        ("case,measure\n", "line 1: the header is another"),
+        ("case,slice,measure,value\na,b,edge,1\n", "line 2: invalid literal"),
+        ("case,slice,measure,value\na,1,edge,1\na,1,edge\n", "line 3: too few or too many fields"),
+    ],
+)
+def test_an_audit_that_cannot_be_read_is_named_with_its_line(tmp_path, text, said):
+    (tmp_path / "translation_audit.csv").write_text(text)
+    with pytest.raises(DataError, match=f"{said}.*run `attentkit audit` again"):
+        read_audit(tmp_path / "translation_audit.csv")

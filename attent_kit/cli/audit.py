@@ -32,7 +32,8 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
 
     The first two are 1 where nothing moved, whatever became of grey values; for scale, the last column says what they are of
     images held against themselves a little aside. The judge is the baseline; without one the
-    method's own segmentor, if that learned from source images as they are. Labels grade and do nothing else.
+    method's own segmentor, if that learned from source images as they are. Labels grade and do nothing else. All networks have
+    their weights at the end of training, also where --select has scored another snapshot.
     """
     from attent_kit.engine.shift import refuse_failed
     from attent_kit.engine.translation import MOVED, Audited, audit_comparison, audit_run

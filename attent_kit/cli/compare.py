@@ -46,7 +46,11 @@ from attent_kit.plugins import load
 @click.option("--slide-test", is_flag=True, help="Add the test that the slides of AttENT seem to have used.")
 @plugin_option
 @click.option("--track", metavar="NAMES", help="Comma-separated trackers, for example tensorboard,wandb.")
-@click.option("--shift", is_flag=True, help="Then measure the shift of each run and audit its translation.")
+@click.option(
+    "--shift",
+    is_flag=True,
+    help="Then measure the shift of each run and audit its translation, at the end of training.",
+)
 @click.option("--no-report", is_flag=True, help="Leave out report.html, table.tex, pairs.csv and figures/.")
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
@@ -73,6 +77,7 @@ def command(
     from attent_kit.engine.costs import measure_costs, read_costs
     from attent_kit.engine.device import launch
     from attent_kit.engine.folder import remember
+    from attent_kit.engine.heartbeat import in_a_sentence
     from attent_kit.engine.processes import run_on
     from attent_kit.engine.provenance import explained
     from attent_kit.engine.report import write_report
@@ -193,42 +198,54 @@ def command(
             click.echo(f"Comparisons, in table.md: {warning}")
         for file in made.files:
             click.echo(f"  {file}")
-    if shift and results.scores:
-        # After the table, which is there whatever becomes of this.
-        for file in _shift(out, registry, several[0]):
-            click.echo(f"  {file}", err=as_json)
+    unmeasured = _shift(out, registry, several[0], as_json) if shift and results.scores else None
     try:
         for file in () if no_report else write_report(out, registry, reference):
             click.echo(f"  {file}", err=as_json)
     except AttentKitError as error:
-        if not (failed or results.damaged):
+        if not (failed or results.damaged or unmeasured):
             raise
         click.echo(f"No report: {error}", err=True)
+    if unmeasured and (failed or results.damaged):
+        click.echo(f"Shift: {in_a_sentence(unmeasured)}", err=True)
     if failed:
         runs = "\n".join(f"  {_name(cell)}: {error}" for cell, error in failed)
         damaged = "".join(f"\n{sentence}" for sentence in results.damaged)
         raise RunError(f"{len(failed)} of {len(cells)} runs failed; the table shows the others.\n{runs}{damaged}")
     if results.damaged:
         raise DataError("\n".join(["some scores cannot be read; the table shows the others.", *results.damaged]))
+    if unmeasured:
+        raise unmeasured
 
 
-def _shift(out: Path, registry, device: str) -> list[Path]:  # type: ignore[no-untyped-def]
-    """What `attentkit shift` and `attentkit audit` would write of the same folder."""
+def _shift(out: Path, registry, device: str, as_json: bool) -> Exception | None:  # type: ignore[no-untyped-def]
+    """Write and name what `attentkit shift` and `attentkit audit` would of the same folder; what went wrong, if anything did.
+
+    Table and report are there whatever becomes of this.
+    """
     from attent_kit.engine.shift import Meter, refuse_failed, shift_of_comparison
     from attent_kit.engine.translation import Audited, TranslatesNothing, audit_comparison
 
-    with bars(("shift", 0)) as (bar,):
+    try:
+        with bars(("shift", 0)) as (bar,):
 
-        def tell(what: str, done: int, total: int) -> None:
-            _data(bar, what, done, total)
+            def tell(what: str, done: int, total: int) -> None:
+                _data(bar, what, done, total)
 
-        measured = shift_of_comparison(out, Meter(registry, device), tell)
-        try:
-            audited = audit_comparison(out, registry, device, tell)
-        except TranslatesNothing:
-            audited = Audited({}, [])
-    refuse_failed([*measured.failed, *audited.failed])
-    return [*measured.files, *(audit.files[2] for audit in audited.audits.values())]
+            measured = shift_of_comparison(out, Meter(registry, device), tell)
+            try:
+                audited = audit_comparison(out, registry, device, tell)
+            except TranslatesNothing:
+                audited = Audited({}, [])
+        for note in measured.notes:
+            click.echo(f"Note: {note}", err=as_json)
+        for file in (*measured.files, *(audit.files[2] for audit in audited.audits.values())):
+            click.echo(f"  {file}", err=as_json)
+        # A run that neither can be made of is one run.
+        refuse_failed([*dict([*audited.failed, *measured.failed]).items()])
+    except Exception as error:
+        return error
+    return None
 
 
 def _plan(suite, cells, registry, devices: list[str], as_json: bool) -> None:  # type: ignore[no-untyped-def]

@@ -23,7 +23,7 @@ NOTE = (
 def command(runs: tuple[Path, ...], device: str, out: Path | None, as_json: bool) -> None:
     """Show which snapshot each selector would choose, and what that gives away.
 
-    RUN is the folder of a trained run, or of a comparison: then all runs below it are graded. For each selector stand there
+    RUN is the folder of a trained run, or of a comparison: then all runs that it shows are graded. For each selector stand there
     the step it chooses, the Dice of that snapshot, the regret, which is the Dice lost to the best snapshot there is, and
     Spearman's rank correlation of its scores with Dice over all snapshots. For several runs it is the means of these, and the
     share of runs in which the choice was better and worse than the last snapshot. The labels of the target's test cases are

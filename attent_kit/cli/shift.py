@@ -52,7 +52,8 @@ def command(
     ±        standard error over patients (jackknife); within twice that, of both, it is "same"
     (zero)   what 95 % of random halvings of the source patients stay below: no shift
 
-    A-distance is 0 to 2, MMD² 0 to 2, CORAL has no upper end. Patients, not slices, are the unit. No label is read.
+    A-distance is 0 to 2, MMD² 0 to 2, CORAL has no upper end. Patients, not slices, are the unit. No label is read. A run is
+    measured with its weights at the end of training, also where --select has scored another snapshot.
     """
     from attent_kit.data.prepared import Prepared
     from attent_kit.engine.shift import Meter, ShiftOfRuns, baseline_of, refuse_failed, shift_of_comparison, title_of

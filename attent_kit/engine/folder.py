@@ -151,6 +151,17 @@ def folders_of_runs(out: Path, plan: Plan | None) -> list[Path]:
     return [folder for folder in there if plan is None or folder.relative_to(out).as_posix() in plan.runs]
 
 
+def is_shown(folder: Path) -> bool | None:
+    """Whether the comparison in whose folder a run lies shows it: False if it shows another of the same row, direction and seed,
+    None if it shows none of them, or if there is no comparison."""
+    folder = folder.resolve()
+    out = folder.parent.parent.parent
+    plan = read_plan(out)
+    shown = {_key(out / run, out): out / run for run in (plan.runs if plan else ())}
+    found = shown.get(_key(folder, out)) if shown else None
+    return None if found is None else found == folder
+
+
 def title_of(direction: str, names: Sequence[str]) -> str:
     """ "MR to CT" of mr2ct, or the direction itself where it is not two of the names."""
     try:

@@ -60,13 +60,13 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def class_shares(source: Prepared) -> tuple[float, ...]:
-    """Part of the pixels of each class, background first, in the labels of the source's validation cases; of its training cases
-    where it has no labels for validation."""
-    for split in ("val", "train"):
-        counts = source.class_counts(source.ids(split))
-        if counts.sum():
-            return tuple((counts / counts.sum()).tolist())
-    return (1.0, *[0.0] * len(source.organs))
+    """Part of the pixels of each class, background first, in the labels of the source's validation cases; where these lack a
+    class, of its training cases too."""
+    held_out = source.ids("val")
+    counts = source.class_counts(held_out)
+    if not counts.all():
+        counts += source.class_counts([case for case in source.ids("train") if case not in held_out])
+    return tuple((counts / counts.sum()).tolist()) if counts.any() else (1.0, *[0.0] * len(source.organs))
 
 
 def _rounded(value: float) -> float:

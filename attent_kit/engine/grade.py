@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.data.prepared import Prepared
+from attent_kit.engine.folder import is_shown
 from attent_kit.engine.selection import grade_snapshots, known_grades
 from attent_kit.engine.settings import pinned
-from attent_kit.engine.trained import TrainedRun, load_run, open_run
+from attent_kit.engine.trained import load_run, names_of, open_run
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.registry import Registry
-from attent_kit.report.scores import read_scores
 from attent_kit.report.selection import Graded, grade, mean_dice, read_selection
 
 
@@ -31,15 +31,17 @@ class GradedRun(NamedTuple):
 def find_runs(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """The runs with snapshots among and below `places`, in the order of their names, and those without.
 
-    ConfigError if there is none with any.
+    Of a comparison the runs that it shows, without earlier ones of the same row, direction and seed. ConfigError if there is
+    none with any.
     """
     found: dict[Path, None] = {}
     bare: dict[Path, None] = {}
     for place in places:
         if not place.is_dir():
             raise ConfigError(f"{place} is no folder: name a run, or the folder of a comparison.")
-        for config in sorted(place.rglob("config.toml")):
-            (found if (config.parent / "selection.csv").exists() else bare)[config.parent] = None
+        for folder in (config.parent for config in sorted(place.rglob("config.toml"))):
+            if folder == place or is_shown(folder) is not False:
+                (found if (folder / "selection.csv").exists() else bare)[folder] = None
     if not found:
         raise ConfigError(
             f"{', '.join(map(str, places))}: no run here keeps snapshots. Train one with --set snapshots=5 or more."
@@ -83,15 +85,6 @@ def _grade_run(folder: Path, registry: Registry, device: str, report: Callable[[
             loaded.alignment, folder, target, loaded.device, lambda done, total: report(str(folder), done, total)
         )
     selectors = grade(read_selection(folder / "selection.csv"), mean_dice(grades))
-    row, direction = _names(run)
+    row, direction = names_of(run)
     bound = bool(run.component.load().uses_target_labels)  # type: ignore[attr-defined]
     return GradedRun(str(folder), direction, row, run.settings.seed, bound, selectors)
-
-
-def _names(run: TrainedRun) -> tuple[str, str]:
-    """Row and direction, as its scores name them."""
-    for pattern in ("scores.csv", "selections/*/scores.csv"):
-        for file in sorted(run.folder.glob(pattern)):
-            if scores := read_scores(file):
-                return scores[0].alignment, scores[0].direction
-    return run.component.name, f"{run.domain.source.get('domain', '')}2{run.domain.name}"

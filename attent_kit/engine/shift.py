@@ -2,6 +2,8 @@
 
 before    images as they are, and what a network makes of them that learned from the source alone (the baseline)
 after     images as they reach the run's segmentor, and what that makes of them
+
+A run is measured with its weights at the end of training, whichever of its snapshots was scored.
 """
 
 import hashlib
@@ -15,17 +17,18 @@ import numpy as np
 
 from attent_kit.data.prepared import Prepared
 from attent_kit.engine import checkpoint
-from attent_kit.engine.folder import folders_of_runs, read_plan
+from attent_kit.engine.folder import folders_of_runs, is_shown, read_plan
 from attent_kit.engine.settings import pinned
+from attent_kit.engine.status import has_scores
 from attent_kit.engine.suite import slug
 from attent_kit.engine.train import task_of
-from attent_kit.engine.trained import SEGMENTOR, TrainedRun, load_run, open_run
+from attent_kit.engine.trained import SEGMENTOR, TrainedRun, load_run, names_of, open_run
 from attent_kit.engine.views import Slices, View, sample, view_of_images, view_through
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.metrics.shift import Measured, Sample, principal_components, shift
 from attent_kit.registry import Registry
-from attent_kit.report.scores import read_scores
+from attent_kit.report.scores import LAST
 from attent_kit.report.shift import SPACES, Panel, ShiftRow, shift_figure, write_shift
 
 SLICES = 16
@@ -100,7 +103,7 @@ class Meter:
                 f"{source.path} and {target.path} are not what the run in {folder} segments: it takes "
                 f"{run.domain.size} x {run.domain.size} pixels and {', '.join(run.domain.task.organs)}."
             )
-        row, direction = _names(run, source, target)
+        row, direction = names_of(run)
         made_of = self._made_of(run, source, target, baseline)
         cached = _read(folder / CACHE, made_of, direction, row, run.settings.seed)
         if cached is not None:
@@ -185,6 +188,11 @@ def shift_of_comparison(out: Path, meter: Meter, tell: Tell) -> ShiftOfRuns:
     """
     rows: list[ShiftRow] = []
     notes: dict[str, None] = {}
+    plan = read_plan(out)
+    if plan and plan.select != LAST:
+        notes[f"measured at the end of training; the table shows the snapshots that --select {plan.select} chose."] = (
+            None
+        )
     figures: dict[tuple[str, str], tuple[Shift, Path]] = {}
     failed: Failed = []
     for folder in each(finished_runs(out), out, tell):
@@ -232,12 +240,12 @@ def finished_runs(out: Path) -> list[Path]:
     """Folders of the runs with scores below `out`, seeds in order of their number; ConfigError if there is none."""
     if (out / "config.toml").exists():
         return [out]
-    found = [folder for folder in folders_of_runs(out, read_plan(out)) if (folder / "scores.csv").exists()]
+    found = [folder for folder in folders_of_runs(out, read_plan(out)) if has_scores(folder)]
     if not found:
         raise ConfigError(
             f"{out} holds no finished run: name the folder of a run, or of a comparison that `attentkit compare` has made."
         )
-    return sorted(found, key=lambda f: (f.parent, int(f.name[4:]) if f.name[4:].isdigit() else 0, f.name))
+    return sorted(found, key=lambda f: (f.parent, len(_plain(f)), f.name))
 
 
 def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
@@ -249,19 +257,31 @@ def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
 
 
 def baseline_of(folder: Path, registry: Registry) -> Path | None:
-    """The run beside this one that learned from the source alone: of the same data, direction and seed. None if there is none."""
+    """The run beside this one that learned from the source alone: of the same data, direction and seed. None if there is none.
+
+    Of several the first that the comparison shows, or else the one that was begun last.
+    """
     own = _hashes(open_run(folder, registry))
     folder = folder.resolve()
-    for scores in sorted(folder.parent.parent.glob(f"*/{folder.name}/scores.csv")):
+    found = []
+    for beside in sorted(folder.parent.parent.glob("*/*")):
+        if _plain(beside) != _plain(folder) or not has_scores(beside) or is_shown(beside) is False:
+            continue
         try:
-            run = open_run(scores.parent, registry)
+            run = open_run(beside, registry)
             alone = not registry.resolve("alignments", run.component.name).uses_target_images  # type: ignore[attr-defined]
         except AttentKitError:
             # A neighbour that cannot be read is no baseline; who asks for it by name hears why.
             continue
         if alone and _hashes(run) == own:
-            return run.folder
-    return None
+            found.append(beside)
+    shown = [beside for beside in found if is_shown(beside)]
+    return shown[0] if shown else max(found, key=lambda f: (f / "config.toml").stat().st_mtime_ns, default=None)
+
+
+def _plain(folder: Path) -> str:
+    """ "seed0" of seed0, and of seed0-1a2b3c4d that holds a run of the same seed."""
+    return folder.name.partition("-")[0]
 
 
 def whole(run: TrainedRun) -> TrainedRun:
@@ -276,15 +296,6 @@ def whole(run: TrainedRun) -> TrainedRun:
 
 def _hashes(run: TrainedRun) -> tuple[str | None, str | None]:
     return run.settings.data.source_hash, run.settings.data.target_hash
-
-
-def _names(run: TrainedRun, source: Prepared, target: Prepared) -> tuple[str, str]:
-    """Row and direction, as the run's scores have them."""
-    path = run.folder / "scores.csv"
-    scores = read_scores(path) if path.exists() else []
-    if scores:
-        return scores[0].alignment, scores[0].direction
-    return run.settings.alignment.name, f"{source.domain}2{target.domain}"
 
 
 def weights(run: TrainedRun) -> str:

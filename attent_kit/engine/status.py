@@ -103,7 +103,12 @@ def _is_done(place: Any) -> bool:
     """Whether a cell has the scores that it is asked for; of a place in grid.json, whether it has any."""
     if hasattr(place, "done"):
         return bool(place.done)
-    return (place.folder / "scores.csv").exists() or any(place.folder.glob("selections/*/scores.csv"))
+    return has_scores(place.folder)
+
+
+def has_scores(folder: Path) -> bool:
+    """Whether a run is finished: it has scores, of whichever of its snapshots."""
+    return (folder / "scores.csv").exists() or any(folder.glob("selections/*/scores.csv"))
 
 
 def failed_since(folder: Path, began: str) -> RunError | None:

@@ -11,13 +11,14 @@ from attent_kit.engine.fit import Progress
 from attent_kit.errors import ConfigError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
-from attent_kit.report.scores import Score, summarise
+from attent_kit.report.scores import LAST, Score, only_selection, summarise
 from attent_kit.report.table import METRICS
 from attent_kit.tracker import TrackedRun, Tracker
 
 FILE = "trackers.json"
-ARTEFACTS = ("config.toml", "env.json", "log.jsonl", "monitor.json", "scores.csv")
-"""Files that a tracker gets, where they are; weights and images of patients stay where they are."""
+OF_RUN, OF_ANSWERS = ("config.toml", "env.json", "log.jsonl", "monitor.json"), ("scores.csv", "selected.json")
+"""Files that a tracker gets, where they are: in the run's folder, and where its answers lie with the selection that was asked
+for. Weights and images of patients stay where they are."""
 
 Trackers = Mapping[str, type[Tracker]]
 
@@ -76,10 +77,11 @@ class Tracking:
         if values:
             self._each(lambda _, tracker: tracker.log(progress.step, values))
 
-    def end(self, scores: Sequence[Score]) -> None:
-        """The run is trained and scored."""
+    def end(self, scores: Sequence[Score], place: Path) -> None:
+        """The run is trained and scored; its answers lie in `place`."""
         means = mean_scores(scores)
-        files = [path for name in ARTEFACTS if (path := self._run.folder / name).exists()]
+        named = [*(self._run.folder / name for name in OF_RUN), *(place / name for name in OF_ANSWERS)]
+        files = [path for path in named if path.exists()]
         self._each(lambda _, tracker: tracker.end(means, files))
         self._working.clear()
 
@@ -102,10 +104,14 @@ class Tracking:
 
 
 def mean_scores(scores: Sequence[Score]) -> dict[str, float]:
-    """Mean over the test cases by "METRIC/ORGAN", of the metrics and units that a table shows; without those that have none."""
+    """Mean over the test cases by "METRIC/ORGAN", of the metrics and units that a table shows; without those that have none.
+
+    Of a snapshot other than the last by "SELECTION/METRIC/ORGAN".
+    """
     means: dict[str, float] = {}
+    chosen = "" if (select := only_selection(scores)) == LAST else f"{select}/"
     for metric, unit in METRICS if scores else ():
-        means |= {f"{metric}/{s.organ}": s.mean for s in summarise(scores, metric, "cases", unit)}
+        means |= {f"{chosen}{metric}/{s.organ}": s.mean for s in summarise(scores, metric, "cases", unit)}
     return {name: mean for name, mean in means.items() if not math.isnan(mean)}
 
 

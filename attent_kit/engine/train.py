@@ -121,7 +121,7 @@ def train(
         checkpoint.export_segmentor(place / "segmentor.safetensors", alignment, facts)
         scores = score_run(alignment, place, target, fabric.device, *names, settings.seed, select)
         keep_slices(alignment, place, target, fabric.device, scores)
-        tracking.end(scores)
+        tracking.end(scores, place)
         return scores
 
 

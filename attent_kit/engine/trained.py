@@ -23,7 +23,7 @@ from attent_kit.engine.train import total_steps
 from attent_kit.errors import AttentKitError, ConfigError, RunError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Component, Registry
-from attent_kit.report.scores import LAST
+from attent_kit.report.scores import LAST, read_scores
 from attent_kit.report.selection import read_selection, steps_of
 
 CHECKPOINT, SEGMENTOR = "checkpoint.ckpt", "segmentor.safetensors"
@@ -136,6 +136,15 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
         snapshot = path if (path := snapshot_file(run.folder, steps)).exists() else None
     precision = str(fabric.strategy.precision.precision)
     return Loaded(alignment, fabric.device, precision, steps, whole, select, snapshot)
+
+
+def names_of(run: TrainedRun) -> tuple[str, str]:
+    """Row and direction, as its scores name them."""
+    for pattern in ("scores.csv", "selections/*/scores.csv"):
+        for file in sorted(run.folder.glob(pattern)):
+            if scores := read_scores(file):
+                return scores[0].alignment, scores[0].direction
+    return run.component.name, f"{run.domain.source.get('domain', '')}2{run.domain.name}"
 
 
 def read_domain(path: Path) -> Domain:

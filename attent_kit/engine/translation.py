@@ -9,6 +9,8 @@ have the same judge, none of which was adapted to a translator's mistakes; or wi
 learned from source images as they are. What should be there is the truth where cases are labelled, which grades and nothing else;
 without labels it is what the judge finds in x itself, so that then low agreement says that the translation changed what a network
 sees, for better or worse.
+
+As the shift, this is of the weights at the end of training, whichever snapshot of the run was scored.
 """
 
 import json

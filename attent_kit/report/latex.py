@@ -41,6 +41,12 @@ def _environment(caption: str, organs: Sequence[str], rows: Sequence[Sequence[st
     lines = [
         r"\begin{table}", r"\centering", rf"\caption{{{escape(said)}}}", rf"\begin{{tabular}}{{l{'r' * len(organs)}}}",
         r"\toprule", " & ".join(["method", *map(escape, organs)]) + r" \\", r"\midrule",
-        *(" & ".join(row) + r" \\" for row in rows), r"\bottomrule", r"\end{tabular}", r"\end{table}",
+        *map(_line, rows), r"\bottomrule", r"\end{tabular}", r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    r"""A row of a tabular. \midrule and \\ before it would take [ or * at its beginning for their own."""
+    line = " & ".join(cells) + r" \\"
+    return "{}" + line if line.lstrip().startswith(("[", "*")) else line

@@ -290,11 +290,17 @@ def _parse(header: Sequence[str], fields: Sequence[str]) -> Score:
     if len(fields) != len(header):
         raise ValueError(f"{len(fields)} fields, expected {len(header)}")
     given = dict(zip(header, fields, strict=True))
-    return Score(**given | {"seed": _number(int, given, "seed"), "value": _number(float, given, "value")})
+    seed, value = _number(int, given, "seed"), _number(float, given, "value")
+    if math.isinf(value):
+        raise ValueError(f"value '{given['value']}' is not finite")
+    if given["unit"] == "fraction" and (value < 0 or value > 1):
+        raise ValueError(f"{given['metric']} is a fraction, and '{given['value']}' is not between 0 and 1")
+    return Score(**given | {"seed": seed, "value": value})
 
 
 def _number(kind: type, given: dict[str, str], name: str) -> int | float:
     try:
-        return kind(given[name])
+        # Python reads 0_5 as 05.
+        return kind(given[name].replace("_", "?"))
     except ValueError:
         raise ValueError(f"{name} '{given[name]}' is not a number") from None

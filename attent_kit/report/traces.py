@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from attent_kit.errors import DataError
 from attent_kit.report.curves import curve_figure, read_curves
-from attent_kit.report.measured import audit_rows, read_audit, read_shifts, shift_rows
+from attent_kit.report.measured import read_shifts, shift_rows
 from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Strip, Strips, Text, drawing
+from attent_kit.report.translation import lines, read_audit
 
 AUDIT = "translation_audit.csv"
 WORST_SHOWN = 3
@@ -65,9 +66,8 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
         shifts = read_shifts(path)
     except DataError as error:
         return Section("shift", "Domain shift", [Text([str(error)])])
-    blocks: list = [
-        Text(["How far source and target are apart as the method sees them; means over seeds. Lower is nearer."])
-    ]
+    words = "How far the domains are apart as a method sees them at the end of its training; means over seeds. Lower is nearer."
+    blocks: list = [Text([words])]
     for direction, domains in titles.items():
         rows = shift_rows(shifts, direction)
         if not rows:
@@ -94,7 +94,7 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
 def audit_section(
     runs: Sequence[Trained], titles: Mapping[str, str], pictures: Callable[[str, str, str], Sequence[Picture]]
 ) -> Section | None:
-    """What translations keep of the anatomy, with the worst slices; None if no run was audited.
+    """What translations keep of the anatomy, with the worst cases; None if no run was audited.
 
     `pictures(direction, row, case)`: image, translation and the way back, or what there is of them.
     """
@@ -106,19 +106,15 @@ def audit_section(
             if run.direction != direction or place is None:
                 continue
             try:
-                found = audit_rows(read_audit(place / AUDIT))
+                found = lines(read_audit(place / AUDIT))
             except DataError as error:
                 own.append(Text([str(error)]))
                 continue
-            lines = [
-                Row(r.measure, [Cell(_number(r.mean)), Cell(_number(r.worst)), Cell(f"{r.case}, slice {r.slice}")])
-                for r in found
-            ]
             own.append(
                 Grid(
                     f"{run.row}, {domains}: translation audit, {place.name}",
-                    ["measure", "mean", "worst", "where"],
-                    lines,
+                    ["measure", "mean of cases", "worst", "case"],
+                    [Row(r.measure, [Cell(_number(r.mean)), Cell(_number(r.worst)), Cell(r.case)]) for r in found],
                 )
             )
             worst = list(dict.fromkeys(r.case for r in found))
@@ -126,11 +122,12 @@ def audit_section(
             strips = [Strip(f"{run.row}: {case}", three, by_three=True) for case, three in shown.items() if three]
             if strips:
                 own += [
-                    Text(["Cases with the worst slice in a measure, by a slice that the run has kept:"]),
+                    Text(["The worst case of each measure, by a slice that the run has kept:"]),
                     Strips(strips),
                 ]
         blocks += [Heading(domains), *own] if own else []
-    return Section("audit", "Translation audit", blocks) if blocks else None
+    words = "What translations keep of validation and test cases of the target, by the weights at the end of training."
+    return Section("audit", "Translation audit", [Text([words]), *blocks]) if blocks else None
 
 
 def _number(value: float) -> str:

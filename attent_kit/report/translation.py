@@ -68,17 +68,24 @@ def write_audit(path: Path, rows: Iterable[AuditRow]) -> None:
 
 
 def read_audit(path: Path) -> list[AuditRow]:
-    """The rows of `write_audit`. DataError for anything else."""
+    """The rows of `write_audit`. DataError with file and line for anything else."""
+    rows, known = [], False
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file, strict=True))
-        if not rows or rows[0] != list(AuditRow._fields):
-            raise ValueError("the header is another")
-        return [AuditRow(case, int(z) if z else None, measure, float(value)) for case, z, measure, value in rows[1:]]
+            reader = csv.reader(file, strict=True)
+            known = next(reader, []) == list(AuditRow._fields)
+            if not known:
+                raise ValueError("the header is another")
+            for fields in reader:
+                if len(fields) != len(AuditRow._fields):
+                    raise ValueError("too few or too many fields")
+                case, z, measure, value = fields
+                rows.append(AuditRow(case, int(z) if z else None, measure, float(value)))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
-            f"{path} cannot be read as an audit ({error}): delete it and run `attentkit audit` again."
+            f"{path}, line {1 + known + len(rows)}: {error}. Delete the file and run `attentkit audit` again."
         ) from None
+    return rows
 
 
 def lines(rows: Sequence[AuditRow]) -> list[Line]:
