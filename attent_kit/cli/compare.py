@@ -72,13 +72,12 @@ def command(
     """
     from attent_kit.data.prepared import Prepared
     from attent_kit.engine.ablation import ablate as take_apart
-    from attent_kit.engine.compare import Watch, domain_files, make_data, refuse_what_cannot_run, run_cells
+    from attent_kit.engine.compare import domain_files, make_data, refuse_what_cannot_run
     from attent_kit.engine.content import located
     from attent_kit.engine.costs import measure_costs, read_costs
     from attent_kit.engine.device import launch
     from attent_kit.engine.folder import remember
     from attent_kit.engine.heartbeat import in_a_sentence
-    from attent_kit.engine.processes import run_on
     from attent_kit.engine.provenance import explained
     from attent_kit.engine.report import write_report
     from attent_kit.engine.results import collect, labels_in, standing
@@ -89,19 +88,11 @@ def command(
     from attent_kit.engine.tracking import find_trackers
     from attent_kit.engine.vary import vary
     from attent_kit.report.comparisons import choose_reference
-    from attent_kit.report.costs import COLUMNS, footnotes, texts
     from attent_kit.report.published import read_published
     from attent_kit.report.render import render
 
     registry = load().registry
-    if suite.endswith(".toml") or suite in [component.name for component in registry.of("suites")]:
-        path = Path(suite if suite.endswith(".toml") else str(registry.find("suites", suite).target))
-    else:
-        names = [component.name for component in registry.of("suites")]
-        raise ConfigError(
-            f"'{suite}' is neither a .toml file nor an installed suite.{did_you_mean(suite, names)} "
-            f"`attentkit list suites` shows those."
-        )
+    path = _file_of(suite, registry)
     try:
         whole = read_suite(path, registry, variant)
         chosen = narrow(whole, registry, listed(alignments), _numbers(seeds), listed(directions))
@@ -142,18 +133,7 @@ def command(
     cells = located(cells, registry)
     write_grid(out, cells)
     remember(out, whole, [*cells, *standing(out, whole, registry, words, select)], reference, select)
-    missing = [cell for cell in cells if not cell.done]
-    with live_grid(cells) as say:
-        watch = Watch(
-            finished=lambda cell: say(_finished(cell, missing)),
-            failed=lambda cell, error: say(f"FAILED: {_name(cell)}: {error}"),
-            waiting=lambda cell: say(f"Waiting for another process at {_name(cell)}."),
-            warned=lambda cell, sentence: say(f"Warning: {_name(cell)}, {sentence}"),
-        )
-        if len(several) > 1:
-            failed = run_on(several, cells, registry, out, watch, say, listed(track))
-        else:
-            failed = run_cells(cells, registry, out, several[0], watch, trackers)
+    failed = _run(cells, registry, out, several, listed(track), trackers)
     cells = located(cells, registry)
     if varied:
         with bars(("cost", 0)) as (bar,):
@@ -185,19 +165,7 @@ def command(
     if as_json:
         print_scores(results.scores)
     else:
-        for table in made.tables:
-            console().print(_rich(table))
-            for footnote in table.footnotes:
-                click.echo(f"  {footnote}")
-        if costs:
-            print_table("Cost", COLUMNS, [texts(cost) for cost in costs])
-            for footnote in footnotes(costs):
-                click.echo(f"  {footnote}")
-        click.echo(made.note)
-        for warning in made.warnings:
-            click.echo(f"Comparisons, in table.md: {warning}")
-        for file in made.files:
-            click.echo(f"  {file}")
+        _print_tables(made, costs)
     unmeasured = _shift(out, registry, several[0], as_json) if shift and results.scores else None
     try:
         for file in () if no_report else write_report(out, registry, reference):
@@ -216,6 +184,54 @@ def command(
         raise DataError("\n".join(["some scores cannot be read; the table shows the others.", *results.damaged]))
     if unmeasured:
         raise unmeasured
+
+
+def _file_of(suite: str, registry) -> Path:  # type: ignore[no-untyped-def]
+    names = [component.name for component in registry.of("suites")]
+    if suite.endswith(".toml"):
+        return Path(suite)
+    if suite in names:
+        return Path(str(registry.find("suites", suite).target))
+    raise ConfigError(
+        f"'{suite}' is neither a .toml file nor an installed suite.{did_you_mean(suite, names)} "
+        f"`attentkit list suites` shows those."
+    )
+
+
+def _run(cells, registry, out: Path, devices: list[str], tracked: list[str], trackers):  # type: ignore[no-untyped-def]
+    """Train and score what is missing, and say how far it is; the cells that failed, each with its error."""
+    from attent_kit.engine.compare import Watch, run_cells
+    from attent_kit.engine.processes import run_on
+
+    missing = [cell for cell in cells if not cell.done]
+    with live_grid(cells) as say:
+        watch = Watch(
+            finished=lambda cell: say(_finished(cell, missing)),
+            failed=lambda cell, error: say(f"FAILED: {_name(cell)}: {error}"),
+            waiting=lambda cell: say(f"Waiting for another process at {_name(cell)}."),
+            warned=lambda cell, sentence: say(f"Warning: {_name(cell)}, {sentence}"),
+        )
+        if len(devices) > 1:
+            return run_on(devices, cells, registry, out, watch, say, tracked)
+        return run_cells(cells, registry, out, devices[0], watch, trackers)
+
+
+def _print_tables(made, costs) -> None:  # type: ignore[no-untyped-def]
+    from attent_kit.report.costs import COLUMNS, footnotes, texts
+
+    for table in made.tables:
+        console().print(_rich(table))
+        for footnote in table.footnotes:
+            click.echo(f"  {footnote}")
+    if costs:
+        print_table("Cost", COLUMNS, [texts(cost) for cost in costs])
+        for footnote in footnotes(costs):
+            click.echo(f"  {footnote}")
+    click.echo(made.note)
+    for warning in made.warnings:
+        click.echo(f"Comparisons, in table.md: {warning}")
+    for file in made.files:
+        click.echo(f"  {file}")
 
 
 def _shift(out: Path, registry, device: str, as_json: bool) -> Exception | None:  # type: ignore[no-untyped-def]
