@@ -330,7 +330,7 @@ def test_the_shift_of_a_comparison_with_a_selection_is_measured(attentkit, compa
         file.unlink()
     outcome = attentkit(*words, "--select=im", "--shift")
     assert outcome.code == 0, outcome.err
-    assert "Note: measured at the end of training; the table shows the snapshots that --select im chose." in outcome.out
+    assert "Note: measured at the end of training; the table shows the snapshots that im chose." in outcome.out
     assert "W/o adaptation" in (out / "shift.csv").read_text() and "AttENT" in (out / "shift.csv").read_text()
     assert (out / "mr2ct/attent/seed0/translation_audit.csv").exists() and (out / "report.html").exists()
 

@@ -226,7 +226,7 @@ def test_runs_that_have_scores_of_a_selection_alone_are_measured_at_the_end_of_t
     measured = measure(tmp_path / "out")
     of_row = [(row.space, row.when) for row in measured.rows if row.row == "negative" and row.direction == "mr2ct"]
     assert len(set(of_row)) == 2 * 4 and measured.failed == []
-    assert measured.notes[0].endswith("the table shows the snapshots that --select im chose.")
+    assert measured.notes[0].endswith("the table shows the snapshots that im chose.")
 
 
 def test_a_comparison_is_measured_run_by_run_in_one_table(trained_as, tmp_path):

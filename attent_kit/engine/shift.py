@@ -190,9 +190,7 @@ def shift_of_comparison(out: Path, meter: Meter, tell: Tell) -> ShiftOfRuns:
     notes: dict[str, None] = {}
     plan = read_plan(out)
     if plan and plan.select != LAST:
-        notes[f"measured at the end of training; the table shows the snapshots that --select {plan.select} chose."] = (
-            None
-        )
+        notes[f"measured at the end of training; the table shows the snapshots that {plan.select} chose."] = None
     figures: dict[tuple[str, str], tuple[Shift, Path]] = {}
     failed: Failed = []
     for folder in each(finished_runs(out), out, tell):

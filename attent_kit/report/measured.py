@@ -45,8 +45,8 @@ def read_shifts(path: Path) -> list[Shift]:
             for line in reader:
                 if None in line.values() or None in line:
                     raise ValueError("too few or too many fields")
-                given = {field: line[field] for field in Shift._fields}
-                found.append(Shift(**given | {"seed": int(line["seed"]), "value": float(line["value"])}))
+                direction, row, seed, space, when, measure, value = (line[field] for field in Shift._fields)
+                found.append(Shift(direction, row, int(seed), space, when, measure, float(value)))
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(
             f"{path}, line {len(found) + 2}: {error}. Delete the file and run `attentkit shift` again."
