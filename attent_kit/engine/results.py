@@ -13,6 +13,7 @@ from attent_kit.engine.compare import domain_files
 from attent_kit.engine.content import content_there, located, superseded
 from attent_kit.engine.folder import title_of
 from attent_kit.engine.run import has_results
+from attent_kit.engine.status import has_scores
 from attent_kit.engine.suite import Cell, Suite, SuiteRow, domains_of, expand, options_of, slug
 from attent_kit.errors import AttentKitError, DataError
 from attent_kit.registry import Registry
@@ -63,7 +64,9 @@ def collect(
     methods = [MethodRow(row.label, _sees_target_labels(row, registry)) for row in rows if row.label in listed]
     directions = dict.fromkeys([*(cell.direction for cell in cells), *(cell.direction for cell in shown)])
     titles = {direction: title_of(direction, suite.domain_names) for direction in directions}
-    left_out = sorted({cell.row for cell in there if not cell.done and _is_answered(cell)} - {c.row for c in shown})
+    left_out = sorted(
+        {cell.row for cell in there if not cell.done and has_scores(cell.folder)} - {c.row for c in shown}
+    )
     outcomes = _outcomes({cell.folder: cell for cell in (*cells, *there)}.values())
     return Results(scores, methods, titles, left_out, outcomes, _unseen(out, there, folders, registry), damaged)
 
@@ -87,11 +90,6 @@ def labels_in(out: Path, suite: Suite, registry: Registry, words: Sequence[str] 
     folders = sorted(out.glob("*/*/seed*"))
     slugs = {folder.parent.name for folder in folders}
     return [row.label for row in _rows(suite, folders, registry, words) if slug(row.label) in slugs]
-
-
-def _is_answered(cell: Cell) -> bool:
-    """Whether a run has scores of some selection."""
-    return any(cell.folder.glob("selections/*/scores.csv")) or (cell.folder / "scores.csv").exists()
 
 
 def _outcomes(cells: Iterable[Cell]) -> list[Outcome]:
