@@ -244,13 +244,9 @@ def _shift(out: Path, registry, device: str, as_json: bool) -> Exception | None:
 
     try:
         with bars(("shift", 0)) as (bar,):
-
-            def tell(what: str, done: int, total: int) -> None:
-                _data(bar, what, done, total)
-
-            measured = shift_of_comparison(out, Meter(registry, device), tell)
+            measured = shift_of_comparison(out, Meter(registry, device), bar.count("shift"))
             try:
-                audited = audit_comparison(out, registry, device, tell)
+                audited = audit_comparison(out, registry, device, bar.count("audit"))
             except TranslatesNothing:
                 audited = Audited({}, [])
         for note in measured.notes:

@@ -189,7 +189,7 @@ def cell_text(cell: Summary | None, scale: float, count: int | None = None) -> s
 
 def cell_number(value: float, metric: str, sign: str = "") -> str:
     """Dice in percent with one decimal, distances with two; with its sign always, if "+"."""
-    return f"{100 * value:{sign}.1f}" if metric == "dice" else f"{value:{sign}.2f}"
+    return f"{100 * value:{sign}z.1f}" if metric == "dice" else f"{value:{sign}z.2f}"
 
 
 def markdown(
