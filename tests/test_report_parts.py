@@ -1,5 +1,6 @@
 """The parts that a report is made of, with numbers worked out by hand."""
 
+import base64
 import csv
 import io
 import json
@@ -9,6 +10,7 @@ import types
 import numpy as np
 import pytest
 from comparison_folder import scores_of
+from PIL import Image
 
 from attent_kit.errors import DataError
 from attent_kit.report.boxplots import box, box_figure, boxes
@@ -228,10 +230,12 @@ def test_a_small_slice_is_enlarged_and_an_organ_is_coloured():
 
 def test_a_large_drawing_is_shown_as_png_and_a_wide_one_in_a_box_of_its_own(tmp_path):
     png, svg = tmp_path / "f.png", tmp_path / "f.svg"
-    png.write_bytes(b"png")
+    noise = np.random.default_rng(0).integers(0, 256, (300, 1500, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(png)
     svg.write_text('<svg height="9pt" width="401pt"/>')
     small = drawing([png, svg], "alt")
     assert small.src.startswith("data:image/svg+xml;base64,") and small.wide
     svg.write_text('<svg width="399pt"/>' + " " * 400_001)
     large = drawing([png, svg], "alt")
-    assert large.src == "data:image/png;base64,cG5n" and not large.wide
+    shown = Image.open(io.BytesIO(base64.b64decode(large.src.removeprefix("data:image/png;base64,"))))
+    assert shown.size == (1200, 240) and len(shown.getcolors()) <= 32 and not large.wide

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from attent_kit import __version__
 from attent_kit.files import write_text
+from attent_kit.report.pictures import drawn
 from attent_kit.report.summary import Stamp
 
 LARGEST_SVG = 400_000
@@ -133,12 +134,12 @@ class Page(NamedTuple):
 def drawing(files: Sequence[Path], alt: str, caption: str = "") -> Picture:
     """A figure of `figures.save`, as SVG unless that is large."""
     png, svg = files
-    source, kind = (svg, "svg+xml") if svg.stat().st_size <= LARGEST_SVG else (png, "png")
     width = re.search(rb'<svg [^>]*?width="([\d.]+)pt"', svg.read_bytes()[:2000])
     wide = width is not None and float(width[1]) > WIDEST
-    return Picture(
-        f"data:image/{kind};base64," + base64.b64encode(source.read_bytes()).decode("ascii"), alt, caption, wide
-    )
+    if svg.stat().st_size > LARGEST_SVG:
+        return Picture(drawn(png), alt, caption, wide)
+    source = base64.b64encode(svg.read_bytes()).decode("ascii")
+    return Picture(f"data:image/svg+xml;base64,{source}", alt, caption, wide)
 
 
 def write_page(page: Page, path: Path) -> None:

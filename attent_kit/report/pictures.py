@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,9 @@ QUALITIES = (82, 65, 45, 25)
 """Of JPEG: the first with which a picture stays below LARGEST, or the last."""
 LARGEST = 24_000
 """Bytes of a picture, so that a page of twelve rows and two directions stays below 10 MB; a usual slice has the half."""
+
+WIDTH, COLOURS = 1200, 32
+"""Pixels and colours of a large drawing, for the same end; its PNG and SVG beside the page have more."""
 
 
 def picture(image: np.ndarray, labels: np.ndarray | None = None) -> str:
@@ -30,6 +34,17 @@ def entropy_picture(entropy: np.ndarray) -> str:
     from matplotlib import colormaps
 
     return _uri(colormaps["inferno"](_enlarged(np.clip(entropy, 0, 1)))[..., :3])
+
+
+def drawn(png: Path) -> str:
+    """A large drawing as a data URI: narrower, and in as few colours as lines and marks need."""
+    image = Image.open(png).convert("RGB")
+    height = round(image.height * WIDTH / image.width)
+    if image.width > WIDTH:
+        image = image.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(out, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
 def _enlarged(array: np.ndarray) -> np.ndarray:

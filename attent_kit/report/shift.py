@@ -3,14 +3,14 @@
 import csv
 import io
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from attent_kit.files import write_text, write_whole
+from attent_kit.files import write_text
+from attent_kit.report.figures import save
 
 SPACES = ("pixels", "features", "outputs", "entropy")
 WHEN = ("before", "after")
@@ -88,7 +88,6 @@ def shift_figure(panels: Sequence[Panel], rows: Sequence[ShiftRow], title: str, 
     A small mark is a slice, a large one the mean of its patient; a line joins them, since the slices of a patient are not
     independent. Axes have no unit, and panels of different networks have different axes.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -96,41 +95,36 @@ def shift_figure(panels: Sequence[Panel], rows: Sequence[ShiftRow], title: str, 
     spaces = [space for space in SPACES if any(p.space == space for p in panels)]
     whens = [when for when in WHEN if any(p.when == when for p in panels)]
     shown = {(p.space, p.when): p for p in panels}
-    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "attent-kit"}):
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        size = (max(2.9 * len(spaces), 4.6), 2.95 * len(whens) + 0.9)
-        figure = Figure(figsize=size, dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(whens), len(spaces), squeeze=False)
-        for line, when in zip(axes, whens, strict=True):
-            for axis, space in zip(line, spaces, strict=True):
-                axis.set_xticks([])
-                axis.set_yticks([])
-                for side in axis.spines.values():
-                    side.set_color("#999999")
-                if (space, when) not in shown:
-                    axis.set_axis_off()
-                    axis.text(0.5, 0.5, "not measured", ha="center", va="center", fontsize=8, color="#666666")
-                    continue
-                numbers = [f"{SHORT[r.measure]} {number(r.value)}" for r in rows if (r.space, r.when) == (space, when)]
-                axis.set_title(f"{space}, {when}", fontsize=9)
-                axis.set_xlabel("   ".join(numbers), fontsize=7.5)
-                _scatter(axis, shown[space, when])
-        # The two pixel panels share their axes; panels of different networks cannot.
-        _share(axes[:, spaces.index("pixels")] if "pixels" in spaces else [])
-        names = (("source", SOURCE), ("target before", BEFORE), ("target after", AFTER))
-        handles = [
-            Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6, label=name)
-            for name, (colour, marker) in names[: 1 + len(whens)]
-        ]
-        handles.append(Line2D([], [], color="#666666", marker=".", linewidth=0.6, label="slice, joined to its patient"))
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
-        figure.suptitle(title, fontsize=10, parse_math=False)
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        files = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")]
-        write_whole(files[0], lambda path: figure.savefig(path, format="png", metadata={"Software": None}))
-        write_whole(files[1], lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
-    return files
+    size = (max(2.9 * len(spaces), 4.6), 2.95 * len(whens) + 0.9)
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(whens), len(spaces), squeeze=False)
+    for line, when in zip(axes, whens, strict=True):
+        for axis, space in zip(line, spaces, strict=True):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            for side in axis.spines.values():
+                side.set_color("#999999")
+            if (space, when) not in shown:
+                axis.set_axis_off()
+                axis.text(0.5, 0.5, "not measured", ha="center", va="center", fontsize=8, color="#666666")
+                continue
+            numbers = [f"{SHORT[r.measure]} {number(r.value)}" for r in rows if (r.space, r.when) == (space, when)]
+            axis.set_title(f"{space}, {when}", fontsize=9)
+            axis.set_xlabel("   ".join(numbers), fontsize=7.5)
+            _scatter(axis, shown[space, when])
+    # The two pixel panels share their axes; panels of different networks cannot.
+    _share(axes[:, spaces.index("pixels")] if "pixels" in spaces else [])
+    names = (("source", SOURCE), ("target before", BEFORE), ("target after", AFTER))
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="", markersize=6, label=name)
+        for name, (colour, marker) in names[: 1 + len(whens)]
+    ]
+    handles.append(Line2D([], [], color="#666666", marker=".", linewidth=0.6, label="slice, joined to its patient"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    return save(figure, stem)
 
 
 def _scatter(axis, panel: Panel) -> None:  # type: ignore[no-untyped-def]

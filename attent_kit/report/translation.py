@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from attent_kit.errors import DataError
-from attent_kit.files import write_text, write_whole
-from attent_kit.report.figures import COLOURS, overlay
+from attent_kit.files import write_text
+from attent_kit.report.figures import COLOURS, overlay, save
 
 DRIFT = "volume-drift:"
 """Before the name of an organ."""
@@ -128,45 +128,40 @@ def audit_figure(
 
     Edges that are stronger in the image are magenta, those that are stronger in the translation green, others white.
     """
-    import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     heads = ("target image", "in source style", "edges of both", *names)
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "attent-kit"}):
-        figure = Figure(figsize=(1.85 * len(heads) + 1.2, 1.85 * len(worst) + 1.2), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(worst), len(heads), squeeze=False)
-        for line, slice_ in zip(axes, worst, strict=True):
-            grey, both = (slice_.image, slice_.translation), [_scaled(edge) for edge in slice_.edges]
-            pictures = (*grey, np.stack([both[0], both[1], both[0]], axis=-1), *grey)
-            for n, (axis, picture) in enumerate(zip(line, pictures, strict=True)):
-                axis.set_axis_off()
-                axis.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
-                if n > 2:
-                    axis.imshow(overlay((slice_.expected, slice_.found)[n - 3]), interpolation="nearest")
-            line[0].text(
-                -0.06, 0.5, f"{slice_.name}\n{slice_.why}", ha="right", va="center", fontsize=7.5, transform=line[0].transAxes,
-                parse_math=False,
-            )  # fmt: skip
-        for axis, head in zip(axes[0], heads, strict=True):
-            axis.set_title(head, fontsize=8)
-        patches = [Patch(color=COLOURS[i % len(COLOURS)], label=organ) for i, organ in enumerate(organs)]
-        patches += [
-            Patch(facecolor=colour, edgecolor="#999999", label=label)
-            for colour, label in (
-                ("#FF00FF", "edge fainter in translation"),
-                ("#00FF00", "edge stronger in translation"),
-                ("#FFFFFF", "edge alike"),
-            )
-        ]
-        figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-        figure.suptitle(title, fontsize=10, parse_math=False)
-        files = [stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")]
-        write_whole(files[0], lambda path: figure.savefig(path, format="png", metadata={"Software": None}))
-        write_whole(files[1], lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
-    return files
+    figure = Figure(figsize=(1.85 * len(heads) + 1.2, 1.85 * len(worst) + 1.2), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(worst), len(heads), squeeze=False)
+    for line, slice_ in zip(axes, worst, strict=True):
+        grey, both = (slice_.image, slice_.translation), [_scaled(edge) for edge in slice_.edges]
+        pictures = (*grey, np.stack([both[0], both[1], both[0]], axis=-1), *grey)
+        for n, (axis, picture) in enumerate(zip(line, pictures, strict=True)):
+            axis.set_axis_off()
+            axis.imshow(picture, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+            if n > 2:
+                axis.imshow(overlay((slice_.expected, slice_.found)[n - 3]), interpolation="nearest")
+        line[0].text(
+            -0.06, 0.5, f"{slice_.name}\n{slice_.why}", ha="right", va="center", fontsize=7.5, transform=line[0].transAxes,
+            parse_math=False,
+        )  # fmt: skip
+    for axis, head in zip(axes[0], heads, strict=True):
+        axis.set_title(head, fontsize=8)
+    patches = [Patch(color=COLOURS[i % len(COLOURS)], label=organ) for i, organ in enumerate(organs)]
+    patches += [
+        Patch(facecolor=colour, edgecolor="#999999", label=label)
+        for colour, label in (
+            ("#FF00FF", "edge fainter in translation"),
+            ("#00FF00", "edge stronger in translation"),
+            ("#FFFFFF", "edge alike"),
+        )
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    return save(figure, stem)
 
 
 def _scaled(edges: np.ndarray) -> np.ndarray:
