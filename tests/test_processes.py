@@ -140,6 +140,8 @@ def test_a_process_for_each_device_makes_the_same_tables_though_one_dies_and_a_r
     assert output.count(" of 4 runs done: ") == 3 and output.count("FAILED: Broken, mr2ct, seed 0: ") == 1
     assert "Traceback" not in output and "\x1b" not in output
     assert tables(out) == tables(tmp_path / "undisturbed")
+    made_by = json.loads(next(out.glob("*/*/seed0/env.json")).read_text())["command"]
+    assert "compare" in made_by and "cpu,cpu" in made_by
     failure = json.loads((out / "mr2ct/broken/seed0/failed.json").read_text())
     assert "no longer a finite number" in failure["error"]
 

@@ -22,6 +22,7 @@ def main() -> int:
         os.dup2(2, 1)
         try:
             job = json.loads(sys.stdin.buffer.readline())
+            sys.argv = job["command"]  # what a run says it was made by
             threading.Thread(target=_stop_with_parent, daemon=True).start()
             work(job, load().registry, lambda line: print(line, file=events))
         except (KeyboardInterrupt, BrokenPipeError):

@@ -135,7 +135,8 @@ def _start(
         # A terminal's Ctrl-C comes to this process alone, which passes on one.
         start_new_session=True,
     )
-    job = {"device": device, "out": str(out), "began": began, "trackers": list(trackers)}
+    job: dict[str, Any] = {"device": device, "out": str(out), "began": began, "trackers": list(trackers)}
+    job["command"] = sys.argv
     job["cells"] = [_plain(cell) for cell in cells]
 
     def listen() -> None:

@@ -73,6 +73,8 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
         if not rows:
             continue
         measures = list(dict.fromkeys(r.measure for r in rows))
+        order = [run.row for run in runs if run.direction == direction]
+        rows.sort(key=lambda r: order.index(r.row) if r.row in order else -1)
         found = {(r.row, r.space, r.measure): f"{_number(r.before)} → {_number(r.after)}" for r in rows}
         lines = [
             Row(row or "images", [Cell(space), *(Cell(found.get((row, space, measure), "-")) for measure in measures)])
