@@ -1,10 +1,11 @@
 """How well snapshots can be chosen without target labels, over all runs of a finished comparison, as a result file.
 
-    attentkit compare benchmarks/phantom.toml --variant small --seeds 0,1,2 --out runs/phantom
+    attentkit compare benchmarks/phantom.toml --variant small --out runs/phantom
     python benchmarks/choices.py runs/phantom benchmarks/results/selectors.md "attentkit compare ..."
 
 The file holds each selector's mean regret, rank correlation and comparison with the last snapshot, over all runs and in each
-direction, and its regret by row. Every choice of every run is left beside it as .csv. Rows that see target labels are left out.
+direction, and its regret by row. Every choice of every run is left beside it as .csv. Rows that see target labels are left
+out. What was written by hand below "What to make of it" stays.
 """
 
 import argparse
@@ -13,6 +14,8 @@ import math
 from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
+
+from record import write
 
 from attent_kit.engine.grade import GradedRun, find_runs, grade_runs
 from attent_kit.plugins import load
@@ -71,7 +74,7 @@ def main() -> None:
         f"attent-kit {made_by['attent_kit']}, {packages}.",
         "",
     ]
-    options.result.write_text("\n".join(lines), encoding="utf-8")
+    write(options.result, lines)
     graded_csv(options.result.with_suffix(".csv"), graded)
     for sentence in failed:
         print(f"Left out: {sentence}")

@@ -2,20 +2,21 @@
 
     attentkit compare benchmarks/phantom.toml --variant small --shift --out runs/phantom
     python benchmarks/record.py runs/phantom benchmarks/results/phantom-small.md "attentkit compare ..." \
-        --figure boxes-mr2ct-dice --figure cases-mr2ct-worst
+        --figure boxes-mr2ct-dice --figure shift-mr2ct-attent
 
 The file holds the table, then for each method the wall time, steps per second and peak memory of its stages. The numbers of
 the table, unrounded, are left beside it as .csv. What was written by hand below "What to make of it" stays. Each --figure of
-the report goes to docs/ as PNG.
+the report, or of shift and audit beside it, goes to docs/ as PNG.
 """
 
 import argparse
 import json
-import shutil
 from collections import defaultdict
 from datetime import date
 from pathlib import Path
 from statistics import median
+
+from PIL import Image
 
 BY_HAND = "## What to make of it"
 DOCS = Path(__file__).parents[1] / "docs"
@@ -46,12 +47,19 @@ def main() -> None:
         *speeds(runs),
         "",
     ]
-    before = options.result.read_text() if options.result.exists() else ""
-    _, title, by_hand = before.partition(BY_HAND)
-    options.result.write_text("\n".join(lines) + ("\n" + title + by_hand if title else ""))
+    write(options.result, lines)
     options.result.with_suffix(".csv").write_text((options.folder / "table.csv").read_text())
     for name in options.figure:
-        shutil.copyfile(options.folder / "figures" / f"{name}.png", DOCS / f"{options.result.stem}-{name}.png")
+        found = next(path for place in ("figures", ".") if (path := options.folder / place / f"{name}.png").exists())
+        few_colours = Image.open(found).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+        few_colours.save(DOCS / f"{options.result.stem}-{name}.png", optimize=True)
+
+
+def write(result: Path, lines: list[str]) -> None:
+    """The result file, with what was written by hand below it."""
+    before = result.read_text(encoding="utf-8") if result.exists() else ""
+    _, title, by_hand = before.partition(BY_HAND)
+    result.write_text("\n".join(lines) + ("\n" + title + by_hand if title else ""), encoding="utf-8")
 
 
 def speeds(runs: list[Path]) -> list[str]:
