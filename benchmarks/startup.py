@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from attent_kit import __version__
+from attent_kit.plugins import load
 
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
@@ -34,7 +35,7 @@ def main() -> None:
         f"`python benchmarks/startup.py`, {date.today()}, Python {sys.version.split()[0]}, attent-kit {__version__}; ",
         end="",
     )
-    print(f"{repeats} repeats in turn after one to warm up.\n")
+    print(f"{repeats} repeats in turn after one to warm up. Plugins: {', '.join(p.name for p in load().plugins)}.\n")
     print("| command | median s | range s | of a bare interpreter |\n|---|---:|---:|---:|")
     bare = statistics.median(next(iter(seconds.values()))[1:])
     for name, times in seconds.items():
