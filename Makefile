@@ -10,8 +10,9 @@ FUZZ ?= 20000
 demo: install
 	$(BIN)/attentkit compare --out runs/demo
 
+# A thread each: with two, processes side by side wait for each other.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 fuzz: install
 	ATTENTKIT_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py tests/test_dicom_fuzz.py

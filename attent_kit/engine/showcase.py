@@ -70,7 +70,7 @@ def keep_slices(
         return
     images = np.stack([target.image_row(case, z) for case, z in chosen])
     p = segment_slices(alignment, images, device)
-    kept = {"entropy": np.round(255 * entropy(p))}
+    kept = {"entropy": np.round(255 * np.nan_to_num(entropy(p), nan=1.0))}
     middle = target.channels // 2
     translated = slices_as_source(alignment, images, device)
     if translated is not None:
