@@ -160,7 +160,7 @@ def tried(wanted: Wanted) -> Built:
             failed = error
             continue
         except AssertionError as error:
-            failed = RuntimeError(f"it takes images of one size only: {error}")
+            failed = RuntimeError(f"{ONE_SIZE}: {error}")
             continue
         network.train()
         deepest = maps[-1]
@@ -186,9 +186,19 @@ def refusal(error: Exception, wanted: Wanted, decoders: Iterable[str] = SAFE_ARC
     )
 
 
+ONE_SIZE = "it takes images of one size only"
+ANOTHER_SIZE = (
+    "to broadcast a dimension",
+    "invalid for input of size",
+    "Expected size for",
+    "must match the size of tensor",
+)
+"""What torch says of weights that were made for another number of positions."""
+
+
 def _reason(error: Exception, wanted: Wanted) -> str:
     """smp's or timm's error in our words, where they are no words for a user."""
-    said = str(error).strip(" .\n").partition("\n")[0]
+    said = str(error).strip(" .:\n").partition("\n")[0]
     if "Unsupported model downsampling pattern" in said or "list index out of range" in said:
         return "it answers one resolution, or resolutions that smp cannot put in order, and this decoder needs several"
     if wanted.architecture == PLAIN and not wanted.encoder.startswith("tu-"):
@@ -198,6 +208,8 @@ def _reason(error: Exception, wanted: Wanted) -> str:
         return (
             f"this decoder wants its deepest map at 1/{dilated} of the image, and the encoder cannot be dilated so far"
         )
+    if any(words in said for words in ANOTHER_SIZE):
+        return ONE_SIZE
     return said or f"{type(error).__name__} in its code"
 
 
