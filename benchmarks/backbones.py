@@ -15,6 +15,7 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from record import write
 from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
@@ -44,7 +45,7 @@ def main() -> None:
     torch.set_num_threads(1)
     text = report(options.rounds)
     if options.write:
-        RESULT.write_text(text, encoding="utf-8")
+        write(RESULT, text.split("\n"))
     print(text, end="")
 
 
