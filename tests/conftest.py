@@ -1,5 +1,6 @@
 """Small volumes, prepared files and a trained run that several tests share. Nobody writes into them."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -68,6 +69,11 @@ def write_case(folder: Path, case: str, modality: str = "ct", seed: int = 0) -> 
     for kind, array in (("images", image), ("labels", labels)):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         nib.save(nib.Nifti1Image(array, AFFINE), folder / kind / f"{case}.nii.gz")
+
+
+def without_bytecode() -> dict[str, str]:
+    """The environment of a process whose files are cut off: bytecode that is cut off too would be there for all later ones."""
+    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import contents, prepare_words, train_words
+from conftest import contents, prepare_words, train_words, without_bytecode
 from test_bad_input import says
 
 # Prepared files
@@ -156,8 +156,9 @@ sys.exit(run(sys.argv[2:]))
 
 def on_a_full_disk(limit, *words):
     child = subprocess.run(
-        [sys.executable, "-c", LIMITED, *map(str, (limit, *words))], capture_output=True, text=True, timeout=300
-    )
+        [sys.executable, "-c", LIMITED, *map(str, (limit, *words))],
+        capture_output=True, text=True, timeout=300, env=without_bytecode(),
+    )  # fmt: skip
     assert "Traceback" not in child.stderr
     return child.returncode, child.stderr
 

@@ -11,6 +11,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
+from conftest import without_bytecode
 
 from attent_kit.data.intensity import Intensity
 from attent_kit.data.layouts import case_name, find_pairs
@@ -301,7 +302,8 @@ try:
 except AttentKitError as error:
     print("sentence:", error)
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=five, capture_output=True, text=True)
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, cwd=five, capture_output=True, text=True, env=without_bytecode())
     assert done.returncode == 0 and "sentence: ct.h5 could not be written" in done.stdout and done.stderr == ""
     assert ((five / "ct.h5").read_bytes(), (five / "ct.toml").read_bytes()) == before
     assert sorted(path.name for path in five.iterdir()) == ["ct.h5", "ct.toml", "images", "labels"]
