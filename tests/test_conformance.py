@@ -75,7 +75,7 @@ def test_what_an_installed_plugin_costs_everybody_is_measured(tmp_path, monkeypa
     monkeypatch.syspath_prepend(tmp_path)
     verdict = judge(check(name, METHOD), subject(METHOD, Good, module="stranger_under_test"))
     assert verdict.outcome == "fail" and words in verdict.found
-    (tmp_path / "stranger_under_test.py").write_text("X = 1\n")
+    (tmp_path / "stranger_under_test.py").write_text("HARMLESS = True\n")
     assert judge(check(name, METHOD), subject(METHOD, Good, module="stranger_under_test")).outcome == "pass"
 
 
