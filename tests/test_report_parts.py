@@ -16,11 +16,11 @@ from attent_kit.errors import DataError
 from attent_kit.report.boxplots import box, box_figure, boxes
 from attent_kit.report.curves import curve_figure, read_curves, thinned
 from attent_kit.report.latex import escape, latex
-from attent_kit.report.measured import read_shifts, shift_rows
 from attent_kit.report.page import drawing
 from attent_kit.report.pairwise import all_pairs, pairs_csv
 from attent_kit.report.pictures import entropy_picture, picture
 from attent_kit.report.published import PublishedTable
+from attent_kit.report.shift import over_seeds, read_shift
 from attent_kit.report.summary import by_protocol, stamps
 from attent_kit.report.table import MethodRow, tables
 
@@ -152,34 +152,35 @@ def test_latex_is_balanced_whatever_the_names():
     assert depth == 0
 
 
-SHIFTS = "direction,row,seed,space,when,measure,value\n"
+SHIFTS = "direction,row,seed,space,when,measure,value,spread,zero\n"
 
 
 def test_the_shift_of_a_row_is_its_mean_over_seeds_before_and_after(tmp_path):
     path = tmp_path / "shift.csv"
     lines = [
-        "direction,row,seed,space,when,measure,value,spread",
-        "a2b,R,0,pixels,before,mmd,1,0",
-        "a2b,R,1,pixels,before,mmd,2,0",
+        SHIFTS.strip(),
+        "a2b,R,0,pixels,before,mmd,1,0,nan",
+        "a2b,R,1,pixels,before,mmd,2,0,nan",
     ]
-    path.write_text("\n".join([*lines, "a2b,R,0,pixels,after,mmd,nan,0", "b2a,R,0,pixels,after,mmd,7,0"]) + "\n")
-    (only,) = shift_rows(read_shifts(path), "a2b")
+    lines += ["a2b,R,0,pixels,after,mmd,nan,0,nan", "b2a,R,0,pixels,after,mmd,7,0,nan"]
+    path.write_text("\n".join(lines) + "\n")
+    (only,) = over_seeds(read_shift(path), "a2b")
     assert only[:4] == ("R", "pixels", "mmd", 1.5) and math.isnan(only.after)
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("direction,row,seed,space,when,measure\n", "line 2: the column value is missing"),
-        (SHIFTS + "a2b,R,0,pixels,before,mmd,x\n", "line 2: could not convert"),
-        (SHIFTS + "a2b,R,0,pixels,before,mmd,1\na2b,R\n", "line 3: too few or too many fields"),
-        (SHIFTS + "a2b,R,first,pixels,before,mmd,1\n", "line 2: invalid literal"),
+        ("direction,row,seed,space,when,measure\n", "line 1: the header is another"),
+        (SHIFTS + "a2b,R,0,pixels,before,mmd,x,0,0\n", "line 2: could not convert"),
+        (SHIFTS + "a2b,R,0,pixels,before,mmd,1,0,0\na2b,R\n", "line 3: too few or too many fields"),
+        (SHIFTS + "a2b,R,first,pixels,before,mmd,1,0,0\n", "line 2: invalid literal"),
     ],
 )
 def test_a_shift_that_is_damaged_is_named_with_its_line(tmp_path, text, said):
     (tmp_path / "shift.csv").write_text(text)
     with pytest.raises(DataError, match=f"{said}.*run `attentkit shift` again"):
-        read_shifts(tmp_path / "shift.csv")
+        read_shift(tmp_path / "shift.csv")
 
 
 def score(selection):

@@ -14,7 +14,7 @@ from attent_kit.registry import Registry
 from attent_kit.report.comparisons import choose_reference, compare
 from attent_kit.report.latex import latex
 from attent_kit.report.numbers import Compared, boxes_section, comparisons_section, other_tables, tables_section
-from attent_kit.report.outcomes import Outcome, counts, failed_checks, reasons
+from attent_kit.report.outcomes import Outcome, counts, outcome_of, reasons
 from attent_kit.report.page import Page, write_page
 from attent_kit.report.pairwise import all_pairs, pairs_csv
 from attent_kit.report.ranks import rank_rows
@@ -43,7 +43,8 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
     if asked is not None:
         asked = mark(asked, select)
     reference = choose_reference(asked if reference or asked in labels else None, labels)
-    outcomes = _outcomes(runs)
+    ended = (outcome_of(run.row, run.direction, run.seed, run.folder, run.done) for run in runs)
+    outcomes = [outcome for outcome in ended if outcome]
 
     protocols = by_protocol(score for run in runs for score in run.scores)
     scores = next(iter(protocols.values()), [])
@@ -72,7 +73,7 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
         citations_section(runs, registry),
     ]
     said = [
-        *doubts(scores, _missing(runs, plan, out), titles, list(protocols)),
+        *doubts(scores, _missing(runs, outcomes, plan, out), titles, list(protocols)),
         *_collapsed(runs),
         *unknown,
         *gallery.doubts,
@@ -139,12 +140,6 @@ def _trained(runs: Sequence[RunFolder]) -> list[Trained]:
     return [Trained(row, slug(row), direction, found) for (row, direction), found in folders.items()]
 
 
-def _outcomes(runs: Sequence[RunFolder]) -> list[Outcome]:
-    """Of the runs that have scores or have collapsed; others are not over."""
-    found = [(run, failed_checks(run.folder)) for run in runs]
-    return [Outcome(r.row, r.direction, r.seed, failed or (), r.done) for r, failed in found if r.done or failed]
-
-
 def _weight(protocol: str) -> str | None:
     """What the means of a protocol's Dice are over, if not volumes."""
     columns = PROTOCOLS[protocol].columns if protocol in PROTOCOLS else ()
@@ -172,8 +167,9 @@ def _collapsed(runs: Sequence[RunFolder]) -> list[str]:
     ]
 
 
-def _missing(runs: Sequence[RunFolder], plan: Plan | None, out: Path) -> list[str]:
+def _missing(runs: Sequence[RunFolder], outcomes: Sequence[Outcome], plan: Plan | None, out: Path) -> list[str]:
     """Runs that were asked for or begun, and are not over."""
+    over = {(outcome.row, outcome.direction, outcome.seed) for outcome in outcomes}
     by_place = {run.folder.relative_to(out).as_posix(): run for run in runs}
     rows = {slug(label): label for label in plan.rows} if plan else {}
     made = []
@@ -183,6 +179,6 @@ def _missing(runs: Sequence[RunFolder], plan: Plan | None, out: Path) -> list[st
             direction, _, rest = place.partition("/")
             name, _, seed = rest.partition("/seed")
             made.append(f"{rows.get(name, name)}, {direction}, seed {seed}")
-        elif not run.done and not failed_checks(run.folder):
+        elif (run.row, run.direction, run.seed) not in over:
             made.append(f"{run.row}, {run.direction}, seed {run.seed}")
     return made

@@ -17,7 +17,7 @@ from attent_kit.engine.status import has_scores
 from attent_kit.engine.suite import Cell, Suite, SuiteRow, domains_of, expand, options_of, slug
 from attent_kit.errors import AttentKitError, DataError
 from attent_kit.registry import Registry
-from attent_kit.report.outcomes import Outcome, failed_checks
+from attent_kit.report.outcomes import Outcome, outcome_of
 from attent_kit.report.scores import LAST, SCORE_AGAIN, Score, read_scores, refuse_gaps, write_scores
 from attent_kit.report.table import MethodRow
 
@@ -94,12 +94,9 @@ def labels_in(out: Path, suite: Suite, registry: Registry, words: Sequence[str] 
 
 def _outcomes(cells: Iterable[Cell]) -> list[Outcome]:
     """Of the cells that have scores or have collapsed; a run that is not over has no outcome."""
-    outcomes = []
-    for cell in sorted(cells, key=lambda cell: (cell.direction, slug(cell.row), cell.seed)):
-        failed = failed_checks(cell.folder)
-        if cell.done or failed:
-            outcomes.append(Outcome(cell.row, cell.direction, cell.seed, failed or (), cell.done))
-    return outcomes
+    ordered = sorted(cells, key=lambda cell: (cell.direction, slug(cell.row), cell.seed))
+    found = (outcome_of(cell.row, cell.direction, cell.seed, cell.folder, cell.done) for cell in ordered)
+    return [outcome for outcome in found if outcome]
 
 
 def scores_of(cell: Cell) -> list[Score]:

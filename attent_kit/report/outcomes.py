@@ -18,6 +18,12 @@ class Outcome(NamedTuple):
     """Whether it has scores; a run that met NaN has none."""
 
 
+def outcome_of(row: str, direction: str, seed: int, folder: Path, scored: bool) -> Outcome | None:
+    """The outcome of the run in a folder that has scores or has collapsed; None of one that is not over."""
+    failed = failed_checks(folder)
+    return Outcome(row, direction, seed, failed or (), scored) if scored or failed else None
+
+
 def failed_checks(folder: Path) -> tuple[str, ...] | None:
     """What the monitor.json of a run's folder says of its end; None if the run is not there, is not over or was not watched."""
     failed = _failed(folder)

@@ -5,10 +5,12 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
 
+from attent_kit.errors import DataError
 from attent_kit.files import write_text
 from attent_kit.report.figures import save
 
@@ -41,6 +43,16 @@ class ShiftRow(NamedTuple):
     """What 95 % of the random halvings of the source patients stay below; NaN where there are too few patients."""
 
 
+class Moved(NamedTuple):
+    """What became of one measure of a row: means over seeds, NaN where there is none."""
+
+    row: str
+    space: str
+    measure: str
+    before: float
+    after: float
+
+
 class Panel(NamedTuple):
     """Slices of both domains in two dimensions."""
 
@@ -66,6 +78,39 @@ def shift_csv(rows: Iterable[ShiftRow]) -> str:
 def write_shift(path: Path, rows: Iterable[ShiftRow]) -> None:
     """The file of `shift_csv`, whole or not at all."""
     write_text(path, shift_csv(rows))
+
+
+def read_shift(path: Path) -> list[ShiftRow]:
+    """The rows of `write_shift`. DataError with file and line for anything else."""
+    rows, known = [], False
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.reader(file, strict=True)
+            known = next(reader, []) == list(ShiftRow._fields)
+            if not known:
+                raise ValueError("the header is another")
+            for fields in reader:
+                if len(fields) != len(ShiftRow._fields):
+                    raise ValueError("too few or too many fields")
+                direction, row, seed, space, when, measure, *numbers = fields
+                rows.append(ShiftRow(direction, row, int(seed), space, when, measure, *map(float, numbers)))
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(
+            f"{path}, line {1 + known + len(rows)}: {error}. Delete the file and run `attentkit shift` again."
+        ) from None
+    return rows
+
+
+def over_seeds(rows: Sequence[ShiftRow], direction: str) -> list[Moved]:
+    """Each row, space and measure of a direction before and after, in order of appearance."""
+    groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for r in rows:
+        if r.direction == direction and not math.isnan(r.value):
+            groups.setdefault((r.row, r.space, r.measure), {}).setdefault(r.when, []).append(r.value)
+    return [
+        Moved(*key, *(fmean(found[when]) if when in found else math.nan for when in WHEN))
+        for key, found in groups.items()
+    ]
 
 
 def number(value: float) -> str:

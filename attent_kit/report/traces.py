@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from attent_kit.errors import DataError
 from attent_kit.report.curves import curve_figure, read_curves
-from attent_kit.report.measured import read_shifts, shift_rows
 from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Strip, Strips, Text, drawing
+from attent_kit.report.shift import over_seeds, read_shift
 from attent_kit.report.translation import lines, read_audit
 
 AUDIT = "translation_audit.csv"
@@ -63,25 +63,25 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
         said = "Not measured: `attentkit shift` on this folder writes shift.csv and figures, and the report then shows them."
         return Section("shift", "Domain shift", [Text([said])])
     try:
-        shifts = read_shifts(path)
+        measured = read_shift(path)
     except DataError as error:
         return Section("shift", "Domain shift", [Text([str(error)])])
     words = "How far the domains are apart as a method sees them at the end of its training; means over seeds. Lower is nearer."
     blocks: list = [Text([words])]
     for direction, domains in titles.items():
-        rows = shift_rows(shifts, direction)
+        rows = over_seeds(measured, direction)
         if not rows:
             continue
         measures = list(dict.fromkeys(r.measure for r in rows))
         order = [run.row for run in runs if run.direction == direction]
         rows.sort(key=lambda r: order.index(r.row) if r.row in order else -1)
         found = {(r.row, r.space, r.measure): f"{_number(r.before)} → {_number(r.after)}" for r in rows}
-        lines = [
+        grid = [
             Row(row or "images", [Cell(space), *(Cell(found.get((row, space, measure), "-")) for measure in measures)])
             for row, space in dict.fromkeys((r.row, r.space) for r in rows)
         ]
         caption = f"{domains}: domain shift, before → after"
-        blocks += [Heading(domains), Grid(caption, ["row", "space", *measures], lines)]
+        blocks += [Heading(domains), Grid(caption, ["row", "space", *measures], grid)]
         pictures = []
         for run in runs:
             stem = out / f"shift-{direction}-{run.name}"
