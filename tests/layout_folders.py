@@ -5,8 +5,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from PIL import Image
 
+from attent_kit.data.phantom import SIZES, PhantomSize
+from attent_kit.data.phantom.export import export_phantom
+
+TINY = PhantomSize(48, (5, 0, 1), (5, 1, 1), (8.0, 8.0), (8.0, 8.0), (0, 0), (1, 1), (1, 1))
 ORGANS = ("liver", "right kidney", "left kidney", "spleen")
 GREY = (0, 63, 126, 189, 252)
 """Background and the organs in the masks of CHAOS."""
@@ -19,6 +24,15 @@ BOXES = {
 }
 """Columns, rows and slices of each organ in LPS: the patient's right is at low columns, the feet are at slice 0."""
 LPS = np.diag([-2.0, -2, 5, 1])
+
+
+def write_phantoms(home, chaos="same"):
+    """A tiny phantom as nifti, chaos, btcv, nnunet and msd below `home`, which is the answer; `chaos`: the order of its masks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SIZES, "tiny", TINY)
+        for layout in ("nifti", "chaos", "btcv", "nnunet", "msd"):
+            export_phantom(home / layout, layout, "tiny", masks=chaos if layout == "chaos" else "same")
+    return home
 
 
 def body(seed=0):

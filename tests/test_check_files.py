@@ -10,15 +10,10 @@ from abdomens import abdomen, checked, only, patients, write, write_unplaced
 from conftest import contents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layout_folders import attent_png, nnunet, sifa_npz
+from layout_folders import attent_png, nnunet, sifa_npz, write_phantoms
 from test_bad_input import says
 
 from attent_kit.cli import run
-from attent_kit.data.phantom import SIZES, PhantomSize
-from attent_kit.data.phantom.export import export_phantom
-
-TINY = PhantomSize(48, (5, 0, 1), (5, 1, 1), (8.0, 8.0), (8.0, 8.0), (0, 0), (1, 1), (1, 1))
-
 
 # What is sound
 
@@ -27,12 +22,7 @@ TINY = PhantomSize(48, (5, 0, 1), (5, 1, 1), (8.0, 8.0), (8.0, 8.0), (0, 0), (1,
 def exported(tmp_path_factory):
     """The phantom in each of its layouts."""
     pytest.importorskip("pydicom")
-    home = tmp_path_factory.mktemp("exported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", TINY)
-        for layout in ("nifti", "chaos", "btcv", "nnunet", "msd"):
-            export_phantom(home / layout, layout, "tiny", masks="reversed" if layout == "chaos" else "same")
-    return home
+    return write_phantoms(tmp_path_factory.mktemp("exported"), chaos="reversed")
 
 
 @pytest.mark.parametrize(

@@ -7,26 +7,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 from abdomens import checked
+from layout_folders import write_phantoms
 from test_bad_input import says
 
 from attent_kit.data.findings import doubted, refusal
-from attent_kit.data.phantom import SIZES, PhantomSize
-from attent_kit.data.phantom.export import export_phantom
 from attent_kit.errors import DataError
-
-TINY = PhantomSize(48, (5, 0, 1), (5, 1, 1), (8.0, 8.0), (8.0, 8.0), (0, 0), (1, 1), (1, 1))
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """The phantom as chaos, btcv, nnunet and msd."""
     pytest.importorskip("pydicom")
-    home = tmp_path_factory.mktemp("exported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", TINY)
-        for layout in ("nifti", "chaos", "btcv", "nnunet", "msd"):
-            export_phantom(home / layout, layout, "tiny")
-    return home
+    return write_phantoms(tmp_path_factory.mktemp("exported"))
 
 
 def copied(exported: Path, home: Path, name: str) -> Path:
