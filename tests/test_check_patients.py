@@ -153,7 +153,7 @@ def test_many_alike_are_counted():
 def test_dicom_of_one_patient_is_known_by_its_tags(attentkit, tmp_path):
     pytest.importorskip("pydicom")
     import pydicom
-    from test_check_files import TINY
+    from layout_folders import TINY
 
     from attent_kit.data.phantom import SIZES
     from attent_kit.data.phantom.export import export_phantom

@@ -67,7 +67,7 @@ def test_sound_files_give_nothing_and_are_left_alone(attentkit, own):
 @pytest.mark.parametrize("layout", ["chaos", "nnunet"])
 def test_a_sound_phantom_that_was_prepared_gives_neither_error_nor_warning(attentkit, tmp_path, layout):
     pytest.importorskip("pydicom")
-    from test_check_files import TINY
+    from layout_folders import TINY
 
     from attent_kit.data.phantom import SIZES
     from attent_kit.data.phantom.export import export_phantom

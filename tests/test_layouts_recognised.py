@@ -161,6 +161,13 @@ def test_any_dataset_json_is_read_or_is_one_sentence(described, name, data):
     use(LAYOUTS[name], folder, data.draw(st.sampled_from([None, "training", "CT"])))
 
 
+@pytest.mark.parametrize("content", [{"\n": None}, {"a\nb": {"images": "x"}}])
+def test_the_name_of_a_listed_case_does_not_break_a_sentence(described, content):
+    folder, base = described["nnunet"]
+    (folder / "dataset.json").write_text(json.dumps(base | {"dataset": content}), encoding="utf-8")
+    assert "must give each case its 'images'" in use(LAYOUTS["nnunet"], folder)
+
+
 @given(
     content=st.one_of(JSON, st.lists(st.fixed_dictionaries({"train": JSON | st.just(["a"]), "val": JSON}), max_size=1))
 )

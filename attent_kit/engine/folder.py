@@ -63,18 +63,12 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
     before = read_plan(out)
     runs = {_key(cell.folder, out): cell.folder.relative_to(out).as_posix() for cell in cells}
     waiting = {_key(out / run, out): run for run in (before.runs if before else ()) if not has_results(out / run)}
-    places = {(direction, row) for direction, row, _ in waiting}
     rows = {row.label: row.alignment for row in suite.rows} | {cell.row: cell.alignment for cell in cells}
     directions = {cell.direction: title_of(cell.direction, suite.domain_names) for cell in cells}
     if before:
-        kept = {
-            label: alignment for label, alignment in before.rows.items() if slug(label) in {row for _, row in places}
-        }
-        rows = {**rows, **{label: alignment for label, alignment in kept.items() if label not in rows}}
-        asked = {
-            direction: title for direction, title in before.directions.items() if direction in {d for d, _ in places}
-        }
-        directions = {**asked, **directions}
+        of_rows, of_directions = {row for _, row, _ in waiting}, {direction for direction, _, _ in waiting}
+        rows |= {label: name for label, name in before.rows.items() if slug(label) in of_rows - {*map(slug, rows)}}
+        directions = {name: title for name, title in before.directions.items() if name in of_directions} | directions
     plan = {
         "title": suite.title or suite.name,
         "note": suite.note,

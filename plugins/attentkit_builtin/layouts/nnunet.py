@@ -139,7 +139,7 @@ class NnUNet(Layout):
             if not isinstance(images, list) or len(images) != len(self.channels):
                 raise DataError(
                     f"{self.file}: 'dataset' must give each case its 'images', one for each of "
-                    f"{', '.join(self.channels)}, and its 'label'; '{case[:60]}' has {shown(images)}."
+                    f"{', '.join(self.channels)}, and its 'label'; {case[:60]!r} has {shown(images)}."
                 )
             paths = [inside(self.folder, image, self.file) for image in images]
             cases[case] = paths, inside(self.folder, named.get("label"), self.file)
@@ -159,9 +159,9 @@ class NnUNet(Layout):
                 raise DataError(f"{file}: fold 0 must name its cases as 'train' and 'val', two lists: correct it.")
             for case in members:
                 if case not in cases:
-                    raise DataError(f"{file} names the case '{case[:60]}', which is not in {self.folder}: correct it.")
+                    raise DataError(f"{file} names the case {case[:60]!r}, which is not in {self.folder}: correct it.")
                 if splits.setdefault(case, name) != name:
-                    raise DataError(f"{file} has the case '{case[:60]}' in train and in val of fold 0: correct it.")
+                    raise DataError(f"{file} has the case {case[:60]!r} in train and in val of fold 0: correct it.")
         return splits
 
     def _stem(self, path: Path) -> str:
