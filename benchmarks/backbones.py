@@ -20,8 +20,8 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Adam
 
 from attent_kit.build import Builder, configure
-from attent_kit.engine.costs import size_of
-from attent_kit.engine.run import packages
+from attent_kit.engine.compare.costs import size_of
+from attent_kit.engine.run.folder import packages
 from attent_kit.interfaces import Task
 from attent_kit.plugins import load
 

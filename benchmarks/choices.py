@@ -17,7 +17,7 @@ from pathlib import Path
 
 from record import write
 
-from attent_kit.engine.grade import GradedRun, find_runs, grade_runs
+from attent_kit.engine.compare.grade import GradedRun, find_runs, grade_runs
 from attent_kit.plugins import load
 from attent_kit.report.scores import ORACLE
 from attent_kit.report.selection import aggregate, graded_csv

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from attent_kit.config import to_toml
-from attent_kit.data.prepared import Prepared
-from attent_kit.data.volumes import write_labels
-from attent_kit.engine.folder import PLAN
-from attent_kit.engine.suite import slug
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.scans.volumes import write_labels
+from attent_kit.engine.compare.results_folder import PLAN
+from attent_kit.engine.compare.suite import slug
 from attent_kit.report.scores import Score, write_scores
 
 ORGANS = ("liver", "right kidney", "left kidney", "spleen")

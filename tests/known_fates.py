@@ -3,8 +3,8 @@
 import torch
 from stand_in import Levels, Threshold
 
-from attent_kit.engine.settings import run_settings
-from attent_kit.engine.train import train
+from attent_kit.engine.run.settings import run_settings
+from attent_kit.engine.train.train import train
 from attent_kit.interfaces import Stage, Translator
 from attent_kit.registry import Component, Registry
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch.optim import SGD
 
 from attent_kit.config import ComponentConfig
-from attent_kit.engine.volumes import predict_volumes
+from attent_kit.engine.apply.volumes import predict_volumes
 from attent_kit.interfaces import Alignment, Segmentation, Segmentor, Stage, Translator
 from attent_kit.registry import Component, Registry
 

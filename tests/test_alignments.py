@@ -7,11 +7,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attent_kit.build import Builder, configure
-from attent_kit.engine.assemble import segmentor_of, setup, train_only
-from attent_kit.engine.device import launch
-from attent_kit.engine.settings import run_settings
-from attent_kit.engine.train import train
-from attent_kit.engine.update import FabricUpdate
+from attent_kit.engine.run.assemble import segmentor_of, setup, train_only
+from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.settings import run_settings
+from attent_kit.engine.train.train import train
+from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.interfaces import Batch, Discriminator, Task
 from attent_kit.plugins import load
 from attent_kit.testing import check_alignment, check_discriminator, check_segmentor, check_translator

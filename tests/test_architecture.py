@@ -26,6 +26,25 @@ LAYERS = [
     {"testing"},
     {"cli", "pytest_plugin"},
 ]
+WINGS = {
+    "data": [
+        {"workers"},
+        {"scans"},
+        {"sets", "space"},
+        {"doubts", "phantom", "prepared"},
+        {"prepare"},
+        {"check"},
+    ],
+    "engine": [
+        {"run"},
+        {"snapshots"},
+        {"train"},
+        {"apply"},
+        {"backbones", "compare"},
+        {"publish", "study"},
+    ],
+}
+"""The folders of the two large parts, lowest first: a wing imports wings of lower rows, and itself."""
 OPEN_TO_PLUGINS = {
     "__init__",
     "backbone",
@@ -42,8 +61,9 @@ OPEN_TO_PLUGINS = {
 }
 """Parts of attent_kit that the built-ins may use; of the package itself they use `hookimpl` alone."""
 ORDINARY_WORDS = {
-    ("cli/predict.py", "entropy"), ("data/cases.py", "pixel"), ("engine/health.py", "entropy"), ("engine/volumes.py", "entropy"),
-    ("engine/showcase.py", "entropy"), ("engine/report_slices.py", "entropy"),
+    ("cli/predict.py", "entropy"), ("data/prepare/cases.py", "pixel"), ("engine/train/health.py", "entropy"),
+    ("engine/apply/volumes.py", "entropy"), ("engine/train/kept.py", "entropy"), ("engine/publish/panels.py", "entropy"),
+    ("engine/publish/slices.py", "entropy"),
     ("metrics/protocols.py", "pixel"), ("metrics/protocols.py", "sifa"), ("report/shift.py", "entropy"),
 }  # fmt: skip
 """Strings that happen to be the name of an alignment: the entropy of an answer, a pixel and its size in mm, and the way in
@@ -67,7 +87,7 @@ def imported(path):
 
 
 def parts_of_the_frame(path):
-    """Parts of attent_kit that a file imports: "data" of attent_kit.data.volumes, "__init__" of the package itself."""
+    """Parts of attent_kit that a file imports: "data" of attent_kit.data.scans.volumes, "__init__" of the package itself."""
     parts = {path.with_suffix("").name for path in FRAME.iterdir() if path.name != "__pycache__"}
     found = set()
     for module, name in imported(path):
@@ -123,6 +143,35 @@ def test_imports_point_downwards(height):
         if part in LAYERS[height]:
             above = parts_of_the_frame(path) - below - {part}
             assert not above, f"{path.relative_to(ROOT)} imports {', '.join(sorted(above))} from its own layer or above"
+
+
+def wing_of(path, part):
+    return path.relative_to(FRAME / part).with_suffix("").parts[0]
+
+
+def wings_imported(path, part):
+    """Wings of a part of attent_kit that a file imports: "run" of attent_kit.engine.run.folder."""
+    found = set()
+    for module, name in imported(path):
+        words = module.split(".")
+        if words[:2] == ["attent_kit", part]:
+            found.add(words[2] if len(words) > 2 else name)
+    return found
+
+
+@pytest.mark.parametrize("part", WINGS)
+def test_every_wing_has_its_place(part):
+    wings = {wing_of(path, part) for path in sources(FRAME / part)} - {"__init__"}
+    assert wings == set.union(*WINGS[part])
+
+
+@pytest.mark.parametrize(("part", "height"), [(part, h) for part, rows in WINGS.items() for h in range(len(rows))])
+def test_wings_import_downwards(part, height):
+    below = set.union(set(), *WINGS[part][:height])
+    for path in sources(FRAME / part):
+        if (wing := wing_of(path, part)) in WINGS[part][height]:
+            above = wings_imported(path, part) - below - {wing}
+            assert not above, f"{path.relative_to(ROOT)} imports {', '.join(sorted(above))} from its own row or above"
 
 
 def test_the_built_ins_use_only_what_every_plugin_may_use():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from attent_kit.data.augment import Augmentation, random_affine, warp
+from attent_kit.data.prepared.augment import Augmentation, random_affine, warp
 from attent_kit.objectives import IGNORE
 
 NONE = Augmentation(rotation=0, scale=0, shift=0)

@@ -7,8 +7,8 @@ import sys
 import pytest
 from huggingface_hub import constants
 
-from attent_kit.engine import backbones as module
-from attent_kit.engine.backbones import Memory, find, lies_here
+from attent_kit.engine.backbones import backbones as module
+from attent_kit.engine.backbones.backbones import Memory, find, lies_here
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
 from attentkit_builtin.segmentors import smp_backbones

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from attent_kit.data.augment import Augmentation
-from attent_kit.data.batches import Batches, ResidentSlices, StreamedSlices, training_batches
-from attent_kit.data.intensity import Intensity
-from attent_kit.data.layouts import Pair
-from attent_kit.data.prepare import prepare
-from attent_kit.data.prepared import Prepared
+from attent_kit.data.prepare.prepare import prepare
+from attent_kit.data.prepared.augment import Augmentation
+from attent_kit.data.prepared.batches import Batches, ResidentSlices, StreamedSlices, training_batches
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.sets.pairs import Pair
+from attent_kit.data.space.intensity import Intensity
 from attent_kit.errors import DataError
 
 CPU = torch.device("cpu")
@@ -232,7 +232,7 @@ def test_streamed_batches_equal_resident_ones(which, asked, request):
 def test_slices_are_kept_in_memory_only_where_they_fit_into_half_of_it(source, monkeypatch):
     size = 8 * 8 * 8 * 2  # eight slices of 8 x 8 in half precision
     for free, kind in ((2 * size + 1, ResidentSlices), (2 * size, StreamedSlices)):
-        monkeypatch.setattr("attent_kit.data.batches._free_memory", lambda device, free=free: free)
+        monkeypatch.setattr("attent_kit.data.prepared.batches._free_memory", lambda device, free=free: free)
         assert type(batches(source, source, resident=None).source) is kind
 
 

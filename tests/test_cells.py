@@ -11,10 +11,10 @@ from conftest import contents, prepare_words
 
 from attent_kit.cli import run
 from attent_kit.config import read_toml
-from attent_kit.data.prepared import Prepared
-from attent_kit.engine import compare as module
-from attent_kit.engine.content import components_of, located, superseded
-from attent_kit.engine.suite import expand, read_suite
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.compare import cells as module
+from attent_kit.engine.compare.content import components_of, located, superseded
+from attent_kit.engine.compare.suite import expand, read_suite
 from attent_kit.plugins import load
 from attent_kit.registry import Registry
 from attent_kit.report.scores import read_scores
@@ -106,7 +106,7 @@ def test_another_option_of_a_row_trains_that_row_anew_keeps_its_earlier_run_and_
     shown = [score for score in read_scores(out / "scores.csv") if score.alignment == "W/o adaptation"]
     assert repr(shown) == repr(read_scores(new / "scores.csv")) != repr(read_scores(out / FOLDER / "scores.csv"))
 
-    monkeypatch.setattr("attent_kit.engine.train.fit", lambda *a: pytest.fail("the earlier run is there"))
+    monkeypatch.setattr("attent_kit.engine.train.train.fit", lambda *a: pytest.fail("the earlier run is there"))
     back = compare()
     assert back.code == 0 and f"1 earlier run (mr2ct/w-o-adaptation/{new.name}) kept" in back.out
     assert contents(out) == {**after, **{name: data for name, data in before.items() if not name.startswith("mr2ct/")}}
@@ -294,7 +294,7 @@ def test_the_scores_of_a_run_are_made_again_without_training(compare, out, monke
     file = out / FOLDER / "scores.csv"
     before = file.read_bytes()
     file.unlink()
-    monkeypatch.setattr("attent_kit.engine.fit._step", lambda *a: pytest.fail("it is trained already"))
+    monkeypatch.setattr("attent_kit.engine.train.fit._step", lambda *a: pytest.fail("it is trained already"))
     assert compare().code == 0
     assert file.read_bytes() == before
 

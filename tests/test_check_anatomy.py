@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from abdomens import abdomen, checked, only, write
 
-from attent_kit.data.anatomy import (
+from attent_kit.data.doubts.sides import (
     Tilt,
     body_middle,
     by_lungs,

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from abdomens import abdomen, checked, patients, write
 
-from attent_kit.data import audit_case
-from attent_kit.data.anatomy import by_surroundings
-from attent_kit.data.audit_case import Seen, case_findings, content_hash
-from attent_kit.data.audit_grey import grey_findings
+from attent_kit.data.check import case as audit_case
+from attent_kit.data.check.case import Seen, case_findings, content_hash
+from attent_kit.data.check.grey import grey_findings
+from attent_kit.data.doubts.sides import by_surroundings
 
 
 def liver_between(above: float, below: float, top: int = 8) -> tuple[int, str]:

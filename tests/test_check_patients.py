@@ -7,9 +7,9 @@ import pytest
 from abdomens import abdomen, checked, only, patients, write
 from layout_folders import nnunet, write_json
 
-from attent_kit.data.audit_case import Trace, content_hash, fingerprint
-from attent_kit.data.audit_patients import duplicate_findings
-from attent_kit.data.audit_sets import set_findings
+from attent_kit.data.check.case import Trace, content_hash, fingerprint
+from attent_kit.data.check.patients import duplicate_findings
+from attent_kit.data.check.sets import set_findings
 
 # Twice
 

@@ -11,7 +11,7 @@ from abdomens import abdomen, checked, only, patients, write
 from conftest import contents
 
 from attent_kit.cli import run
-from attent_kit.data.audit_prepared import differing
+from attent_kit.data.check.prepared import differing
 
 SPLIT = {"train": (1, 2, 3, 4), "val": (5,), "test": (6,)}
 
@@ -43,7 +43,7 @@ def own(sound, tmp_path):
 
 def edit(path, change, beside=True):
     """Changes the manifest in a prepared file, and writes the one beside it anew."""
-    from attent_kit.data.manifest import to_toml
+    from attent_kit.data.prepared.manifest import to_toml
 
     with h5py.File(path, "r+") as file:
         manifest = json.loads(file["manifest"][()])

@@ -10,7 +10,7 @@ from abdomens import checked
 from layout_folders import write_phantoms
 from test_bad_input import says
 
-from attent_kit.data.findings import doubted, refusal
+from attent_kit.data.doubts.findings import doubted, refusal
 from attent_kit.errors import DataError
 
 

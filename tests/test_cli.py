@@ -177,7 +177,7 @@ WAITING = """
 import sys, time
 from pathlib import Path
 from attent_kit.cli import run
-from attent_kit.engine import checkpoint
+from attent_kit.engine.run import checkpoint
 
 go_on, save = Path(sys.argv[1]), checkpoint.save
 

@@ -117,7 +117,7 @@ def test_comparing_twice_runs_nothing_the_second_time(attentkit, again, monkeypa
     def refuse(*_, **__):
         raise AssertionError("a run that has scores was run again")
 
-    monkeypatch.setattr("attent_kit.engine.train.fit", refuse)
+    monkeypatch.setattr("attent_kit.engine.train.train.fit", refuse)
     outcome = attentkit(*words, "--json")
     assert outcome.code == 0
     assert contents(out) == before

@@ -10,7 +10,7 @@ from conftest import contents, prepare_words, train_words
 from safetensors.torch import load_file
 
 from attent_kit.cli import run
-from attent_kit.engine.run import place_of
+from attent_kit.engine.run.folder import place_of
 from attent_kit.report.scores import read_scores
 from attent_kit.report.selection import Scored, read_grades, read_selection, write_selection
 
@@ -57,7 +57,7 @@ def test_another_selection_of_a_finished_run_trains_nothing_and_answers_in_a_fol
 ):
     folder, words = again
     before = contents(folder)
-    forbid(monkeypatch, "attent_kit.engine.fit._step", "trained")
+    forbid(monkeypatch, "attent_kit.engine.train.fit._step", "trained")
     outcome = attentkit(*words, "--select", select)
     assert outcome.code == 0, outcome.err
     assert f"selected by {select}" in outcome.out and f"selector '{select}' chose without target labels" in outcome.out
@@ -80,7 +80,7 @@ def test_coming_back_to_a_selection_is_free(attentkit, again, monkeypatch):
     first = attentkit(*words, "--select", "im", "--json")
     assert first.code == 0
     before = contents(folder)
-    forbid(monkeypatch, "attent_kit.engine.train.score_run", "predicted")
+    forbid(monkeypatch, "attent_kit.engine.train.train.score_run", "predicted")
     second = attentkit(*words, "--select", "im", "--json")
     assert second.code == 0 and second.out == first.out and contents(folder) == before
     last = attentkit(*words, "--json")
@@ -149,8 +149,8 @@ def test_select_shows_each_choice_with_its_regret_and_says_what_labels_are_used_
         assert selector["regret"] == pytest.approx(selector["oracle"] - selector["dice"]) and selector["regret"] >= 0
     assert "labels of the target's test cases" in answer["note"] and "saw none" in answer["note"].replace("\n", " ")
     # The second time nothing is segmented, and the table says the same.
-    forbid(monkeypatch, "attent_kit.engine.selection.segment_case", "segmented")
-    forbid(monkeypatch, "attent_kit.engine.grade.load_run", "loaded")
+    forbid(monkeypatch, "attent_kit.engine.snapshots.selection.segment_case", "segmented")
+    forbid(monkeypatch, "attent_kit.engine.compare.grade.load_run", "loaded")
     outcome = attentkit("select", folder)
     assert outcome.code == 0
     lines = [line for line in outcome.out.splitlines() if line.startswith("│ entropy")]
@@ -294,7 +294,7 @@ def test_a_comparison_with_another_selection_trains_nothing_again_and_its_table_
     out = shutil.copytree(out, tmp_path / "out")
     words = [word if word != compared[0] else out for word in words]
     assert "label-free" in (out / "table.md").read_text()
-    forbid(monkeypatch, "attent_kit.engine.fit._step", "trained")
+    forbid(monkeypatch, "attent_kit.engine.train.fit._step", "trained")
     outcome = attentkit(*words, "--select=im")
     assert outcome.code == 0, outcome.err
     assert {score.selection for score in read_scores(out / "scores.csv")} == {"im"}
@@ -305,7 +305,7 @@ def test_a_comparison_with_another_selection_trains_nothing_again_and_its_table_
     assert "| AttENT † |" in text and "| AttENT |" not in text and "comparisons with AttENT †" in text
     assert "| AttENT │" not in outcome.out and "AttENT †" in outcome.out
     # Both are done by now, and so is the first: nothing is predicted again.
-    forbid(monkeypatch, "attent_kit.engine.compare.train", "run")
+    forbid(monkeypatch, "attent_kit.engine.compare.cells.train", "run")
     for select in ("im", "last", "target-oracle"):
         assert attentkit(*words, f"--select={select}").code == 0
         assert {score.selection for score in read_scores(out / "scores.csv")} == {select}
@@ -350,7 +350,7 @@ def test_too_little_memory_for_a_shift_does_not_cost_the_report_either(attentkit
     def measure(*_):
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr("attent_kit.engine.shift.shift_of_comparison", measure)
+    monkeypatch.setattr("attent_kit.engine.study.shift.shift_of_comparison", measure)
     out = shutil.copytree(compared[0], tmp_path / "out", ignore=shutil.ignore_patterns("report.html"))
     outcome = attentkit(*[word if word != compared[0] else out for word in compared[1]], "--shift")
     assert (out / "report.html").exists() and outcome.code == 1 and "too little memory" in outcome.err

@@ -7,8 +7,8 @@ import threading
 import pytest
 from conftest import contents
 
-from attent_kit.engine.compare import run_cells
-from attent_kit.engine.run import Busy, alone_in
+from attent_kit.engine.compare.cells import run_cells
+from attent_kit.engine.run.folder import Busy, alone_in
 from attent_kit.report.scores import read_scores
 
 SUITE = """
@@ -139,8 +139,8 @@ def test_two_processes_share_a_comparison(suite, prepared, tmp_path):
 
 
 def test_a_busy_row_is_left_to_the_other_process_and_looked_at_again(suite, tmp_path, monkeypatch):
-    from attent_kit.engine import compare as module
-    from attent_kit.engine.suite import expand, read_suite
+    from attent_kit.engine.compare import cells as module
+    from attent_kit.engine.compare.suite import expand, read_suite
     from attent_kit.plugins import load
 
     registry = load().registry

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from dicom_slices import UID, a_slice, multi_frame, pydicom, save, values, write_series
 
-from attent_kit.data.dicom import Series, find_series, read_series
-from attent_kit.data.volumes import read_labels, write_labels
+from attent_kit.data.scans.dicom import Series, find_series, read_series
+from attent_kit.data.scans.volumes import read_labels, write_labels
 from attent_kit.errors import ConfigError
 
 # Columns .5 mm to the left, rows 2 mm to the back, slices 5 mm to the head; the first voxel at left -10, back -20.
@@ -266,7 +266,7 @@ def test_links_out_of_the_folder_are_not_followed_and_links_within_count_once(tm
 def test_without_pydicom_the_module_imports_and_a_sentence_says_what_to_install(tmp_path):
     script = (
         "import sys; sys.modules['pydicom'] = None\n"
-        "from attent_kit.data.dicom import find_series, read_series\n"
+        "from attent_kit.data.scans.dicom import find_series, read_series\n"
         "from attent_kit.errors import ConfigError\n"
         "for call in (find_series, read_series):\n"
         "    try: call(sys.argv[1])\n"

@@ -13,7 +13,7 @@ from dicom_slices import a_slice, multi_frame, pydicom, save, values, write_seri
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attent_kit.data.dicom import find_series, read_series
+from attent_kit.data.scans.dicom import find_series, read_series
 from attent_kit.errors import AttentKitError
 
 NIGHTLY = int(os.environ.get("ATTENTKIT_FUZZ", 0))

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attent_kit.cli import run
-from attent_kit.data.prepared import Prepared
+from attent_kit.data.prepared.file import Prepared
 from attent_kit.errors import DataError
 
 NIGHTLY = int(os.environ.get("ATTENTKIT_FUZZ", 0))

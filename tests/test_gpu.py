@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from attent_kit.build import Builder, configure
-from attent_kit.data.augment import Augmentation
-from attent_kit.data.batches import training_batches
-from attent_kit.data.prepared import Prepared
-from attent_kit.engine.assemble import setup, train_only
-from attent_kit.engine.device import launch
-from attent_kit.engine.fit import seed_step
-from attent_kit.engine.settings import run_settings
-from attent_kit.engine.train import task_of, train
-from attent_kit.engine.update import FabricUpdate
+from attent_kit.data.prepared.augment import Augmentation
+from attent_kit.data.prepared.batches import training_batches
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.run.assemble import setup, train_only
+from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.settings import run_settings
+from attent_kit.engine.train.fit import seed_step
+from attent_kit.engine.train.train import task_of, train
+from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.plugins import load
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]

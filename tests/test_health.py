@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from attent_kit.engine.health import DiscriminatorWatch, Glance, Span, look_alarms, stuck
+from attent_kit.engine.train.health import DiscriminatorWatch, Glance, Span, look_alarms, stuck
 
 ORGANS = ("liver", "spleen")
 EXPECTED = (0.9, 0.08, 0.02)

@@ -6,7 +6,7 @@ from test_alignments import REGISTRY, SMALL_SEGMENTOR, TWO_HEADS, batch, made, o
 from torch import nn
 
 from attent_kit.build import Builder, configure
-from attent_kit.engine.assemble import network_states, train_only
+from attent_kit.engine.run.assemble import network_states, train_only
 from attent_kit.interfaces import Task
 
 ONE_HEAD = {"name": "smp", **SMALL_SEGMENTOR}

@@ -5,7 +5,7 @@ import pytest
 from dicom_slices import DISTANCE, write_series
 from layout_folders import GREY, ORGANS, SLICES, body, write_masks, write_png
 
-from attent_kit.data.slice_order import evidence
+from attent_kit.data.doubts.slice_order import evidence
 from attent_kit.errors import ConfigError, DataError
 from attentkit_builtin.layouts.chaos import Chaos
 

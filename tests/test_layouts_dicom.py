@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from dicom_slices import UID, values, write_series
 
-from attent_kit.data.dicom import read_series
-from attent_kit.data.prepared import Prepared
-from attent_kit.data.recognise import open_layout
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.scans.dicom import read_series
+from attent_kit.data.sets.recognise import open_layout
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.plugins import load
 from attent_kit.testing import check_layout

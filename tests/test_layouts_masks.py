@@ -19,8 +19,8 @@ from layout_folders import (
 )  # fmt: skip
 from PIL import Image
 
-from attent_kit.data.checks import label_doubts
-from attent_kit.data.geometry import Grid
+from attent_kit.data.doubts.case import label_doubts
+from attent_kit.data.space.geometry import Grid
 from attent_kit.errors import ConfigError, DataError
 from attentkit_builtin.layouts.attent_png import AttentPng
 from attentkit_builtin.layouts.sifa_npz import SifaNpz

@@ -5,7 +5,7 @@ import pytest
 
 from attent_kit.data.phantom import SIZES, PhantomSize, phantom_case
 from attent_kit.data.phantom.export import export_phantom, in_lps
-from attent_kit.data.recognise import open_layout
+from attent_kit.data.sets.recognise import open_layout
 from attent_kit.errors import DataError
 from attent_kit.plugins import load
 

@@ -25,9 +25,9 @@ from layout_folders import (
     write_png,
 )
 
-from attent_kit.data.layout import Layout
-from attent_kit.data.pictures import natural
-from attent_kit.data.recognise import open_layout
+from attent_kit.data.scans.pictures import natural
+from attent_kit.data.sets.layout import Layout
+from attent_kit.data.sets.recognise import open_layout
 from attent_kit.errors import AttentKitError, DataError
 from attent_kit.plugins import load
 from attent_kit.testing import check_layout

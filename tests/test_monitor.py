@@ -12,16 +12,16 @@ from conftest import prepare_words, train_words
 from test_resume import REGISTRY, equal, settings, weights
 
 from attent_kit.cli import run as run_command
-from attent_kit.data.prepared import Prepared
-from attent_kit.engine import train as module
-from attent_kit.engine.fit import Progress
-from attent_kit.engine.glance import class_shares, correlation, looks_at
-from attent_kit.engine.health import DiscriminatorWatch, Glance, Span, look_alarms
-from attent_kit.engine.monitor import Monitor
-from attent_kit.engine.predict import entropy
-from attent_kit.engine.run import Run
-from attent_kit.engine.settings import run_settings
-from attent_kit.engine.train import train
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.run.folder import Run
+from attent_kit.engine.run.predict import entropy
+from attent_kit.engine.run.settings import run_settings
+from attent_kit.engine.train import train as module
+from attent_kit.engine.train.fit import Progress
+from attent_kit.engine.train.glance import class_shares, correlation, looks_at
+from attent_kit.engine.train.health import DiscriminatorWatch, Glance, Span, look_alarms
+from attent_kit.engine.train.monitor import Monitor
+from attent_kit.engine.train.train import train
 from attent_kit.errors import RunError
 from attent_kit.interfaces import Translator
 from attent_kit.registry import Component, Registry

@@ -10,10 +10,10 @@ import pytest
 from conftest import contents
 from PIL import Image
 
-from attent_kit.data.dicom import find_series, read_series
 from attent_kit.data.phantom import ORGANS, SIZES, PhantomSize, phantom_case
 from attent_kit.data.phantom.export import BTCV, CHAOS_CT, CHAOS_MR, LAYOUTS, export_phantom, in_lps, numbered
-from attent_kit.data.volumes import read_labels, read_volume
+from attent_kit.data.scans.dicom import find_series, read_series
+from attent_kit.data.scans.volumes import read_labels, read_volume
 from attent_kit.errors import ConfigError, DataError
 
 TINY = PhantomSize(32, (1, 0, 1), (2, 1, 1), (20.0, 20.0), (20.0, 20.0), (0, 0), (1, 1), (1, 1))

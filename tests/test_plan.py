@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import SUITE
 
-from attent_kit.engine import plan as module
+from attent_kit.engine.compare import price as module
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from conftest import AFFINE, contents, prepare_words, train_words
 from stand_in import greys, predict, save, stand_in_run, whole_run
 
-from attent_kit.data.familiar import Familiar
 from attent_kit.data.phantom.write import in_phantom, write_phantom
-from attent_kit.engine.card import limits
-from attent_kit.engine.trained import read_domain
+from attent_kit.data.prepared.familiar import Familiar
+from attent_kit.engine.apply.card import limits
+from attent_kit.engine.apply.trained import read_domain
 
 
 def strict(path):

@@ -10,11 +10,11 @@ from conftest import AFFINE, contents, prepare_words
 from stand_in import expected, greys, predict, save, stand_in_run
 from test_bad_input import says
 
-from attent_kit.data.familiar import Familiar, grey_values
-from attent_kit.data.geometry import Grid
-from attent_kit.data.intensity import Intensity
-from attent_kit.data.prepared import Prepared
-from attent_kit.engine.trained import read_domain
+from attent_kit.data.prepared.familiar import Familiar, grey_values
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.space.geometry import Grid
+from attent_kit.data.space.intensity import Intensity
+from attent_kit.engine.apply.trained import read_domain
 
 # A few numbers on an image
 

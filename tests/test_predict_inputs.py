@@ -14,7 +14,7 @@ pydicom = pytest.importorskip("pydicom")
 from dicom_slices import UID, write_series  # noqa: E402
 
 from attent_kit.cli import predict as command  # noqa: E402
-from attent_kit.data.inputs import find_inputs  # noqa: E402
+from attent_kit.engine.apply.inputs import find_inputs  # noqa: E402
 from attent_kit.errors import ConfigError, DataError  # noqa: E402
 
 SQUARE = {"PixelSpacing": [2.0, 2.0]}

@@ -18,9 +18,9 @@ from stand_in import (
     whole_run,
 )
 
-from attent_kit.data.geometry import Grid
-from attent_kit.engine.predict import entropy, segment_slices, slices_as_source
-from attent_kit.engine.volumes import native_probabilities
+from attent_kit.data.space.geometry import Grid
+from attent_kit.engine.apply.volumes import native_probabilities
+from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
 from attent_kit.errors import ConfigError, RunError
 
 CPU = torch.device("cpu")

@@ -16,8 +16,8 @@ from test_alignments import ALIGNMENTS, REGISTRY, VARIANTS, batch, made
 from test_bad_input import says
 
 from attent_kit.build import build_alignment
-from attent_kit.engine.assemble import unwrapped
-from attent_kit.engine.checkpoint import export_segmentor, load_segmentor
+from attent_kit.engine.run.assemble import unwrapped
+from attent_kit.engine.run.checkpoint import export_segmentor, load_segmentor
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.testing import check_alignment
 

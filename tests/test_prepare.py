@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from conftest import without_bytecode
 
-from attent_kit.data.intensity import Intensity
-from attent_kit.data.layouts import case_name, find_pairs
-from attent_kit.data.prepare import prepare
-from attent_kit.data.prepared import IGNORE, Prepared, encode
-from attent_kit.data.splits import divide
-from attent_kit.data.volumes import read_volume
+from attent_kit.data.prepare.prepare import prepare
+from attent_kit.data.prepared.file import IGNORE, Prepared, encode
+from attent_kit.data.scans.volumes import read_volume
+from attent_kit.data.sets.pairs import case_name, find_pairs
+from attent_kit.data.sets.splits import divide
+from attent_kit.data.space.intensity import Intensity
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 
 RAS = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -293,8 +293,8 @@ def test_a_full_disk_is_one_sentence(five, room):
     before = (five / "ct.h5").read_bytes(), (five / "ct.toml").read_bytes()
     script = f"""
 import resource
-from attent_kit.data.layouts import find_pairs
-from attent_kit.data.prepare import prepare
+from attent_kit.data.sets.pairs import find_pairs
+from attent_kit.data.prepare.prepare import prepare
 from attent_kit.errors import AttentKitError
 resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
 try:
@@ -342,5 +342,5 @@ def test_a_file_that_was_not_prepared_is_one_sentence(five):
 
 
 def test_importing_the_data_modules_does_not_load_torch():
-    script = "import sys, attent_kit.data.prepare; assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
+    script = "import sys, attent_kit.data.prepare.prepare; assert 'torch' not in sys.modules and 'pydantic' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parent)

@@ -10,17 +10,17 @@ import torch
 from conftest import AFFINE, contents, prepare_words, train_words, write_case
 from test_bad_input import says
 
-from attent_kit.data.augment import Augmentation
-from attent_kit.data.batches import training_batches
-from attent_kit.data.geometry import Grid
-from attent_kit.data.intensity import POOLED, sample
-from attent_kit.data.labelmap import LabelMap
-from attent_kit.data.layout import Entry
-from attent_kit.data.plan import PairList, plan
-from attent_kit.data.prepare import prepare
-from attent_kit.data.prepared import Prepared, encode
-from attent_kit.data.splits import Fold, divide_into_folds
-from attent_kit.data.volumes import read_volume
+from attent_kit.data.prepare.plan import PairList, plan
+from attent_kit.data.prepare.prepare import prepare
+from attent_kit.data.prepared.augment import Augmentation
+from attent_kit.data.prepared.batches import training_batches
+from attent_kit.data.prepared.file import Prepared, encode
+from attent_kit.data.scans.volumes import read_volume
+from attent_kit.data.sets.labelmap import LabelMap
+from attent_kit.data.sets.layout import Entry
+from attent_kit.data.sets.splits import Fold, divide_into_folds
+from attent_kit.data.space.geometry import Grid
+from attent_kit.data.space.intensity import POOLED, sample
 from attent_kit.data.workers import WORTHWHILE, sensible_workers
 from attent_kit.errors import ConfigError, DataError
 

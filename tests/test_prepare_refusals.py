@@ -7,7 +7,7 @@ import pytest
 from conftest import prepare_words, train_words
 from test_bad_input import says
 
-from attent_kit.data.prepared import Prepared
+from attent_kit.data.prepared.file import Prepared
 from attent_kit.errors import DataError
 
 

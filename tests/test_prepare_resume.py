@@ -15,11 +15,11 @@ import pytest
 from conftest import contents, prepare_words, write_case
 from test_bad_runs import on_a_full_disk
 
-from attent_kit.data import cases
-from attent_kit.data.layouts import find_pairs
-from attent_kit.data.plan import PairList
-from attent_kit.data.prepare import prepare
-from attent_kit.data.unfinished import Unfinished, key_of
+from attent_kit.data.prepare import cases
+from attent_kit.data.prepare.plan import PairList
+from attent_kit.data.prepare.prepare import prepare
+from attent_kit.data.prepare.unfinished import Unfinished, key_of
+from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.data.workers import asking
 from attent_kit.errors import RunError
 
@@ -53,8 +53,8 @@ def pairs_of(folder):
 KILLED = """
 import json, os, random, signal, sys
 from pathlib import Path
-from attent_kit.data.layouts import find_pairs
-from attent_kit.data.prepare import prepare
+from attent_kit.data.sets.pairs import find_pairs
+from attent_kit.data.prepare.prepare import prepare
 
 folder, place, options = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
 pairs = find_pairs(folder / "images", folder / "labels")
@@ -247,8 +247,8 @@ def test_a_bad_case_is_the_same_sentence_from_several_processes(attentkit, volum
 DEADLY = '''
 import os, signal, time
 from attent_kit import hookimpl
-from attent_kit.data.plan import PairList
-from attent_kit.data.layouts import find_pairs
+from attent_kit.data.prepare.plan import PairList
+from attent_kit.data.sets.pairs import find_pairs
 
 
 class Deadly(PairList):

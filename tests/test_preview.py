@@ -12,9 +12,9 @@ from conftest import contents, prepare_words, write_case
 from matplotlib.image import imread
 from test_bad_input import says
 
-from attent_kit.data import preview
-from attent_kit.data.prepared import Prepared
-from attent_kit.data.preview import preview_of, slices_to_show
+from attent_kit.data.prepare import preview
+from attent_kit.data.prepare.preview import preview_of, slices_to_show
+from attent_kit.data.prepared.file import Prepared
 from attent_kit.report.preview import CaseRow, View, montage
 
 LIVER, SPLEEN = (0xE6, 0x9F, 0x00), (0x00, 0x9E, 0x73)

@@ -11,10 +11,10 @@ import time
 import pytest
 import torch
 
-from attent_kit.engine.run import Busy
-from attent_kit.engine.status import is_held, read_places, state_of
-from attent_kit.engine.suite import expand, read_suite
-from attent_kit.engine.train import train, trained_by_one
+from attent_kit.engine.compare.suite import expand, read_suite
+from attent_kit.engine.run.folder import Busy
+from attent_kit.engine.run.status import is_held, read_places, state_of
+from attent_kit.engine.train.train import train, trained_by_one
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
 

@@ -9,11 +9,11 @@ import pytest
 from conftest import prepare_words, write_case
 from test_bad_input import says
 
-from attent_kit.data.layouts import Pair
-from attent_kit.data.plan import PairList, leads_out
-from attent_kit.data.prepare import prepare
-from attent_kit.data.prepared import Prepared
-from attent_kit.data.recognise import open_layout
+from attent_kit.data.prepare.plan import PairList, leads_out
+from attent_kit.data.prepare.prepare import prepare
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.sets.pairs import Pair
+from attent_kit.data.sets.recognise import open_layout
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError, UnknownComponent
 from attent_kit.plugins import load
 
@@ -25,9 +25,9 @@ import nibabel as nib
 import numpy as np
 
 from attent_kit import hookimpl
-from attent_kit.data.labelmap import LabelMap
-from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.volumes import Volume
+from attent_kit.data.sets.labelmap import LabelMap
+from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.data.scans.volumes import Volume
 
 
 class Ward(Layout):
@@ -219,7 +219,7 @@ def test_labels_beside_a_layout_that_has_its_own_are_refused(attentkit, ward, tm
 
 def test_a_layout_that_fails_keeps_nobody_else_from_being_recognised(attentkit, install, found, volumes, tmp_path):
     source = (
-        "from attent_kit import hookimpl\nfrom attent_kit.data.layout import Layout\n\n"
+        "from attent_kit import hookimpl\nfrom attent_kit.data.sets.layout import Layout\n\n"
         "class Bad(Layout):\n    '''Fails.'''\n"
         "    @classmethod\n    def recognises(cls, path): return 1 / 0\n"
         "    def entries(self): return 1 / 0\n    def read(self, entry): return 1 / 0\n\n"

@@ -22,7 +22,7 @@ from comparison_folder import (
 from conftest import contents
 
 from attent_kit.cli import run
-from attent_kit.engine.folder import read_plan
+from attent_kit.engine.compare.results_folder import read_plan
 from attent_kit.report.scores import Score, read_scores, write_scores
 
 NASTY = "<script>alert('row')</script> & \"Ünï\" $x_1$"

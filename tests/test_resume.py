@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from attent_kit.config import dump, to_toml
-from attent_kit.data.augment import Augmentation
-from attent_kit.data.batches import training_batches
-from attent_kit.data.prepared import Prepared
-from attent_kit.engine.settings import run_settings
-from attent_kit.engine.train import train
+from attent_kit.data.prepared.augment import Augmentation
+from attent_kit.data.prepared.batches import training_batches
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.run.settings import run_settings
+from attent_kit.engine.train.train import train
 from attent_kit.plugins import load
 from attent_kit.registry import Component, Registry
 

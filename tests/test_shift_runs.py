@@ -15,10 +15,10 @@ from comparison_folder import write_plan
 from known_fates import METHODS, REGISTRY
 from stand_in import SOFT
 
-from attent_kit.data.prepared import Prepared
-from attent_kit.engine import shift as engine
-from attent_kit.engine.shift import Meter, baseline_of, finished_runs, shift_of_comparison
-from attent_kit.engine.views import Slices, sample, view_of_images, view_through
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.study import shift as engine
+from attent_kit.engine.study.shift import Meter, baseline_of, finished_runs, shift_of_comparison
+from attent_kit.engine.study.views import Slices, sample, view_of_images, view_through
 from attent_kit.errors import ConfigError, DataError, RunError
 from attent_kit.interfaces import Task
 from attent_kit.report.shift import ShiftRow, change

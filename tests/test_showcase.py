@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from attent_kit.data.prepared import Prepared
-from attent_kit.engine import showcase
-from attent_kit.engine.showcase import first_cases, keep_slices, median_and_worst, panel, slice_to_show
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.publish.panels import panel
+from attent_kit.engine.train import kept
+from attent_kit.engine.train.kept import first_cases, keep_slices, median_and_worst, slice_to_show
 from attent_kit.interfaces import Alignment
 from attent_kit.report.scores import Score
 
@@ -87,7 +88,7 @@ def test_a_method_keeps_what_it_has(target, tmp_path):
 def test_of_too_many_cases_the_median_the_worst_and_the_first_are_kept(target, tmp_path, monkeypatch):
     cases = tuple(target.case(name) for name in ("ct_1", "ct_2", "ct_3"))
     monkeypatch.setattr(target, "cases_in", lambda split: cases)
-    monkeypatch.setattr(showcase, "SLICES_KEPT", 2)
+    monkeypatch.setattr(kept, "SLICES_KEPT", 2)
     keep_slices(
         Negative(False, False), tmp_path, target, CPU, dice("ct_1", 0.9) + dice("ct_2", 0.2) + dice("ct_3", 0.5)
     )

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from attent_kit.build import build_alignment
-from attent_kit.data.prepared import IGNORE, Prepared
-from attent_kit.engine.assemble import setup
-from attent_kit.engine.device import launch
-from attent_kit.engine.look import Viewer, class_ratios, networks_of_predict
-from attent_kit.engine.settings import run_settings
-from attent_kit.engine.snapshots import Snapshots, evenly_spaced, load_selectors, load_snapshot, snapshot_file
-from attent_kit.engine.train import train
+from attent_kit.data.prepared.file import IGNORE, Prepared
+from attent_kit.engine.run.assemble import setup
+from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.settings import run_settings
+from attent_kit.engine.snapshots.look import Viewer, class_ratios, networks_of_predict
+from attent_kit.engine.snapshots.snapshots import Snapshots, evenly_spaced, load_selectors, load_snapshot, snapshot_file
+from attent_kit.engine.train.train import train
 from attent_kit.errors import AttentKitError, RunError
 from attent_kit.interfaces import Task
 from attent_kit.plugins import load

@@ -6,8 +6,8 @@ import h5py
 import pytest
 from conftest import TINY, prepare_words, write_case
 
-from attent_kit.data.prepared import Prepared
-from attent_kit.data.splits import NAMED, numbers_in, split_by_name
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.sets.splits import NAMED, numbers_in, split_by_name
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.report.scores import read_scores
 

@@ -9,11 +9,11 @@ import pytest
 from conftest import train_words
 
 from attent_kit.cli import live
-from attent_kit.engine import heartbeat as module
-from attent_kit.engine.heartbeat import Heartbeat, beating, write_failure
-from attent_kit.engine.run import alone_in
-from attent_kit.engine.status import Place, failed_since, is_held, state_of
-from attent_kit.engine.train import train
+from attent_kit.engine.run import heartbeat as module
+from attent_kit.engine.run.folder import alone_in
+from attent_kit.engine.run.heartbeat import Heartbeat, beating, write_failure
+from attent_kit.engine.run.status import Place, failed_since, is_held, state_of
+from attent_kit.engine.train.train import train
 from attent_kit.errors import RunError
 
 
@@ -104,7 +104,7 @@ def test_a_run_has_a_heartbeat_while_it_trains_and_none_afterwards(attentkit, pr
 
         return train(*words, report=after, **more)
 
-    monkeypatch.setattr("attent_kit.engine.train.train", look)
+    monkeypatch.setattr("attent_kit.engine.train.train.train", look)
     assert attentkit(*train_words(prepared, tmp_path / "run")).code == 0
     assert {(beat["stage"], beat["steps"], beat["pid"], beat["state"]) for beat in seen} == {
         ("segment", 3, os.getpid(), "running")

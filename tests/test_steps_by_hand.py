@@ -321,7 +321,7 @@ def test_the_heads_of_deeplab_learn_ten_times_as_fast_under_either_optimizer(opt
 
 
 def test_each_optimizer_of_a_stage_follows_its_own_schedule():
-    from attent_kit.engine.fit import _set_learning_rates
+    from attent_kit.engine.train.fit import _set_learning_rates
     from attent_kit.schedules import constant, poly
 
     alignment, optimizers, _ = made("cycada")

@@ -6,9 +6,9 @@ import pytest
 from conftest import train_words
 from test_resume import REGISTRY, equal, settings, weights
 
-from attent_kit.engine import tracking
-from attent_kit.engine.tracking import find_trackers, mean_scores
-from attent_kit.engine.train import train
+from attent_kit.engine.train import tracking
+from attent_kit.engine.train.tracking import find_trackers, mean_scores
+from attent_kit.engine.train.train import train
 from attent_kit.errors import ConfigError
 from attent_kit.registry import Component, Registry
 from attent_kit.report.scores import Score
@@ -113,7 +113,7 @@ def test_means_and_files_of_a_chosen_snapshot_are_its_own_and_say_what_chose_it(
 
 
 def test_scores_of_a_snapshot_are_passed_on(tmp_path, fake, heard):
-    from attent_kit.engine.fit import Progress
+    from attent_kit.engine.train.fit import Progress
 
     watcher = tracking.Tracking({"fake": fake}, "name", tmp_path, tmp_path, {}, pytest.fail)
     watcher.begin(0)

@@ -13,9 +13,9 @@ import pytest
 from known_fates import REGISTRY
 
 from attent_kit.cli import run as cli
-from attent_kit.data.prepared import Prepared
-from attent_kit.engine import translation
-from attent_kit.engine.translation import TranslatesNothing, audit_comparison, audit_run, of_full_slices
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.study import translation
+from attent_kit.engine.study.translation import TranslatesNothing, audit_comparison, audit_run, of_full_slices
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.report.translation import DRIFT, AuditRow, lines, read_audit, worst_slices
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam
 
-from attent_kit.engine.device import launch
-from attent_kit.engine.update import FabricUpdate
+from attent_kit.engine.run.device import launch
+from attent_kit.engine.train.update import FabricUpdate
 
 OPEN, CLOSED = torch.tensor(True), torch.tensor(False)
 OPTIMIZERS = {

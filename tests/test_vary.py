@@ -8,9 +8,9 @@ import torch
 from conftest import SUITE, contents
 from torch import nn
 
-from attent_kit.engine.costs import size_of
-from attent_kit.engine.suite import read_suite
-from attent_kit.engine.vary import vary
+from attent_kit.engine.compare.costs import size_of
+from attent_kit.engine.compare.suite import read_suite
+from attent_kit.engine.compare.vary import vary
 from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Alignment, Segmentation, Segmentor, Task
 from attent_kit.plugins import load
@@ -240,7 +240,7 @@ def test_costs_are_measured_once_and_shown_again(attentkit, compared, monkeypatc
     def refuse(*_, **__):
         raise AssertionError("it was measured again")
 
-    monkeypatch.setattr("attent_kit.engine.costs._measured", refuse)
+    monkeypatch.setattr("attent_kit.engine.compare.costs._measured", refuse)
     outcome = attentkit(*words)
     assert outcome.code == 0 and "multiply-adds a slice" in outcome.out
     assert contents(out) == before

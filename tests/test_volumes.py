@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from attent_kit.data.geometry import Grid
-from attent_kit.data.intensity import Intensity, sample
-from attent_kit.data.labelmap import LabelMap
-from attent_kit.data.volumes import read_labels, read_volume, write_labels
+from attent_kit.data.scans.volumes import read_labels, read_volume, write_labels
+from attent_kit.data.sets.labelmap import LabelMap
+from attent_kit.data.space.geometry import Grid
+from attent_kit.data.space.intensity import Intensity, sample
 from attent_kit.errors import ConfigError, DataError, RunError
 
 RAS = np.diag([2.0, 2.0, 5.0, 1.0])

@@ -35,8 +35,8 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
     method's own segmentor, if that learned from source images as they are. Labels grade and do nothing else. All networks have
     their weights at the end of training, also where --select has scored another snapshot.
     """
-    from attent_kit.engine.shift import refuse_failed
-    from attent_kit.engine.translation import MOVED, Audited, audit_comparison, audit_run
+    from attent_kit.engine.study.shift import refuse_failed
+    from attent_kit.engine.study.translation import MOVED, Audited, audit_comparison, audit_run
     from attent_kit.report.translation import lines
 
     registry = load().registry

@@ -20,7 +20,7 @@ def command(pattern: str, max_params: str | None, as_json: bool) -> None:
     PATTERN is a part of a name or a glob, as in convnext or 'tu-*_tiny'; without it all are shown. Nothing is downloaded.
     What is worked out is remembered, so that the next call answers at once.
     """
-    from attent_kit.engine.backbones import find
+    from attent_kit.engine.backbones.backbones import find
 
     most = None if max_params is None else _number(max_params)
     with bars(("backbones", 0)) as (bar,):

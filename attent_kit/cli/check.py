@@ -10,8 +10,8 @@ from attent_kit.cli.output import bars, print_json
 from attent_kit.plugins import load
 
 if TYPE_CHECKING:
-    from attent_kit.data.audit import Audit
-    from attent_kit.data.findings import Finding
+    from attent_kit.data.check.check import Audit
+    from attent_kit.data.doubts.findings import Finding
 
 FILES_SHOWN = 3
 
@@ -43,9 +43,9 @@ def command(
 
     Exit code 3 if there is an error, 0 with warnings and notes alone.
     """
-    from attent_kit.data.audit import audit
-    from attent_kit.data.findings import exit_code
-    from attent_kit.data.labelmap import LabelMap
+    from attent_kit.data.check.check import audit
+    from attent_kit.data.doubts.findings import exit_code
+    from attent_kit.data.sets.labelmap import LabelMap
 
     with bars(("check", 0)) as (bar,):
         found = audit(
@@ -76,7 +76,7 @@ def _print(found: "Audit") -> None:
 
 
 def _places(findings: "Sequence[Finding]") -> str:
-    from attent_kit.data.layouts import case_name
+    from attent_kit.data.sets.pairs import case_name
 
     named = [
         f.file if f.case in ("", *Path(f.file).parts, case_name(f.file)) else f"{f.file} (case {f.case})"

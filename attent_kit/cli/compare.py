@@ -70,23 +70,23 @@ def command(
     and where options of a row change, that row alone is trained again and its earlier runs are kept beside. Another --select
     trains nothing again.
     """
-    from attent_kit.data.prepared import Prepared
-    from attent_kit.engine.ablation import ablate as take_apart
-    from attent_kit.engine.compare import domain_files, make_data, refuse_what_cannot_run
-    from attent_kit.engine.content import located
-    from attent_kit.engine.costs import measure_costs, read_costs
-    from attent_kit.engine.device import launch
-    from attent_kit.engine.folder import remember
-    from attent_kit.engine.heartbeat import in_a_sentence
-    from attent_kit.engine.provenance import explained
-    from attent_kit.engine.report import write_report
-    from attent_kit.engine.results import collect, labels_in, standing
-    from attent_kit.engine.selection import refuse_unknown
-    from attent_kit.engine.showcase import panels
-    from attent_kit.engine.status import write_grid
-    from attent_kit.engine.suite import expand, joined, narrow, read_suite, refuse_another_split
-    from attent_kit.engine.tracking import find_trackers
-    from attent_kit.engine.vary import vary
+    from attent_kit.data.prepared.file import Prepared
+    from attent_kit.engine.compare.ablation import ablate as take_apart
+    from attent_kit.engine.compare.cells import domain_files, make_data, refuse_what_cannot_run
+    from attent_kit.engine.compare.content import located
+    from attent_kit.engine.compare.costs import measure_costs, read_costs
+    from attent_kit.engine.compare.results import collect, labels_in, standing
+    from attent_kit.engine.compare.results_folder import remember
+    from attent_kit.engine.compare.suite import expand, joined, narrow, read_suite, refuse_another_split
+    from attent_kit.engine.compare.vary import vary
+    from attent_kit.engine.publish.panels import panels
+    from attent_kit.engine.publish.report import write_report
+    from attent_kit.engine.run.device import launch
+    from attent_kit.engine.run.heartbeat import in_a_sentence
+    from attent_kit.engine.run.provenance import explained
+    from attent_kit.engine.run.status import write_grid
+    from attent_kit.engine.snapshots.selection import refuse_unknown
+    from attent_kit.engine.train.tracking import find_trackers
     from attent_kit.report.comparisons import choose_reference
     from attent_kit.report.published import read_published
     from attent_kit.report.render import render
@@ -200,8 +200,8 @@ def _file_of(suite: str, registry) -> Path:  # type: ignore[no-untyped-def]
 
 def _run(cells, registry, out: Path, devices: list[str], tracked: list[str], trackers):  # type: ignore[no-untyped-def]
     """Train and score what is missing, and say how far it is; the cells that failed, each with its error."""
-    from attent_kit.engine.compare import Watch, run_cells
-    from attent_kit.engine.processes import run_on
+    from attent_kit.engine.compare.cells import Watch, run_cells
+    from attent_kit.engine.compare.launch import run_on
 
     missing = [cell for cell in cells if not cell.done]
     with live_grid(cells) as say:
@@ -239,8 +239,8 @@ def _shift(out: Path, registry, device: str, as_json: bool) -> Exception | None:
 
     Table and report are there whatever becomes of this.
     """
-    from attent_kit.engine.shift import Meter, refuse_failed, shift_of_comparison
-    from attent_kit.engine.translation import Audited, TranslatesNothing, audit_comparison
+    from attent_kit.engine.study.shift import Meter, refuse_failed, shift_of_comparison
+    from attent_kit.engine.study.translation import Audited, TranslatesNothing, audit_comparison
 
     try:
         with bars(("shift", 0)) as (bar,):
@@ -261,7 +261,7 @@ def _shift(out: Path, registry, device: str, as_json: bool) -> Exception | None:
 
 
 def _plan(suite, cells, registry, devices: list[str], as_json: bool) -> None:  # type: ignore[no-untyped-def]
-    from attent_kit.engine.plan import plan
+    from attent_kit.engine.compare.price import plan
 
     with bars(("rows", 0)) as (bar,):
         planned = plan(suite, cells, registry, devices[0], lambda row, done, total: _data(bar, row, done, total))
@@ -318,7 +318,7 @@ def _mebibytes(memory: int | None) -> str:
 
 def _print_grid(title: str, cells, registry, out: Path, as_json: bool) -> None:  # type: ignore[no-untyped-def]
     """What is done, what is to run, and the runs of other options, data or versions that these take the place of."""
-    from attent_kit.engine.content import superseded
+    from attent_kit.engine.compare.content import superseded
 
     older = {cell.folder: superseded(cell, registry) for cell in cells}
     if as_json:

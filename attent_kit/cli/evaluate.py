@@ -52,8 +52,8 @@ def command(
     An organ of the truth that was not predicted is "missed", one that was predicted where there is none is "invented", one
     in neither is "absent". All are counted, and "undefined" says how many volumes or slices have no distance.
     """
-    from attent_kit.data.labelmap import LabelMap
-    from attent_kit.engine.scoring import evaluate
+    from attent_kit.data.sets.labelmap import LabelMap
+    from attent_kit.engine.apply.scoring import evaluate
     from attent_kit.metrics import protocol
     from attent_kit.report.scores import write_scores
 

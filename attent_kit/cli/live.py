@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from attent_kit.cli.output import duration, in_words, pace
-from attent_kit.engine.status import SILENT, CellState, counted, state_of
+from attent_kit.engine.run.status import SILENT, CellState, counted, state_of
 
 SECONDS_BETWEEN_LINES = 15.0
 STYLES = {"done": "green", "running": "bold", "dead": "red", "failed": "red", "stopped": "yellow", "waiting": "dim"}

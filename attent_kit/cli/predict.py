@@ -33,7 +33,7 @@ def command(
     folder. Labels come back on the grid of each image, with its affine and header; beside them stands as JSON what was
     done and what it is not good for. RUN may be just config.toml, domain.json and segmentor.safetensors of a run.
     """
-    from attent_kit.engine.volumes import predict_volumes
+    from attent_kit.engine.apply.volumes import predict_volumes
 
     asked = {"probabilities": probabilities, "entropy": entropy, "translation": translation}
     with bars(("predict", 0)) as (bar,):

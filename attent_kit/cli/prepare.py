@@ -72,10 +72,10 @@ def command(
     from the training cases alone. What was done to which file is kept inside and, as TOML, beside the prepared file. If
     it is stopped, the same command goes on where it was.
     """
-    from attent_kit.data.labelmap import LabelMap
-    from attent_kit.data.prepare import prepare
-    from attent_kit.data.preview import preview_of, refuse_preview
-    from attent_kit.data.recognise import open_layout
+    from attent_kit.data.prepare.prepare import prepare
+    from attent_kit.data.prepare.preview import preview_of, refuse_preview
+    from attent_kit.data.sets.labelmap import LabelMap
+    from attent_kit.data.sets.recognise import open_layout
 
     intensity = _intensity(window, per_volume)
     chosen = _split(split, fold, {"train": train, "val": val, "test": test})
@@ -99,7 +99,7 @@ def command(
 
 
 def _intensity(window: tuple[float, float] | None, per_volume: bool) -> Any:
-    from attent_kit.data.intensity import Intensity
+    from attent_kit.data.space.intensity import Intensity
 
     if window and per_volume:
         raise ConfigError("--window and --per-volume exclude each other: type one of them.")
@@ -107,7 +107,7 @@ def _intensity(window: tuple[float, float] | None, per_volume: bool) -> Any:
 
 
 def _split(split: str | None, fold: str | None, lists: Mapping[str, str | None]) -> Any:
-    from attent_kit.data.splits import Fold
+    from attent_kit.data.sets.splits import Fold
 
     listed: dict[str, Sequence[str]] = {
         name: [case.strip() for case in cases.split(",") if case.strip()]

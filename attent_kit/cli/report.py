@@ -16,7 +16,7 @@ def command(folder: Path, reference: str | None) -> None:
     FOLDER is the --out of `attentkit compare`, finished or not. The report is FOLDER/report.html; its figures lie in
     FOLDER/figures as PNG and SVG. `attentkit compare` writes it at its end.
     """
-    from attent_kit.engine.report import write_report
+    from attent_kit.engine.publish.report import write_report
 
     for file in write_report(folder, load().registry, reference):
         click.echo(f"  {file}")

@@ -29,7 +29,7 @@ def command(runs: tuple[Path, ...], device: str, out: Path | None, as_json: bool
     share of runs in which the choice was better and worse than the last snapshot. The labels of the target's test cases are
     used for this and choose nothing.
     """
-    from attent_kit.engine.grade import find_runs, grade_runs
+    from attent_kit.engine.compare.grade import find_runs, grade_runs
     from attent_kit.report.selection import aggregate, graded_csv
 
     found, bare = find_runs(runs)

@@ -55,8 +55,15 @@ def command(
     A-distance is 0 to 2, MMD² 0 to 2, CORAL has no upper end. Patients, not slices, are the unit. No label is read. A run is
     measured with its weights at the end of training, also where --select has scored another snapshot.
     """
-    from attent_kit.data.prepared import Prepared
-    from attent_kit.engine.shift import Meter, ShiftOfRuns, baseline_of, refuse_failed, shift_of_comparison, title_of
+    from attent_kit.data.prepared.file import Prepared
+    from attent_kit.engine.study.shift import (
+        Meter,
+        ShiftOfRuns,
+        baseline_of,
+        refuse_failed,
+        shift_of_comparison,
+        title_of,
+    )
     from attent_kit.report.shift import shift_figure, write_shift
 
     if len(places) > 2 or (len(places) == 1) != places[0].is_dir():

@@ -10,7 +10,7 @@ from rich.live import Live
 
 from attent_kit.cli.live import grid, lines, summary, view
 from attent_kit.cli.output import console, print_json
-from attent_kit.engine.status import CellState, read_places, state_of
+from attent_kit.engine.run.status import CellState, read_places, state_of
 
 SECONDS_BETWEEN_LOOKS = 2.0
 

@@ -43,12 +43,12 @@ def command(
     On a folder that holds an unfinished run of the same configuration it goes on where that stopped; on a finished one
     another --select trains nothing again, and answers in its own folder below selections.
     """
-    from attent_kit.data.prepared import Prepared
-    from attent_kit.engine.provenance import explained
-    from attent_kit.engine.run import place_of
-    from attent_kit.engine.settings import override, run_settings
-    from attent_kit.engine.tracking import find_trackers
-    from attent_kit.engine.train import train
+    from attent_kit.data.prepared.file import Prepared
+    from attent_kit.engine.run.folder import place_of
+    from attent_kit.engine.run.provenance import explained
+    from attent_kit.engine.run.settings import override, run_settings
+    from attent_kit.engine.train.tracking import find_trackers
+    from attent_kit.engine.train.train import train
     from attent_kit.report.scores import LAST, ORACLE, summarise
     from attent_kit.report.table import selection_note, stamp
 
@@ -122,7 +122,7 @@ def command(
 
 def _folder(given: dict[str, Any]) -> Path:
     """Where a run goes that is given no folder."""
-    from attent_kit.data.prepared import Prepared
+    from attent_kit.data.prepared.file import Prepared
 
     method = given["alignment"]
     name = method.get("name") if isinstance(method, dict) else method

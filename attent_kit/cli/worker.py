@@ -11,7 +11,7 @@ from attent_kit.errors import AttentKitError
 
 def main() -> int:
     """Do the job of the first line of stdin, and stop after a step when stdin ends or on SIGINT."""
-    from attent_kit.engine.processes import work
+    from attent_kit.engine.compare.launch import work
     from attent_kit.plugins import load
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from attent_kit.build import Builder, configure
 from attent_kit.config import merge
-from attent_kit.engine.assemble import (
+from attent_kit.engine.run.assemble import (
     load_network_states,
     load_optimizer_states,
     network_states,

@@ -10,7 +10,7 @@ import tomllib
 
 from attent_kit.build import configure
 from attent_kit.config import dump, to_toml
-from attent_kit.data.layout import Layout
+from attent_kit.data.sets.layout import Layout
 from attent_kit.interfaces import INTERFACES
 from attent_kit.plugins import GROUP
 from attent_kit.registry import KINDS

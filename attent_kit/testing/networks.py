@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from attent_kit.engine.device import launch
+from attent_kit.engine.run.device import launch
 from attent_kit.interfaces import Discriminator, Segmentation, Segmentor, Task, Translator
 from attent_kit.testing.subject import FOUR_ORGANS, Subject, images
 from attent_kit.testing.waiting import nobody_waits

@@ -82,9 +82,9 @@ def train_beside_another(job: dict[str, Any], rank: int) -> None:
     from lightning_fabric.strategies import DDPStrategy
 
     from attent_kit.build import Builder, configure
-    from attent_kit.engine.assemble import setup, train_only
-    from attent_kit.engine.fit import seed_step
-    from attent_kit.engine.update import FabricUpdate
+    from attent_kit.engine.run.assemble import setup, train_only
+    from attent_kit.engine.train.fit import seed_step
+    from attent_kit.engine.train.update import FabricUpdate
     from attent_kit.plugins import load
     from attent_kit.testing.subject import FOUR_ORGANS, random_batch
 

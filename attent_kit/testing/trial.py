@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from attent_kit.build import Builder
-from attent_kit.engine.assemble import owned, setup, train_only
-from attent_kit.engine.device import launch
-from attent_kit.engine.fit import seed_step
-from attent_kit.engine.update import FabricUpdate
+from attent_kit.engine.run.assemble import owned, setup, train_only
+from attent_kit.engine.run.device import launch
+from attent_kit.engine.train.fit import seed_step
+from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Task, Update
 from attent_kit.testing.subject import FOUR_ORGANS, Subject, random_batch
 

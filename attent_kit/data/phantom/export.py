@@ -22,7 +22,6 @@ import tomli_w
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image
 
-from attent_kit.data.dicom_file import require_pydicom
 from attent_kit.data.phantom.case import PhantomCase
 from attent_kit.data.phantom.tissues import ORGANS
 from attent_kit.data.phantom.write import (
@@ -34,6 +33,7 @@ from attent_kit.data.phantom.write import (
     whole_folder,
     write_phantom,
 )
+from attent_kit.data.scans.dicom_file import require_pydicom
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 LAYOUTS = ("nifti", "chaos", "btcv", "nnunet", "msd")

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from attent_kit.data.labelmap import TASK_ORGANS
-from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.splits import SPLITS
-from attent_kit.data.volumes import Volume
+from attent_kit.data.scans.volumes import Volume
+from attent_kit.data.sets.labelmap import TASK_ORGANS
+from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.data.sets.splits import SPLITS
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.folders import checked, chosen, files, listing, modality_of, names, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, STRAY_SHARE, binary, decode, decoded, join

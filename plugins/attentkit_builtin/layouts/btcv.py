@@ -11,9 +11,9 @@ image and label; all are found, as is the folder Training itself.
 import re
 from pathlib import Path
 
-from attent_kit.data.labelmap import LabelMap
-from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.volumes import read_labels, read_volume
+from attent_kit.data.scans.volumes import read_labels, read_volume
+from attent_kit.data.sets.labelmap import LabelMap
+from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attentkit_builtin.layouts.folders import checked, chosen, folders, names, nearest, only, paired
 
 _IMAGE = re.compile(r"^(img|image)-?_?[0-9]{4}\.nii(\.gz)?$")

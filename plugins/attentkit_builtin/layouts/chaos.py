@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attent_kit.data.dicom import Series, find_series, read_series
-from attent_kit.data.labelmap import LabelMap
-from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.slice_order import CLEAR, evidence
-from attent_kit.data.volumes import AFFINE_TOLERANCE, Volume
+from attent_kit.data.doubts.slice_order import CLEAR, evidence
+from attent_kit.data.scans.dicom import Series, find_series, read_series
+from attent_kit.data.scans.volumes import AFFINE_TOLERANCE, Volume
+from attent_kit.data.sets.labelmap import LabelMap
+from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.folders import cases, checked, chosen, files, folders, listing, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, binary, decoded

@@ -4,11 +4,11 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from attent_kit.data.dicom import ENDINGS, choose_series, find_series, read_series
-from attent_kit.data.dicom_file import is_dicom
-from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.layouts import find_pairs
-from attent_kit.data.volumes import read_labels
+from attent_kit.data.scans.dicom import ENDINGS, choose_series, find_series, read_series
+from attent_kit.data.scans.dicom_file import is_dicom
+from attent_kit.data.scans.volumes import read_labels
+from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.attent_png import AttentPng
 from attentkit_builtin.layouts.chaos import Chaos

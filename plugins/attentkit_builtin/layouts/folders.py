@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attent_kit.data.layout import Entry, Layout
-from attent_kit.data.layouts import Pair, find_pairs
-from attent_kit.data.pictures import natural
+from attent_kit.data.scans.pictures import natural
+from attent_kit.data.sets.layout import Entry, Layout
+from attent_kit.data.sets.pairs import Pair, find_pairs
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 NIFTI = re.compile(r"\.nii(\.gz)?$")

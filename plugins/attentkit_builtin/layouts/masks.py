@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attent_kit.data.labelmap import TASK_ORGANS, LabelMap
-from attent_kit.data.mask_stack import BANDS
+from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
+from attent_kit.data.sets.mask_stack import BANDS
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.folders import listing
 

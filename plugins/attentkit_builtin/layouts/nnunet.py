@@ -16,8 +16,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.volumes import read_labels, read_volume
+from attent_kit.data.scans.volumes import read_labels, read_volume
+from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.folders import (
     NIFTI,

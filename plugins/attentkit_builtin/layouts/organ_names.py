@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from attent_kit.data.labelmap import LabelMap
+from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.errors import AttentKitError, DataError
 from attentkit_builtin.layouts.folders import shown
 

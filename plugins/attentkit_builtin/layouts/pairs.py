@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path
 
-from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.layouts import is_label
-from attent_kit.data.volumes import read_labels, read_volume
+from attent_kit.data.scans.volumes import read_labels, read_volume
+from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.data.sets.pairs import is_label
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.btcv import BTCV
 from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, names, paired

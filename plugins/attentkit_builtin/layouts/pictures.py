@@ -6,8 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from attent_kit.data.pictures import read_picture
-from attent_kit.data.volumes import Volume
+from attent_kit.data.scans.pictures import read_picture
+from attent_kit.data.scans.volumes import Volume
 from attent_kit.errors import DataError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attent_kit.data.layout import Entry, Layout, Scan
-from attent_kit.data.volumes import Volume, integers
+from attent_kit.data.scans.volumes import Volume, integers
+from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.folders import checked, chosen, files, modality_of, names, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS

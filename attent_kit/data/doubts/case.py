@@ -1,0 +1,47 @@
+"""What is odd about a case without being wrong for certain: told to the user by `prepare`, and kept in the prepared file.
+
+`attentkit check` looks closer, with the same measurements: `attent_kit.data.check.check`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from attent_kit.data.doubts.sides import centres, crossed
+from attent_kit.data.scans.volumes import Volume
+
+NO_ORGAN = "the label map holds none of the organs."
+
+
+def image_doubts(volume: Volume, modality: str, window: bool) -> list[str]:
+    """Sentences about an image: a header that does not say where right is, a CT that is perhaps not in HU."""
+    doubts = [] if volume.placed else [unplaced(volume)]
+    if modality == "ct" and window and volume.array.min() >= 0:
+        doubts.append("no value is below 0, so this CT is perhaps not in HU.")
+    return doubts
+
+
+def unplaced(volume: Volume) -> str:
+    """What to say of a header without an orientation."""
+    return f"the header does not say where the patient's right is (no qform, no sform); taken as {volume.orientation}."
+
+
+def label_doubts(labels: np.ndarray, organs: Sequence[str]) -> list[str]:
+    """Sentences about labels [Z, H, W]: no organ at all, or an organ on the wrong side of the body.
+
+    'right x' must lie right of 'left x', and the liver right of the spleen, by the centre of mass; the patient's right
+    is at low columns.
+    """
+    found = centres(labels, organs)
+    doubts = [] if found else [NO_ORGAN]
+    return doubts + [
+        f"the {right} lies on the left of the {left}: check the orientation and the label values."
+        for right, left in crossed(found)
+    ]
+
+
+def organs_never_seen(voxels: Iterable[Mapping[str, int]], organs: Sequence[str]) -> list[str]:
+    """Sentences about organs that no case of a data set has; `voxels` counts them for each labelled case."""
+    counts = list(voxels)
+    unseen = [organ for organ in organs if counts and not any(of_case[organ] for of_case in counts)]
+    return [f"no case has the organ '{organ}': check its value in the label map." for organ in unseen]

@@ -1,0 +1,224 @@
+"""One case, from its files to what a prepared file holds of it. Runs in any process; nothing here knows another case."""
+
+import hashlib
+import inspect
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from attent_kit import __version__
+from attent_kit.data.doubts.case import image_doubts, label_doubts
+from attent_kit.data.prepare.plan import entry_files, leads_out
+from attent_kit.data.prepare.unfinished import Unfinished, key_of
+from attent_kit.data.prepared.familiar import grey_values
+from attent_kit.data.scans.volumes import sha256
+from attent_kit.data.sets.labelmap import LabelMap
+from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.data.space.geometry import Grid
+from attent_kit.data.space.intensity import Intensity, sample
+from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
+
+
+class Task(NamedTuple):
+    """A case and the splits that it is in."""
+
+    entry: Entry
+    splits: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that shapes a case besides its own files."""
+
+    layout: Layout
+    unfinished: Unfinished
+    modality: str
+    label_map: LabelMap
+    size: int
+    pixel: float | None
+    intensity: Intensity
+    foreground_only: bool
+    training: int
+    """Number of training cases, among which the samples of `measure_case` are shared."""
+
+    def shaping(self) -> list[Any]:
+        """The same in plain values, and which code reads the files."""
+        return [
+            __version__, self.layout.origin, self.layout.part, _source_hash(type(self.layout)), self.modality,
+            self.label_map.to_dict(), self.size, self.pixel, self.intensity.to_dict(), self.foreground_only,
+        ]  # fmt: skip
+
+
+def measure_case(recipe: Recipe, task: Task) -> str:
+    """Keeps the voxels of a training case that the percentiles are taken of; the key under which they lie."""
+    files = digests(recipe.layout, task.entry.images, task.entry)
+    key = key_of("sample", task.entry.id, files, recipe.shaping(), recipe.training)
+    if recipe.unfinished.load(key) is None:
+        scan = read_scan(recipe.layout, task.entry)
+        recipe.unfinished.save(key, {}, {"sample": sample(scan.image.array, recipe.training)})
+    return key
+
+
+def finish_case(recipe: Recipe, task: Task) -> str:
+    """Keeps the slices, the labels and the record of a case, unless they are kept already; the key under which they lie."""
+    images = digests(recipe.layout, task.entry.images, task.entry)
+    labels = digests(recipe.layout, task.entry.labels, task.entry)
+    key = key_of("case", task.entry.id, task.splits, images, labels, recipe.shaping())
+    if recipe.unfinished.load(key) is None:
+        recipe.unfinished.save(key, *_encoded(recipe, task, images, labels))
+    return key
+
+
+def _encoded(
+    recipe: Recipe, task: Task, images: list[dict[str, str]], labels: list[dict[str, str]]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The record of a case in the manifest, and its arrays: images [Z, H, W] float16, labels and truth uint8."""
+    entry, splits = task
+    scan = read_scan(recipe.layout, entry)
+    low, high = recipe.intensity.bounds(scan.image.array)
+    grid = Grid.of(scan.image.array.shape, scan.image.affine, recipe.size, recipe.pixel)
+    slices = grid.to_slices(recipe.intensity.apply(scan.image.array)).astype(np.float16)
+    blank = [z for z, image in enumerate(slices) if image.min() == image.max()]
+    if len(blank) == len(slices):
+        raise DataError(
+            f"{scan.image.path} has no contrast between {low:g} and {high:g} in any slice: give another intensity, or "
+            "convert the image to HU if it is a CT."
+        )
+    arrays = {"images": slices}
+    doubts = image_doubts(scan.image, recipe.modality, recipe.intensity.kind == "window")
+    doubts += [*scan.doubts, *_link_doubts(recipe.layout, entry)]
+    record: dict[str, Any] = {
+        "id": entry.id,
+        "splits": list(splits),
+        "slices": len(slices),
+        "blank": blank,
+        "shape": list(grid.shape),
+        "affine": [list(row) for row in grid.affine],
+        "spacing": list(grid.spacing),
+        "orientation": grid.orientation,
+        "pixel": grid.pixel,
+        "low": low,
+        "high": high,
+        "grey": grey_values(scan.image.array, low, high),
+        "image": _together(images),
+        "labels": None,
+        "decisions": list(scan.decisions),
+    }
+    if scan.labels is not None:
+        truth = recipe.label_map.apply(scan.labels.array, str(scan.labels.path))
+        classes = grid.labels_to_slices(truth)
+        arrays["labels"] = classes
+        if "val" in splits or "test" in splits:
+            arrays["truth"] = truth
+        voxels = {organ: int((truth == n).sum()) for n, organ in enumerate(recipe.label_map.organs, start=1)}
+        record["labels"] = {**_together(labels or images), "voxels": voxels}
+        doubts += label_doubts(classes, recipe.label_map.organs) + _cut_off(grid, truth)
+    if recipe.foreground_only and "train" in splits:
+        if scan.labels is None:
+            raise ConfigError(
+                f"--foreground-only goes by labels, and the training case '{entry.id}' has none: leave it out, or "
+                "prepare labelled cases only."
+            )
+        record["without_organ"] = [z for z, plane in enumerate(classes) if not plane.any() and z not in blank]
+    record["doubts"] = doubts
+    record["content"] = content_of(arrays, record)
+    return record, arrays
+
+
+def content_of(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
+    """SHA-256 of what training and scoring can see of a case: its arrays, and which of its slices labels have chosen."""
+    content = hashlib.sha256()
+    for name in ("images", "labels", "truth"):
+        if name in arrays:
+            content.update(arrays[name].tobytes())
+    if "without_organ" in record:
+        content.update(repr(record["without_organ"]).encode())
+    return content.hexdigest()
+
+
+def read_scan(layout: Layout, entry: Entry) -> Scan:
+    """Image and labels of a case, checked; whatever goes wrong in a layout is a sentence that names the case."""
+    try:
+        scan = layout.read(entry)
+    except (AttentKitError, MemoryError):
+        raise
+    except OSError as error:
+        raise DataError(f"{error.filename or entry.images[0]} cannot be read ({error.strerror or error}).") from error
+    except Exception as error:
+        raise RunError(
+            f"the layout {layout.origin or type(layout).__name__} failed on the case '{entry.id}' with "
+            f"{type(error).__name__} ({error}): tell its author, or leave the case out."
+        ) from error
+    array = scan.image.array
+    if array.ndim != 3 or not np.isfinite(array).all() or array.min() == array.max():
+        raise DataError(
+            f"the image of case '{entry.id}' in {layout.path} is no volume of finite, unequal grey "
+            "values: look at it in a viewer, or leave the case out."
+        )
+    if scan.labels is not None and (scan.labels.array.shape != array.shape or scan.labels.array.dtype.kind not in "iu"):
+        raise DataError(
+            f"the labels of case '{entry.id}' in {layout.path} are no whole numbers on the grid of the image: "
+            "resample them by nearest neighbour, or leave the case out."
+        )
+    return scan
+
+
+def digests(layout: Layout, files: tuple[Path, ...], entry: Entry) -> list[dict[str, str]]:
+    """Name and SHA-256 of each file; of a folder, of every file in it. DataError if one cannot be read."""
+    found = []
+    for path in files:
+        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in inside:
+            try:
+                found.append({"name": _name(file, layout.path), "sha256": sha256(file)})
+            except OSError as error:
+                raise DataError(f"{file} of case '{entry.id}' cannot be read ({error.strerror or error}).") from error
+    return found
+
+
+def _together(files: list[dict[str, str]]) -> dict[str, Any]:
+    """Several files as one: the folder that they share, the hash of their hashes, and the hash of each by its name there."""
+    if len(files) == 1:
+        return dict(files[0])
+    folder = os.path.commonpath([os.path.dirname(file["name"]) for file in files])
+    together = hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()
+    each = {file["name"].removeprefix(folder).lstrip("/"): file["sha256"] for file in files}
+    return {"name": folder or files[0]["name"], "sha256": together, "files": each}
+
+
+def _name(file: Path, root: Path) -> str:
+    """The name of a file inside its data set; only its last part where it lies elsewhere."""
+    place = root if root.is_dir() else root.parent
+    try:
+        name = Path(os.path.abspath(file)).relative_to(os.path.abspath(place)).as_posix()
+    except ValueError:
+        name = file.name
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def _link_doubts(layout: Layout, entry: Entry) -> list[str]:
+    strays = [path for path in entry_files(entry) if leads_out(path, layout.path)]
+    if not strays:
+        return []
+    lie = f" and {len(strays) - 1} more lie" if len(strays) > 1 else " lies"
+    return [f"{strays[0].name}{lie} outside of the data set's folder, by a link or by '..'."]
+
+
+def _cut_off(grid: Grid, truth: np.ndarray) -> list[str]:
+    share = grid.outside(truth)
+    if share == 0:
+        return []
+    side = f"{grid.size} pixels of {grid.pixel:g} mm"
+    return [f"{100 * share:.2g} % of the organs lie outside of slices of {side}: raise --size or --pixel."]
+
+
+def _source_hash(layout: type[Layout]) -> str:
+    """SHA-256 of the file that a layout is written in, so that what an edited one has read before is not used."""
+    try:
+        return sha256(inspect.getsourcefile(layout) or "")
+    except (OSError, TypeError):
+        return ""

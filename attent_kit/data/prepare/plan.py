@@ -1,0 +1,215 @@
+"""What is to be prepared: cases, modality, organs and splits, settled from file names before a volume is read."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attent_kit.data.scans.volumes import read_labels, read_volume
+from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap, Others
+from attent_kit.data.sets.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
+from attent_kit.data.sets.pairs import Pair
+from attent_kit.data.sets.splits import SPLITS, Fold, Split, divide, divide_into_folds, split_by_name
+from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
+
+Organs = Mapping[str, int | Sequence[int]] | LabelMap
+
+
+class PairList(Layout):
+    """Images and label maps that somebody has matched already, such as those of the phantom."""
+
+    def __init__(self, pairs: Sequence[Pair | tuple[str, Path, Path | None]]) -> None:
+        self.pairs = [Pair(pair[0], Path(pair[1]), Path(pair[2]) if pair[2] is not None else None) for pair in pairs]
+        folders = {os.path.abspath(pair.image.parent) for pair in self.pairs}
+        super().__init__(Path(os.path.commonpath(folders)) if folders else Path())
+        self.origin = "pairs"
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Never: it is made of pairs, not found."""
+        return False
+
+    def entries(self) -> list[Entry]:
+        """One a pair."""
+        pairs = sorted(self.pairs, key=lambda pair: pair.case)
+        return [Entry(pair.case, (pair.image,), (pair.labels,) if pair.labels else ()) for pair in pairs]
+
+    def read(self, entry: Entry) -> Scan:
+        """NIfTI, both of them."""
+        image = read_volume(entry.images[0])
+        return Scan(image, read_labels(entry.labels[0], like=image) if entry.labels else None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a prepared file that does not depend on a voxel."""
+
+    layout: Layout
+    entries: tuple[Entry, ...]
+    """The cases that are in a split, sorted by id."""
+    modality: str
+    label_map: LabelMap
+    splits: dict[str, tuple[str, ...]]
+    """Cases of 'train', 'val' and 'test'."""
+    split: str | None
+    """Name of the split, where it has one."""
+    rule: Any
+    """How the split was made, in plain values."""
+    decisions: tuple[str, ...]
+    """What was settled without being asked for, a sentence each."""
+    warnings: tuple[str, ...]
+
+    def splits_of(self, case: str) -> tuple[str, ...]:
+        """The splits that a case is in."""
+        return tuple(name for name in SPLITS if case in self.splits[name])
+
+    @property
+    def shared(self) -> list[str]:
+        """Cases of several splits."""
+        return [entry.id for entry in self.entries if len(self.splits_of(entry.id)) > 1]
+
+
+def plan(
+    layout: Layout,
+    modality: str | None,
+    organs: Organs | None,
+    others: Others,
+    split: Split | Fold | str | None,
+    seed: int,
+) -> Plan:
+    """ConfigError where something must be said that was not, DataError for files that are no cases."""
+    entries = _checked(layout)
+    entries, modality, decisions = _of_one_modality(entries, modality, layout)
+    label_map, more = label_map_of(layout, organs, others)
+    decisions += more
+    splits, name, rule, more = _divided(entries, split, seed, modality)
+    decisions += more
+    in_a_split = {case for members in splits.values() for case in members}
+    warnings = []
+    if left_out := [entry.id for entry in entries if entry.id not in in_a_split]:
+        warnings.append(f"in no split and left out: {', '.join(left_out)}.")
+    kept = tuple(entry for entry in entries if entry.id in in_a_split)
+    settled = Plan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), tuple(warnings))
+    if shared := settled.shared:
+        warnings.append(f"in several splits, so that scores are not those of unseen patients: {', '.join(shared)}.")
+    if rule == "layout" and splits["test"] and not any(e.labels for e in kept if e.id in splits["test"]):
+        warnings.append(
+            "no test case of the data set has labels, so nothing will be scored: choose test cases with --test, "
+            "--split or --fold."
+        )
+    return Plan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), tuple(warnings))
+
+
+def entry_files(entry: Entry) -> tuple[Path, ...]:
+    """Every file that an entry names."""
+    return (*entry.images, *entry.labels)
+
+
+def leads_out(path: Path, root: Path) -> bool:
+    """Whether a file of a data set at `root` lies elsewhere in truth, by a link or by '..' in its name."""
+    place = root if root.is_dir() else root.parent
+    inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(place)) or path.is_relative_to(place)
+    home = place if inside else path.parent
+    return not path.resolve().is_relative_to(home.resolve())
+
+
+def entries_of(layout: Layout) -> list[Entry]:
+    """The entries, sorted by id; whatever goes wrong in a layout is a sentence."""
+    try:
+        return sorted(layout.entries(), key=lambda entry: entry.id)
+    except (AttentKitError, MemoryError):
+        raise
+    except OSError as error:
+        raise DataError(f"{error.filename or layout.path} cannot be read ({error.strerror or error}).") from error
+    except Exception as error:
+        raise RunError(
+            f"the layout {layout.origin or type(layout).__name__} failed on {layout.path} with {type(error).__name__} "
+            f"({error}): tell its author, or choose another with --layout NAME."
+        ) from error
+
+
+def _checked(layout: Layout) -> list[Entry]:
+    """The entries, each with a name that can stand in a file and with files that are there."""
+    entries = entries_of(layout)
+    if not entries:
+        raise DataError(f"there is no case to prepare in {layout.path}: name a folder that holds volumes.")
+    ids = [entry.id for entry in entries]
+    if twice := sorted({case for case in ids if ids.count(case) > 1}):
+        raise DataError(f"the case '{twice[0]}' is given twice: give each case its own name.")
+    for case in ids:
+        if not names_a_case(case):
+            raise DataError(f"{case[:LONGEST_ID]!r} cannot name a case: use letters, digits, '-' and '_'.")
+    for entry in entries:
+        if not entry.images:
+            raise DataError(f"the case '{entry.id}' of {layout.path} has no image: leave it out.")
+        for path in entry_files(entry):
+            if not path.exists():
+                raise DataError(f"{path} does not exist: check the spelling of the path.")
+            if not (path.is_file() or path.is_dir()):
+                raise DataError(f"{path} is no file: leave it out.")
+    return entries
+
+
+def _of_one_modality(entries: list[Entry], modality: str | None, layout: Layout) -> tuple[list[Entry], str, list[str]]:
+    known = sorted({entry.modality for entry in entries if entry.modality})
+    if modality is None:
+        if len(known) == 1:
+            return entries, known[0], [f"Modality {known[0]}, as the data set says."]
+        if known:
+            raise ConfigError(
+                f"{layout.path} holds {' and '.join(known)}: choose with --modality, as --modality {known[0]}."
+            )
+        raise ConfigError("nothing says whether this is CT or MR: type --modality ct or --modality mr.")
+    of_it = [entry for entry in entries if entry.modality in (None, modality)]
+    if not of_it:
+        return entries, modality, [f"Modality {modality}, as asked for; the data set says {' and '.join(known)}."]
+    if len(of_it) == len(entries):
+        return entries, modality, []
+    return of_it, modality, [f"Only the {len(of_it)} case(s) of modality {modality}, of {len(entries)}."]
+
+
+def label_map_of(layout: Layout, organs: Organs | None, others: Others) -> tuple[LabelMap, list[str]]:
+    """The label map that is asked for, or else that of the data set, or else 1 to 4; and what was decided, a sentence each."""
+    if organs is not None:
+        return LabelMap.of(organs, others), []
+    if layout.organs is None:
+        return LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)}), []
+    label_map = layout.organs.in_task_order()
+    decisions = [f"Organs {label_map}, as the data set names them."]
+    values = {value for _, own in label_map.values for value in own}
+    ignored = [f"{name}={'+'.join(map(str, v))}" for name, v in layout.organs.values if not {*v} <= values]
+    if ignored:
+        decisions.append(f"Background: {', '.join(ignored)}.")
+    return label_map, decisions
+
+
+def _divided(
+    entries: list[Entry], split: Split | Fold | str | None, seed: int, modality: str
+) -> tuple[dict[str, tuple[str, ...]], str | None, Any, list[str]]:
+    """Cases of each split, the name of the split, how it was made, and what was decided on the way."""
+    own = {name: tuple(entry.id for entry in entries if entry.split == name) for name in SPLITS}
+    if stray := [entry for entry in entries if entry.split not in (None, *SPLITS)]:
+        raise DataError(f"the data set puts the case '{stray[0].id}' into '{stray[0].split}': use {', '.join(SPLITS)}.")
+    if split is None and any(own.values()):
+        return own, None, "layout", ["Splits, as the data set says."]
+    # Test volumes that an organizer keeps the labels of can be neither trained on as a source nor scored.
+    listed = _listed(split)
+    hidden = [entry.id for entry in entries if entry.split == "test" and not entry.labels and entry.id not in listed]
+    cases = [entry.id for entry in entries if entry.id not in hidden]
+    decisions = [f"Left out, test cases without labels: {', '.join(hidden)}."] if hidden and cases else []
+    cases = cases or [entry.id for entry in entries]
+    if isinstance(split, str):
+        return split_by_name(split, modality, cases), split, {"name": split}, decisions
+    if isinstance(split, Fold):
+        return divide_into_folds(cases, split, seed), None, {"fold": split.number, "of": split.parts}, decisions
+    if split is None:
+        return divide(cases, None, seed), None, "default", decisions
+    rule = {name: share if isinstance(share, int | float) else list(share) for name, share in split.items()}
+    return divide(cases, split, seed), None, rule, decisions
+
+
+def _listed(split: Split | Fold | str | None) -> set[str]:
+    """The cases that lists name; none where a split is dealt or has a name."""
+    shares = split.values() if isinstance(split, Mapping) else ()
+    return {case for share in shares if not isinstance(share, int | float) for case in share}

@@ -1,0 +1,222 @@
+"""Turns the volumes of one domain into one HDF5 file: oriented, scaled, split, and with its provenance inside.
+
+What is in the file stands in `attent_kit.data.prepared.file`. The same provenance stands beside it as TOML, for people.
+"""
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from attent_kit.data.doubts.case import organs_never_seen
+from attent_kit.data.phantom.write import in_phantom
+from attent_kit.data.prepare.cases import Recipe, Task, finish_case, measure_case
+from attent_kit.data.prepare.plan import Organs, PairList, Plan, entry_files, plan
+from attent_kit.data.prepare.unfinished import Finished, Unfinished
+from attent_kit.data.prepared.file import FORMAT, VERSION, Manifest
+from attent_kit.data.prepared.hdf5 import writing
+from attent_kit.data.prepared.manifest import beside, refuse_to_overwrite, to_toml, versions
+from attent_kit.data.sets.labelmap import Others
+from attent_kit.data.sets.layout import Layout, names_a_case
+from attent_kit.data.sets.pairs import Pair
+from attent_kit.data.sets.splits import Fold, Split
+from attent_kit.data.space.intensity import Intensity
+from attent_kit.data.workers import Ask, Report, WorkerEnded, asking, counted, sensible_workers
+from attent_kit.errors import AttentKitError, ConfigError, DataError
+from attent_kit.files import not_written, write_whole
+
+
+def prepare(
+    source: Layout | Sequence[Pair | tuple[str, Path, Path | None]],
+    out: Path | str,
+    *,
+    modality: str | None = None,
+    organs: Organs | None = None,
+    others: Others = "error",
+    domain: str | None = None,
+    size: int = 256,
+    pixel: float | None = None,
+    channels: int = 1,
+    intensity: Intensity | None = None,
+    split: Split | Fold | str | None = None,
+    seed: int = 0,
+    foreground_only: bool = False,
+    options: Mapping[str, Any] | None = None,
+    workers: int | None = 1,
+    report: Report | None = None,
+) -> Manifest:
+    """Writes `out` and its manifest beside it, and returns the manifest; the same input gives the same bytes of both.
+
+    `source` is a data set, or pairs of files. `modality` and `organs`, the task's organs in order with their values in the
+    label files, may be left out where the data set knows them; `others` = "background" lets every other value pass as
+    background. Slices have `size` pixels a side, of `pixel` mm, or as many mm as the field of view asks for. Intensity
+    constants are measured on the training cases alone. `channels` is 1, or an odd number of neighbouring slices. Slices
+    without contrast are kept for prediction and left out of training, which needs no label; with `foreground_only` so are,
+    of training cases on the source side, those without any organ. `split` is fractions, lists of cases, the name of a
+    split, or a fold; None leaves it to the data set, and else to fractions. `options` are the words of the user, for the
+    manifest. `workers` processes, or as many as are sensible for None, find the same.
+
+    A call that was killed goes on where it was. DataError for any unusable input, RunError if `out` cannot be written;
+    an existing `out` is then as it was.
+    """
+    out = Path(out)
+    layout = source if isinstance(source, Layout) else PairList(source)
+    settled = plan(layout, modality, organs, others, split, seed)
+    domain = domain or settled.modality
+    if not names_a_case(domain):
+        raise ConfigError(f"{domain[:40]!r} cannot name a domain: use letters and digits, as in --domain mr.")
+    _refuse_what_cannot_be(out, settled, size, channels, pixel, workers)
+    recipe = Recipe(
+        layout, Unfinished(out), settled.modality, settled.label_map, size, pixel,
+        intensity or Intensity.default(settled.modality), foreground_only, len(settled.splits["train"]),
+    )  # fmt: skip
+    tasks = [Task(entry, settled.splits_of(entry.id)) for entry in settled.entries]
+    manifest: Manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "domain": domain,
+        "modality": settled.modality,
+        "layout": {"origin": layout.origin, "part": layout.part},
+        "options": dict(options or {}),
+        "organs": list(settled.label_map.organs),
+        "label_map": settled.label_map.to_dict(),
+        "size": size,
+        "pixel_mm": pixel,
+        "channels": channels,
+        "intensity": {},
+        "measured_on": [],
+        "label_driven": ["source training sees slices with an organ only"] if foreground_only else [],
+        "splits": {name: list(members) for name, members in settled.splits.items()},
+        "split": settled.split,
+        "split_rule": settled.rule,
+        "seed": seed,
+        "shared_cases": settled.shared,
+        "phantom": any(in_phantom(folder) for folder in {entry.images[0].parent for entry in settled.entries}),
+        "decisions": list(settled.decisions),
+        "warnings": list(settled.warnings),
+        "versions": versions(),
+        "cases": [],
+    }
+    if workers is None:
+        workers = sensible_workers(len(tasks), _bytes_of(settled))
+
+    try:
+        with recipe.unfinished.claimed(), _removed_unless_stopped(recipe.unfinished):
+            folder = recipe.unfinished.folder
+            write_whole(
+                out,
+                lambda path: _write(path, folder / "manifest.part", recipe, tasks, manifest, workers, report),
+                folder / "prepared.part",
+            )
+            os.replace(folder / "manifest.part", beside(out))
+    except OSError as error:
+        raise not_written(out, error) from error
+    return manifest
+
+
+def _write(
+    path: Path, beside: Path, recipe: Recipe, tasks: list[Task], manifest: Manifest, workers: int, report: Report | None
+) -> None:
+    """The prepared file at `path` and its manifest at `beside`; fills in what of the manifest the cases tell."""
+    training = [task for task in tasks if "train" in task.splits and not recipe.intensity.measured]
+    tell = counted(report, len(training) + len(tasks))
+    with asking(workers, recipe) as ask:
+        recipe = replace(recipe, intensity=_measured(recipe, training, ask, tell))
+        manifest["intensity"] = recipe.intensity.to_dict()
+        manifest["measured_on"] = [task.entry.id for task in training]
+        with writing(path) as (file, sink):
+            images: dict[str, str] = {}
+            for task, key in zip(tasks, ask(partial(finish_case, recipe), tasks), strict=True):
+                finished = _kept(recipe.unfinished, key)
+                _store(file, task.entry.id, finished)
+                sink.check()
+                record = finished.record
+                if (other := images.setdefault(record["image"]["sha256"], record["id"])) != record["id"]:
+                    raise DataError(
+                        f"the cases '{other}' and '{record['id']}' are the same image: leave one of them out."
+                    )
+                manifest["cases"].append(record)
+                manifest["warnings"] += [f"{record['id']}: {doubt}" for doubt in record["doubts"]]
+                tell(record["id"])
+            voxels = (record["labels"]["voxels"] for record in manifest["cases"] if record["labels"])
+            manifest["warnings"] += organs_never_seen(voxels, recipe.label_map.organs)
+            _refuse_empty_training(manifest)
+            file["manifest"] = json.dumps(manifest)  # a data set, since HDF5 attributes end at 64 KiB
+    with open(beside, "wb") as text:
+        text.write(to_toml(manifest).encode())
+        text.flush()
+        os.fsync(text.fileno())
+
+
+def _measured(recipe: Recipe, training: list[Task], ask: Ask, tell: Callable[[str], None]) -> Intensity:
+    """The intensity with the percentiles of the training cases, where it has to be measured."""
+    if recipe.intensity.measured:
+        return recipe.intensity
+    if not training:
+        raise ConfigError("no case is for training, so nothing tells the percentiles: give low and high instead.")
+    samples = []
+    for task, key in zip(training, ask(partial(measure_case, recipe), training), strict=True):
+        samples.append(_kept(recipe.unfinished, key).arrays["sample"])
+        tell(task.entry.id)
+    return recipe.intensity.measure(samples)
+
+
+def _store(file: h5py.File, case: str, finished: Finished) -> None:
+    group = file.create_group(f"cases/{case}")
+    arrays, one_slice = finished.arrays, (1, *finished.arrays["images"].shape[1:])
+    group.create_dataset("images", data=arrays["images"], chunks=one_slice, fletcher32=True, track_times=False)
+    if "labels" in arrays:
+        group.create_dataset("labels", data=arrays["labels"], chunks=one_slice, compression="gzip", track_times=False)
+    if "truth" in arrays:
+        group.create_dataset("truth", data=arrays["truth"], compression="gzip", track_times=False)
+
+
+def _kept(unfinished: Unfinished, key: str) -> Finished:
+    found = unfinished.load(key)
+    if found is None:
+        raise OSError(0, "what was written cannot be read back")
+    return found
+
+
+def _refuse_what_cannot_be(
+    out: Path, settled: Plan, size: int, channels: int, pixel: float | None, workers: int | None
+) -> None:
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder: name the file to write, as in {out / settled.modality}.h5.")
+    if size < 1 or channels < 1 or channels % 2 == 0:
+        raise ConfigError(f"size is {size} and channels {channels}: use 1 or more, and an odd number, as in 256 and 1.")
+    if pixel is not None and not (math.isfinite(pixel) and pixel > 0):
+        raise ConfigError(f"a pixel of {pixel:g} mm cannot be: give its side in mm, as in 1.5.")
+    if workers is not None and workers < 1:
+        raise ConfigError(f"{workers} workers cannot work: use 1 or more.")
+    refuse_to_overwrite(out, [file for entry in settled.entries for file in entry_files(entry)])
+
+
+@contextlib.contextmanager
+def _removed_unless_stopped(unfinished: Unfinished) -> Iterator[None]:
+    """Nothing is left of a call that has ended, well or in a sentence; one that was stopped finds its cases again."""
+    try:
+        yield
+    except WorkerEnded:
+        raise
+    except (AttentKitError, OSError):
+        unfinished.remove()
+        raise
+    unfinished.remove()
+
+
+def _refuse_empty_training(manifest: Manifest) -> None:
+    training = [record for record in manifest["cases"] if "without_organ" in record]
+    if training and not any(r["slices"] > len(r["blank"]) + len(r["without_organ"]) for r in training):
+        raise DataError("no slice of the training cases has an organ: check --organs, or leave --foreground-only out.")
+
+
+def _bytes_of(settled: Plan) -> int:
+    return sum(file.stat().st_size for entry in settled.entries for file in entry_files(entry))

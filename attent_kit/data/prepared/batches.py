@@ -1,0 +1,159 @@
+"""Prepared slices -> Batch. The batch of a step is a function of (seed, step): a resumed run sees what it would have seen.
+
+Slices of both domains are shuffled by epoch, each domain on its own. They are kept on the device where they fit into
+half of its free memory, and read from the prepared file batch by batch where they do not.
+"""
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attent_kit.data.prepared.augment import Augmentation, random_affine, warp
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.workers import host_memory
+from attent_kit.errors import DataError
+from attent_kit.interfaces import Batch
+
+
+class Slices(Protocol):
+    """Training slices of one domain."""
+
+    count: int
+
+    def take(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Images [B, C, H, W] float32 and labels [B, H, W] int64, or None where the labels are not to be seen."""
+        ...
+
+
+class ResidentSlices:
+    """All slices on the device, images in half precision."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray | None, device: torch.device) -> None:
+        self.count = len(images)
+        self.images = torch.from_numpy(images).to(device)
+        self.labels = None if labels is None else torch.from_numpy(labels).to(device)
+
+    def take(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        index = torch.from_numpy(rows).to(device, non_blocking=True)
+        x = self.images.index_select(0, index).float()
+        return x, None if self.labels is None else self.labels.index_select(0, index).long()
+
+
+class StreamedSlices:
+    """Slices that are read from the prepared file when a batch asks for them."""
+
+    def __init__(self, prepared: Prepared, cases: tuple[str, ...], with_labels: bool, as_source: bool = False) -> None:
+        self.prepared = prepared
+        self.with_labels = with_labels
+        self.rows = prepared.index(cases, as_source)
+        self.count = len(self.rows)
+
+    def take(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        chosen = [self.rows[row] for row in rows]
+        x = np.stack([self.prepared.image_row(case, z) for case, z in chosen])
+        images = _to(torch.from_numpy(x).float(), device)
+        if not self.with_labels:
+            return images, None
+        y = np.stack([self.prepared.label_row(case, z) for case, z in chosen])
+        return images, _to(torch.from_numpy(y).long(), device)
+
+
+class Batches:
+    """Batches of both domains."""
+
+    def __init__(
+        self, source: Slices, target: Slices, augmentation: Augmentation, seed: int, device: torch.device
+    ) -> None:
+        self.source, self.target = source, target
+        self.augmentation = augmentation
+        self.seed = seed
+        self.device = device
+        self._permutations: dict[tuple[int, int], np.ndarray] = {}
+
+    def batch(self, step: int, size: int) -> Batch:
+        """The batch of `size` slices a domain that belongs to this step."""
+        generator = torch.Generator().manual_seed(_mix(self.seed, 2, step))
+        x_s, y_s = self._draw(0, self.source, step, size, generator)
+        x_t, y_t = self._draw(1, self.target, step, size, generator)
+        assert y_s is not None
+        return Batch(x_s, y_s, x_t, y_t)
+
+    def _draw(
+        self, domain: int, slices: Slices, step: int, size: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        positions = range(step * size, (step + 1) * size)
+        rows = [self._permutation(domain, p // slices.count, slices.count)[p % slices.count] for p in positions]
+        x, y = slices.take(np.asarray(rows), self.device)
+        affine = random_affine(size, self.augmentation, generator).to(self.device, non_blocking=True)
+        x, y = warp(x, y, affine)
+        return x.contiguous(memory_format=memory_format(self.device)), y
+
+    def _permutation(self, domain: int, epoch: int, count: int) -> np.ndarray:
+        key = domain, epoch
+        if key not in self._permutations:
+            for old in [k for k in self._permutations if k[0] == domain and k[1] < epoch - 1]:
+                del self._permutations[old]
+            self._permutations[key] = np.random.default_rng((self.seed, domain, epoch)).permutation(count)
+        return self._permutations[key]
+
+
+def training_batches(
+    source: Prepared,
+    target: Prepared,
+    augmentation: Augmentation,
+    seed: int,
+    device: torch.device,
+    uses_target_labels: bool,
+    resident: bool | None = None,
+) -> Batches:
+    """Batches of the training cases. Target labels are not even read unless `uses_target_labels`."""
+    return Batches(
+        _slices(source, True, device, resident, as_source=True),
+        _slices(target, uses_target_labels, device, resident, as_source=False),
+        augmentation,
+        seed,
+        device,
+    )
+
+
+def _slices(
+    prepared: Prepared, with_labels: bool, device: torch.device, resident: bool | None, as_source: bool
+) -> Slices:
+    cases = prepared.ids("train")
+    if not cases:
+        raise DataError(f"{prepared.path} has no training case. Run `attentkit prepare` again with another split.")
+    unlabelled = [case.id for case in prepared.cases_in("train") if not case.has_labels]
+    if with_labels and unlabelled:
+        raise DataError(
+            f"{prepared.path}: training case {unlabelled[0]} has no labels, which this run needs. "
+            f"Run `attentkit prepare` again with --labels."
+        )
+    if resident is None:
+        size = len(prepared.index(cases, as_source)) * prepared.channels * prepared.size**2 * 2
+        resident = size < _free_memory(device) / 2
+    if not resident:
+        return StreamedSlices(prepared, cases, with_labels, as_source)
+    labels = prepared.labels(cases, as_source) if with_labels else None
+    return ResidentSlices(prepared.images(cases, as_source), labels, device)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last on a GPU. On a CPU the instance norms of the translators are several times slower in that layout."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def _free_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return host_memory()
+
+
+def _to(x: Tensor, device: torch.device) -> Tensor:
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
+def _mix(*numbers: int) -> int:
+    """One seed out of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

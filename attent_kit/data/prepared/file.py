@@ -1,0 +1,267 @@
+"""Reads the one HDF5 file that `attent_kit.data.prepare.prepare` makes of a domain.
+
+Shapes: N Z slices, C channels, H W = `size`, X Y Z a native grid.
+
+    manifest                JSON, where everything comes from and how it was made
+    cases/<case>/images     [Z, H, W] float16 in [-1, 1]
+    cases/<case>/labels     [Z, H, W] uint8 class indices, present if the case is labelled
+    cases/<case>/truth      [X, Y, Z] uint8 class indices on the native grid, present for labelled val and test cases
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from attent_kit.data.scans.volumes import Volume
+from attent_kit.data.sets.layout import names_a_case
+from attent_kit.data.space.geometry import Grid
+from attent_kit.data.space.intensity import Intensity
+from attent_kit.errors import DataError, did_you_mean
+
+FORMAT = "attent-kit prepared domain"
+VERSION = 1
+IGNORE = 255
+"""Label of a pixel that no loss and no metric counts; the same number as `interfaces.IGNORE`, which needs torch."""
+
+Manifest = dict[str, Any]
+"""What a prepared file says about itself; plain JSON values."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient of a domain."""
+
+    id: str
+    splits: tuple[str, ...]
+    """Some of 'train', 'val', 'test'; several only if the split was made so on purpose."""
+    slices: int
+    """Z, all slices of the volume."""
+    kept: tuple[int, ...]
+    """The slices that are not blank, ascending: what training sees."""
+    with_organ: tuple[int, ...]
+    """Those that training on the source side sees: the same, unless the file was prepared with --foreground-only."""
+    spacing: tuple[float, float, float]
+    """mm between voxel centres along the native X, Y, Z."""
+    has_labels: bool
+
+
+class Prepared:
+    """A prepared domain, opened for reading; the file is opened on first use, once a process.
+
+    prepared = Prepared.open("ct.h5")
+    images = prepared.images(prepared.ids("train"))        # [N, 1, 256, 256] float16
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.domain: str = manifest["domain"]
+        self.modality: str = manifest["modality"]
+        self.organs: tuple[str, ...] = tuple(manifest["organs"])
+        self.size: int = manifest["size"]
+        self.channels: int = manifest["channels"]
+        self.pixel_mm: float | None = manifest.get("pixel_mm")
+        """mm of a pixel where it was asked for; None where `size` pixels span each field of view."""
+        self.intensity = Intensity.from_dict(manifest["intensity"])
+        self.split: str | None = manifest.get("split")
+        """Name of the split; None where its cases were listed or dealt."""
+        self.shared_cases: tuple[str, ...] = tuple(manifest["shared_cases"])
+        self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
+        self._records = {record["id"]: record for record in manifest["cases"]}
+        self._file: h5py.File | None = None
+        self._process = 0
+
+    @classmethod
+    def open(cls, path: Path | str) -> "Prepared":
+        """DataError if the file is missing, was not made by `attentkit prepare`, or has another format version."""
+        path = Path(path)
+        if path.is_dir():
+            raise DataError(
+                f"{path} is a folder: make one file of its volumes with `attentkit prepare`, and name that."
+            )
+        if not path.is_file():
+            raise DataError(
+                f"{path} does not exist: make it with `attentkit prepare`, or check the spelling of the path."
+            )
+        try:
+            with h5py.File(path, "r") as file:
+                manifest = json.loads(file["manifest"][()])
+            known = manifest["format"] == FORMAT
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+            known = False
+        if not known:
+            raise DataError(f"{path} is not a prepared domain: make one with `attentkit prepare`.")
+        if manifest["version"] != VERSION:
+            raise DataError(
+                f"{path} has format {manifest['version']}, this attent-kit reads {VERSION}: "
+                "run `attentkit prepare` again."
+            )
+        try:
+            prepared = cls(path, manifest)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"the manifest of {path} is not as `attentkit prepare` writes it ({type(error).__name__}: {error}): run "
+                "`attentkit prepare` again."
+            ) from error
+        if bad := [case.id for case in prepared.cases if not names_a_case(case.id)]:
+            raise DataError(f"{path} has the case {bad[0]!r}, which cannot name a file: run `attentkit prepare` again.")
+        if not names_a_case(prepared.domain):
+            # It names the folders of a run.
+            raise DataError(
+                f"{path} is of the domain {prepared.domain!r}, which cannot name a folder: run `attentkit prepare` again."
+            )
+        return prepared
+
+    def cases_in(self, split: str) -> tuple[Case, ...]:
+        """The cases of 'train', 'val' or 'test', sorted by id."""
+        return tuple(case for case in self.cases if split in case.splits)
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """The case ids of a split, sorted."""
+        return tuple(case.id for case in self.cases_in(split))
+
+    def case(self, case: str) -> Case:
+        """The case of that id; DataError with the nearest id if there is none."""
+        for known in self.cases:
+            if known.id == case:
+                return known
+        raise DataError(f"{self.path} has no case '{case}'.{did_you_mean(case, self._records)}")
+
+    def index(self, case_ids: Iterable[str], as_source: bool = False) -> list[tuple[str, int]]:
+        """(case, z) of every slice that is not blank, in the order of `images` and `labels`.
+
+        `as_source` leaves out what --foreground-only leaves out: of a target, labels choose nothing.
+        """
+        return [(case, z) for case in case_ids for z in self._chosen(case, as_source)]
+
+    def images(self, case_ids: Sequence[str], as_source: bool = False) -> np.ndarray:
+        """All slices of `index`: [N, C, H, W] float16 in [-1, 1]."""
+        images = np.empty((len(self.index(case_ids, as_source)), self.channels, self.size, self.size), np.float16)
+        row = 0
+        for case in case_ids:
+            kept = list(self._chosen(case, as_source))
+            images[row : row + len(kept)] = self.slices(case)[kept]
+            row += len(kept)
+        return images
+
+    def labels(self, case_ids: Sequence[str], as_source: bool = False) -> np.ndarray:
+        """Class indices of the slices of `images`: [N, H, W] uint8, IGNORE throughout a case without labels."""
+        parts = [self.label_slices(case)[list(self._chosen(case, as_source))] for case in case_ids]
+        return np.concatenate(parts) if parts else np.empty((0, self.size, self.size), np.uint8)
+
+    def class_counts(self, case_ids: Sequence[str]) -> np.ndarray:
+        """Labelled pixels of each class, background first, in the slices of `images`: [K] int64. One case is read at a time."""
+        counts = np.zeros(len(self.organs) + 1, np.int64)
+        for case in case_ids:
+            labels = self.labels([case])
+            counts += np.bincount(labels[labels != IGNORE], minlength=len(counts))
+        return counts
+
+    def slices(self, case: str) -> np.ndarray:
+        """Every slice of a case, blank or not, for prediction: [Z, C, H, W] float16 in [-1, 1]."""
+        return neighbours(self._read(case, "images"), range(self.case(case).slices), self.channels)
+
+    def label_slices(self, case: str) -> np.ndarray:
+        """Class indices of `slices`: [Z, H, W] uint8, IGNORE throughout if the case has no labels."""
+        if self.case(case).has_labels:
+            return self._read(case, "labels")
+        return np.full((self.case(case).slices, self.size, self.size), IGNORE, np.uint8)
+
+    def image_row(self, case: str, z: int) -> np.ndarray:
+        """One slice, read by itself: [C, H, W] float16 in [-1, 1]."""
+        reach, last = self.channels // 2, self.case(case).slices - 1
+        first, end = max(z - reach, 0), min(z + reach, last)
+        return neighbours(self._read(case, "images", slice(first, end + 1)), [z - first], self.channels)[0]
+
+    def label_row(self, case: str, z: int) -> np.ndarray:
+        """Class indices of one slice: [H, W] uint8, IGNORE if the case has no labels."""
+        if self.case(case).has_labels:
+            return self._read(case, "labels", z)
+        return np.full((self.size, self.size), IGNORE, np.uint8)
+
+    def grid(self, case: str) -> Grid:
+        """The native grid of a case, the way back for its predictions."""
+        record = self._records[self.case(case).id]
+        return Grid.of(record["shape"], np.array(record["affine"]), self.size, self.pixel_mm)
+
+    def truth(self, case: str) -> tuple[np.ndarray, tuple[float, float, float]]:
+        """Labels as drawn, not resampled: [X, Y, Z] uint8 class indices, and the spacing in mm along X, Y, Z."""
+        found = self.case(case)
+        if not found.has_labels:
+            raise DataError(f"case '{case}' of {self.path} has no labels to score against: prepare it with labels.")
+        if not {"val", "test"} & set(found.splits):
+            raise DataError(f"case '{case}' of {self.path} is for training only: score a val or test case.")
+        return self._read(case, "truth"), found.spacing
+
+    def content_hash(self) -> str:
+        """SHA-256 of what training and scoring can see: equal for equal data, whatever the libraries that wrote it."""
+        seen = ("domain", "modality", "organs", "size", "channels", "intensity")
+        content = {name: self.manifest[name] for name in seen}
+        if self.pixel_mm is not None:
+            content["pixel_mm"] = self.pixel_mm
+        content["cases"] = [[r["id"], r["splits"], r["affine"], r["content"]] for r in self.manifest["cases"]]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def _chosen(self, case: str, as_source: bool) -> tuple[int, ...]:
+        found = self.case(case)
+        return found.with_organ if as_source else found.kept
+
+    def close(self) -> None:
+        """Closes the file; the next read opens it again."""
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
+        self._file = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
+
+    def _read(self, case: str, name: str, selection: Any = ()) -> np.ndarray:
+        try:
+            return self._data(case, name)[selection]
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise DataError(f"{self.path} is damaged in case '{case}': run `attentkit prepare` again.") from error
+
+    def _data(self, case: str, name: str) -> h5py.Dataset:
+        # An HDF5 handle must not cross a fork: each process opens its own.
+        if self._file is None or self._process != os.getpid():
+            try:
+                self._file, self._process = h5py.File(self.path, "r"), os.getpid()
+            except OSError as error:
+                raise DataError(f"{self.path} can no longer be read: run `attentkit prepare` again.") from error
+        return self._file[f"cases/{self.case(case).id}/{name}"]
+
+
+def encode(
+    volume: Volume, size: int, intensity: Intensity, channels: int = 1, pixel: float | None = None
+) -> tuple[np.ndarray, Grid]:
+    """An image as a prepared file holds it, [Z, C, H, W] float16 in [-1, 1], and the grid that leads back."""
+    grid = Grid.of(volume.array.shape, volume.affine, size, pixel)
+    slices = grid.to_slices(intensity.apply(volume.array)).astype(np.float16)
+    return neighbours(slices, range(len(slices)), channels), grid
+
+
+def neighbours(slices: Any, rows: Sequence[int], channels: int) -> np.ndarray:
+    """Slices with their neighbours as channels: [Z, H, W] -> [N, C, H, W]; the ends of a volume are repeated."""
+    reach, last = channels // 2, len(slices) - 1
+    return np.stack([np.stack([slices[min(max(z + d, 0), last)] for d in range(-reach, reach + 1)]) for z in rows])
+
+
+def _case(record: dict[str, Any]) -> Case:
+    blank, bare = set(record["blank"]), set(record.get("without_organ", ()))
+    kept = tuple(z for z in range(record["slices"]) if z not in blank)
+    return Case(
+        id=record["id"],
+        splits=tuple(record["splits"]),
+        slices=record["slices"],
+        kept=kept,
+        with_organ=tuple(z for z in kept if z not in bare),
+        spacing=tuple(record["spacing"]),
+        has_labels=record["labels"] is not None,
+    )

@@ -1,0 +1,277 @@
+"""NIfTI volumes and label maps, read with every doubt about them turned into a sentence.
+
+Arrays are [X, Y, Z] in the order of the file; what turns them into slices is `attent_kit.data.space.geometry`.
+"""
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError
+
+from attent_kit.errors import DataError
+from attent_kit.files import write_whole
+
+AFFINE_TOLERANCE = 1e-3
+"""Largest difference, in mm, between entries of two affines of the same grid: headers round, patients do not move."""
+
+_UNREADABLE = (
+    EOFError,
+    OSError,
+    OverflowError,
+    ValueError,
+    zlib.error,
+    gzip.BadGzipFile,
+    ImageFileError,
+    HeaderDataError,
+)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image or a label map as stored, with the grid that places it in the patient."""
+
+    array: np.ndarray = field(repr=False)
+    """[X, Y, Z], float32 for an image, an integer type for a label map."""
+    affine: np.ndarray
+    """[4, 4] float64, voxel index to mm in RAS."""
+    header: nib.Nifti1Header = field(repr=False)
+    path: Path
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """mm between voxel centres along X, Y, Z."""
+        x, y, z = nib.affines.voxel_sizes(self.affine)
+        return float(x), float(y), float(z)
+
+    @property
+    def orientation(self) -> str:
+        """Three letters, the patient's side that each axis points to: 'RAS', 'LPS', ..."""
+        return "".join(nib.aff2axcodes(self.affine))
+
+    @property
+    def placed(self) -> bool:
+        """Whether the header says where the patient's right is (a qform or an sform code above 0)."""
+        return int(self.header["qform_code"]) > 0 or int(self.header["sform_code"]) > 0
+
+
+def read_volume(path: Path | str, channel: tuple[int, int] | None = None) -> Volume:
+    """An image: [X, Y, Z] float32, finite and not constant. DataError otherwise.
+
+    `channel` (n, count) takes channel n, from 0, of an image [X, Y, Z, count].
+    """
+    image = _open(Path(path))
+    array = _values(image, Path(path), np.float32, channel)
+    if not np.isfinite(array).all():
+        raise DataError(
+            f"{path} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite voxel(s): "
+            "replace them, for example by the value of air, and run this again."
+        )
+    if array.min() == array.max():
+        raise DataError(f"{path} is constant, every voxel is {array.flat[0]:g}: leave it out or export it again.")
+    return Volume(array, np.asarray(image.affine, np.float64), image.header, Path(path))
+
+
+def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
+    """A label map: [X, Y, Z] integers. With `like` it comes back in the axis order of that image.
+
+    DataError if a value is no integer, or if the grid (shape, affine within 1e-3 mm) is not the one of `like`. A map
+    that covers the same voxels in another axis order, such as LAS beside RAS, is the same grid.
+    """
+    path = Path(path)
+    image = _open(path)
+    array = integers(_values(image, path, None), path)
+    affine = np.asarray(image.affine, np.float64)
+    if like is not None:
+        turn, turned_affine = _in_axis_order(affine, array.shape, like.affine)
+        if (distance := apart(array.shape, affine, like.array.shape, like.affine)) > AFFINE_TOLERANCE:
+            far = f"; their affines are {distance:.2g} mm apart" if np.isfinite(distance) else ""
+            raise DataError(
+                f"{path} is not on the grid of {like.path}: {_grid_in_words(array.shape, affine)}, but the "
+                f"image is {_grid_in_words(like.array.shape, like.affine)}{far}; resample the labels to the image."
+            )
+        array, affine = apply_orientation(array, turn), turned_affine
+    return Volume(array, affine, image.header, path)
+
+
+def read_header(path: Path | str) -> tuple[tuple[int, ...], np.ndarray, nib.Nifti1Header]:
+    """Shape, affine [4, 4] to mm in RAS, and header; no voxel is read. DataError if it is no NIfTI file."""
+    image = _open(Path(path))
+    return image.shape, np.asarray(image.affine, np.float64), image.header
+
+
+def apart(shape: tuple[int, ...], affine: np.ndarray, like_shape: tuple[int, ...], like_affine: np.ndarray) -> float:
+    """Largest difference in mm between entries of the affines of two grids [X, Y, Z], in one axis order.
+
+    Above AFFINE_TOLERANCE they are two grids; infinite if the shapes differ.
+    """
+    turn, turned = _in_axis_order(affine, shape, like_affine)
+    if tuple(np.array(shape)[np.argsort(turn[:, 0])]) != tuple(like_shape):
+        return float("inf")
+    return float(np.abs(turned - like_affine).max())
+
+
+def write_labels(
+    path: Path | str, labels: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None
+) -> None:
+    """Writes a label map [X, Y, Z] as uint8 NIfTI; the file is whole or not there. RunError if it cannot be written.
+
+    With the `header` of the image that was labelled it is that image's grid in every field: shape, sform, qform, units
+    and description. What tells of grey values or of statistics is cleared.
+    """
+    labels, affine = np.asarray(labels, np.uint8), np.asarray(affine, np.float64)
+    if header is None:
+        image = nib.Nifti1Image(labels, affine)
+        image.set_sform(affine, code=1)
+        image.set_qform(affine, code=1)
+        image.header.set_xyzt_units("mm")
+    else:
+        header = _header_like(header, np.uint8, header.get_data_shape())
+        kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+        image = kind(labels.reshape(header.get_data_shape()), None, header)
+    content = image.to_bytes()
+    if str(path).endswith(".gz"):
+        content = gzip.compress(content, mtime=0)
+    write_whole(Path(path), lambda temporary: _write(temporary, content))
+
+
+def write_maps(path: Path | str, scores: Iterable[np.ndarray], count: int, header: nib.Nifti1Header) -> None:
+    """Writes `count` maps [X, Y, Z] as one float32 .nii.gz on the grid of `header`: [X, Y, Z, count], or 3-D where it is 1.
+
+    They are taken one by one, so that only one of them is in memory. The file is whole or not there, as for labels.
+    """
+    native = header.get_data_shape()
+    header = _header_like(header, np.float32, (*native[:3], count) if count > 1 else native)
+
+    def write(temporary: Path) -> None:
+        with open(temporary, "wb") as raw, gzip.GzipFile("", "wb", 1, raw, mtime=0) as file:
+            header.write_to(file)
+            for score in scores:
+                file.write(np.asfortranarray(score, header.get_data_dtype()).tobytes(order="F"))
+
+    write_whole(Path(path), write)
+
+
+def _header_like(header: nib.Nifti1Header, dtype: type, shape: tuple[int, ...]) -> nib.Nifti1Header:
+    """The header of a single file on the grid of another: `shape` and `dtype` are its own, the grid and the words are kept."""
+    kind = nib.Nifti2Header if isinstance(header, nib.Nifti2Header) else nib.Nifti1Header
+    # Field by field, since nibabel's own conversion, of a pair to a single file, forgets sform and qform.
+    made = kind(endianness=header.endianness)
+    for field_name in header:
+        if field_name not in ("sizeof_hdr", "magic", "vox_offset"):
+            made[field_name] = header[field_name]
+    made.extensions[:] = header.extensions[:]
+    made.set_data_dtype(dtype)
+    made.set_data_shape(shape)
+    made.set_slope_inter(1, 0)
+    made.set_intent("none", (), "")
+    made["cal_min"], made["cal_max"] = 0, 0
+    return made
+
+
+def sha256(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _turns(affine: np.ndarray) -> bool:
+    """Whether each axis of a grid points to a side of the patient; with one far longer than another, that is lost."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(io_orientation(affine)).all())
+
+
+def _in_axis_order(affine: np.ndarray, shape: tuple[int, ...], like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The turn that brings a grid into the axis order of the affine `like`, and its affine afterwards."""
+    turn = ornt_transform(io_orientation(affine), io_orientation(like))
+    return turn, affine @ nib.orientations.inv_ornt_aff(turn, shape)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _open(path: Path) -> nib.Nifti1Pair:
+    if not path.exists():
+        raise DataError(f"{path} does not exist: check the spelling of the path.")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name one .nii or .nii.gz file.")
+    try:
+        image = nib.load(path)
+    except _UNREADABLE as error:
+        raise DataError(
+            f"{path} is not a readable NIfTI file: convert it to .nii.gz, for DICOM with dcm2niix, or copy it again."
+        ) from error
+    if not isinstance(image, nib.Nifti1Pair):
+        raise DataError(f"{path} is {type(image).__name__}, not NIfTI: convert it to .nii.gz.")
+    affine = image.affine
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or not _turns(affine):
+        raise DataError(f"{path} has an affine that places no volume (a zero or NaN axis): export it again.")
+    return image
+
+
+def _values(
+    image: nib.Nifti1Pair, path: Path, dtype: type | None, channel: tuple[int, int] | None = None
+) -> np.ndarray:
+    shape = image.shape
+    if not shape or min(shape) < 1:
+        raise DataError(f"{path} is empty, its shape is {_times(shape)}: export it again.")
+    if channel is not None:
+        if len(shape) != 4 or shape[3] != channel[1]:
+            raise DataError(
+                f"{path} is {_times(shape)} voxels, where {channel[1]} channels are needed as a fourth axis."
+            )
+        shape = shape[:3]
+    kept = shape[:3] if all(n == 1 for n in shape[3:]) else shape
+    if len(kept) != 3:
+        wanted = "split it into one file a frame" if len(kept) > 3 else "a volume of slices is needed"
+        raise DataError(f"{path} has {len(kept)} dimensions ({_times(shape)}) where 3 are needed: {wanted}.")
+    kind = image.get_data_dtype().kind
+    if kind not in "iuf":
+        raise DataError(f"{path} holds {image.get_data_dtype()} values, not numbers: convert it to grey values.")
+    try:
+        if path.name.endswith(".gz"):
+            # nibabel stops at the last voxel, before the checksum; zlib compares it only at the end of the stream.
+            with gzip.open(path) as file:
+                while file.read(2**24):
+                    pass
+        if channel is not None:
+            array = np.asarray(image.dataobj[..., channel[0]], dtype)
+        else:
+            array = np.asanyarray(image.dataobj) if dtype is None else image.get_fdata(caching="unchanged", dtype=dtype)
+    except _UNREADABLE as error:
+        raise DataError(f"{path} ends before its last voxel or is damaged: copy or download it again.") from error
+    return array.reshape(kept)
+
+
+def integers(array: np.ndarray, path: Path) -> np.ndarray:
+    """Label values as uint8 or, where they do not fit, int32. DataError for what cannot be labels."""
+    if array.dtype.kind == "f":
+        whole = np.rint(array)
+        if not np.isfinite(array).all() or np.abs(array - whole).max() > 1e-3:
+            raise DataError(
+                f"{path} holds values that are no integers, as after linear interpolation: give the label map, "
+                "or resample it again with nearest neighbour."
+            )
+        array = whole
+    low, high = int(array.min()), int(array.max())
+    if not np.iinfo(np.int32).min <= low <= high <= np.iinfo(np.int32).max:
+        raise DataError(f"{path} holds values from {low} to {high}, which are no labels: is it an image?")
+    return array.astype(np.uint8 if low >= 0 and high <= 255 else np.int32, copy=False)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in shape)
+
+
+def _grid_in_words(shape: tuple[int, ...], affine: np.ndarray) -> str:
+    spacing = " x ".join(f"{s:.4g}" for s in nib.affines.voxel_sizes(affine))
+    origin = ", ".join(f"{o:.2f}" for o in affine[:3, 3])
+    return f"{_times(shape)} voxels of {spacing} mm, {''.join(nib.aff2axcodes(affine))}, origin ({origin})"

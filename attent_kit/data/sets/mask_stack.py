@@ -1,0 +1,81 @@
+"""A folder of PNG masks, one a slice of a DICOM series, as CHAOS hands out its truth and takes predictions."""
+
+from pathlib import Path
+
+import numpy as np
+
+from attent_kit.data.scans.dicom import Series, find_series, read_series
+from attent_kit.data.scans.pictures import natural, read_picture
+from attent_kit.data.scans.volumes import Volume
+from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
+from attent_kit.errors import DataError
+
+BANDS = ((55, 70), (110, 135), (175, 200), (240, 255))
+"""Grey values of the four organs in CHAOS MR, above the first and up to the second: nominally 63, 126, 189 and 252."""
+GREY_VALUES = LabelMap.of({organ: range(low + 1, up + 1) for organ, (low, up) in zip(TASK_ORGANS, BANDS, strict=True)})
+"""The label map of CHAOS MR masks."""
+
+
+def read_slices(folder: Path) -> tuple[Series, Volume]:
+    """The only series of a DICOM folder, and its volume. ConfigError if there are several."""
+    found = find_series(folder)
+    image, _ = read_series(found[0] if len(found) == 1 else folder)  # which refuses none and several, and lists them
+    return found[0], image
+
+
+def read_mask_stack(folder: Path, series: Series, image: Volume) -> Volume:
+    """The masks of a folder as labels on the grid of `image`, the volume of `series`: uint8 grey values [X, Y, Z].
+
+    A mask belongs to the slice whose file has its name; where no name agrees, masks in the order of the numbers in their
+    names belong to slices in the order of InstanceNumber or, without it, of file names. Which way round that is does not
+    matter to a score. DataError for a mask too many or too few, of another size than the slices, in colours, or unreadable.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {what}: with --dicom, name a folder of PNG masks, one a slice.")
+    files = [path for path in folder.iterdir() if path.suffix.lower() == ".png" and not path.name.startswith(".")]
+    columns, rows, slices = image.array.shape
+    if len(files) != slices:
+        raise DataError(
+            f"{folder} holds {len(files)} PNG masks, but the DICOM series has {slices} slices: one a slice."
+        )
+    array = np.empty((slices, rows, columns), np.uint8)
+    for path, z in zip(sorted(files, key=_in_order), _slices_of(files, series, slices), strict=True):
+        mask = _read(path)
+        if mask.shape != (rows, columns):
+            raise DataError(
+                f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, but the slices of the DICOM series have "
+                f"{columns} x {rows}: give masks on the grid of the slices."
+            )
+        array[z] = mask
+    return Volume(array.transpose(2, 1, 0), image.affine, image.header, folder)
+
+
+def _slices_of(files: list[Path], series: Series, slices: int) -> list[int]:
+    """The slice of each mask in natural order."""
+    masks = sorted(files, key=_in_order)
+    by_name = {path.stem: z for z, path in enumerate(series.files)}
+    named = [path for path in masks if path.stem in by_name]
+    if len(by_name) == len({path.stem for path in named}) == slices:
+        return [by_name[path.stem] for path in masks]
+    if named:
+        odd = next((path for path in masks if path not in named), masks[0])
+        raise DataError(f"{odd} is named as no slice of the DICOM series, but {named[0].name} is: name all alike.")
+    if len(series.files) != slices:  # one file of several slices, which has them in order
+        return list(range(slices))
+    numbers = [number for number in series.numbers if number is not None]
+    if len(set(numbers)) == slices:
+        return sorted(range(slices), key=lambda z: series.numbers[z] or 0)
+    return sorted(range(slices), key=lambda z: _in_order(series.files[z]))
+
+
+def _in_order(path: Path) -> list[tuple[int, int, str]]:
+    return natural(path.name)
+
+
+def _read(path: Path) -> np.ndarray:
+    """[H, W] uint8; black and white are 0 and 255."""
+    mask = read_picture(path)
+    if mask.dtype != np.uint8:
+        raise DataError(f"{path} is not a grey picture of 8 bits: save the mask as one.")
+    return mask

@@ -1,0 +1,184 @@
+"""A trained run applied to volumes: label maps on the grid of each, maps of what the network believes, and what was done."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from attent_kit.data.prepared.file import encode
+from attent_kit.data.scans.volumes import Volume, write_labels, write_maps
+from attent_kit.data.space.geometry import Grid
+from attent_kit.engine.apply.card import Image, card, image_facts, organ_volumes
+from attent_kit.engine.apply.inputs import NIFTI, Input, find_inputs, without_ending
+from attent_kit.engine.apply.trained import CHECKPOINT, Domain, Loaded, TrainedRun, load_run, open_run
+from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
+from attent_kit.errors import ConfigError, DataError
+from attent_kit.files import write_text
+from attent_kit.registry import Registry
+from attent_kit.report.scores import LAST
+
+DOUBTS_SHOWN = 20
+
+Report = Callable[[str, str, int, int], None]
+"""What is being done, to which image, how many are done, of how many."""
+
+
+class Outputs(NamedTuple):
+    """Where the answer to one image is written."""
+
+    labels: Path
+    maps: dict[str, Path]
+
+
+def predict_volumes(
+    run: Path,
+    images: Path,
+    out: Path,
+    registry: Registry,
+    device: str = "auto",
+    *,
+    series: str | None = None,
+    select: str = LAST,
+    maps: Sequence[str] = (),
+    strict: bool = False,
+    overwrite: bool = False,
+    report: Report = lambda what, image, done, total: None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> list[Path]:
+    """Label maps of a NIfTI volume, of a folder of them, or of a DICOM series, each on its own grid; the files written.
+
+    `maps` are some of probabilities, entropy and translation. Beside a label map stands what was done, as JSON of the same
+    name, or in a folder of several as prediction.json. `say` is told what is noteworthy and what is doubtful about an image;
+    `strict` makes a DataError of a doubt. Every image is read and checked before the first is segmented: ConfigError or
+    DataError leave nothing behind, nor do they change what is there. Files that are there are kept unless `overwrite`, inputs
+    always.
+    """
+    trained = open_run(run, registry)
+    inputs = find_inputs(images, series)
+    several = len(inputs) > 1 or (images.is_dir() and inputs[0].series is None)
+    outputs, card_path = _outputs(inputs, images, out, several, maps)
+    written = [*(path for each in outputs for path in (each.labels, *each.maps.values())), card_path]
+    _refuse_to_overwrite(written, [file for given in inputs for file in given.files], overwrite)
+    loaded = load_run(trained, registry, device, select)
+    if "translation" in maps:
+        _require_translator(trained, loaded)
+    found, kept = _checked(inputs, trained.domain, strict, report, say)
+    facts = []
+    for done, (image, places) in enumerate(zip(found, outputs, strict=True)):
+        report("predict", image.input.name, done, len(inputs))
+        volume = kept or image.input.read()[0]
+        labels = _segment(volume, places, trained.domain, loaded)
+        names = {"labels": places.labels.name, **{what: path.name for what, path in places.maps.items()}}
+        facts.append({"outputs": names, "organs_ml": organ_volumes(labels, trained.domain.task.organs, volume)})
+    text = json.dumps(card(trained, loaded, found, facts), indent=2, ensure_ascii=False)
+    write_text(card_path, text + "\n")
+    return written
+
+
+def native_probabilities(grid: Grid, probabilities: np.ndarray) -> Iterator[np.ndarray]:
+    """Class after class on the native grid: [K, Z, H, W] -> K times [X, Y, Z] float32. What no slice covers is background."""
+    for index, score in enumerate(probabilities):
+        yield grid.score_to_native(score, outside=float(index == 0))
+
+
+def doubts_of(given: Input, volume: Volume, domain: Domain) -> tuple[str, ...]:
+    """What speaks against applying a run to an image, a sentence each."""
+    doubts = []
+    if not volume.placed:
+        doubts.append(
+            "its header does not say where the patient's right is (no qform, no sform), so left and right may be "
+            f"exchanged; taken as {volume.orientation}."
+        )
+    if given.series and domain.modality in ("ct", "mr") and given.series.modality.lower() not in ("", domain.modality):
+        doubts.append(f"its modality is {given.series.modality}, and the run is for {domain.modality}.")
+    if domain.familiar:
+        grid = Grid.of(volume.array.shape, volume.affine, domain.size, domain.pixel)
+        doubts += domain.familiar.doubts(volume.array, grid, domain.intensity, domain.modality)
+    return tuple(doubts)
+
+
+def _segment(volume: Volume, places: Outputs, domain: Domain, loaded: Loaded) -> np.ndarray:
+    """Labels [X, Y, Z] uint8 of one image, written with the maps that are asked for."""
+    slices, grid = encode(volume, domain.size, domain.intensity, domain.task.channels, domain.pixel)
+    probabilities = segment_slices(loaded.alignment, slices, loaded.device)
+    labels = grid.to_native(probabilities)
+    write_labels(places.labels, labels, volume.affine, volume.header)
+    classes = len(probabilities)
+    if path := places.maps.get("probabilities"):
+        write_maps(path, native_probabilities(grid, probabilities), classes, volume.header)
+    if path := places.maps.get("entropy"):
+        write_maps(path, [entropy(native_probabilities(grid, probabilities))], 1, volume.header)
+    if path := places.maps.get("translation"):
+        translated = slices_as_source(loaded.alignment, slices, loaded.device)
+        assert translated is not None
+        middle = translated[:, domain.task.channels // 2]
+        write_maps(path, [grid.score_to_native(middle, outside=-1.0)], 1, volume.header)
+    return labels
+
+
+def _checked(
+    inputs: list[Input], domain: Domain, strict: bool, report: Report, say: Callable[[str], None]
+) -> tuple[list[Image], Volume | None]:
+    """What every image is, each read once; and the volume itself where there is only one."""
+    found = []
+    for done, given in enumerate(inputs):
+        report("read", given.name, done, len(inputs))
+        volume, notes = given.read()
+        found.append(Image(given, image_facts(given, volume), notes, doubts_of(given, volume, domain)))
+    doubts = [f"{image.input.name}: {doubt}" for image in found for doubt in image.doubts]
+    if strict and doubts:
+        more = [f"and {len(doubts) - DOUBTS_SHOWN} more"] if len(doubts) > DOUBTS_SHOWN else []
+        raise DataError(
+            "\n  ".join(["--strict lets no doubt pass, and there are some:", *doubts[:DOUBTS_SHOWN], *more])
+            + "\nMend the image or choose another run, or leave --strict out."
+        )
+    for image in found:
+        for kind, sentences in (("Note", image.notes), ("Warning", image.doubts)):
+            for sentence in sentences:
+                say(f"{kind}: {image.input.name}: {sentence}")
+    return found, volume if len(inputs) == 1 else None
+
+
+def _outputs(
+    inputs: list[Input], place: Path, out: Path, several: bool, maps: Sequence[str]
+) -> tuple[list[Outputs], Path]:
+    """Where everything is written: of each image, and the card."""
+    if several and not out.is_dir() and (out.exists() or out.name.endswith(NIFTI)):
+        raise ConfigError(f"{out} is the name of a file, but {place} is a folder: name a folder to write to.")
+    if not several and not out.is_dir() and not out.name.endswith(NIFTI):
+        raise ConfigError(f"{out}: write a name that ends in .nii.gz, or an existing folder.")
+    outputs = []
+    for given in inputs:
+        name = given.name if given.name.endswith(NIFTI) and given.series is None else f"{given.stem}.nii.gz"
+        labels = out / name if several or out.is_dir() else out
+        stem = without_ending(labels.name)
+        outputs.append(Outputs(labels, {what: labels.with_name(f"{stem}_{what}.nii.gz") for what in maps}))
+    if several:
+        return outputs, out / "prediction.json"
+    return outputs, outputs[0].labels.with_name(f"{without_ending(outputs[0].labels.name)}.json")
+
+
+def _refuse_to_overwrite(paths: list[Path], inputs: list[Path], overwrite: bool) -> None:
+    """ConfigError if two outputs share a file, if one is an input, or if one is there and is not to be replaced."""
+    taken = {path.resolve() for path in inputs}
+    for n, path in enumerate(paths):
+        if path.resolve() in taken:
+            raise ConfigError(f"{path} is an input: name another place to write to.")
+        if path in paths[:n]:
+            raise ConfigError(f"{path} would be written twice, for two of the images: rename one of them.")
+        if path.exists() and not overwrite:
+            raise ConfigError(f"{path} is there already: name another place, or type --overwrite.")
+
+
+def _require_translator(run: TrainedRun, loaded: Loaded) -> None:
+    """ConfigError if the run cannot make source images of target images."""
+    if not loaded.whole:
+        raise ConfigError(
+            f"{run.weights} is the segmentor alone, which translates nothing: leave --translation out, or copy {CHECKPOINT} "
+            "of the run beside it."
+        )
+    blank = np.zeros((1, run.domain.task.channels, run.domain.size, run.domain.size), np.float16)
+    if slices_as_source(loaded.alignment, blank, loaded.device) is None:
+        raise ConfigError(f"'{run.component.name}' translates no images to source style: leave --translation out.")

@@ -1,0 +1,214 @@
+"""Run what is missing of a comparison. Stopping it and starting it again is the normal way to use it."""
+
+import shutil
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from filelock import FileLock
+
+from attent_kit.build import build_alignment
+from attent_kit.config import dump, to_toml
+from attent_kit.data.phantom import SIZES, write_phantom
+from attent_kit.data.prepare.prepare import prepare
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.sets.pairs import find_pairs
+from attent_kit.engine.compare.content import located
+from attent_kit.engine.compare.suite import Cell, Suite
+from attent_kit.engine.run.device import works
+from attent_kit.engine.run.folder import Busy
+from attent_kit.engine.run.heartbeat import in_a_sentence, now, write_failure
+from attent_kit.engine.run.status import FAILED, failed_since, is_held
+from attent_kit.engine.snapshots.selection import refuse_selection
+from attent_kit.engine.train.tracking import Trackers
+from attent_kit.engine.train.train import task_of, train
+from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
+from attent_kit.files import write_text
+from attent_kit.registry import Registry
+
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+class Watch(NamedTuple):
+    """Who is told what happens to the cells that this command runs; how far they are stands in their progress.json."""
+
+    finished: Callable[[Cell], None]
+    failed: Callable[[Cell, AttentKitError], None]
+    waiting: Callable[[Cell], None]
+    """Only cells are left at which other processes work; this is the first of them."""
+    warned: Callable[[Cell, str], None] = lambda cell, sentence: None
+    """Training of a run seems to go wrong."""
+
+
+def domain_files(suite: Suite, out: Path) -> dict[str, Path]:
+    """The prepared file of each domain, whether it exists yet or not."""
+    if suite.phantom is None:
+        return dict(suite.domains)
+    return {name: out / "data" / f"{name}.h5" for name in suite.domain_names}
+
+
+def make_data(suite: Suite, out: Path, report: Callable[[str, int, int], None]) -> None:
+    """Generate and prepare the phantom that a suite asks for, unless it is there already.
+
+    `report` is told what is being made, how many are done, of how many.
+    """
+    if suite.phantom is None:
+        return
+    folder, claim = out / "data", out / "data" / "phantom.toml"
+    files = [folder / f"{name}.h5" for name in suite.domain_names]
+    wanted = dump(suite.phantom)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if claim.exists():
+            if tomllib.loads(claim.read_text(encoding="utf-8")) != wanted:
+                raise ConfigError(f"{out} holds results on another phantom. Name another folder with --out.")
+        elif present := [file for file in files if file.exists()]:
+            raise ConfigError(f"{present[0]} is there already and is no phantom's. Name another folder with --out.")
+        else:
+            write_text(claim, to_toml(wanted))
+        if all(file.exists() for file in files):
+            return
+        volumes = folder / "volumes"
+        write_phantom(volumes, suite.phantom.size, suite.phantom.seed, lambda case, i, n: report("phantom", i, n))
+        prepare_phantom(volumes, folder, report)
+        shutil.rmtree(volumes)
+
+
+def prepare_phantom(volumes: Path, out: Path, report: Callable[[str, int, int], None]) -> None:
+    """Prepare both domains of a phantom folder, at its own in-plane size and with the split that it names."""
+    facts = tomllib.loads((volumes / "phantom.toml").read_text(encoding="utf-8"))
+    for modality in ("mr", "ct"):
+        split: dict[str, list[str]] = {}
+        for case, fact in facts["cases"].items():
+            if case.startswith(modality):
+                split.setdefault(fact["split"], []).append(case)
+        prepare(
+            find_pairs(volumes / modality / "images", volumes / modality / "labels"),
+            out / f"{modality}.h5",
+            modality=modality,
+            organs={organ: value for value, organ in enumerate(facts["organs"], start=1)},
+            size=SIZES[facts["size"]].pixels,
+            split=split,
+            report=lambda case, done, n: report("prepare", done, n),
+        )
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    registry: Registry,
+    out: Path,
+    device: str,
+    watch: Watch,
+    trackers: Trackers = MappingProxyType({}),
+    began: str | None = None,
+) -> list[tuple[Cell, AttentKitError]]:
+    """Run every cell that has no scores yet, and return those that failed: one failure does not stop the others.
+
+    Any number of processes may do so at once: each takes the next cell that nobody holds. Cells at which others work, or
+    whose first stage another one trains, are looked at again at the end: they are done then, or free because their process
+    died. What failed since `began`, by default now, is not tried again. RunError if the device stops computing.
+    """
+    began = began or now()
+    failed: list[tuple[Cell, AttentKitError]] = []
+    locks: dict[Path, Path] = {}
+    said: Path | None = None
+    waiting = list(cells)
+    while waiting:
+        busy = []
+        for waits in waiting:
+            # Where it lies may have changed: a process of another suite may work in the folder by now.
+            (cell,) = located([waits], registry)
+            if cell.done:
+                continue
+            error: Exception | None = failed_since(cell.folder, began)
+            if error is None:
+                if is_held(locks.get(cell.folder, cell.folder / ".lock")):
+                    busy.append(cell)
+                    continue
+                try:
+                    train(
+                        cell.settings,
+                        cell.folder,
+                        registry,
+                        device,
+                        row=cell.row,
+                        direction=cell.direction,
+                        shared=out / "shared",
+                        select=cell.select,
+                        warned=lambda sentence, cell=cell: watch.warned(cell, sentence),
+                        trackers=trackers,
+                        store=out,
+                    )
+                except Busy as held:
+                    locks[cell.folder] = held.lock
+                    busy.append(cell)
+                    continue
+                except Exception as raised:
+                    # A mistake of one method does not end the comparison of the others.
+                    error = raised
+                    write_failure(cell.folder, error)
+            if error is None:
+                watch.finished(cell)
+                continue
+            sentence = error if isinstance(error, AttentKitError) else _unforeseen(error, cell)
+            failed.append((cell, sentence))
+            watch.failed(cell, sentence)
+            if sentence is not error:
+                refuse_broken(device)
+        waiting = busy
+        if waiting:
+            if waiting[0].folder != said:
+                watch.waiting(waiting[0])
+                said = waiting[0].folder
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    return failed
+
+
+def refuse_broken(device: str) -> None:
+    """RunError if the device does not compute: on it every cell would fail."""
+    if not works(device):
+        raise RunError(
+            f"--device {device} does not compute, at least not for this process. Start the same command again."
+        )
+
+
+def _unforeseen(error: Exception, cell: Cell) -> RunError:
+    """What a method's own mistake says in a comparison, which goes on with the other cells."""
+    record = cell.folder / FAILED
+    return RunError(in_a_sentence(error) + (f" (where: {record})" if record.exists() else ""))
+
+
+def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry) -> None:
+    """ConfigError or DataError, before anything runs, if a cell needs labels that are not there, chose networks that do not
+    go together, or is to select from snapshots that it will not have."""
+    for cell in cells:
+        if not cell.done:
+            target = Prepared.open(cell.settings.data.target)
+            refuse_selection(cell.select, cell.settings, cell.folder, target, registry)
+    _refuse_missing_labels(cells, registry)
+    _refuse_what_cannot_be_built(cells, registry)
+
+
+def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
+    for cell in cells:
+        target = Prepared.open(cell.settings.data.target)
+        unlabelled = [case.id for case in target.cases_in("train") if not case.has_labels]
+        if unlabelled and registry.resolve("alignments", cell.alignment).uses_target_labels:  # type: ignore[attr-defined]
+            raise DataError(
+                f"row '{cell.row}' learns from target labels, and training case {unlabelled[0]} of {target.path} has none. "
+                f"Leave the row out, or run `attentkit prepare` again with --labels."
+            )
+
+
+def _refuse_what_cannot_be_built(cells: Sequence[Cell], registry: Registry) -> None:
+    rows = {cell.row: cell for cell in reversed(cells) if not cell.done}
+    for row, cell in reversed(rows.items()):
+        data = cell.settings.data
+        task = task_of(Prepared.open(data.source), Prepared.open(data.target))
+        try:
+            build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
+        except ConfigError as error:
+            raise ConfigError(f"row '{row}': {error}") from None

@@ -1,0 +1,129 @@
+"""What makes a run the one that a cell of a comparison asks for: its settings, its data and the code that it was made with."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from attent_kit import __version__
+from attent_kit.config import dump, read_toml
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.compare.suite import Cell
+from attent_kit.engine.run.folder import has_results, shaping
+from attent_kit.engine.run.provenance import by_component, components_of, recorded
+from attent_kit.engine.run.settings import RunSettings
+from attent_kit.errors import AttentKitError
+from attent_kit.registry import Registry
+
+CORE = "attent-kit"
+
+
+class Content(NamedTuple):
+    """Two runs of equal content end in equal scores, whatever they are called and wherever they lie."""
+
+    settings: dict[str, Any]
+    """Those that shape a run, without its data."""
+    data: dict[str, str | None]
+    """Content hash of source and target; None where it is not known."""
+    versions: dict[str, str]
+    """Distribution and version of each component that it uses, and of attent-kit; fewer where the run does not say."""
+
+    @property
+    def short(self) -> str:
+        """Eight hexadecimal digits that stand for it."""
+        return hashlib.sha256(json.dumps(self, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def content_asked(settings: RunSettings, hashes: Sequence[str | None], registry: Registry) -> Content:
+    """The content of a run that is to be, with the hashes of its source and its target."""
+    shaped = shaping(dump(settings))
+    shaped.pop("data")
+    data = dict(zip(("source", "target"), hashes, strict=True))
+    return Content(shaped, data, {**by_component(components_of(settings, registry)), CORE: __version__})
+
+
+def content_there(folder: Path) -> Content | None:
+    """The content of what was trained in a run's folder; None if nothing was."""
+    if not has_results(folder):
+        return None
+    try:
+        settings = shaping(read_toml(folder / "config.toml"))
+        data = settings.pop("data")
+        hashes = {name: data.get(f"{name}_hash") for name in ("source", "target")}
+    except (AttentKitError, KeyError, AttributeError):
+        return Content({"config.toml": "cannot be read"}, {}, {})
+    return Content(settings, hashes, _versions_there(folder))
+
+
+def differences(there: Content, asked: Content) -> list[str]:
+    """What of `there` is not as asked, by dotted name; what one of them does not know is no difference."""
+    was, now = dict(_flat(there.settings)), dict(_flat(asked.settings))
+    found = [name for name in {**was, **now} if name not in was or name not in now or was[name] != now[name]]
+    for name, known in asked.data.items():
+        if None not in (known, there.data.get(name)) and known != there.data[name]:
+            found.append(f"the data of the {name}")
+    for name, version in there.versions.items():
+        if asked.versions.get(name) != version:
+            found.append(f"{name} ({version} then, {asked.versions.get(name, 'none')} now)")
+    return found
+
+
+def located(cells: Sequence[Cell], registry: Registry) -> list[Cell]:
+    """The cells with the folder in which each lies, or will lie.
+
+    That is seedN, readable and where earlier versions left it, as long as no run of other content has it; then seedN with
+    a hash of the content. So what is there is never moved, and going back to earlier options finds it again.
+    """
+    found = []
+    for cell in cells:
+        asked = content_of(cell, registry)
+        plain = cell.folder.with_name(f"seed{cell.seed}")
+        there = content_there(plain)
+        taken = there is not None and differences(there, asked)
+        found.append(replace(cell, folder=plain.with_name(f"{plain.name}-{asked.short}") if taken else plain))
+    return found
+
+
+def superseded(cell: Cell, registry: Registry) -> dict[Path, list[str]]:
+    """Folders of this row, direction and seed that hold runs of other content, and in what each of them differs."""
+    asked = content_of(cell, registry)
+    plain = cell.folder.with_name(f"seed{cell.seed}")
+    beside = [folder for folder in (plain, *sorted(plain.parent.glob(f"{plain.name}-*"))) if folder != cell.folder]
+    there = {folder: content_there(folder) for folder in beside}
+    return {folder: differences(content, asked) for folder, content in there.items() if content is not None}
+
+
+def content_of(cell: Cell, registry: Registry) -> Content:
+    """The content that a cell asks for; a file that is not there yet has no hash."""
+    files = cell.settings.data.source, cell.settings.data.target
+    return content_asked(cell.settings, [_hash_of(file) if file.exists() else None for file in files], registry)
+
+
+def _hash_of(file: Path) -> str:
+    stat = file.stat()
+    return _hash_once(file, stat.st_mtime_ns, stat.st_size)
+
+
+@cache
+def _hash_once(file: Path, mtime: int, size: int) -> str:
+    return Prepared.open(file).content_hash()
+
+
+def _versions_there(folder: Path) -> dict[str, str]:
+    """What env.json says; earlier versions named the distribution of the method alone."""
+    try:
+        core = str(json.loads((folder / "env.json").read_text(encoding="utf-8"))["attent_kit"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return {**by_component(recorded(folder)), CORE: core}
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in data.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

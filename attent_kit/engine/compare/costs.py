@@ -1,0 +1,144 @@
+"""What the rows of a comparison cost: counted on tensors without values, timed on the device that trained them.
+
+A run's cost.json holds it, so that it is measured once and the table stays the same. Training speed is the run's own,
+from speed.json.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from attent_kit.build import build_alignment
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.compare.suite import Cell
+from attent_kit.engine.run.assemble import setup
+from attent_kit.engine.run.device import in_words, launch
+from attent_kit.engine.run.predict import SLICES_AT_ONCE, segment_slices
+from attent_kit.engine.train.train import task_of
+from attent_kit.files import write_text
+from attent_kit.interfaces import Alignment
+from attent_kit.registry import Registry
+from attent_kit.report.costs import Cost
+
+SECONDS = 1.0
+"""No further batch is timed once this has passed."""
+BATCHES = 5
+"""Batches that are timed at most, after one to warm up."""
+FILE = "cost.json"
+_FIELDS = ("row", "parameters", "predicting", "multiply_adds", "image", "stage", "slices_per_second", "device")
+
+
+class Size(NamedTuple):
+    """Of an alignment."""
+
+    parameters: int
+    predicting: int
+    multiply_adds: int
+
+
+def measure_costs(
+    cells: Sequence[Cell], registry: Registry, device: str, report: Callable[[str, int, int], None]
+) -> None:
+    """Leave cost.json in one finished run of each row that has none. `report` is told the row, how many are done, of how many."""
+    finished = {cell.row: cell for cell in reversed(cells) if cell.done}
+    known = {cell.row for cell in cells if _read(cell.folder / FILE)}
+    wanted = [cell for row, cell in reversed(finished.items()) if row not in known]
+    for done, cell in enumerate(wanted):
+        report(cell.row, done, len(wanted))
+        write_text(cell.folder / FILE, json.dumps(_measured(cell, registry, device), indent=2) + "\n")
+
+
+def read_costs(out: Path, rows: Sequence[str]) -> list[Cost]:
+    """The costs of those rows that were measured, in that order."""
+    found: dict[str, Cost] = {}
+    for file in sorted(out.glob(f"*/*/*/{FILE}")):
+        c = _read(file)
+        if c is None:
+            continue
+        # All runs of the row, in this direction and the others.
+        speeds = [_steps_a_second(speed, c["stage"]) for speed in out.glob(f"*/{file.parent.parent.name}/*/speed.json")]
+        known = [speed for speed in speeds if speed is not None]
+        cost = Cost(
+            c["row"], c["parameters"], c["predicting"], c["multiply_adds"], tuple(c["image"]),
+            median(known) if known else None, c["stage"], c["slices_per_second"], c["device"],
+        )  # fmt: skip
+        found.setdefault(cost.row, cost)
+    return [found[row] for row in rows if row in found]
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """What `_measured` wrote; None where it is not there or damaged, so that it is measured again."""
+    try:
+        cost = json.loads(file.read_text(encoding="utf-8"))
+        return cost if {*_FIELDS} <= cost.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _steps_a_second(file: Path, stage: str) -> float | None:
+    try:
+        return float(json.loads(file.read_text(encoding="utf-8"))[stage]["steps_per_second"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def size_of(build: Callable[[], Alignment], image: tuple[int, int, int]) -> Size:
+    """Parameters, and multiply-adds of predicting one slice: products in convolutions and between matrices."""
+    try:
+        with torch.device("meta"):
+            return _counted(build(), image)
+    except Exception:
+        # Some networks look at values when they are built; what else is wrong is met again.
+        return _counted(build(), image)
+
+
+def _counted(alignment: Alignment, image: tuple[int, int, int]) -> Size:
+    alignment.eval()
+    called: dict[int, torch.Tensor] = {}
+    for child in alignment.children():
+        child.register_forward_pre_hook(lambda module, _: called.update({id(p): p for p in module.parameters()}))
+    # The plain products of attention: its fused kernels are not all counted.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        alignment.predict(torch.zeros(1, *image))
+    everything = sum(p.numel() for p in alignment.parameters())
+    return Size(everything, sum(p.numel() for p in called.values()), counter.get_total_flops() // 2)
+
+
+def _measured(cell: Cell, registry: Registry, device: str) -> dict[str, Any]:
+    settings, data = cell.settings, cell.settings.data
+    source, target = Prepared.open(data.source), Prepared.open(data.target)
+    task = task_of(source, target)
+    image = (task.channels, target.size, target.size)
+
+    def build() -> Alignment:
+        return build_alignment(settings.alignment, registry, task, settings.seed, empty=True)
+
+    size = size_of(build, image)
+    fabric = launch(device, settings.precision)
+    alignment = build()
+    stage = alignment.stages()[-1].name
+    setup(alignment, fabric)
+    images = np.random.default_rng(0).uniform(-1, 1, (SLICES_AT_ONCE, *image)).astype(np.float32)
+    segment_slices(alignment, images, fabric.device)
+    began, batches = time.perf_counter(), 0
+    while batches < BATCHES and (batches == 0 or time.perf_counter() - began < SECONDS):
+        segment_slices(alignment, images, fabric.device)
+        batches += 1
+    seconds = time.perf_counter() - began
+    threads = f", torch threads: {torch.get_num_threads()}" if fabric.device.type == "cpu" else ""
+    return {
+        "row": cell.row,
+        **size._asdict(),
+        "image": image,
+        "stage": stage,
+        "slices_per_second": round(batches * len(images) / seconds, 3),
+        "device": in_words(fabric.device) + threads,
+    }

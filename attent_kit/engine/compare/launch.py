@@ -1,0 +1,214 @@
+"""Several processes at one comparison, one a device. Their parent starts them, tells what they say, and stops them.
+
+A process gets its job as one line of JSON on stdin, and each thing that happens is a line of JSON on its stdout. The end of
+its stdin is the end of its parent.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from attent_kit.config import dump
+from attent_kit.engine.compare.cells import Watch, refuse_broken, run_cells
+from attent_kit.engine.compare.content import located
+from attent_kit.engine.compare.suite import Cell
+from attent_kit.engine.run.heartbeat import now
+from attent_kit.engine.run.settings import run_settings
+from attent_kit.engine.train.fit import interruptions
+from attent_kit.engine.train.tracking import find_trackers
+from attent_kit.errors import AttentKitError, RunError
+from attent_kit.registry import Registry
+
+WORKER = "attent_kit.cli.worker"
+"""Module that such a process runs: it loads the plugins and calls `work`."""
+SECONDS_TO_STOP = 10.0
+"""After a second Ctrl-C."""
+
+
+class Worker(NamedTuple):
+    """A process of ours at one device."""
+
+    device: str
+    process: "subprocess.Popen[bytes]"
+    listener: threading.Thread
+    errors: IO[bytes]
+
+    @property
+    def name(self) -> str:
+        return f"the process on {self.device} ({self.process.pid})"
+
+
+def run_on(
+    devices: Sequence[str],
+    cells: Sequence[Cell],
+    registry: Registry,
+    out: Path,
+    watch: Watch,
+    say: Callable[[str], None],
+    trackers: Sequence[str] = (),
+) -> list[tuple[Cell, AttentKitError]]:
+    """`run_cells` in one process for each device. What a process was at when it died, the others take over.
+
+    Ctrl-C, or SIGTERM, stops each after its step; a second one at once. They also stop if this process is killed.
+    """
+    began, failed = now(), {}  # type: tuple[str, dict[int, AttentKitError]]
+    told = threading.Lock()
+
+    def hear(event: str, number: int, sentence: str) -> None:
+        with told:
+            if event == "failed":
+                # Each process meets it, and says so.
+                if number not in failed:
+                    failed[number] = RunError(sentence)
+                    watch.failed(cells[number], failed[number])
+            elif event == "warned":
+                watch.warned(cells[number], sentence)
+            elif event == "finished":
+                watch.finished(cells[number])
+
+    workers = [_start(device, devices, cells, out, began, trackers, hear) for device in devices]
+    try:
+        with interruptions() as stop:
+            asked, ended = False, set()  # type: tuple[bool, set[int]]
+            while len(ended) < len(workers):
+                time.sleep(0.1)
+                if stop.requested and not asked:
+                    asked = True
+                    say("Stopping: each process saves its run after the step at hand.")
+                    _interrupt(workers)
+                for worker in workers:
+                    pid, code = worker.process.pid, worker.process.poll()
+                    if code is not None and pid not in ended:
+                        ended.add(pid)
+                        worker.listener.join()
+                        if code and not asked:
+                            say(
+                                f"{worker.name} ended {_how(code)}; its run is left to the others.{_last_words(worker)}"
+                            )
+    except KeyboardInterrupt:
+        _interrupt(workers)
+        deadline = time.monotonic() + SECONDS_TO_STOP
+        for worker in workers:
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+        raise
+    finally:
+        for worker in workers:
+            if worker.process.stdin is not None:
+                worker.process.stdin.close()
+            worker.errors.close()
+    if asked:
+        raise KeyboardInterrupt
+    left = {n for n, cell in enumerate(located(cells, registry)) if not cell.done} - failed.keys()
+    for number in left:
+        failed[number] = RunError("its process ended before it was done. Start the same command again to go on.")
+    return [(cells[number], error) for number, error in sorted(failed.items())]
+
+
+def _start(
+    device: str,
+    devices: Sequence[str],
+    cells: Sequence[Cell],
+    out: Path,
+    began: str,
+    trackers: Sequence[str],
+    hear: Callable[[str, int, str], None],
+) -> Worker:
+    errors = tempfile.TemporaryFile()  # noqa: SIM115, open for as long as the process is
+    process = subprocess.Popen(
+        [sys.executable, "-m", WORKER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=_environment(device, devices),
+        # A terminal's Ctrl-C comes to this process alone, which passes on one.
+        start_new_session=True,
+    )
+    job: dict[str, Any] = {"device": device, "out": str(out), "began": began, "trackers": list(trackers)}
+    job["command"] = sys.argv
+    job["cells"] = [_plain(cell) for cell in cells]
+
+    def listen() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event, number, sentence = json.loads(line)
+            hear(event, number, sentence)
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    assert process.stdin is not None
+    try:
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        pass  # It is dead already, which is seen when it is waited for.
+    return Worker(device, process, listener, errors)
+
+
+def _environment(device: str, devices: Sequence[str]) -> dict[str, str]:
+    """Processes on the processor share its cores, unless OMP_NUM_THREADS says otherwise."""
+    environment = dict(os.environ)
+    if device.partition(":")[0] == "cpu" and "OMP_NUM_THREADS" not in environment:
+        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // devices.count(device)))
+    return environment
+
+
+def _interrupt(workers: Sequence[Worker]) -> None:
+    for worker in workers:
+        if worker.process.poll() is None:
+            worker.process.send_signal(signal.SIGINT)
+
+
+def _how(code: int) -> str:
+    if code > 0:
+        return f"with exit code {code}"
+    try:
+        return f"by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"by signal {-code}"
+
+
+def _last_words(worker: Worker) -> str:
+    worker.errors.seek(0)
+    words = worker.errors.read().decode(errors="replace").strip().splitlines()[-12:]
+    return "".join(f"\n  {line}" for line in words)
+
+
+def _plain(cell: Cell) -> dict[str, Any]:
+    plain = {field.name: getattr(cell, field.name) for field in fields(cell)}
+    return {**plain, "settings": dump(cell.settings), "folder": str(cell.folder)}
+
+
+def work(job: dict[str, Any], registry: Registry, tell: Callable[[str], None]) -> None:
+    """What such a process does; `tell` takes a line for the parent."""
+    refuse_broken(job["device"])
+    cells = [_cell(plain, registry) for plain in job["cells"]]
+    numbers = {(cell.row, cell.direction, cell.seed): number for number, cell in enumerate(cells)}
+
+    def say(event: str, cell: Cell, sentence: str = "") -> None:
+        tell(json.dumps([event, numbers[cell.row, cell.direction, cell.seed], sentence]))
+
+    watch = Watch(
+        finished=lambda cell: say("finished", cell),
+        failed=lambda cell, error: say("failed", cell, str(error)),
+        waiting=lambda cell: None,
+        warned=lambda cell, sentence: say("warned", cell, sentence),
+    )
+    trackers = find_trackers(job["trackers"], registry)
+    run_cells(cells, registry, Path(job["out"]), job["device"], watch, trackers, job["began"])
+
+
+def _cell(plain: dict[str, Any], registry: Registry) -> Cell:
+    settings = run_settings(plain["settings"], registry)
+    return Cell(**{**plain, "settings": settings, "folder": Path(plain["folder"])})

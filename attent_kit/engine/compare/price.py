@@ -1,0 +1,206 @@
+"""What a comparison will cost, from a few measured steps of each stage. Nothing is kept and nothing is written."""
+
+import ctypes
+import gc
+import heapq
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning_fabric import Fabric
+
+from attent_kit.build import build_alignment
+from attent_kit.data.phantom import SIZES
+from attent_kit.data.prepared.batches import memory_format
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.compare.suite import Cell, Suite
+from attent_kit.engine.run.assemble import setup, train_only
+from attent_kit.engine.run.device import launch
+from attent_kit.engine.train.fit import seed_step
+from attent_kit.engine.train.train import task_of
+from attent_kit.engine.train.update import FabricUpdate
+from attent_kit.errors import AttentKitError
+from attent_kit.interfaces import Batch, Stage, Task
+from attent_kit.registry import Registry
+
+STEPS = 3
+"""Steps that are timed, after one to warm up."""
+SECONDS = 5.0
+"""No further step is timed once this has passed."""
+
+
+class StageCost(NamedTuple):
+    """One stage of one row."""
+
+    row: str
+    stage: str
+    batch_size: int
+    steps: int
+    seconds_a_step: float
+    memory: int | None
+    """Peak in MiB: of the device's memory, or of this process on a CPU; None where that cannot be read."""
+    recipe: tuple[object, ...] | None
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole stage."""
+        return self.steps * self.seconds_a_step
+
+
+class CellCost(NamedTuple):
+    """One run."""
+
+    cell: Cell
+    seconds: float | None
+    """Training alone; 0 if the run is done, None if it cannot be run."""
+    memory: int | None
+    shares: str | None
+    """"translate with AttENT": its first stage, which another row of the same direction and seed trains."""
+    error: str | None
+    """Why the run cannot be run."""
+    stage: tuple[object, ...] | None = None
+    """What its first stage is known by, if others may share it."""
+    stage_seconds: float = 0.0
+    """Of that stage, if this run trains it."""
+
+
+class Plan(NamedTuple):
+    """What is to be run, and what it costs."""
+
+    stages: list[StageCost]
+    cells: list[CellCost]
+
+    @property
+    def seconds(self) -> float:
+        """Training time of everything that is missing, one run after the other."""
+        return sum(cell.seconds or 0.0 for cell in self.cells)
+
+    def wall(self, devices: int) -> float:
+        """Wall time of everything that is missing over so many devices that are as fast as the one measured, seconds.
+
+        As `run_cells` does it: a device takes the next cell, and leaves those whose first stage another one trains for later.
+        """
+        free = [0.0] * devices
+        stages: dict[tuple[object, ...], float] = {}
+        waiting = [cell for cell in self.cells if cell.seconds]
+        end = 0.0
+        while waiting:
+            moment = heapq.heappop(free)
+            taken = next((cell for cell in waiting if stages.get(cell.stage or (), 0.0) <= moment), None)
+            if taken is None:
+                heapq.heappush(free, min(stages[cell.stage] for cell in waiting if cell.stage is not None))
+                continue
+            waiting.remove(taken)
+            if taken.stage is not None:
+                stages.setdefault(taken.stage, moment + taken.stage_seconds)
+            heapq.heappush(free, moment + (taken.seconds or 0.0))
+            end = max(end, moment + (taken.seconds or 0.0))
+        return end
+
+
+def plan(
+    suite: Suite, cells: Sequence[Cell], registry: Registry, device: str, report: Callable[[str, int, int], None]
+) -> Plan:
+    """Measure every row that has a missing cell, and add up. `report` is told the row, how many are measured, of how many."""
+    task, size = _seen_by_networks(suite, cells)
+    first = {cell.row: cell for cell in reversed(cells) if not cell.done}
+    costs: dict[str, list[StageCost]] = {}
+    errors: dict[str, str] = {}
+    for done, (row, cell) in enumerate(reversed(first.items())):
+        report(row, done, len(first))
+        try:
+            costs[row] = _measure(cell, registry, task, size, launch(device, cell.settings.precision))
+        except AttentKitError as error:
+            errors[row] = str(error)
+    return Plan([cost for row in costs.values() for cost in row], _add_up(cells, costs, errors))
+
+
+def _seen_by_networks(suite: Suite, cells: Sequence[Cell]) -> tuple[Task, int]:
+    """The task and the side of a slice in pixels."""
+    if suite.phantom is not None:
+        return Task(), SIZES[suite.phantom.size].pixels
+    source, target = (Prepared.open(Path(getattr(cells[0].settings.data, name))) for name in ("source", "target"))
+    return task_of(source, target), target.size
+
+
+def _add_up(cells: Sequence[Cell], costs: dict[str, list[StageCost]], errors: dict[str, str]) -> list[CellCost]:
+    trained: dict[tuple[object, ...], str] = {}
+    made = []
+    for cell in cells:
+        if cell.done or cell.row in errors:
+            made.append(CellCost(cell, 0.0 if cell.done else None, None, None, None if cell.done else errors[cell.row]))
+            continue
+        stages = costs[cell.row]
+        seconds, shares, begin, key = sum(stage.seconds for stage in stages), None, stages[0], None
+        if begin.recipe is not None:
+            key = cell.direction, cell.seed, begin.stage, begin.steps, begin.batch_size, begin.recipe
+            owner = trained.setdefault(key, cell.row)
+            if owner != cell.row:
+                seconds, shares = seconds - begin.seconds, f"{begin.stage} with {owner}"
+        memory = max((stage.memory for stage in stages if stage.memory is not None), default=None)
+        made.append(CellCost(cell, seconds, memory, shares, None, key, 0.0 if shares else begin.seconds))
+    return made
+
+
+def _measure(cell: Cell, registry: Registry, task: Task, size: int, fabric: Fabric) -> list[StageCost]:
+    """Time real steps, updates and all, of networks that are thrown away, on images of noise."""
+    alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
+    optimizers = setup(alignment, fabric)
+    update = FabricUpdate(fabric, optimizers)
+    costs = []
+    for stage in alignment.stages():
+        train_only(alignment, optimizers, stage)
+        seed_step(0, 0)
+        batch = _noise(stage, task, size, fabric.device, alignment.uses_target_labels)
+        _forget_peak(fabric.device)
+        stage.step(batch, update)
+        _wait(fabric.device)
+        began, timed = time.perf_counter(), 0
+        while timed < STEPS and (timed == 0 or time.perf_counter() - began < SECONDS):
+            stage.step(batch, update)
+            timed += 1
+            _wait(fabric.device)
+        seconds = (time.perf_counter() - began) / timed
+        peak = _peak(fabric.device)
+        costs.append(StageCost(cell.row, stage.name, stage.batch_size, stage.steps, seconds, peak, stage.recipe))
+    return costs
+
+
+def _noise(stage: Stage, task: Task, size: int, device: torch.device, with_target_labels: bool) -> Batch:
+    shape = (2, stage.batch_size, task.channels, size, size)
+    x_s, x_t = (torch.rand(shape, device=device) * 2 - 1).unbind()
+    x_s, x_t = (x.contiguous(memory_format=memory_format(device)) for x in (x_s, x_t))
+    y_s, y_t = torch.randint(task.classes, (2, stage.batch_size, size, size), device=device).unbind()
+    return Batch(x_s, y_s, x_t, y_t if with_target_labels else None)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _forget_peak(device: torch.device) -> None:
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        # What the rows before have freed is given back to the system first, or it would count as this row's.
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) // 2**20
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 2**10
+    except (OSError, StopIteration, ValueError):
+        return None

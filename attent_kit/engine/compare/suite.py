@@ -1,0 +1,336 @@
+"""A comparison: which methods, on which domains, in which directions, with which seeds.
+
+name = "mine"
+directions = ["mr2ct", "ct2mr"]
+seeds = [0, 1, 2]
+split = "sifa-abdominal"           # if wanted: the test cases that every prepared file must have
+
+[domains]                          # prepared files by domain name; or [phantom] with a size
+mr = "mr.h5"
+ct = "ct.h5"
+
+[options]                          # given to every row whose alignment has them
+segment_steps = 5000
+
+[[rows]]
+label = "W/o adaptation"
+alignment = "source_only"
+
+[[rows]]
+label = "AttENT"
+alignment = "attent"
+options = { entropy = "summed" }   # of this row alone
+
+[variants.quick]                   # laid over all of the above by `attentkit compare mine.toml --variant quick`
+seeds = [0]
+options = { segment_steps = 500 }
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read_toml, validate
+from attent_kit.data.phantom import SIZES
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.sets.splits import named_split, numbers_in, tested_numbers
+from attent_kit.engine.run.folder import place_of
+from attent_kit.engine.run.settings import RunSettings, run_settings
+from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.interfaces import Alignment
+from attent_kit.registry import Registry
+from attent_kit.report.scores import LAST
+
+LONGEST_FOLDER = 200
+"""Bytes of the name of a row's folder; file systems take 255."""
+
+
+class SuiteRow(ComponentConfig):
+    """One row of the table."""
+
+    label: str
+    """What the table calls it."""
+    alignment: str
+    """Name of the alignment."""
+    options: dict[str, Any] = {}
+    """Options of this row alone, laid over the suite's."""
+
+    @field_validator("label")
+    @classmethod
+    def _can_be_shown(cls, label: str) -> str:
+        if not label.strip() or not label.isprintable():
+            raise ValueError(f"{label!r} is no label: write one line of words that can be printed.")
+        if len(slug(label).encode()) > LONGEST_FOLDER:
+            raise ValueError(f"the label '{label[:40]}...' is too long for the name of a folder: shorten it.")
+        return label
+
+
+class PhantomData(ComponentConfig):
+    """The built-in phantom as the data of a suite."""
+
+    size: str = "small"
+    """small, medium or full."""
+    seed: int = Field(0, ge=0)
+    """Which patients."""
+
+    @model_validator(mode="after")
+    def _size_exists(self) -> "PhantomData":
+        if self.size not in SIZES:
+            raise ValueError(f"no phantom size is called '{self.size}'.{did_you_mean(self.size, SIZES)}")
+        return self
+
+
+class Suite(ComponentConfig):
+    """A comparison, as its TOML file says it."""
+
+    name: str
+    """Names the folder of the results."""
+    title: str = ""
+    """Heading of the table."""
+    note: str = ""
+    """A sentence below the table: what the data are, what the numbers may be used for."""
+    directions: tuple[str, ...] = Field(min_length=1)
+    """Source and target, as in mr2ct."""
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    """A run of every row and direction for each seed."""
+    rows: tuple[SuiteRow, ...] = Field(min_length=1)
+    """The methods in the order of the table."""
+    domains: dict[str, Path] = {}
+    """Prepared file of each domain; relative to the suite's file."""
+    phantom: PhantomData | None = None
+    """The phantom instead of `domains`: domains mr and ct are generated and prepared beside the results."""
+    options: dict[str, Any] = {}
+    """Options of every alignment that has them."""
+    split: str | None = None
+    """Named split whose test cases every prepared file of `domains` must have; left out, each file's own."""
+    settings: dict[str, Any] = {}
+    """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps, snapshots."""
+    published: Path | None = None
+    """TOML file of published numbers, shown beside the results in a block of their own; relative to the suite's file."""
+
+    @field_validator("split")
+    @classmethod
+    def _split_exists(cls, name: str | None) -> str | None:
+        try:
+            return name if name is None or named_split(name) else None
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> "Suite":
+        if bool(self.domains) == (self.phantom is not None):
+            raise ValueError("name the prepared files of the [domains], or a [phantom] size: one of the two.")
+        if self.split is not None and self.phantom is not None:
+            raise ValueError(f"the phantom has its own split: leave split = '{self.split}' out.")
+        for what, values in (("label", [row.label for row in self.rows]), ("seed", list(self.seeds))):
+            for value in values:
+                if values.count(value) > 1:
+                    raise ValueError(f"the {what} {value!r} occurs twice; runs are told apart by it.")
+        for label, other in combinations([row.label for row in self.rows], 2):
+            if slug(label) == slug(other):
+                raise ValueError(
+                    f"the labels '{label}' and '{other}' would share the folder '{slug(label)}': change one."
+                )
+        for direction in self.directions:
+            domains_of(direction, self.domain_names)
+        return self
+
+    @property
+    def domain_names(self) -> tuple[str, ...]:
+        """Names that a direction may be made of."""
+        return tuple(self.domains) or ("mr", "ct")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison."""
+
+    row: str
+    alignment: str
+    direction: str
+    seed: int
+    settings: RunSettings
+    folder: Path
+    select: str = LAST
+    """What chooses the snapshot that is predicted and scored."""
+
+    @property
+    def place(self) -> Path:
+        """Where its predictions and scores lie."""
+        return place_of(self.folder, self.select)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has scores."""
+        return (self.place / "scores.csv").exists()
+
+
+def domains_of(direction: str, names: Sequence[str]) -> tuple[str, str]:
+    """Source and target of "mr2ct"."""
+    for source in names:
+        for target in names:
+            if source != target and direction == f"{source}2{target}":
+                return source, target
+    raise ValueError(
+        f"direction '{direction}' is not two of the domains ({', '.join(names)}): write it as in {names[0]}2{names[-1]}."
+    )
+
+
+def read_suite(path: Path, registry: Registry, variant: str | None = None) -> Suite:
+    """The suite of a TOML file, its paths made relative to where the command runs.
+
+    A variant is laid over it and adds its own name to the suite's, unless it says another. Without a variant the suite
+    is the plain one; a suite whose data stand in its variants alone is none without one.
+    """
+    data = _in_variant(path, read_toml(path), variant)
+    suite = validate(Suite, data, registry)
+    _refuse_options_of_no_row(suite, registry, suite.options, "options.")
+    beside = path.parent
+    return suite.model_copy(
+        update={
+            "domains": {name: beside / file for name, file in suite.domains.items()},
+            "published": None if suite.published is None else beside / suite.published,
+        }
+    )
+
+
+def _in_variant(path: Path, data: dict[str, Any], variant: str | None) -> dict[str, Any]:
+    variants = data.pop("variants", {})
+    if not isinstance(variants, dict) or not all(isinstance(over, dict) for over in variants.values()):
+        raise ConfigError(f"{path}: variants: write each as a table of its own, as in [variants.quick].")
+    if variant is None:
+        if variants and not data.keys() & {"domains", "phantom"}:
+            raise ConfigError(f"{path} is run in a variant: type --variant {' or --variant '.join(variants)}.")
+        return data
+    if variant not in variants:
+        known = f"It has: {', '.join(variants)}." if variants else "It has none: leave --variant out."
+        raise ConfigError(f"{path} has no variant '{variant}'.{did_you_mean(variant, variants)} {known}")
+    named = {"name": f"{data['name']}-{variant}"} if "name" in data else {}
+    return merge(data, {**named, **variants[variant]})
+
+
+def refuse_another_split(suite: Suite, prepared: Prepared) -> None:
+    """DataError if the suite names a split, and the test cases of the prepared file are not exactly those."""
+    if suite.split is None:
+        return
+    wanted, tested = tested_numbers(suite.split, prepared.modality), prepared.ids("test")
+    if sorted(map(numbers_in, tested)) == [[number] for number in wanted] and not {*tested} & {*prepared.ids("train")}:
+        return
+    own = f"the split '{prepared.split}'" if prepared.split else ", ".join(tested) or "none"
+    raise DataError(
+        f"{prepared.path}: the suite tests on the {prepared.modality} cases {', '.join(map(str, wanted))}, all others are "
+        f"for training; this file tests on {own}. Run `attentkit prepare` again with --split {suite.split}."
+    )
+
+
+def narrow(
+    suite: Suite,
+    registry: Registry,
+    alignments: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    directions: Sequence[str] = (),
+) -> Suite:
+    """The suite with other alignments, seeds or directions; an alignment that is no row yet becomes one under its name."""
+    rows = list(suite.rows)
+    if alignments:
+        rows = []
+        for name in alignments:
+            registry.find("alignments", name)
+            rows += [row for row in suite.rows if row.alignment == name] or [SuiteRow(label=name, alignment=name)]
+    changes = {"rows": rows, "seeds": seeds or suite.seeds, "directions": directions or suite.directions}
+    return validate(Suite, {**dump(suite), **{k: _plain(v) for k, v in changes.items()}}, registry)
+
+
+def joined(suite: Suite, chosen: Suite) -> Suite:
+    """The suite with those of the chosen rows that it has not, each after the row that it follows there."""
+    rows, before = list(suite.rows), ""
+    for row in chosen.rows:
+        labels = [other.label for other in rows]
+        if row.label not in labels:
+            rows.insert(labels.index(before) + 1 if before in labels else len(rows), row)
+        before = row.label
+    return suite.model_copy(update={"rows": tuple(rows)})
+
+
+def expand(
+    suite: Suite, registry: Registry, domains: Mapping[str, Path], out: Path, words: Sequence[str] = (),
+    select: str = LAST,
+) -> list[Cell]:  # fmt: skip
+    """Every run of the suite, validated. `words` are `--set` options for every row that has them; `select` is for all."""
+    top, over = _set(suite, words)
+    _refuse_options_of_no_row(suite, registry, over, "--set ")
+    cells = []
+    for row in suite.rows:
+        alignment = {"name": row.alignment, **options_of(suite, row, registry, words)}
+        for direction in suite.directions:
+            source, target = domains_of(direction, suite.domain_names)
+            for seed in suite.seeds:
+                data = {"source": str(domains[source]), "target": str(domains[target])}
+                try:
+                    settings = run_settings({**top, "alignment": alignment, "data": data, "seed": seed}, registry)
+                except ConfigError as error:
+                    raise ConfigError(f"row '{row.label}': {error}") from None
+                folder = out / direction / slug(row.label) / f"seed{seed}"
+                cells.append(Cell(row.label, row.alignment, direction, seed, settings, folder, select))
+    return cells
+
+
+def options_of(suite: Suite, row: SuiteRow, registry: Registry, words: Sequence[str] = ()) -> dict[str, Any]:
+    """All options that are given for a row's alignment: the suite's and those of `words` that it has, then its own."""
+    component: type[Alignment] = registry.resolve("alignments", row.alignment)  # type: ignore[assignment]
+    given = merge(suite.options, _set(suite, words)[1])
+    return merge({name: value for name, value in given.items() if _takes(component, name, value)}, row.options)
+
+
+def _set(suite: Suite, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of every run, and options for the rows that have them, as `--set` words leave them."""
+    over: dict[str, Any] = {}
+    top: dict[str, Any] = dict(suite.settings)
+    for name in _OF_THE_SUITE.keys() & top.keys():
+        raise ConfigError(f"settings.{name}: {_OF_THE_SUITE[name]}")
+    for path, value in parse_set(words):
+        if path[0] in _OF_THE_SUITE:
+            raise ConfigError(f"--set {path[0]}: {_OF_THE_SUITE[path[0]]}")
+        put(top if path[0] in RunSettings.model_fields else over, path, value)
+    return top, over
+
+
+_OF_THE_SUITE = {
+    "seed": "a comparison may have several: write seeds = [0, 1], or type --seeds 0,1.",
+    "data": "the domains of a comparison stand in its [domains].",
+    "alignment": "write the option alone, as in --set segment_steps=100: every row that has it takes it.",
+}
+
+
+def slug(label: str) -> str:
+    """A label as the name of a folder."""
+    kept = "".join(c if c.isalnum() else "-" for c in label.lower())
+    return "-".join(part for part in kept.split("-") if part) or "row"
+
+
+def _takes(component: type[Alignment], name: str, value: Any) -> bool:
+    """Whether an alignment has an option, or the preset of that name."""
+    return value in component.Config.presets if name == "preset" else name in component.Config.model_fields
+
+
+def _refuse_options_of_no_row(suite: Suite, registry: Registry, options: Mapping[str, Any], where: str) -> None:
+    components: list[Any] = [registry.resolve("alignments", row.alignment) for row in suite.rows]
+    for name, value in options.items():
+        if any(_takes(component, name, value) for component in components):
+            continue
+        if name == "preset":
+            presets = dict.fromkeys(preset for component in components for preset in component.Config.presets)
+            raise ConfigError(
+                f"{where}preset: no row of this suite has a preset '{value}'.{did_you_mean(value, presets)} There are: "
+                f"{', '.join(presets) or 'none'}."
+            )
+        known = dict.fromkeys(option for component in components for option in component.Config.model_fields)
+        raise ConfigError(f"{where}{name}: no row of this suite has such an option.{did_you_mean(name, known)}")
+
+
+def _plain(value: Any) -> Any:
+    return [dump(v) if isinstance(v, ComponentConfig) else v for v in value]

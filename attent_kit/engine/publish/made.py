@@ -1,0 +1,152 @@
+"""The sections of the report that say how it was made: environment, commands, configurations, data, and what to cite."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from attent_kit.config import to_toml
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.compare.results_folder import RunFolder, read_json
+from attent_kit.errors import AttentKitError
+from attent_kit.registry import Registry
+from attent_kit.report.page import Facts, Heading, Listing, Section, Text
+
+
+def prepared_of(runs: Sequence[RunFolder], direction: str, side: str, out: Path) -> Prepared | str:
+    """The prepared file of the source or the target of a direction, or a sentence that says why it cannot be shown.
+
+    It is looked for where the runs name it, then in the folder of the comparison.
+    """
+    data: Any = next((run.config["data"] for run in runs if run.direction == direction and "data" in run.config), {})
+    named = data.get(side) if isinstance(data, dict) else None
+    if not named:
+        return f"No run from {direction} says what its {side} was, so no image can be shown."
+    places = (Path(named), out / "data" / Path(named).name)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        return f"{named} is not there, so no image of {direction} can be shown: restore it and type `attentkit report` again."
+    try:
+        found = Prepared.open(path)
+    except AttentKitError as error:
+        return str(error)
+    if data.get(f"{side}_hash") not in (None, found.content_hash()):
+        return (
+            f"{path} is not what the runs of {direction} were made with, so no image of it is shown: restore the data."
+        )
+    return found
+
+
+def made_section(runs: Sequence[RunFolder], titles: Mapping[str, str], out: Path) -> Section:
+    """Environments, commands, configurations and data; what is equal for several runs stands once."""
+    blocks: list = [Heading("Environment")]
+    environments: dict[str, list[str]] = {}
+    commands: dict[str, None] = {}
+    facts: dict[str, list[tuple[str, str]]] = {}
+    for run in runs:
+        env = read_json(run.folder / "env.json")
+        if not env:
+            continue
+        rows = _environment(env)
+        environments.setdefault(repr(rows), []).append(f"{run.row}, {run.direction}, seed {run.seed}")
+        facts[repr(rows)] = rows
+        command = env.get("command")
+        if isinstance(command, list) and command:
+            commands[shlex.join([Path(str(command[0])).name, *map(str, command[1:])])] = None
+    for key, names in environments.items():
+        of = [("runs", f"all {len(names)}" if len(environments) == 1 else "; ".join(names))]
+        blocks.append(Facts([*of, *facts[key]]))
+    if not environments:
+        blocks.append(Text(["No run has left env.json, which says what it was computed with."]))
+    if commands:
+        blocks += [Heading("Commands"), Listing("Commands of the runs", "\n".join(commands), folded=False)]
+    blocks += [Heading("Configurations"), *_configurations(runs), Heading("Data"), *_data(runs, titles, out)]
+    return Section("made", "How it was made", blocks)
+
+
+def citations_section(runs: Sequence[RunFolder], registry: Registry) -> Section:
+    """BibTeX of the methods that the runs used, each entry once."""
+    entries: dict[str, None] = {}
+    for alignment in dict.fromkeys(run.alignment for run in runs):
+        try:
+            text = str(registry.resolve("alignments", alignment).bibtex)  # type: ignore[attr-defined]
+        except AttentKitError:
+            continue
+        entries.update(dict.fromkeys(entry.strip() for entry in re.split(r"\n\s*\n(?=@)", text) if entry.strip()))
+    if not entries:
+        return Section("cite", "To cite", [Text(["No row is a published method with an entry to cite."])])
+    listing = Listing("BibTeX of the methods", "\n\n".join(sorted(entries)), folded=False)
+    return Section("cite", "To cite", [Text(["What the methods of the rows were published as."]), listing])
+
+
+def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [(name.replace("attent_kit", "attent-kit"), str(env[name])) for name in _PLAIN if env.get(name)]
+    for name in ("plugins", "packages"):
+        if isinstance(env.get(name), dict):
+            rows.append((name, ", ".join(f"{key} {value}" for key, value in env[name].items())))
+    return rows
+
+
+_PLAIN = ("attent_kit", "python", "platform", "device", "threads", "precision")
+
+
+def _configurations(runs: Sequence[RunFolder]) -> list[Listing | Text]:
+    """Each configuration once; those that differ in seed and data alone are one."""
+    texts: dict[str, list[RunFolder]] = {}
+    for run in runs:
+        shared = {key: value for key, value in run.config.items() if key not in ("seed", "data")}
+        if shared:
+            texts.setdefault(f"{run.row}\n{to_toml(shared)}", []).append(run)
+    made: list[Listing | Text] = []
+    for found in texts.values():
+        seeds = ", ".join(map(str, sorted({run.seed for run in found})))
+        directions = ", ".join(dict.fromkeys(run.direction for run in found))
+        made.append(Listing(f"{found[0].row}: {directions}; seeds {seeds}", to_toml(found[0].config)))
+    return made or [Text(["No run has left a config.toml."])]
+
+
+def _data(runs: Sequence[RunFolder], titles: Mapping[str, str], out: Path) -> list[Facts | Text | Listing]:
+    found: dict[str, Prepared] = {}
+    absent: dict[str, None] = {}
+    for direction in titles:
+        for side in ("source", "target"):
+            prepared = prepared_of(runs, direction, side, out)
+            if isinstance(prepared, str):
+                absent[prepared] = None
+            else:
+                found[prepared.content_hash()] = prepared
+    made: list[Facts | Text | Listing] = [Text(list(absent))] if absent else []
+    for prepared in found.values():
+        made.append(Facts(_facts(prepared)))
+        manifest = prepared.path.with_suffix(".toml")
+        if manifest.is_file():
+            text = manifest.read_text(encoding="utf-8", errors="replace")
+            made.append(Listing(f"{manifest.name}: the manifest of {prepared.domain}", text[:LONGEST_MANIFEST]))
+    return made
+
+
+LONGEST_MANIFEST = 200_000
+"""Characters of a manifest that the report holds."""
+
+
+def _facts(prepared: Prepared) -> list[tuple[str, str]]:
+    rows = [
+        (
+            "domain",
+            f"{prepared.domain} ({prepared.modality})" + (", a phantom" if prepared.manifest.get("phantom") else ""),
+        ),
+        ("organs", ", ".join(prepared.organs)),
+        (
+            "slices",
+            f"{prepared.size} x {prepared.size} pixels, {prepared.channels} channel{'s' if prepared.channels > 1 else ''}",
+        ),
+        ("grey values", ", ".join(f"{name} {value}" for name, value in prepared.intensity.to_dict().items())),
+    ]
+    for split in ("train", "val", "test"):
+        ids = prepared.ids(split)
+        rows.append((split, f"{len(ids)} case{'s' if len(ids) > 1 else ''}: {', '.join(ids)}" if ids else "no case"))
+    unlabelled = [case.id for case in prepared.cases if not case.has_labels]
+    rows += [("without labels", ", ".join(unlabelled))] if unlabelled else []
+    rows += [("doubtful", str(warning)) for warning in prepared.manifest.get("warnings", ())]
+    return [*rows, ("SHA-256 of the content", prepared.content_hash())]

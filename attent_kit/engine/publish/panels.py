@@ -1,0 +1,84 @@
+"""Slices of test cases with what each row makes of them, read from what runs have kept."""
+
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.scans.volumes import read_labels
+from attent_kit.engine.compare.suite import Cell
+from attent_kit.engine.train.kept import KEPT, first_cases, slice_to_show
+from attent_kit.errors import DataError
+from attent_kit.report.figures import Panel
+
+
+def panels(cells: Sequence[Cell], direction: str) -> list[Panel]:
+    """What the figure of one direction shows, of the first seed of the suite."""
+    own = [c for c in cells if c.direction == direction and c.seed == cells[0].seed and c.done]
+    if not own:
+        return []
+    target = Prepared.open(own[0].settings.data.target)
+    places = {c.row: c.place for c in own}
+    return [panel(target, case, places) for case in first_cases(target)]
+
+
+def panel(target: Prepared, case: str, places: Mapping[str, Path]) -> Panel:
+    """The slice of a case and what each row makes of it; `places` are the folders of their predictions, by label.
+
+    What a run has not left is not in the panel.
+    """
+    z, middle = slice_to_show(target, case), target.channels // 2
+    predictions, kept = {}, {}
+    for row, place in places.items():
+        prediction = _prediction(place, target, case)
+        if prediction is not None:
+            predictions[row] = prediction[z]
+        kept[row] = _kept(place, case, z, middle)
+    return Panel(
+        f"{case}, slice {z}",
+        target.image_row(case, z)[middle].astype(np.float32),
+        {row: found["translation"] for row, found in kept.items() if "translation" in found},
+        target.label_row(case, z) if target.case(case).has_labels else None,
+        predictions,
+        {row: found["entropy"] for row, found in kept.items() if "entropy" in found},
+        {row: found["return"] for row, found in kept.items() if "return" in found},
+        case,
+    )
+
+
+def _prediction(place: Path, target: Prepared, case: str) -> np.ndarray | None:
+    path = place / "predictions" / f"{case}.nii.gz"
+    if not path.exists():
+        return None
+    labels, grid = read_labels(path).array, target.grid(case)
+    if labels.shape != grid.shape:
+        raise DataError(
+            f"{path} is not on the grid of {case}: delete the run's scores.csv and run `attentkit compare`."
+        )
+    return grid.labels_to_slices(labels)
+
+
+def _kept(place: Path, case: str, z: int, middle: int) -> dict[str, np.ndarray]:
+    """Float slices [H, W] by what they are; of a run of an earlier version the translation alone."""
+    names = {what: f"{case}-{z}-{what}" for what in ("entropy", "translation", "return")}
+    stored = _arrays(place / KEPT, names.values())
+    found: dict[str, np.ndarray] = {}
+    for what, name in names.items():
+        if name in stored:
+            array = stored[name].astype(np.float32)
+            found[what] = array / 255 if what == "entropy" else array / 127.5 - 1
+    if "translation" not in found:
+        for array in _arrays(place / "translations.npz", [f"{case}-{z}"]).values():
+            found["translation"] = array[middle].astype(np.float32)
+    return found
+
+
+def _arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Those of the names that are there; a file that is damaged is as one that was never kept."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names if name in file}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return {}

@@ -1,0 +1,88 @@
+"""Networks and optimizers onto the device, and their state to and from a plain dict."""
+
+from typing import Any
+
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from attent_kit.data.prepared.batches import memory_format
+from attent_kit.interfaces import Alignment, Segmentor, Stage
+
+
+def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
+    """Move every network of the alignment to the device, wrapped for its precision, and return its optimizers by name."""
+    for name, child in list(alignment.named_children()):
+        child.to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
+        if any(True for _ in child.parameters()):
+            setattr(alignment, name, fabric.setup_module(child))
+        else:
+            child.to(fabric.device)
+    for name, buffer in list(alignment.named_buffers(recurse=False)):
+        setattr(alignment, name, buffer.to(fabric.device))
+    optimizers = alignment.optimizers()
+    wrapped = fabric.setup_optimizers(*optimizers.values())
+    return dict(zip(optimizers, wrapped if isinstance(wrapped, (list, tuple)) else [wrapped], strict=True))
+
+
+def owned(optimizer: Optimizer) -> list[Tensor]:
+    """The parameters that an optimizer steps; those that want no gradient stay as they are and do not count."""
+    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+
+def trains(stage: Stage, optimizers: dict[str, Optimizer], network: nn.Module) -> bool:
+    """Whether the stage steps an optimizer that owns parameters of this network."""
+    stepped = {id(p) for name in stage.trains for p in owned(optimizers[name])}
+    return any(id(p) in stepped for p in network.parameters())
+
+
+def train_only(alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> None:
+    """Networks that the stage trains in train mode, all others in eval mode."""
+    for child in alignment.children():
+        child.train(trains(stage, optimizers, child))
+
+
+def trained_networks(alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> list[str]:
+    """Names of the networks that the stage trains, and of modules without parameters, such as image pools."""
+    children = alignment.named_children()
+    return [name for name, c in children if trains(stage, optimizers, c) or not any(True for _ in c.parameters())]
+
+
+def network_states(alignment: Alignment) -> dict[str, dict[str, Tensor]]:
+    """State of each network by attribute name; under "" the buffers of the alignment itself."""
+    states = {name: dict(child.state_dict()) for name, child in alignment.named_children()}
+    states[""] = dict(alignment.named_buffers(recurse=False))
+    return states
+
+
+def load_network_states(alignment: Alignment, states: dict[str, dict[str, Tensor]]) -> None:
+    """The reverse of `network_states`; networks that `states` does not name stay as they are."""
+    for name, state in states.items():
+        if name:
+            unwrapped(getattr(alignment, name)).load_state_dict(state)
+        else:
+            for key, value in state.items():
+                getattr(alignment, key).copy_(value)
+
+
+def optimizer_states(optimizers: dict[str, Optimizer]) -> dict[str, Any]:
+    """State of each optimizer by name."""
+    return {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+
+
+def load_optimizer_states(optimizers: dict[str, Optimizer], states: dict[str, Any]) -> None:
+    """The reverse of `optimizer_states`; optimizers that `states` does not name stay as they are."""
+    for name, state in states.items():
+        optimizers[name].load_state_dict(state)
+
+
+def segmentor_of(alignment: Alignment) -> str | None:
+    """Name of the network that `predict` segments with: the one that it says, or else the first Segmentor; None without one."""
+    networks = {name: unwrapped(child) for name, child in alignment.named_children()}
+    segmentors = [name for name, network in networks.items() if isinstance(network, Segmentor)]
+    return alignment.predicts_with or next(iter(segmentors), None)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The network itself, without Fabric's wrapper."""
+    return getattr(module, "module", module)

@@ -1,0 +1,77 @@
+"""The whole configuration of one run: what `config.toml` in a run folder holds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from attent_kit.config import Choice, ComponentConfig, Resolver, merge, parse_set, put, validate
+from attent_kit.data.prepared.augment import Augmentation
+from attent_kit.errors import ConfigError
+from attent_kit.interfaces import Alignment
+
+
+class DataSettings(ComponentConfig):
+    """The two domains of a run."""
+
+    source: Path
+    """Prepared file of the labelled source domain."""
+    target: Path
+    """Prepared file of the target domain."""
+    source_hash: str | None = None
+    """SHA-256 of what the source file holds; written by the run, so that it never goes on with other data."""
+    target_hash: str | None = None
+    """SHA-256 of what the target file holds."""
+
+
+class RunSettings(ComponentConfig):
+    """One run: a method, two domains, a seed."""
+
+    alignment: Choice[Alignment]
+    """The method and its options."""
+    data: DataSettings
+    """The two domains."""
+    seed: int = Field(0, ge=0)
+    """Seed of initial weights, batches and everything else that is random."""
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    """Arithmetic of the networks; auto takes bfloat16 where the hardware has it. Losses are always float32."""
+    augmentation: Augmentation = Augmentation()
+    """Random affine maps of training slices."""
+    save_seconds: float = Field(120.0, ge=0)
+    """Time between two checkpoints, seconds. Stopping at any moment costs at most this much."""
+    log_steps: int = Field(20, ge=1)
+    """Steps whose losses are averaged into one line of log.jsonl."""
+    snapshots: int = Field(5, ge=0)
+    """Steps, evenly spaced over the stages that train what predicts, whose networks are kept and scored for --select."""
+
+
+def pinned(settings: RunSettings, source_hash: str, target_hash: str) -> RunSettings:
+    """The settings with the hashes of the data; ConfigError if they name others."""
+    data = settings.data
+    for name, found in (("source", source_hash), ("target", target_hash)):
+        expected = getattr(data, f"{name}_hash")
+        if expected not in (None, found):
+            raise ConfigError(
+                f"data.{name}: {getattr(data, name)} no longer holds what this run was made with (its hash is {found[:12]}, "
+                f"not {expected[:12]}). Restore the file, or train into another --out."
+            )
+    data = data.model_copy(update={"source_hash": source_hash, "target_hash": target_hash})
+    return settings.model_copy(update={"data": data})
+
+
+def run_settings(data: Mapping[str, Any], registry: Resolver) -> RunSettings:
+    """Validated settings."""
+    return validate(RunSettings, data, registry)
+
+
+def override(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """`--set` laid over `data`. A path that starts with no top-level setting belongs to the alignment."""
+    over: dict[str, Any] = {}
+    for path, value in parse_set(words):
+        put(over, path if path[0] in RunSettings.model_fields else ["alignment", *path], value)
+    merged = merge(data, over)
+    for name in ("source", "target"):
+        if name in over.get("data", {}) and f"{name}_hash" not in over["data"]:
+            merged["data"].pop(f"{name}_hash", None)
+    return merged

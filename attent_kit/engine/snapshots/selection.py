@@ -1,0 +1,133 @@
+"""What `--select` chooses: the last snapshot, the one that a selector prefers, or the one that target labels prefer.
+
+`target-oracle` takes the snapshot with the highest Dice on the target's labelled *test* cases, though there may be validation
+cases: it is not a way of working but the upper bound of all others, which it can only be on the very cases that the table
+scores; and it is what published code did (AttENT's keeps the best epoch on the target's test set). Rows of it are marked.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.run.assemble import load_network_states, network_states
+from attent_kit.engine.run.folder import has_results
+from attent_kit.engine.run.predict import segment_case
+from attent_kit.engine.run.settings import RunSettings
+from attent_kit.engine.snapshots.snapshots import load_snapshot
+from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.files import write_text
+from attent_kit.interfaces import Alignment
+from attent_kit.metrics.overlap import dice
+from attent_kit.registry import Registry
+from attent_kit.report.scores import LAST, ORACLE
+from attent_kit.report.selection import (
+    Grade,
+    best_step,
+    choose,
+    mean_dice,
+    read_grades,
+    read_selection,
+    steps_of,
+    write_grades,
+)
+
+
+def refuse_unknown(select: str, registry: Registry) -> None:
+    """ConfigError for a word that --select does not take."""
+    names = [LAST, *(component.name for component in registry.of("selectors")), ORACLE]
+    if select not in names:
+        raise ConfigError(
+            f"--select {select}: there is no such selector.{did_you_mean(select, names)} There are: {', '.join(names)}."
+        )
+    if select not in (LAST, ORACLE):
+        registry.find("selectors", select)
+
+
+def refuse_selection(select: str, settings: RunSettings, folder: Path, target: Prepared, registry: Registry) -> None:
+    """ConfigError or DataError, before anything is trained, if the run in `folder` will have nothing to choose from."""
+    refuse_unknown(select, registry)
+    if select == LAST:
+        return
+    trained = has_results(folder) and (folder / "scores.csv").exists()
+    if not (folder / "selection.csv").exists() and (trained or not settings.snapshots):
+        raise ConfigError(
+            f"{folder} keeps no snapshots that --select {select} could choose from: train into another --out, with --set "
+            f"snapshots=5."
+        )
+    if select == ORACLE and not any(case.has_labels for case in target.cases_in("test")):
+        raise DataError(
+            f"--select {ORACLE} needs labelled test cases, and {target.path} has none: leave --select out, or prepare the "
+            "target with --labels."
+        )
+
+
+def load_selected(
+    select: str, alignment: Alignment, folder: Path, target: Prepared, device: torch.device
+) -> int | None:
+    """Put the networks of the chosen snapshot into an alignment that has those of the end; its step, None for `last`."""
+    if select == LAST:
+        return None
+    if select == ORACLE:
+        grade_snapshots(alignment, folder, target, device)
+    step = chosen_step(select, folder)
+    load_snapshot(folder, alignment, step, steps_of(read_selection(folder / "selection.csv")), device)
+    return step
+
+
+def chosen_step(select: str, folder: Path) -> int:
+    """The step of the snapshot that a selector chooses, or that target labels prefer once they have graded all.
+
+    ConfigError if they have not, DataError if the selector has scored none.
+    """
+    if select != ORACLE:
+        return choose(read_selection(folder / "selection.csv"), select)
+    if not (grades := known_grades(folder)):
+        raise ConfigError(f"the snapshots of {folder} are not graded yet: type `attentkit select {folder}` first.")
+    return best_step(mean_dice(grades))
+
+
+def write_selected(place: Path, select: str, step: int) -> None:
+    """selected.json: what was chosen, and whether by labels of the target."""
+    chosen = {"selection": select, "step": step, "label_free": select != ORACLE}
+    write_text(place / "selected.json", json.dumps(chosen, indent=2) + "\n")
+
+
+def known_grades(folder: Path) -> list[Grade]:
+    """grades.csv, if it has all snapshots of the run; otherwise nothing."""
+    known = read_grades(folder / "grades.csv")
+    return known if {grade.step for grade in known} == {*steps_of(read_selection(folder / "selection.csv"))} else []
+
+
+def grade_snapshots(
+    alignment: Alignment, folder: Path, target: Prepared, device: torch.device,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Grade]:  # fmt: skip
+    """Dice of every snapshot on the labelled test cases of the target, kept in grades.csv, so that it is computed once.
+
+    `alignment` has the networks of the end, before and afterwards.
+    """
+    steps = steps_of(read_selection(folder / "selection.csv"))
+    cases = [case.id for case in target.cases_in("test") if case.has_labels]
+    if not steps or not cases:
+        what = "no snapshots" if not steps else f"no labelled test case of {target.path}"
+        raise DataError(f"{folder} has {what}, so there is nothing to grade.")
+    if known := known_grades(folder):
+        return known
+    states = network_states(alignment)
+    end = {name: {key: value.clone() for key, value in state.items()} for name, state in states.items()}
+    grades = []
+    for done, step in enumerate(steps):
+        report(done, len(steps))
+        load_network_states(alignment, end)
+        load_snapshot(folder, alignment, step, steps, device)
+        for case in cases:
+            prediction = segment_case(alignment, target, case, device)
+            truth, _ = target.truth(case)
+            for value, organ in enumerate(target.organs, start=1):
+                grades.append(Grade(step, case, organ, dice(prediction == value, truth == value)))
+    load_network_states(alignment, end)
+    write_grades(folder / "grades.csv", grades)
+    return grades

@@ -1,0 +1,155 @@
+"""Snapshots of a run: at which steps, which networks of each are kept, and what the selectors say of it.
+
+Nothing of it reaches the training: the networks are asked in eval mode and without gradients, and everything random in a
+step follows from its number. A snapshot holds those networks of `predict` that are still trained by then; the rest is in the
+run's checkpoint, and so are all networks of the last snapshot.
+"""
+
+import math
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch.optim import Optimizer
+
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.run import checkpoint
+from attent_kit.engine.run.assemble import network_states, trains
+from attent_kit.engine.snapshots.look import Viewer, networks_of_predict
+from attent_kit.errors import AttentKitError, RunError
+from attent_kit.files import write_whole
+from attent_kit.interfaces import Alignment, Stage
+from attent_kit.registry import Registry
+from attent_kit.report.scores import LAST, ORACLE
+from attent_kit.report.selection import Scored, read_selection, write_selection
+from attent_kit.selectors import Selector
+
+
+class Snapshots:
+    """Takes the snapshots of one run."""
+
+    def __init__(
+        self, folder: Path, count: int, selectors: Mapping[str, Selector], source: Prepared, target: Prepared, seed: int,
+        device: torch.device,
+    ) -> None:  # fmt: skip
+        self.folder, self.count, self.selectors = folder, count, selectors
+        self.source, self.target, self.seed, self.device = source, target, seed, device
+        self.steps: list[int] = []
+        """Steps of the run after which a snapshot is due; known once it is planned."""
+        self._networks: list[str] = []
+        self._viewer: Viewer | None = None
+
+    def plan(self, alignment: Alignment, optimizers: dict[str, Optimizer], stages: Sequence[Stage]) -> None:
+        """Settle the steps and the networks."""
+        if not self.count:
+            return
+        called = networks_of_predict(alignment, self.target.size, self.device)
+        trained = [{name for name in called if trains(s, optimizers, getattr(alignment, name))} for s in stages]
+        # Before the last of the networks is trained for the first time, `predict` has nothing to say.
+        first = max((n for n, names in enumerate(trained) if names - set().union(*trained[:n])), default=len(stages))
+        self.steps = evenly_spaced([s.steps if n >= first and trained[n] else 0 for n, s in enumerate(stages)],
+                                   [s.steps for s in stages], self.count)  # fmt: skip
+        self._networks = sorted(set().union(*trained[first:]))
+
+    def rewind(self, step: int, total: int) -> None:
+        """Forget what belongs to steps that will be trained again, and all that was made of a training that is not over."""
+        kept = [row for row in read_selection(self.folder / "selection.csv") if row.step <= step]
+        if step < total:
+            for path in (self.folder / "selection.csv", self.folder / "grades.csv"):
+                path.unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "selections", ignore_errors=True)
+            for path in (self.folder / "snapshots").glob("*.ckpt"):
+                if path not in {snapshot_file(self.folder, row.step) for row in kept}:
+                    path.unlink()
+            if kept:
+                write_selection(self.folder / "selection.csv", kept)
+
+    def due(self, step: int) -> bool:
+        """Whether a snapshot is due after so many steps of the run."""
+        return step in self.steps
+
+    def take(self, alignment: Alignment, step: int) -> dict[str, float]:
+        """Keep the networks and write down their scores, by selector; leaves the networks in eval mode."""
+        self._viewer = self._viewer or Viewer(self.source, self.target, self.seed, self.device)
+        look = self._viewer.look(alignment)
+        scores = {}
+        for name, selector in self.selectors.items():
+            try:
+                score = selector.score(look)
+            except Exception as error:
+                raise RunError(
+                    f"the selector '{name}' failed at step {step}: {type(error).__name__}: {error}. Leave its plugin out with "
+                    f"ATTENTKIT_PLUGINS, or type --set snapshots=0, and start the same command again."
+                ) from error
+            if score is not None:
+                scores[name] = float(score)
+        if step != self.steps[-1]:
+            states = network_states(alignment)
+            state = {
+                "format": checkpoint.FORMAT,
+                "step": step,
+                "networks": {name: states[name] for name in (*self._networks, "")},
+                "optimizers": {},
+            }
+            write_whole(snapshot_file(self.folder, step), lambda temporary: torch.save(state, temporary))
+        rows = [row for row in read_selection(self.folder / "selection.csv") if row.step != step]
+        rows += [Scored(step, name, value, self.selectors[name].better) for name, value in scores.items()]
+        write_selection(self.folder / "selection.csv", rows)
+        return scores
+
+
+def evenly_spaced(counted: Sequence[int], lengths: Sequence[int], count: int) -> list[int]:
+    """`count` steps of a run, evenly spaced over the stages that are `counted`, the last step of the last of them included.
+
+    `lengths` are the steps of all stages; `counted` is the same for those that count, and 0 for the others.
+    """
+    total = sum(counted)
+    wanted = sorted({math.ceil(n * total / count) for n in range(1, count + 1)} - {0})
+    steps = []
+    for step in wanted:
+        begin = 0
+        for own, length in zip(counted, lengths, strict=True):
+            if step <= own:
+                steps.append(begin + step)
+                break
+            step -= own
+            begin += length
+    return steps
+
+
+def snapshot_file(folder: Path, step: int) -> Path:
+    """Where a run keeps the networks of a step."""
+    return folder / "snapshots" / f"step{step:07d}.ckpt"
+
+
+def load_snapshot(folder: Path, alignment: Alignment, step: int, steps: Iterable[int], device: torch.device) -> None:
+    """Put the networks of a step into an alignment that has those of the end; `steps` are those of all snapshots."""
+    path = snapshot_file(folder, step)
+    if not path.exists() and step == max(steps):
+        return
+    try:
+        checkpoint.restore(path, alignment, None, device)
+    except (RunError, OSError) as error:
+        raise RunError(
+            f"{path} is missing or damaged, and the selection needs it: choose another --select, or train into another --out."
+        ) from error
+
+
+def load_selectors(registry: Registry) -> dict[str, Selector]:
+    """All installed selectors by name. AttentKitError for one that is none."""
+    found = {}
+    for component in registry.of("selectors"):
+        loaded = component.load()
+        if not issubclass(loaded, Selector) or getattr(loaded, "better", None) not in ("higher", "lower"):
+            raise AttentKitError(
+                f"the selector '{component.name}' of {component.distribution} is no Selector that says which score is better: "
+                f"leave it out with ATTENTKIT_PLUGINS."
+            )
+        if component.name in (LAST, ORACLE):
+            raise AttentKitError(
+                f"{component.distribution} calls a selector '{component.name}', which is a word of --select already: leave it "
+                f"out with ATTENTKIT_PLUGINS."
+            )
+        found[component.name] = loaded()
+    return found

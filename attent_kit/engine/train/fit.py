@@ -1,0 +1,239 @@
+"""The loop. Every method is trained by it; it knows none of them."""
+
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from filelock import FileLock
+from lightning_fabric import Fabric
+from torch.optim import Optimizer
+
+from attent_kit.data.prepared.batches import Batches
+from attent_kit.engine.run import checkpoint
+from attent_kit.engine.run.assemble import (
+    load_network_states,
+    network_states,
+    optimizer_states,
+    setup,
+    train_only,
+    trained_networks,
+)
+from attent_kit.engine.run.folder import Run
+from attent_kit.engine.snapshots.snapshots import Snapshots
+from attent_kit.engine.train.update import FabricUpdate
+from attent_kit.errors import RunError
+from attent_kit.files import write_whole
+from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
+
+
+class Progress(NamedTuple):
+    """What the loop tells whoever watches."""
+
+    stage: str
+    step: int
+    """Steps done of the whole run."""
+    steps: int
+    """Steps of the whole run."""
+    losses: dict[str, float] | None
+    """Fresh averages, now and then."""
+    scores: dict[str, float] | None = None
+    """What each selector says of a snapshot that was just taken."""
+
+
+Report = Callable[[Progress], None]
+
+
+class Watcher(Protocol):
+    """Who follows a run from its first step, or from where it goes on."""
+
+    def begin(self, step: int) -> None:
+        """Training begins, with `step` steps done."""
+
+    def see(self, progress: Progress) -> None:
+        """A step is done; its checkpoint is not yet written."""
+
+
+def fit(
+    alignment: Alignment,
+    batches: Batches,
+    run: Run,
+    fabric: Fabric,
+    report: Report = lambda progress: None,
+    shared: Path | None = None,
+    snapshots: Snapshots | None = None,
+    watchers: Sequence[Watcher] = (),
+) -> bool:
+    """Train all stages, from the run's checkpoint on if it has one; whether there was anything to train.
+
+    Leaves the trained networks in `alignment`.
+
+    `shared`: a file that holds the result of the first stage for every run of the same recipe; made if it is missing.
+    """
+    optimizers = setup(alignment, fabric)
+    base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
+    first_step = checkpoint.resume(run.checkpoint, alignment, optimizers, fabric)
+    run.rewind_log(first_step)
+    for watcher in watchers:
+        watcher.begin(first_step)
+    stages = alignment.stages()
+    total = sum(stage.steps for stage in stages)
+    update = FabricUpdate(fabric, optimizers)
+    if snapshots is not None:
+        snapshots.plan(alignment, optimizers, stages)
+        snapshots.rewind(first_step, total)
+    if first_step == 0:
+        rehearse(alignment, optimizers, stages, batches)
+    looked_at = snapshots is not None and any(step <= stages[0].steps for step in snapshots.steps)
+    # A stage that is taken over has no steps at which snapshots could be taken.
+    if (
+        shared is not None
+        and first_step == 0
+        and not looked_at
+        and _adopt(shared, alignment, optimizers, stages[0], fabric)
+    ):
+        first_step = stages[0].steps
+    saved = time.monotonic()
+    with interruptions() as interruption:
+        for stage, first, last in spans(stages):
+            train_only(alignment, optimizers, stage)
+            began, began_at, saving, looking = time.monotonic(), max(first, first_step), 0.0, 0.0
+            if fabric.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(fabric.device)
+            for step in range(max(first, first_step), last):
+                # Counted within the stage: the segmentation stages of all methods see the same batches.
+                here = step - first
+                _set_learning_rates(optimizers, base_rates, stage, here / stage.steps)
+                seed_step(run.settings.seed, here)
+                losses = _step(stage, batches.batch(here, stage.batch_size), update)
+                scores = None
+                if snapshots is not None and snapshots.due(step + 1):
+                    before = time.monotonic()
+                    scores = snapshots.take(alignment, step + 1)
+                    train_only(alignment, optimizers, stage)
+                    looking += time.monotonic() - before
+                progress = Progress(stage.name, step + 1, total, run.log(step, stage.name, losses), scores)
+                report(progress)
+                for watcher in watchers:
+                    watcher.see(progress)
+                at_end = step + 1 == last
+                if at_end:
+                    seconds = time.monotonic() - began - saving - looking
+                    run.write_speed(stage.name, last - began_at, seconds, fabric.device, looking)
+                    if shared is not None and first == 0:
+                        _offer(shared, alignment, optimizers, stage)
+                if at_end or interruption.requested or time.monotonic() - saved >= run.settings.save_seconds:
+                    run.flush()
+                    before = time.monotonic()
+                    checkpoint.save(run.checkpoint, alignment, optimizers, step + 1, fabric)
+                    saved = time.monotonic()
+                    saving += saved - before
+                if interruption.requested:
+                    raise KeyboardInterrupt
+    alignment.eval()
+    return first_step < total
+
+
+def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Sequence[Stage], batches: Batches) -> None:
+    """One step of every stage that updates nothing, so that a mistake in the last stage is met before the first is trained.
+
+    Buffers that a forward changes, such as those of BatchNorm and image pools, are put back.
+    """
+    before = {name: {k: v.clone() for k, v in state.items()} for name, state in network_states(alignment).items()}
+    for stage in stages:
+        train_only(alignment, optimizers, stage)
+        seed_step(0, 0)
+        _step(stage, batches.batch(0, stage.batch_size), lambda optimizer, loss, when=None: None)
+    load_network_states(alignment, before)
+
+
+def _step(stage: Stage, batch: Batch, update: Update) -> Losses:
+    try:
+        return stage.step(batch, update)
+    except torch.OutOfMemoryError:
+        raise RunError(
+            f"the device has too little memory for stage '{stage.name}' with {stage.batch_size} slices a step. Lower its "
+            f"batch size (`attentkit show` names the option)."
+        ) from None
+
+
+class Interruption:
+    """Whether somebody asked the loop to stop after the step at hand."""
+
+    requested = False
+
+
+@contextmanager
+def interruptions() -> Iterator[Interruption]:
+    """Turn the first SIGINT or SIGTERM into a request, so that a step is never cut in half; a second one is immediate."""
+    interruption = Interruption()
+    before: dict[int, Any] = {}
+
+    def request(number: int, frame: object) -> None:
+        if interruption.requested:
+            raise KeyboardInterrupt
+        interruption.requested = True
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def spans(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, int]]:
+    """Each stage with its first step and the step after its last."""
+    first = 0
+    for stage in stages:
+        yield stage, first, first + stage.steps
+        first += stage.steps
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Everything random in a step follows from the seed and the step's number in its stage, in torch, numpy and random."""
+    mixed = int(np.random.SeedSequence((seed, 1, step)).generate_state(1, np.uint32)[0])
+    torch.manual_seed(mixed)
+    np.random.seed(mixed)
+    random.seed(mixed)
+
+
+def _set_learning_rates(
+    optimizers: dict[str, Optimizer], base_rates: dict[str, list[float]], stage: Stage, fraction: float
+) -> None:
+    for name in stage.trains:
+        schedule = stage.schedule[name] if isinstance(stage.schedule, Mapping) else stage.schedule
+        multiplier = schedule(fraction)
+        for group, rate in zip(optimizers[name].param_groups, base_rates[name], strict=True):
+            group["lr"] = rate * multiplier
+
+
+def _adopt(shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage, fabric: Fabric) -> bool:
+    """Take over the result of an equal stage that another run has trained."""
+    with FileLock(f"{shared}.lock"):
+        if stage.recipe is None or not shared.exists():
+            return False
+        checkpoint.restore(shared, alignment, optimizers, fabric.device)
+    return True
+
+
+def _offer(shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> None:
+    """Leave the result of this stage for runs of the same recipe."""
+    if stage.recipe is None:
+        return
+    networks = trained_networks(alignment, optimizers, stage)
+    state: dict[str, Any] = {
+        "format": checkpoint.FORMAT,
+        "networks": {name: s for name, s in network_states(alignment).items() if name in networks},
+        "optimizers": {name: s for name, s in optimizer_states(optimizers).items() if name in stage.trains},
+    }
+    shared.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{shared}.lock"):
+        write_whole(shared, lambda temporary: torch.save(state, temporary))

@@ -1,0 +1,122 @@
+"""A run among trackers: they hear of it, and nothing that happens to them happens to it."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from attent_kit.engine.train.fit import Progress
+from attent_kit.errors import ConfigError
+from attent_kit.files import write_text
+from attent_kit.registry import Registry
+from attent_kit.report.scores import LAST, Score, only_selection, summarise
+from attent_kit.report.table import METRICS
+from attent_kit.tracker import TrackedRun, Tracker
+
+FILE = "trackers.json"
+OF_RUN, OF_ANSWERS = ("config.toml", "env.json", "log.jsonl", "monitor.json"), ("scores.csv", "selected.json")
+"""Files that a tracker gets, where they are: in the run's folder, and where its answers lie with the selection that was asked
+for. Weights and images of patients stay where they are."""
+
+Trackers = Mapping[str, type[Tracker]]
+
+
+def find_trackers(names: Sequence[str], registry: Registry) -> Trackers:
+    """The trackers of these names; ConfigError if there is no such one, or if its package is not installed."""
+    found: dict[str, type[Tracker]] = {}
+    for name in names:
+        component: type[Tracker] = registry.resolve("trackers", name)  # type: ignore[assignment]
+        if component.package and find_spec(component.package) is None:
+            raise ConfigError(
+                f"--track {name} needs the package {component.package}, which is not installed: type "
+                f"pip install '{component.install or component.package}', or leave --track {name} out."
+            )
+        found[name] = component
+    return found
+
+
+class Tracking:
+    """The trackers of one run that still work."""
+
+    def __init__(
+        self,
+        trackers: Trackers,
+        name: str,
+        folder: Path,
+        store: Path,
+        config: Mapping[str, Any],
+        warned: Callable[[str], None],
+    ) -> None:
+        self._classes, self._warned = trackers, warned
+        self._run = TrackedRun(name, folder, store, config, 0, None)
+        self._working: dict[str, Tracker] = {}
+
+    def begin(self, step: int) -> None:
+        """Start each, where it stopped if it knows this run."""
+        if not self._classes:
+            return
+        ids = _ids_in(self._run.folder / FILE)
+
+        def start(name: str, tracker: Tracker) -> None:
+            ids[name] = str(tracker.start(self._run._replace(step=step, id=ids.get(name))))
+
+        for name, component in self._classes.items():
+            try:
+                self._working[name] = component()
+            except Exception as error:
+                self._warn(name, error)
+        self._each(start)
+        write_text(self._run.folder / FILE, json.dumps(ids, indent=2, sort_keys=True) + "\n")
+
+    def see(self, progress: Progress) -> None:
+        """Pass on what is new."""
+        values = {f"{progress.stage}/{name}": value for name, value in (progress.losses or {}).items()}
+        values |= {f"snapshot/{name}": value for name, value in (progress.scores or {}).items()}
+        if values:
+            self._each(lambda _, tracker: tracker.log(progress.step, values))
+
+    def end(self, scores: Sequence[Score], place: Path) -> None:
+        """The run is trained and scored; its answers lie in `place`."""
+        means = mean_scores(scores)
+        named = [*(self._run.folder / name for name in OF_RUN), *(place / name for name in OF_ANSWERS)]
+        files = [path for path in named if path.exists()]
+        self._each(lambda _, tracker: tracker.end(means, files))
+        self._working.clear()
+
+    def close(self) -> None:
+        """End those that have not ended: the run was stopped."""
+        self._each(lambda _, tracker: tracker.end(None, ()))
+        self._working.clear()
+
+    def _each(self, call: Callable[[str, Tracker], None]) -> None:
+        for name, tracker in [*self._working.items()]:
+            try:
+                call(name, tracker)
+            # Whatever a tracker does, such as losing its connection, is no reason to lose hours of training.
+            except Exception as error:
+                self._working.pop(name, None)
+                self._warn(name, error)
+
+    def _warn(self, name: str, error: Exception) -> None:
+        self._warned(f"the tracker '{name}' is switched off, since it failed: {type(error).__name__}: {error}")
+
+
+def mean_scores(scores: Sequence[Score]) -> dict[str, float]:
+    """Mean over the test cases by "METRIC/ORGAN", of the metrics and units that a table shows; without those that have none.
+
+    Of a snapshot other than the last by "SELECTION/METRIC/ORGAN".
+    """
+    means: dict[str, float] = {}
+    chosen = "" if (select := only_selection(scores)) == LAST else f"{select}/"
+    for metric, unit in METRICS if scores else ():
+        means |= {f"{chosen}{metric}/{s.organ}": s.mean for s in summarise(scores, metric, "cases", unit)}
+    return {name: mean for name, mean in means.items() if not math.isnan(mean)}
+
+
+def _ids_in(path: Path) -> dict[str, str]:
+    try:
+        return {str(name): str(run) for name, run in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, AttributeError):
+        return {}
