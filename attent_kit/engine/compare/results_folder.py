@@ -19,10 +19,10 @@ from attent_kit.report.published import PublishedTable, read_published
 from attent_kit.report.scores import LAST, Score, read_scores, refuse_gaps
 from attent_kit.report.table import mark
 
-PLAN, PUBLISHED = "comparison.toml", "published.toml"
+COMPARISON, PUBLISHED = "comparison.toml", "published.toml"
 
 
-class Plan(NamedTuple):
+class Remembered(NamedTuple):
     """What the tables of a folder show, as the last `attentkit compare` on it has left it."""
 
     title: str
@@ -38,7 +38,7 @@ class Plan(NamedTuple):
     """Which snapshot of each run counts."""
 
 
-class RunFolder(NamedTuple):
+class ShownRun(NamedTuple):
     """One run of the comparison."""
 
     row: str
@@ -60,7 +60,7 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
     """Write comparison.toml and published.toml. `cells` are those that count: asked for now, or there and as the suite stands.
 
     What earlier calls, or other processes, have asked for and nobody has begun stays asked for."""
-    before = read_plan(out)
+    before = recall(out)
     runs = {_key(cell.folder, out): cell.folder.relative_to(out).as_posix() for cell in cells}
     waiting = {_key(out / run, out): run for run in (before.runs if before else ()) if not has_results(out / run)}
     rows = {row.label: row.alignment for row in suite.rows} | {cell.row: cell.alignment for cell in cells}
@@ -69,7 +69,7 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
         of_rows, of_directions = {row for _, row, _ in waiting}, {direction for direction, _, _ in waiting}
         rows |= {label: name for label, name in before.rows.items() if slug(label) in of_rows - {*map(slug, rows)}}
         directions = {name: title for name, title in before.directions.items() if name in of_directions} | directions
-    plan = {
+    remembered = {
         "title": suite.title or suite.name,
         "note": suite.note,
         **({"reference": reference} if reference else {}),
@@ -78,20 +78,20 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
         "rows": rows,
         "directions": directions,
     }
-    write_text(out / PLAN, to_toml(plan))
+    write_text(out / COMPARISON, to_toml(remembered))
     if suite.published:
         read_published(suite.published)  # What makes no sense is met before anything is trained.
         write_text(out / PUBLISHED, suite.published.read_text(encoding="utf-8"))
 
 
-def read_plan(out: Path) -> Plan | None:
+def recall(out: Path) -> Remembered | None:
     """None if there is no comparison.toml; ConfigError if it is damaged."""
-    path = out / PLAN
+    path = out / COMPARISON
     if not path.exists():
         return None
     data = read_toml(path)
     try:
-        return Plan(
+        return Remembered(
             str(data["title"]),
             str(data["note"]),
             {str(label): str(alignment) for label, alignment in data["rows"].items()},
@@ -102,7 +102,7 @@ def read_plan(out: Path) -> Plan | None:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{path} is no plan of a comparison ({error!r}). Delete it and run `attentkit compare` again, which writes it."
+            f"{path} is not a comparison.toml that `attentkit compare` wrote ({error!r}). Delete it and run that again."
         ) from None
 
 
@@ -111,8 +111,8 @@ def published_in(out: Path) -> list[PublishedTable]:
     return read_published(out / PUBLISHED) if (out / PUBLISHED).exists() else []
 
 
-def runs_in(out: Path, plan: Plan | None) -> list[RunFolder]:
-    """Every run of the folder, rows in the order of the plan, then others by name; seeds in their order.
+def runs_in(out: Path, remembered: Remembered | None) -> list[ShownRun]:
+    """Every run of the folder, rows in the order of comparison.toml, then others by name; seeds in their order.
 
     ConfigError if there is none. DataError if the scores of one are damaged.
     """
@@ -120,13 +120,13 @@ def runs_in(out: Path, plan: Plan | None) -> list[RunFolder]:
         raise ConfigError(f"{out} is no folder: name the --out of an `attentkit compare`, for example runs/phantom.")
     if (out / "config.toml").exists():
         raise ConfigError(f"{out} is a single run: name the folder of the comparison, which holds DIRECTION/ROW/SEED.")
-    found = [run for folder in folders_of_runs(out, plan) if (run := _run(folder, out, plan)) is not None]
+    found = [run for folder in folders_of_runs(out, remembered) if (run := _run(folder, out, remembered)) is not None]
     if not found:
         raise ConfigError(
             f"{out} holds no run: name the --out of an `attentkit compare`, or start one with --out {out}."
         )
-    order = {mark(label, plan.select): n for n, label in enumerate(plan.rows)} if plan else {}
-    directions = list(plan.directions) if plan else []
+    order = {mark(label, remembered.select): n for n, label in enumerate(remembered.rows)} if remembered else {}
+    directions = list(remembered.directions) if remembered else []
     return sorted(
         found,
         key=lambda run: (
@@ -139,10 +139,10 @@ def runs_in(out: Path, plan: Plan | None) -> list[RunFolder]:
     )
 
 
-def folders_of_runs(out: Path, plan: Plan | None) -> list[Path]:
-    """Folders below `out` in which a run was begun, sorted: those of the plan, or without one all that are there."""
+def folders_of_runs(out: Path, remembered: Remembered | None) -> list[Path]:
+    """Folders below `out` in which a run was begun, sorted: those of comparison.toml, or without one all that are there."""
     there = sorted({path.parent for name in ("config.toml", "scores.csv") for path in out.glob(f"*/*/seed*/{name}")})
-    return [folder for folder in there if plan is None or folder.relative_to(out).as_posix() in plan.runs]
+    return [folder for folder in there if remembered is None or folder.relative_to(out).as_posix() in remembered.runs]
 
 
 def is_shown(folder: Path) -> bool | None:
@@ -150,8 +150,8 @@ def is_shown(folder: Path) -> bool | None:
     None if it shows none of them, or if there is no comparison."""
     folder = folder.resolve()
     out = folder.parent.parent.parent
-    plan = read_plan(out)
-    shown = {_key(out / run, out): out / run for run in (plan.runs if plan else ())}
+    remembered = recall(out)
+    shown = {_key(out / run, out): out / run for run in (remembered.runs if remembered else ())}
     found = shown.get(_key(folder, out)) if shown else None
     return None if found is None else found == folder
 
@@ -174,11 +174,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _run(folder: Path, out: Path, plan: Plan | None) -> RunFolder | None:
+def _run(folder: Path, out: Path, remembered: Remembered | None) -> ShownRun | None:
     direction, name, seed = _key(folder, out)
     if not seed.isdecimal():
         return None
-    select = plan.select if plan else LAST
+    select = remembered.select if remembered else LAST
     place = place_of(folder, select)
     path = place / "scores.csv"
     scores = tuple(read_scores(path)) if path.exists() else ()
@@ -187,12 +187,12 @@ def _run(folder: Path, out: Path, plan: Plan | None) -> RunFolder | None:
         config = read_toml(folder / "config.toml")
     except AttentKitError:
         config = {}
-    by_slug = {slug(label): label for label in plan.rows} if plan else {}
+    by_slug = {slug(label): label for label in remembered.rows} if remembered else {}
     row = by_slug.get(name) or (scores[0].alignment if scores else name)
     label = mark(row, select)
     scores = tuple(score._replace(alignment=label) for score in scores)
-    return RunFolder(
-        label, _alignment(config, row, plan), direction, int(seed), folder, place, scores, path.exists(), config
+    return ShownRun(
+        label, _alignment(config, row, remembered), direction, int(seed), folder, place, scores, path.exists(), config
     )
 
 
@@ -202,7 +202,7 @@ def _key(folder: Path, out: Path) -> tuple[str, str, str]:
     return direction, name, seeded.removeprefix("seed").partition("-")[0]
 
 
-def _alignment(config: Mapping[str, Any], row: str, plan: Plan | None) -> str:
+def _alignment(config: Mapping[str, Any], row: str, remembered: Remembered | None) -> str:
     table = config.get("alignment")
     name = table.get("name") if isinstance(table, dict) else None
-    return str(name or (plan.rows.get(row, "") if plan else ""))
+    return str(name or (remembered.rows.get(row, "") if remembered else ""))

@@ -8,13 +8,13 @@ from typing import Any
 
 from attent_kit.config import to_toml
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.compare.results_folder import RunFolder, read_json
+from attent_kit.engine.compare.results_folder import ShownRun, read_json
 from attent_kit.errors import AttentKitError
 from attent_kit.registry import Registry
 from attent_kit.report.page import Facts, Heading, Listing, Section, Text
 
 
-def prepared_of(runs: Sequence[RunFolder], direction: str, side: str, out: Path) -> Prepared | str:
+def prepared_of(runs: Sequence[ShownRun], direction: str, side: str, out: Path) -> Prepared | str:
     """The prepared file of the source or the target of a direction, or a sentence that says why it cannot be shown.
 
     It is looked for where the runs name it, then in the folder of the comparison.
@@ -38,7 +38,7 @@ def prepared_of(runs: Sequence[RunFolder], direction: str, side: str, out: Path)
     return found
 
 
-def made_section(runs: Sequence[RunFolder], titles: Mapping[str, str], out: Path) -> Section:
+def made_section(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path) -> Section:
     """Environments, commands, configurations and data; what is equal for several runs stands once."""
     blocks: list = [Heading("Environment")]
     environments: dict[str, list[str]] = {}
@@ -65,7 +65,7 @@ def made_section(runs: Sequence[RunFolder], titles: Mapping[str, str], out: Path
     return Section("made", "How it was made", blocks)
 
 
-def citations_section(runs: Sequence[RunFolder], registry: Registry) -> Section:
+def citations_section(runs: Sequence[ShownRun], registry: Registry) -> Section:
     """BibTeX of the methods that the runs used, each entry once."""
     entries: dict[str, None] = {}
     for alignment in dict.fromkeys(run.alignment for run in runs):
@@ -91,9 +91,9 @@ def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
 _PLAIN = ("attent_kit", "python", "platform", "device", "threads", "precision")
 
 
-def _configurations(runs: Sequence[RunFolder]) -> list[Listing | Text]:
+def _configurations(runs: Sequence[ShownRun]) -> list[Listing | Text]:
     """Each configuration once; those that differ in seed and data alone are one."""
-    texts: dict[str, list[RunFolder]] = {}
+    texts: dict[str, list[ShownRun]] = {}
     for run in runs:
         shared = {key: value for key, value in run.config.items() if key not in ("seed", "data")}
         if shared:
@@ -106,7 +106,7 @@ def _configurations(runs: Sequence[RunFolder]) -> list[Listing | Text]:
     return made or [Text(["No run has left a config.toml."])]
 
 
-def _data(runs: Sequence[RunFolder], titles: Mapping[str, str], out: Path) -> list[Facts | Text | Listing]:
+def _data(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path) -> list[Facts | Text | Listing]:
     found: dict[str, Prepared] = {}
     absent: dict[str, None] = {}
     for direction in titles:

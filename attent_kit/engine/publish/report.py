@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attent_kit.engine.compare.results_folder import Plan, RunFolder, published_in, read_json, read_plan, runs_in
+from attent_kit.engine.compare.results_folder import Remembered, ShownRun, published_in, read_json, recall, runs_in
 from attent_kit.engine.compare.suite import slug
 from attent_kit.engine.publish.made import citations_section, made_section, prepared_of
 from attent_kit.engine.publish.slices import Gallery, cases_section, translations_section
@@ -32,14 +32,14 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
 
     `reference` is the row that the others are compared with, by default that of the comparison, else the first.
     """
-    plan = read_plan(out)
-    runs = runs_in(out, plan)
+    remembered = recall(out)
+    runs = runs_in(out, remembered)
     published = published_in(out)
     methods, unknown = _methods(runs, registry)
     labels = [method.label for method in methods]
-    titles = _titles(runs, plan)
-    select = plan.select if plan else LAST
-    asked = reference or (plan.reference if plan else None)
+    titles = _titles(runs, remembered)
+    select = remembered.select if remembered else LAST
+    asked = reference or (remembered.reference if remembered else None)
     if asked is not None:
         asked = mark(asked, select)
     reference = choose_reference(asked if reference or asked in labels else None, labels)
@@ -48,7 +48,7 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
 
     protocols = by_protocol(score for run in runs for score in run.scores)
     scores = next(iter(protocols.values()), [])
-    title = plan.title if plan else out.resolve().name
+    title = remembered.title if remembered else out.resolve().name
     targets = {direction: prepared_of(runs, direction, "target", out) for direction in titles}
     compared = Compared(scores, methods, titles, _organs(scores, runs), title)
     made = tables(scores, methods, titles, outcomes)
@@ -73,17 +73,17 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
         citations_section(runs, registry),
     ]
     said = [
-        *doubts(scores, _missing(runs, outcomes, plan, out), titles, list(protocols)),
+        *doubts(scores, _missing(runs, outcomes, remembered, out), titles, list(protocols)),
         *_collapsed(runs),
         *unknown,
         *gallery.doubts,
     ]
-    if plan is None:
+    if remembered is None:
         said.append(
             "The folder has no comparison.toml, as those of earlier versions: rows stand in the order of their names. "
             "`attentkit compare` on it writes one."
         )
-    note = " ".join(filter(None, (plan.note if plan else "", selection_note(select))))
+    note = " ".join(filter(None, (remembered.note if remembered else "", selection_note(select))))
     page = Page(title, note, headlines(made, methods, comparisons, titles), said, sections)
     files = [out / name for name in (REPORT, "table.tex", "pairs.csv")]
     write_text(files[1], latex(made, shown))
@@ -92,7 +92,7 @@ def write_report(out: Path, registry: Registry, reference: str | None = None) ->
     return files
 
 
-def _methods(runs: Sequence[RunFolder], registry: Registry) -> tuple[list[MethodRow], list[str]]:
+def _methods(runs: Sequence[ShownRun], registry: Registry) -> tuple[list[MethodRow], list[str]]:
     """Rows in their order, and a sentence for each whose method is not installed: it counts as a bound, to be safe."""
     bounds: dict[str, bool] = {}
     unknown = []
@@ -111,7 +111,7 @@ def _methods(runs: Sequence[RunFolder], registry: Registry) -> tuple[list[Method
     return [MethodRow(label, bound) for label, bound in bounds.items()], unknown
 
 
-def _titles(runs: Sequence[RunFolder], plan: Plan | None) -> dict[str, str]:
+def _titles(runs: Sequence[ShownRun], remembered: Remembered | None) -> dict[str, str]:
     titles = {}
     for run in runs:
         if run.direction in titles:
@@ -120,11 +120,11 @@ def _titles(runs: Sequence[RunFolder], plan: Plan | None) -> dict[str, str]:
         source = domain.get("source")
         names = [source.get("domain") if isinstance(source, dict) else None, domain.get("domain")]
         known = " to ".join(str(name).upper() for name in names) if all(names) else run.direction
-        titles[run.direction] = plan.directions.get(run.direction, known) if plan else known
+        titles[run.direction] = remembered.directions.get(run.direction, known) if remembered else known
     return titles
 
 
-def _organs(scores: Sequence[Score], runs: Sequence[RunFolder]) -> tuple[str, ...]:
+def _organs(scores: Sequence[Score], runs: Sequence[ShownRun]) -> tuple[str, ...]:
     """As the data number them, then others that have scores."""
     for run in runs:
         organs = read_json(run.folder / "domain.json").get("organs")
@@ -133,7 +133,7 @@ def _organs(scores: Sequence[Score], runs: Sequence[RunFolder]) -> tuple[str, ..
     return tuple(dict.fromkeys(score.organ for score in scores))
 
 
-def _trained(runs: Sequence[RunFolder]) -> list[Trained]:
+def _trained(runs: Sequence[ShownRun]) -> list[Trained]:
     folders: dict[tuple[str, str], dict[int, Path]] = {}
     for run in runs:
         folders.setdefault((run.row, run.direction), {})[run.seed] = run.folder
@@ -147,7 +147,7 @@ def _weight(protocol: str) -> str | None:
 
 
 def _stamps(
-    runs: Sequence[RunFolder], methods: Sequence[MethodRow], outcomes: Sequence[Outcome]
+    runs: Sequence[ShownRun], methods: Sequence[MethodRow], outcomes: Sequence[Outcome]
 ) -> Mapping[tuple[str, str], list[Stamp]]:
     made = {}
     for direction in dict.fromkeys(run.direction for run in runs):
@@ -158,7 +158,7 @@ def _stamps(
     return made
 
 
-def _collapsed(runs: Sequence[RunFolder]) -> list[str]:
+def _collapsed(runs: Sequence[ShownRun]) -> list[str]:
     return [
         f"{run.row}, {run.direction}, seed {run.seed} has collapsed and "
         f"{'is counted all the same' if run.done else 'has no scores'}. {why}"
@@ -167,13 +167,15 @@ def _collapsed(runs: Sequence[RunFolder]) -> list[str]:
     ]
 
 
-def _missing(runs: Sequence[RunFolder], outcomes: Sequence[Outcome], plan: Plan | None, out: Path) -> list[str]:
+def _missing(
+    runs: Sequence[ShownRun], outcomes: Sequence[Outcome], remembered: Remembered | None, out: Path
+) -> list[str]:
     """Runs that were asked for or begun, and are not over."""
     over = {(outcome.row, outcome.direction, outcome.seed) for outcome in outcomes}
     by_place = {run.folder.relative_to(out).as_posix(): run for run in runs}
-    rows = {slug(label): label for label in plan.rows} if plan else {}
+    rows = {slug(label): label for label in remembered.rows} if remembered else {}
     made = []
-    for place in dict.fromkeys([*(plan.runs if plan else ()), *by_place]):
+    for place in dict.fromkeys([*(remembered.runs if remembered else ()), *by_place]):
         run = by_place.get(place)
         if run is None:
             direction, _, rest = place.partition("/")

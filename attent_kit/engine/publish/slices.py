@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.compare.results_folder import RunFolder
+from attent_kit.engine.compare.results_folder import ShownRun
 from attent_kit.engine.publish.panels import panel
 from attent_kit.engine.train.kept import RULE, first_cases, median_and_worst
 from attent_kit.errors import AttentKitError
@@ -23,7 +23,7 @@ class Gallery:
 
     def __init__(
         self,
-        runs: Sequence[RunFolder],
+        runs: Sequence[ShownRun],
         targets: Mapping[str, Prepared | str],
         free: set[str],
         compared: Compared,

@@ -25,7 +25,7 @@ SILENT = 60.0
 """Seconds after which a process that holds a run and says nothing is worth a word."""
 
 
-class Place(NamedTuple):
+class GridCell(NamedTuple):
     """A cell as it stands in grid.json."""
 
     row: str
@@ -60,13 +60,13 @@ def write_grid(out: Path, cells: Iterable[Any]) -> None:
     write_text(out / GRID, json.dumps({"cells": rows}, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_places(out: Path) -> list[Place]:
+def cells_in(out: Path) -> list[GridCell]:
     """Cells of grid.json and whatever else runs below `out`; or the one run that `out` is. ConfigError if it is neither."""
     if (out / "config.toml").exists():
         return [_place_of_run(out)]
     grid = _read(out / GRID)
     try:
-        places = [Place(c["row"], c["direction"], int(c["seed"]), out / c["folder"]) for c in (grid or {})["cells"]]
+        places = [GridCell(c["row"], c["direction"], int(c["seed"]), out / c["folder"]) for c in (grid or {})["cells"]]
     except (KeyError, TypeError, ValueError):
         places = []
     known = {place.folder for place in places}
@@ -139,13 +139,13 @@ def counted(states: Sequence[CellState]) -> dict[str, int]:
     return {state: number for state, number in numbers.items() if number}
 
 
-def _place_of_run(folder: Path) -> Place:
+def _place_of_run(folder: Path) -> GridCell:
     try:
         config = read_toml(folder / "config.toml")
         name, seed = config["alignment"]["name"], int(config["seed"])
     except (AttentKitError, KeyError, TypeError, ValueError):
         name, seed = folder.parent.name, 0
-    return Place(str(name), folder.parent.parent.name, seed, folder)
+    return GridCell(str(name), folder.parent.parent.name, seed, folder)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.apply.trained import SEGMENTOR, TrainedRun, load_run, names_of, open_run
-from attent_kit.engine.compare.results_folder import folders_of_runs, is_shown, read_plan
+from attent_kit.engine.compare.results_folder import folders_of_runs, is_shown, recall
 from attent_kit.engine.compare.suite import slug
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.settings import pinned
@@ -188,9 +188,9 @@ def shift_of_comparison(out: Path, meter: Meter, tell: Tell) -> ShiftOfRuns:
     """
     rows: list[ShiftRow] = []
     notes: dict[str, None] = {}
-    plan = read_plan(out)
-    if plan and plan.select != LAST:
-        notes[f"measured at the end of training; the table shows the snapshots that {plan.select} chose."] = None
+    remembered = recall(out)
+    if remembered and remembered.select != LAST:
+        notes[f"measured at the end of training; the table shows the snapshots that {remembered.select} chose."] = None
     figures: dict[tuple[str, str], tuple[Shift, Path]] = {}
     failed: Failed = []
     for folder in each(finished_runs(out), out, tell):
@@ -238,7 +238,7 @@ def finished_runs(out: Path) -> list[Path]:
     """Folders of the runs with scores below `out`, seeds in order of their number; ConfigError if there is none."""
     if (out / "config.toml").exists():
         return [out]
-    found = [folder for folder in folders_of_runs(out, read_plan(out)) if has_scores(folder)]
+    found = [folder for folder in folders_of_runs(out, recall(out)) if has_scores(folder)]
     if not found:
         raise ConfigError(
             f"{out} holds no finished run: name the folder of a run, or of a comparison that `attentkit compare` has made."
