@@ -37,7 +37,7 @@ def attentkit_alignments() -> Mapping[str, type | str]:
 
 @hookspec
 def attentkit_layouts() -> Mapping[str, type | str]:
-    """Ways in which volumes lie on disk, for `attentkit prepare`: subclasses of `attent_kit.data.sets.layout.Layout`."""
+    """Ways in which volumes lie on disk, for `attentkit prepare`: subclasses of `attent_kit.layouts.Layout`."""
     return {}
 
 

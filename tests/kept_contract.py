@@ -8,8 +8,8 @@ from torch.nn.functional import interpolate
 from torch.optim import SGD
 
 from attent_kit.config import Choice, ComponentConfig
-from attent_kit.data.sets.layout import Entry, Layout
 from attent_kit.interfaces import Alignment, Discriminator, Segmentation, Segmentor, Stage, Translator
+from attent_kit.layouts import Entry, Layout
 from attent_kit.objectives import cross_entropy, fake, real
 
 
@@ -100,6 +100,6 @@ class Plain(Layout):
 
     def read(self, entry):
         from attent_kit.data.scans.volumes import read_volume
-        from attent_kit.data.sets.layout import Scan
+        from attent_kit.layouts import Scan
 
         return Scan(read_volume(entry.images[0]))

@@ -20,7 +20,7 @@ LAYERS = [
     {"backbone", "scaffold"},
     {"interfaces", "report", "selectors"},
     {"build", "data"},
-    {"metrics"},
+    {"layouts", "metrics"},
     {"engine"},
     {"plugins"},
     {"testing"},
@@ -49,10 +49,10 @@ OPEN_TO_PLUGINS = {
     "__init__",
     "backbone",
     "config",
-    "data",
     "errors",
     "image_pool",
     "interfaces",
+    "layouts",
     "objectives",
     "schedules",
     "selectors",
@@ -60,6 +60,12 @@ OPEN_TO_PLUGINS = {
     "tracker",
 }
 """Parts of attent_kit that the built-ins may use; of the package itself they use `hookimpl` alone."""
+FOR_LAYOUTS = {
+    "AFFINE_TOLERANCE", "BANDS", "CLEAR", "ENDINGS", "Entry", "LabelMap", "Layout", "Pair", "SPLITS", "Scan", "Series",
+    "TASK_ORGANS", "Volume", "choose_series", "evidence", "find_pairs", "find_series", "integers", "is_dicom", "is_label",
+    "natural", "read_labels", "read_picture", "read_series", "read_volume",
+}  # fmt: skip
+"""What layouts may use of attent_kit.data, by way of attent_kit.layouts: each name is a promise to strangers."""
 ORDINARY_WORDS = {
     ("cli/predict.py", "entropy"), ("data/prepare/cases.py", "pixel"), ("engine/train/health.py", "entropy"),
     ("engine/apply/volumes.py", "entropy"), ("engine/train/kept.py", "entropy"), ("engine/publish/panels.py", "entropy"),
@@ -181,6 +187,15 @@ def test_the_built_ins_use_only_what_every_plugin_may_use():
         assert {name for module, name in imported(path) if module == "attent_kit"} <= {"hookimpl"}
 
 
+def test_what_layouts_may_use_is_this_list_and_the_built_ins_use_all_of_it():
+    from attent_kit import layouts
+
+    assert set(layouts.__all__) == FOR_LAYOUTS and len(layouts.__all__) == len(FOR_LAYOUTS)
+    names = {name for module, name in imported(FRAME / "layouts.py") if module != "attent_kit"}
+    used = {name for path in sources(BUILTIN) for module, name in imported(path) if module == "attent_kit.layouts"}
+    assert names == used == FOR_LAYOUTS
+
+
 def test_methods_do_not_import_methods():
     for path in sources(BUILTIN / "alignments"):
         for module, name in imported(path):
@@ -228,8 +243,9 @@ def test_listing_components_imports_none_of_them():
     assert python(program) == [[0, 0, 0], [], True]
 
 
-def test_reports_and_metrics_need_no_torch():
+def test_reports_metrics_and_layouts_need_no_torch():
     modules = [module_name(path) for path in sources(FRAME / "report", FRAME / "metrics")]
+    modules += ["attent_kit.layouts"]
     assert {"attent_kit.report.table", "attent_kit.metrics.surface"} <= set(modules)
     loaded = brought_in_by(*modules)
     assert "numpy" in loaded

@@ -26,9 +26,9 @@ from layout_folders import (
 )
 
 from attent_kit.data.scans.pictures import natural
-from attent_kit.data.sets.layout import Layout
 from attent_kit.data.sets.recognise import open_layout
 from attent_kit.errors import AttentKitError, DataError
+from attent_kit.layouts import Layout
 from attent_kit.plugins import load
 from attent_kit.testing import check_layout
 from attentkit_builtin import attentkit_layouts

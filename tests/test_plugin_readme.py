@@ -11,7 +11,7 @@ import torch
 from conftest import train_words
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.data.sets.layout import Entry, Layout
+from attent_kit.layouts import Entry, Layout
 from attent_kit.plugins import load
 from attent_kit.scaffold import new_plugin
 from attent_kit.testing import Subject, check_alignment, check_layout, check_selector, checks_of, judge

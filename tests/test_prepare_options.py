@@ -17,12 +17,12 @@ from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared, encode
 from attent_kit.data.scans.volumes import read_volume
 from attent_kit.data.sets.labelmap import LabelMap
-from attent_kit.data.sets.layout import Entry
 from attent_kit.data.sets.splits import Fold, divide_into_folds
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import POOLED, sample
 from attent_kit.data.workers import WORTHWHILE, sensible_workers
 from attent_kit.errors import ConfigError, DataError
+from attent_kit.layouts import Entry
 
 # Slices with an organ only. The volumes of conftest have four slices, and organs in slices 1 to 3.
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from attent_kit import hookimpl
 from attent_kit.data.sets.labelmap import LabelMap
-from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.layouts import Entry, Layout, Scan
 from attent_kit.data.scans.volumes import Volume
 
 
@@ -219,7 +219,7 @@ def test_labels_beside_a_layout_that_has_its_own_are_refused(attentkit, ward, tm
 
 def test_a_layout_that_fails_keeps_nobody_else_from_being_recognised(attentkit, install, found, volumes, tmp_path):
     source = (
-        "from attent_kit import hookimpl\nfrom attent_kit.data.sets.layout import Layout\n\n"
+        "from attent_kit import hookimpl\nfrom attent_kit.layouts import Layout\n\n"
         "class Bad(Layout):\n    '''Fails.'''\n"
         "    @classmethod\n    def recognises(cls, path): return 1 / 0\n"
         "    def entries(self): return 1 / 0\n    def read(self, entry): return 1 / 0\n\n"

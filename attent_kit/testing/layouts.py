@@ -31,7 +31,7 @@ def reads_a_data_set(subject: Subject) -> None:
 def check_layout(layout: type[Layout], path: Path, part: str | None = None, elsewhere: Path | None = None) -> None:
     """A data set at `path` is recognised, listed and read as `attentkit prepare` relies on; `elsewhere` is not recognised."""
     name = layout.__name__
-    assert issubclass(layout, Layout), f"{name} is no Layout: subclass attent_kit.data.sets.layout.Layout."
+    assert issubclass(layout, Layout), f"{name} is no Layout: subclass attent_kit.layouts.Layout."
     assert (layout.__doc__ or "").strip(), f"{name} has no docstring: its first line is its summary."
     assert layout.recognises(path) is True, f"{name} does not recognise {path}: answer True or False."
     if elsewhere is not None:

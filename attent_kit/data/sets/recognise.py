@@ -92,7 +92,7 @@ def _class_of(component: Component) -> type[Layout]:
     if not issubclass(loaded, Layout):
         raise AttentKitError(
             f"layout '{component.name}' of {component.distribution} {component.version} is no "
-            "attent_kit.data.sets.layout.Layout: its class must be derived from that."
+            "attent_kit.layouts.Layout: its class must be derived from that."
         )
     return loaded
 

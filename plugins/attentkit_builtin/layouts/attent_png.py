@@ -17,11 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attent_kit.data.scans.volumes import Volume
-from attent_kit.data.sets.labelmap import TASK_ORGANS
-from attent_kit.data.sets.layout import Entry, Layout, Scan
-from attent_kit.data.sets.splits import SPLITS
 from attent_kit.errors import DataError
+from attent_kit.layouts import SPLITS, TASK_ORGANS, Entry, Layout, Scan, Volume
 from attentkit_builtin.layouts.folders import checked, chosen, files, listing, modality_of, names, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, STRAY_SHARE, binary, decode, decoded, join
 from attentkit_builtin.layouts.pictures import grey_values, read_stack, unplaced

@@ -11,9 +11,7 @@ image and label; all are found, as is the folder Training itself.
 import re
 from pathlib import Path
 
-from attent_kit.data.scans.volumes import read_labels, read_volume
-from attent_kit.data.sets.labelmap import LabelMap
-from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.layouts import Entry, LabelMap, Layout, Scan, read_labels, read_volume
 from attentkit_builtin.layouts.folders import checked, chosen, folders, names, nearest, only, paired
 
 _IMAGE = re.compile(r"^(img|image)-?_?[0-9]{4}\.nii(\.gz)?$")

@@ -17,12 +17,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attent_kit.data.doubts.slice_order import CLEAR, evidence
-from attent_kit.data.scans.dicom import Series, find_series, read_series
-from attent_kit.data.scans.volumes import AFFINE_TOLERANCE, Volume
-from attent_kit.data.sets.labelmap import LabelMap
-from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.errors import DataError
+from attent_kit.layouts import (
+    AFFINE_TOLERANCE,
+    CLEAR,
+    Entry,
+    LabelMap,
+    Layout,
+    Scan,
+    Series,
+    Volume,
+    evidence,
+    find_series,
+    read_series,
+)
 from attentkit_builtin.layouts.folders import cases, checked, chosen, files, folders, listing, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, binary, decoded
 from attentkit_builtin.layouts.pictures import read_stack

@@ -4,12 +4,19 @@ import os
 from itertools import islice
 from pathlib import Path
 
-from attent_kit.data.scans.dicom import ENDINGS, choose_series, find_series, read_series
-from attent_kit.data.scans.dicom_file import is_dicom
-from attent_kit.data.scans.volumes import read_labels
-from attent_kit.data.sets.layout import Entry, Layout, Scan
-from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.errors import DataError
+from attent_kit.layouts import (
+    ENDINGS,
+    Entry,
+    Layout,
+    Scan,
+    choose_series,
+    find_pairs,
+    find_series,
+    is_dicom,
+    read_labels,
+    read_series,
+)
 from attentkit_builtin.layouts.attent_png import AttentPng
 from attentkit_builtin.layouts.chaos import Chaos
 from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, listing

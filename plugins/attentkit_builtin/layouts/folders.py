@@ -7,10 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from attent_kit.data.scans.pictures import natural
-from attent_kit.data.sets.layout import Entry, Layout
-from attent_kit.data.sets.pairs import Pair, find_pairs
 from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.layouts import Entry, Layout, Pair, find_pairs, natural
 
 NIFTI = re.compile(r"\.nii(\.gz)?$")
 WIDEST = 200

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
-from attent_kit.data.sets.mask_stack import BANDS
 from attent_kit.errors import DataError
+from attent_kit.layouts import BANDS, TASK_ORGANS, LabelMap
 from attentkit_builtin.layouts.folders import listing
 
 FOUR_ORGANS = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)})

@@ -12,9 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from attent_kit.data.scans.volumes import read_labels, read_volume
-from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.errors import DataError
+from attent_kit.layouts import Entry, Layout, Scan, read_labels, read_volume
 from attentkit_builtin.layouts.folders import (
     NIFTI,
     checked,

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.errors import AttentKitError, DataError
+from attent_kit.layouts import LabelMap
 from attentkit_builtin.layouts.folders import shown
 
 BACKGROUND = {"background", "bg", "clear label", "unlabeled", "unlabelled", "none"}

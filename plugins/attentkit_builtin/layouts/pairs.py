@@ -4,10 +4,8 @@ import os
 import re
 from pathlib import Path
 
-from attent_kit.data.scans.volumes import read_labels, read_volume
-from attent_kit.data.sets.layout import Entry, Layout, Scan
-from attent_kit.data.sets.pairs import is_label
 from attent_kit.errors import DataError
+from attent_kit.layouts import Entry, Layout, Scan, is_label, read_labels, read_volume
 from attentkit_builtin.layouts.btcv import BTCV
 from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, names, paired
 from attentkit_builtin.layouts.msd import MSD

@@ -6,9 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from attent_kit.data.scans.pictures import read_picture
-from attent_kit.data.scans.volumes import Volume
 from attent_kit.errors import DataError
+from attent_kit.layouts import Volume, read_picture
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Columns to the patient's left, rows to the back, slices to the head, 1 mm: what is taken where nothing says better."""

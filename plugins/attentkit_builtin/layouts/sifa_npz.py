@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from attent_kit.data.scans.volumes import Volume, integers
-from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.errors import DataError
+from attent_kit.layouts import Entry, Layout, Scan, Volume, integers
 from attentkit_builtin.layouts.folders import checked, chosen, files, modality_of, names, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS
 from attentkit_builtin.layouts.pictures import grey_values, unplaced

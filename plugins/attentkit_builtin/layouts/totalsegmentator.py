@@ -9,11 +9,8 @@ import csv
 import os
 from pathlib import Path
 
-from attent_kit.data.scans.volumes import Volume, read_labels, read_volume
-from attent_kit.data.sets.labelmap import TASK_ORGANS
-from attent_kit.data.sets.layout import Entry, Layout, Scan
-from attent_kit.data.sets.splits import SPLITS
 from attent_kit.errors import DataError
+from attent_kit.layouts import SPLITS, TASK_ORGANS, Entry, Layout, Scan, Volume, read_labels, read_volume
 from attentkit_builtin.layouts.folders import cases, checked, chosen, folders, listing, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, binary, join
 

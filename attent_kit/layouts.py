@@ -1,0 +1,27 @@
+"""Everything a layout may use of attent-kit to find and read the cases of a data set. This list is complete.
+
+    from attent_kit.layouts import Entry, LabelMap, Layout, Scan, read_labels, read_volume
+
+What is not named here is internal and may change with any release. No torch here.
+"""
+
+from attent_kit.data.doubts.slice_order import CLEAR, evidence
+from attent_kit.data.scans.dicom import ENDINGS, Series, choose_series, find_series, read_series
+from attent_kit.data.scans.dicom_file import is_dicom
+from attent_kit.data.scans.pictures import natural, read_picture
+from attent_kit.data.scans.volumes import AFFINE_TOLERANCE, Volume, integers, read_labels, read_volume
+from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
+from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.data.sets.mask_stack import BANDS
+from attent_kit.data.sets.pairs import Pair, find_pairs, is_label
+from attent_kit.data.sets.splits import SPLITS
+
+__all__ = [
+    # The interface, and what its methods answer.
+    "Entry", "LabelMap", "Layout", "SPLITS", "Scan", "TASK_ORGANS", "Volume",
+    # Files: NIfTI, pictures, DICOM series.
+    "AFFINE_TOLERANCE", "integers", "read_labels", "read_picture", "read_volume",
+    "ENDINGS", "Series", "choose_series", "find_series", "is_dicom", "read_series",
+    # Which files belong together, and in which order.
+    "BANDS", "CLEAR", "Pair", "evidence", "find_pairs", "is_label", "natural",
+]  # fmt: skip
