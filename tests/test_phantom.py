@@ -143,9 +143,9 @@ def test_in_t2_spir_the_spleen_and_the_kidneys_are_brighter_than_the_liver(cases
 def test_fat_suppression_leaves_fat_darker_than_the_liver():
     tissue = np.full((4, 4, 4), mr.T.FAT)
     tissue[2:] = mr.T.LIVER
-    scan = mr.Scan(2000, 65, fat_suppression=0.9, gain=1, noise=0, bias=0)
+    scan = mr.MrScan(2000, 65, fat_suppression=0.9, gain=1, noise=0, bias=0)
     clean = mr.signal(scan, tissue, np.zeros(tissue.shape, np.float32), np.random.default_rng(0))
-    unsuppressed = mr.Scan(2000, 65, fat_suppression=0.0, gain=1, noise=0, bias=0)
+    unsuppressed = mr.MrScan(2000, 65, fat_suppression=0.0, gain=1, noise=0, bias=0)
     bright = mr.signal(unsuppressed, tissue, np.zeros(tissue.shape, np.float32), np.random.default_rng(0))
     assert clean[:2].mean() < 0.5 * clean[2:].mean()
     assert bright[:2].mean() > bright[2:].mean()
@@ -158,7 +158,7 @@ def test_spin_echo_signal_halves_where_the_equation_says():
 
 
 def test_ct_noise_has_the_wanted_strength_and_correlation():
-    scan = ct.Scan(enhancement=1, noise=20, oral_contrast=0, table_height=5)
+    scan = ct.CtScan(enhancement=1, noise=20, oral_contrast=0, table_height=5)
     noise = (
         ct.acquire(scan, np.full((96, 96, 12), -500.0, np.float32), 1.5, np.random.default_rng(0))[24:72, 24:72] + 500.0
     )
@@ -169,7 +169,7 @@ def test_ct_noise_has_the_wanted_strength_and_correlation():
 
 
 def test_noise_in_mr_is_rician():
-    scan = mr.Scan(2000, 65, 0.9, gain=1, noise=0.1, bias=0)
+    scan = mr.MrScan(2000, 65, 0.9, gain=1, noise=0.1, bias=0)
     air = mr.acquire(scan, np.zeros((48, 48, 8), np.float32), np.random.default_rng(0)).astype(float)
     # Without signal a Rician is a Rayleigh distribution: mean / SD = sqrt(pi / (4 - pi)) = 1.913.
     assert air.mean() / air.std() == pytest.approx(1.913, abs=0.05)

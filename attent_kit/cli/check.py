@@ -10,7 +10,7 @@ from attent_kit.cli.output import bars, print_json
 from attent_kit.plugins import load
 
 if TYPE_CHECKING:
-    from attent_kit.data.check.check import Audit
+    from attent_kit.data.check.check import CheckResult
     from attent_kit.data.doubts.findings import Finding
 
 FILES_SHOWN = 3
@@ -43,24 +43,23 @@ def command(
 
     Exit code 3 if there is an error, 0 with warnings and notes alone.
     """
-    from attent_kit.data.check.check import audit
-    from attent_kit.data.doubts.findings import exit_code
+    from attent_kit.data.check.check import CheckOptions, check
     from attent_kit.data.sets.labelmap import LabelMap
 
+    options = CheckOptions(
+        layout, part, labels, modality.lower() if modality else None,
+        None if organs is None else LabelMap.parse(organs), targets,
+    )  # fmt: skip
     with bars(("check", 0)) as (bar,):
-        found = audit(
-            paths, load().registry, layout=layout, part=part, labels=labels,
-            modality=modality.lower() if modality else None, organs=None if organs is None else LabelMap.parse(organs),
-            targets=targets, report=bar.count("check"),
-        )  # fmt: skip
+        found = check(paths, load().registry, options, bar.count("check"))
     if as_json:
         print_json([finding._asdict() for finding in found.findings])
     else:
         _print(found)
-    raise click.exceptions.Exit(exit_code(found.findings))
+    raise click.exceptions.Exit(found.exit_code)
 
 
-def _print(found: "Audit") -> None:
+def _print(found: "CheckResult") -> None:
     """Findings of the same words once, with their files; then how many there are."""
     together: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in found.findings:

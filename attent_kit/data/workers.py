@@ -21,14 +21,14 @@ MEMORY = 2 * 2**30
 WORTHWHILE = 64 * 2**20
 """Bytes of input below which starting processes takes longer than the work."""
 
-Report = Callable[[str, int, int], None]
+ReportDone = Callable[[str, int, int], None]
 """`report(what, done, total)`: what was done last, and how far all is; first with 0 done."""
 
 Ask = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 """`ask(function, tasks)`: an iterator over function(task) in the order of the tasks."""
 
 
-def counted(report: Report | None, total: int) -> Callable[[str], None]:
+def counted(report: ReportDone | None, total: int) -> Callable[[str], None]:
     """Tells `report` that nothing is done yet; then what it answers, called with each thing done, that one more is."""
     done = iter(range(1, total + 1))
     if report is not None:

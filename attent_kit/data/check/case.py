@@ -11,8 +11,9 @@ from scipy.ndimage import uniform_filter
 from scipy.stats import rankdata
 
 from attent_kit.data.doubts.case import NO_ORGAN
-from attent_kit.data.doubts.findings import Finding
+from attent_kit.data.doubts.findings import Finding, Severity
 from attent_kit.data.doubts.sides import (
+    Centre,
     Tilt,
     body_middle,
     by_lungs,
@@ -35,7 +36,7 @@ SPECK = 1.0
 
 
 @dataclass(frozen=True)
-class Seen:
+class CheckedCase:
     """One case as it is looked at."""
 
     image: np.ndarray = field(repr=False)
@@ -80,7 +81,7 @@ class Trace:
     """StudyInstanceUID, where it is known."""
 
 
-def case_findings(seen: Seen) -> list[Finding]:
+def case_findings(seen: CheckedCase) -> list[Finding]:
     """Everything that labels and image of one case tell, but for its grey values."""
     found = _organ_findings(seen)
     coarse = blocks(seen.image, (len(seen.image), COARSE, COARSE))
@@ -90,29 +91,26 @@ def case_findings(seen: Seen) -> list[Finding]:
     sides = side_findings(organs, body_middle(coarse, pixel))
     upright = upright_findings(tilt)
     turn, ratio = _best_turn(seen) if organs else ("", 1.0)
-    if ratio < CLEAR:
+    if (severity := turn_severity(ratio)) is None:
         return [*found, *sides, *upright]
-    # Labels that are turned against the image say nothing of how the image lies.
-    vertical = turn == _UP
-    who = ""
-    if vertical and tilt.by_organs:
-        wrong = "image" if tilt.by_organs > 0 else "labels"
-        who = f"; since {tilt.organs}, it is the {wrong} that must be turned"
-    elif turn == _ACROSS and len(organs) > 1:
-        where, wrong = ("on the wrong side", "labels") if sides else ("on their sides", "image")
-        who = f"; since the organs of the labels are {where}, it is the {wrong} that must be turned"
     found.append(
         Finding(
-            "error" if ratio >= CLEAR**2 else "warning", "fit",
+            severity, "fit",
             f"the labels lie {ratio:.1f} times better on the organs of the image when they are turned {turn} "
-            f"({CLEAR:g} times is clear){who}",
+            f"({CLEAR:g} times is clear){_who_is_turned(turn, tilt, organs, bool(sides))}",
             "look at the case with prepare --preview, then turn the image or the labels before they are prepared",
         )
     )  # fmt: skip
-    return [*found, *(sides if vertical else upright)]
+    # Labels that are turned against the image say nothing of how the image lies.
+    return [*found, *(sides if turn == _UP else upright)]
 
 
-def organ_medians(seen: Seen) -> dict[str, float]:
+def turn_severity(ratio: float) -> Severity | None:
+    """How bad it is that labels lie so many times better on the image when they are turned; None if that is not clear."""
+    return None if ratio < CLEAR else "warning" if ratio < CLEAR**2 else "error"
+
+
+def organ_medians(seen: CheckedCase) -> dict[str, float]:
     """Middle grey value under the label of each organ."""
     if seen.labels is None:
         return {}
@@ -120,7 +118,7 @@ def organ_medians(seen: Seen) -> dict[str, float]:
     return {organ: float(np.median(seen.image[mask])) for organ, mask in masks if mask.any()}
 
 
-def voxels_of(seen: Seen) -> dict[str, int] | None:
+def voxels_of(seen: CheckedCase) -> dict[str, int] | None:
     """Voxels of each organ; None without labels."""
     if seen.labels is None:
         return None
@@ -161,7 +159,7 @@ def blocks(image: np.ndarray, counts: tuple[int, int, int]) -> np.ndarray:
     return means.astype(np.float32)
 
 
-def _organ_findings(seen: Seen) -> list[Finding]:
+def _organ_findings(seen: CheckedCase) -> list[Finding]:
     voxels = voxels_of(seen)
     if voxels is None:
         return []
@@ -184,7 +182,7 @@ def _organ_findings(seen: Seen) -> list[Finding]:
     return found
 
 
-def _tilt(seen: Seen, coarse: np.ndarray, organs: dict) -> Tilt:  # type: ignore[type-arg]
+def _tilt(seen: CheckedCase, coarse: np.ndarray, organs: dict[str, Centre]) -> Tilt:
     """What organs, lungs and the surroundings of the liver say about up and down."""
     liver = next((n for n, organ in enumerate(seen.organs, start=1) if organ.lower() == "liver"), None)
     height = organs[seen.organs[liver - 1]].up if liver and seen.organs[liver - 1] in organs else None
@@ -196,10 +194,21 @@ def _tilt(seen: Seen, coarse: np.ndarray, organs: dict) -> Tilt:  # type: ignore
     return Tilt(*by_organs(organs), sign, words)
 
 
+def _who_is_turned(turn: str, tilt: Tilt, organs: dict[str, Centre], on_wrong_side: bool) -> str:
+    """Whether it is the image or its labels that must be turned, where the organs tell."""
+    if turn == _UP and tilt.by_organs:
+        wrong = "image" if tilt.by_organs > 0 else "labels"
+        return f"; since {tilt.organs}, it is the {wrong} that must be turned"
+    if turn == _ACROSS and len(organs) > 1:
+        where, wrong = ("on the wrong side", "labels") if on_wrong_side else ("on their sides", "image")
+        return f"; since the organs of the labels are {where}, it is the {wrong} that must be turned"
+    return ""
+
+
 _UP, _ACROSS = "upside down", "from left to right"
 
 
-def _best_turn(seen: Seen) -> tuple[str, float]:
+def _best_turn(seen: CheckedCase) -> tuple[str, float]:
     """The turn of the labels after which they lie best on the image, and how many times better than as they are."""
     assert seen.labels is not None
     every = max(1, -(-max(seen.image.shape[1:]) // PLANE))

@@ -1,19 +1,20 @@
 """`attentkit check`: looks at data sets on disk and at prepared files, and finds what would spoil a comparison.
 
-    audit(["CHAOS", "BTCV"], registry).findings
+    check(["CHAOS", "BTCV"], registry).findings
 
 One case is in memory at a time; of the others a hash, a fingerprint of 48 KB and some numbers are kept. What is looked at:
 
-    audit_disk       files and headers: unreadable cases, grids that do not fit, two orientations or none, label values
-    audit_grey       Hounsfield units that are none
-    audit_case       labels that are turned against the image, sides, upside-down stacks, organs that are not there
-    audit_sets       cases unlike the others, splits, slices that labels have chosen
-    audit_patients   one patient twice
-    audit_prepared   a prepared file: its content, its constants, the manifest beside it, and two of them together
+    disk       files and headers: unreadable cases, grids that do not fit, two orientations or none, label values
+    grey       a CT whose grey values are not Hounsfield units
+    case       labels that are turned against the image, sides, upside-down stacks, organs that are not there
+    sets       cases unlike the others, splits, slices that labels have chosen
+    patients   one patient twice
+    prepared   a prepared file: its content, its constants, the manifest beside it, and two of them together
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,109 +28,134 @@ from attent_kit.data.check.sets import set_findings, split_findings
 from attent_kit.data.doubts.findings import SEVERITIES, Finding, refusal
 from attent_kit.data.prepare.plan import Organs
 from attent_kit.data.sets.recognise import open_layout, parts_at
-from attent_kit.data.workers import Report, counted
+from attent_kit.data.workers import ReportDone, counted
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.registry import Registry
 
 PREPARED = (".h5", ".hdf5")
 
 
-class Audit(NamedTuple):
+@dataclass(frozen=True)
+class CheckOptions:
+    """How data sets are read, as in `attentkit prepare`, and which prepared files are to be targets."""
+
+    layout: str | None = None
+    """How a data set is read; None recognises it."""
+    part: str | None = None
+    """Which of several data sets in a place; None takes all."""
+    labels: Path | None = None
+    """Label maps, where the only place holds images alone."""
+    modality: str | None = None
+    """ct or mr, where the data set does not say."""
+    organs: Organs | None = None
+    """Organs with their label values; None leaves them to the data set."""
+    targets: Sequence[Path] = ()
+    """The prepared files that are to be targets."""
+
+
+class CheckResult(NamedTuple):
     """What was found, the worst first, and how much was looked at."""
 
     findings: list[Finding]
     data_sets: int
     cases: int
 
+    @property
+    def exit_code(self) -> int:
+        """3 if a finding is an error, as for other bad data; else 0."""
+        return 3 if any(finding.severity == "error" for finding in self.findings) else 0
 
-def audit(
+
+def check(
     places: Sequence[Path | str],
     registry: Registry,
-    *,
-    layout: str | None = None,
-    part: str | None = None,
-    labels: Path | None = None,
-    modality: str | None = None,
-    organs: Organs | None = None,
-    targets: Sequence[Path] = (),
-    report: Report | None = None,
-) -> Audit:
+    options: CheckOptions = CheckOptions(),
+    report: ReportDone | None = None,
+) -> CheckResult:
     """Looks at every case of `places`, each a data set on disk or a prepared file.
 
-    `layout`, `labels`, `modality` and `organs` are as in `prepare`; of several parts of a data set all are looked at, unless
-    `part` chooses one. `targets` are the prepared files among `places` that are to be used as targets. `report(case, done,
-    total)` is called after each case. ConfigError for words that do not fit, DataError for a place that is not there:
-    anything that is wrong with the data itself is a finding.
+    `report(case, done, total)` is called after each case. ConfigError for words that do not fit, DataError for a place that
+    is not there: anything that is wrong with the data itself is a finding.
     """
     paths = [Path(place) for place in places]
-    _refuse(paths, labels, targets)
-    if missing := [path for path in paths if not path.exists()]:
-        raise DataError(f"{missing[0]} does not exist: check the spelling of the path.")
-    on_disk = [path for path in paths if not _is_prepared(path)]
-    chosen = _parts(on_disk, registry, layout, part, labels)
-    findings: list[Finding] = []
-    data_sets: list[OnDisk | InFile] = []
-    for path in paths:
-        if path not in chosen:
-            data_sets.append(InFile(path, target=any(path.samefile(target) for target in targets)))
-            continue
-        for one in chosen[path]:
-            try:
-                opened = open_layout(path, registry, layout, one, labels=labels)
-                data_sets.append(OnDisk(opened, modality, organs))
-            except DataError as error:
-                findings.append(refusal("files", error, path))
-
+    _refuse(paths, options)
+    data_sets, findings = _opened(paths, registry, options)
     total = sum(len(data.cases) for data in data_sets)
     tell = counted(report, total)
     everything: dict[bool, list[Trace]] = {False: [], True: []}
     for data in data_sets:
-        own, traces = list(data.findings), []
-        for case in data.cases:
-            more, trace = data.look(case)
-            own += more
-            if trace is not None:
-                traces.append(trace)
-            tell(case)
-        prepared = isinstance(data, InFile)
-        place = data.name if prepared else str(data.layout.path)  # type: ignore[union-attr]
-        own += set_findings(traces, place, prepared and data.target)  # type: ignore[union-attr]
-        own += data.overall() if isinstance(data, InFile) else _splits_of_layout(data)
-        everything[prepared] += traces
-        findings += _settled(own, len(data.cases))
+        own, traces = _looked_at(data, tell)
+        findings += own
+        everything[isinstance(data, InFile)] += traces
     # A prepared file holds the patients of the data set that it was made of: each is held against its own kind.
     for traces in everything.values():
         findings += duplicate_findings(traces)
     findings += agreement_findings([data for data in data_sets if isinstance(data, InFile)])
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Audit(findings, len(data_sets), total)
+    return CheckResult(findings, len(data_sets), total)
 
 
-def _refuse(paths: list[Path], labels: Path | None, targets: Sequence[Path]) -> None:
+def _opened(
+    paths: list[Path], registry: Registry, options: CheckOptions
+) -> tuple[list[OnDisk | InFile], list[Finding]]:
+    """Every data set and prepared file, and a finding about each that cannot be opened."""
+    chosen = _parts([path for path in paths if not _is_prepared(path)], registry, options)
+    data_sets: list[OnDisk | InFile] = []
+    findings: list[Finding] = []
+    for path in paths:
+        if path not in chosen:
+            data_sets.append(InFile(path, target=any(path.samefile(target) for target in options.targets)))
+            continue
+        for part in chosen[path]:
+            try:
+                opened = open_layout(path, registry, options.layout, part, labels=options.labels)
+                data_sets.append(OnDisk(opened, options.modality, options.organs))
+            except DataError as error:
+                findings.append(refusal("files", error, path))
+    return data_sets, findings
+
+
+def _looked_at(data: OnDisk | InFile, tell: Callable[[str], None]) -> tuple[list[Finding], list[Trace]]:
+    """What one data set has, case by case and as a whole, and what is kept of its cases."""
+    found, traces = list(data.findings), []
+    for case in data.cases:
+        more, trace = data.look(case)
+        found += more
+        if trace is not None:
+            traces.append(trace)
+        tell(case)
+    if isinstance(data, InFile):
+        found += set_findings(traces, data.name, data.target) + data.overall()
+    else:
+        found += set_findings(traces, str(data.layout.path)) + _splits_of_layout(data)
+    return _settled(found, len(data.cases)), traces
+
+
+def _refuse(paths: list[Path], options: CheckOptions) -> None:
     if not paths:
         raise ConfigError("nothing is named: name a data set or a prepared file.")
     if twice := [path for path, count in Counter(path.resolve() for path in paths).items() if count > 1]:
         raise ConfigError(f"{twice[0]} is named twice: name it once.")
-    if labels is not None and len(paths) > 1:
+    if options.labels is not None and len(paths) > 1:
         raise ConfigError("--labels goes with one data set: check the others by themselves.")
     known = {path.resolve() for path in paths if path.exists() and _is_prepared(path)}
-    if stray := [target for target in targets if target.resolve() not in known]:
+    if stray := [target for target in options.targets if target.resolve() not in known]:
         raise ConfigError(f"--target {stray[0]} is none of the prepared files that are checked: name it there, too.")
+    if missing := [path for path in paths if not path.exists()]:
+        raise DataError(f"{missing[0]} does not exist: check the spelling of the path.")
 
 
 def _is_prepared(path: Path) -> bool:
     return path.is_file() and (path.suffix.lower() in PREPARED or h5py.is_hdf5(path))
 
 
-def _parts(
-    paths: list[Path], registry: Registry, layout: str | None, part: str | None, labels: Path | None
-) -> dict[Path, tuple[str | None, ...]]:
+def _parts(paths: list[Path], registry: Registry, options: CheckOptions) -> dict[Path, tuple[str | None, ...]]:
     """The parts of each data set that are looked at."""
     found: dict[Path, tuple[str | None, ...]] = {}
-    somewhere = False
+    part, somewhere = options.part, False
     for path in paths:
         try:
-            parts = parts_at(path, registry, layout, labels=labels)
+            parts = parts_at(path, registry, options.layout, labels=options.labels)
         except DataError:
             parts = ()  # opening it tells why
         same = [name for name in parts if part is not None and name.lower() == part.lower()]
@@ -138,7 +164,7 @@ def _parts(
     if part is not None and not somewhere:
         # With one part there is nothing to choose from, but its name is no mistake.
         for path in paths:
-            open_layout(path, registry, layout, part, labels=labels)
+            open_layout(path, registry, options.layout, part, labels=options.labels)
     return found
 
 

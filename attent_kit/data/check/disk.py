@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 
 from attent_kit.data.check.case import (
-    Seen,
+    CheckedCase,
     Trace,
     case_findings,
     content_hash,
@@ -97,7 +97,7 @@ class OnDisk:
         labels, of_labels = self._classes(scan)
         grid = Grid.of(scan.image.array.shape, scan.image.affine, 1)
         modality = entry.modality or self.modality
-        seen = Seen(
+        seen = CheckedCase(
             grid.planes(scan.image.array), None if labels is None else grid.planes(labels), self.label_map.organs,
             grid.axial_spacing, None,
         )  # fmt: skip
@@ -164,7 +164,7 @@ class OnDisk:
             values, counts = np.unique(labels.array, return_counts=True)
         return {int(v): int(n) for v, n in zip(values, counts, strict=True) if int(v) not in known}
 
-    def _trace(self, entry: Entry, seen: Seen) -> Trace:
+    def _trace(self, entry: Entry, seen: CheckedCase) -> Trace:
         voxels = voxels_of(seen)
         patient, study = _dicom_ids(entry)
         with_organ = 0 if seen.labels is None else int(seen.labels.any(axis=(1, 2)).sum())

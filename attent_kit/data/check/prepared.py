@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from attent_kit.data.check.case import Seen, Trace, case_findings, content_hash, fingerprint, voxels_of
+from attent_kit.data.check.case import CheckedCase, Trace, case_findings, content_hash, fingerprint, voxels_of
 from attent_kit.data.check.sets import split_findings
 from attent_kit.data.doubts.case import label_doubts
 from attent_kit.data.doubts.findings import Finding, Severity, doubted, refusal
@@ -112,7 +112,7 @@ class InFile:
         grid = prepared.grid(case.id)
         window = prepared.intensity
         lungs = prepared.modality == "ct" and window.kind == "window" and window.low is not None and window.low <= -100
-        seen = Seen(
+        seen = CheckedCase(
             image.astype(np.float32), labels, prepared.organs,
             (grid.axial_spacing[0], grid.pixel, grid.pixel), (-0.95, -0.9) if lungs else None,
         )  # fmt: skip
@@ -143,7 +143,7 @@ class InFile:
     ) -> Trace:
         grid = prepared.grid(case.id)
         with_organ = 0 if labels is None else int(labels.any(axis=(1, 2)).sum())
-        seen = Seen(image, labels, prepared.organs, grid.axial_spacing, None)
+        seen = CheckedCase(image, labels, prepared.organs, grid.axial_spacing, None)
         return Trace(
             self.name, "", case.id, self.name, case.splits, grid.axial_shape, grid.axial_spacing, content_hash(image),
             fingerprint(np.nan_to_num(image.astype(np.float32))),

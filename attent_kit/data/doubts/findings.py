@@ -59,8 +59,3 @@ def doubted(sentence: str) -> Finding:
     """What a layout doubts about a case, or `prepare` has doubted."""
     evidence, advice = _parted(sentence.rstrip("."), "look whether that matters")
     return Finding("warning", "doubt", evidence, advice)
-
-
-def exit_code(findings: Iterable[Finding]) -> int:
-    """3 if one of them is an error, as for other bad data; else 0."""
-    return 3 if any(finding.severity == "error" for finding in findings) else 0

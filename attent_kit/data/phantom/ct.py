@@ -33,7 +33,7 @@ NOISE_SIGMA = 0.604
 
 
 @dataclass(frozen=True)
-class Scan:
+class CtScan:
     """One CT protocol: `enhancement` 0 is no contrast agent, 1 a full portal-venous phase; noise SD in HU at 1.5 mm."""
 
     enhancement: float
@@ -46,9 +46,9 @@ class Scan:
         return {"contrast_phase": "portal venous"} | {name: round(value, 3) for name, value in asdict(self).items()}
 
 
-def random_scan(rng: np.random.Generator, spread: float) -> Scan:
+def random_scan(rng: np.random.Generator, spread: float) -> CtScan:
     """A protocol; `spread` in 0..1 places the enhancement, so that a set of patients covers its range evenly."""
-    return Scan(
+    return CtScan(
         enhancement=float(0.6 + 0.5 * spread),
         noise=float(rng.uniform(15, 25)),
         # Bands of the enhancement range, so that about a third of any few patients have drunk some.
@@ -58,7 +58,7 @@ def random_scan(rng: np.random.Generator, spread: float) -> Scan:
 
 
 def attenuation(
-    scan: Scan, tissue: np.ndarray, texture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
+    scan: CtScan, tissue: np.ndarray, texture: np.ndarray, x: np.ndarray, y: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Hounsfield units [X, Y, Z] of a fine tissue map in world coordinates x, y (mm), without noise; adds the table."""
     individual = rng.normal(1, 0.07, len(T)).astype(np.float32)
@@ -76,7 +76,7 @@ def attenuation(
     return hu
 
 
-def acquire(scan: Scan, hu: np.ndarray, pixel: float, rng: np.random.Generator) -> np.ndarray:
+def acquire(scan: CtScan, hu: np.ndarray, pixel: float, rng: np.random.Generator) -> np.ndarray:
     """Image in HU, int16 [X, Y, Z]: point spread, correlated noise that is stronger in the middle of the body.
 
     A `pixel` wider than 1.5 mm averages noise away.

@@ -26,7 +26,7 @@ from attent_kit.data.phantom.case import PhantomCase
 from attent_kit.data.phantom.tissues import ORGANS
 from attent_kit.data.phantom.write import (
     KIND,
-    Report,
+    ReportDone,
     compressed,
     every_case,
     require_size,
@@ -60,7 +60,7 @@ def export_phantom(
     seed: int = 0,
     *,
     masks: Order = "same",
-    report: Report | None = None,
+    report: ReportDone | None = None,
 ) -> None:
     """Writes the phantom of a size to the folder OUT in a layout, whole or not at all; the same seed gives the same bytes.
 
@@ -113,7 +113,7 @@ def numbered(patient: int, known: tuple[int, ...]) -> int:
 # CHAOS
 
 
-def _chaos(folder: Path, size: str, seed: int, masks: Order, report: Report | None) -> _Written:
+def _chaos(folder: Path, size: str, seed: int, masks: Order, report: ReportDone | None) -> _Written:
     written = {}
     for modality, patient, name, case in every_case(size, seed, report):
         case, number = in_lps(case), numbered(patient, CHAOS_MR if modality == "mr" else CHAOS_CT)
@@ -192,7 +192,7 @@ def _geometry(case: PhantomCase, z: int) -> dict[str, np.ndarray]:
 # NIfTI
 
 
-def _btcv(folder: Path, size: str, seed: int, report: Report | None) -> _Written:
+def _btcv(folder: Path, size: str, seed: int, report: ReportDone | None) -> _Written:
     written, training = {}, folder / "RawData" / "Training"
     for _, patient, _, case in every_case(size, seed, report, ("ct",)):
         number = f"{numbered(patient, BTCV):04d}"
@@ -202,7 +202,7 @@ def _btcv(folder: Path, size: str, seed: int, report: Report | None) -> _Written
     return written
 
 
-def _decathlon(folder: Path, size: str, seed: int, report: Report | None, *, nnunet: bool) -> _Written:
+def _decathlon(folder: Path, size: str, seed: int, report: ReportDone | None, *, nnunet: bool) -> _Written:
     """nnU-Net's layout or the one of the Medical Segmentation Decathlon that it comes from: a data set a modality."""
     written: _Written = {}
     for modality, _, name, case in every_case(size, seed, report):

@@ -53,7 +53,7 @@ PD, T1, T2, FAT_FRACTION, TEXTURE = (np.array([PROPERTIES[tissue][k] for tissue 
 
 
 @dataclass(frozen=True)
-class Scan:
+class MrScan:
     """One sequence: times in ms, suppressed fraction of fat, receiver gain, noise relative to liver."""
 
     repetition_time: float
@@ -67,9 +67,9 @@ class Scan:
         return {"sequence": "T2-SPIR"} | {name: round(value, 3) for name, value in asdict(self).items()}
 
 
-def random_scan(rng: np.random.Generator, spread: float) -> Scan:
+def random_scan(rng: np.random.Generator, spread: float) -> MrScan:
     """A sequence; `spread` in 0..1 places the echo time, so that a set of patients covers its range evenly."""
-    return Scan(
+    return MrScan(
         repetition_time=float(rng.uniform(1500, 2600)),
         echo_time=float(58 + 24 * spread),
         fat_suppression=float(rng.uniform(0.80, 0.92)),
@@ -84,7 +84,7 @@ def spin_echo(pd: np.ndarray, t1: np.ndarray, t2: np.ndarray, tr: float, te: flo
     return pd * (1 - np.exp(-tr / t1)) * np.exp(-te / t2)
 
 
-def signal(scan: Scan, tissue: np.ndarray, texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def signal(scan: MrScan, tissue: np.ndarray, texture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Signal [X, Y, Z] of a fine tissue map, 100 about the liver's: suppression of fat fails here and there."""
     spread = rng.normal(1, [[0.03], [0.05], [0.05]], (3, len(T))).astype(np.float32)
     for left, right in ((T.LEFT_CORTEX, T.RIGHT_CORTEX), (T.LEFT_MEDULLA, T.RIGHT_MEDULLA)):
@@ -100,7 +100,7 @@ def signal(scan: Scan, tissue: np.ndarray, texture: np.ndarray, rng: np.random.G
     return np.maximum(out, 0)
 
 
-def acquire(scan: Scan, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def acquire(scan: MrScan, clean: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Image, int16 [X, Y, Z]: coil shading, faint breathing ghost along the phase direction, Rician noise, gain."""
     image = gaussian_filter(clean, (0.4, 0.4, 0))
     ghost = np.roll(image, int(rng.integers(5, 9)) * clean.shape[1] // 64, axis=1)

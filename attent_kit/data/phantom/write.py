@@ -14,13 +14,13 @@ import tomli_w
 from attent_kit.data.phantom.case import SIZES, PhantomCase, phantom_case
 from attent_kit.data.phantom.patient import MODALITIES
 from attent_kit.data.phantom.tissues import ORGANS
-from attent_kit.data.workers import Report
+from attent_kit.data.workers import ReportDone
 from attent_kit.errors import ConfigError, DataError, RunError, did_you_mean
 
 KIND = "attent-kit phantom"
 
 
-def write_phantom(out: Path, size: str, seed: int = 0, report: Report | None = None) -> None:
+def write_phantom(out: Path, size: str, seed: int = 0, report: ReportDone | None = None) -> None:
     """Write OUT/{ct,mr}/{images,labels}/*.nii.gz and OUT/phantom.toml; the same seed gives the same bytes.
 
     It is written beside OUT and renamed, so that OUT is the old folder or the new one and nothing between. ConfigError
@@ -54,7 +54,7 @@ def require_size(size: str) -> None:
 
 
 def every_case(
-    size: str, seed: int, report: Report | None, modalities: tuple[str, ...] = MODALITIES
+    size: str, seed: int, report: ReportDone | None, modalities: tuple[str, ...] = MODALITIES
 ) -> Iterator[tuple[str, int, str, PhantomCase]]:
     """Modality, patient from 1, name and volume of each case of that size; `report` hears of it once it is used."""
     grid = SIZES[size]
@@ -65,7 +65,7 @@ def every_case(
             report(name, done, len(names))
 
 
-def write_cases(folder: Path, size: str, seed: int, report: Report | None) -> None:
+def write_cases(folder: Path, size: str, seed: int, report: ReportDone | None) -> None:
     """Every case of that size into an empty folder."""
     cases = {}
     for modality, _, name, case in every_case(size, seed, report):

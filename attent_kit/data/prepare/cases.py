@@ -23,7 +23,7 @@ from attent_kit.data.space.intensity import Intensity, sample
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 
 
-class Task(NamedTuple):
+class CaseTask(NamedTuple):
     """A case and the splits that it is in."""
 
     entry: Entry
@@ -53,7 +53,7 @@ class Recipe:
         ]  # fmt: skip
 
 
-def measure_case(recipe: Recipe, task: Task) -> str:
+def measure_case(recipe: Recipe, task: CaseTask) -> str:
     """Keeps the voxels of a training case that the percentiles are taken of; the key under which they lie."""
     files = digests(recipe.layout, task.entry.images, task.entry)
     key = key_of("sample", task.entry.id, files, recipe.shaping(), recipe.training)
@@ -63,7 +63,7 @@ def measure_case(recipe: Recipe, task: Task) -> str:
     return key
 
 
-def finish_case(recipe: Recipe, task: Task) -> str:
+def finish_case(recipe: Recipe, task: CaseTask) -> str:
     """Keeps the slices, the labels and the record of a case, unless they are kept already; the key under which they lie."""
     images = digests(recipe.layout, task.entry.images, task.entry)
     labels = digests(recipe.layout, task.entry.labels, task.entry)
@@ -74,7 +74,7 @@ def finish_case(recipe: Recipe, task: Task) -> str:
 
 
 def _encoded(
-    recipe: Recipe, task: Task, images: list[dict[str, str]], labels: list[dict[str, str]]
+    recipe: Recipe, task: CaseTask, images: list[dict[str, str]], labels: list[dict[str, str]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record of a case in the manifest, and its arrays: images [Z, H, W] float16, labels and truth uint8."""
     entry, splits = task

@@ -42,7 +42,7 @@ class PairList(Layout):
 
 
 @dataclass(frozen=True)
-class Plan:
+class DomainPlan:
     """Everything about a prepared file that does not depend on a voxel."""
 
     layout: Layout
@@ -77,7 +77,7 @@ def plan(
     others: Others,
     split: Split | Fold | str | None,
     seed: int,
-) -> Plan:
+) -> DomainPlan:
     """ConfigError where something must be said that was not, DataError for files that are no cases."""
     entries = _checked(layout)
     entries, modality, decisions = _of_one_modality(entries, modality, layout)
@@ -90,7 +90,7 @@ def plan(
     if left_out := [entry.id for entry in entries if entry.id not in in_a_split]:
         warnings.append(f"in no split and left out: {', '.join(left_out)}.")
     kept = tuple(entry for entry in entries if entry.id in in_a_split)
-    settled = Plan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), tuple(warnings))
+    settled = DomainPlan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), tuple(warnings))
     if shared := settled.shared:
         warnings.append(f"in several splits, so that scores are not those of unseen patients: {', '.join(shared)}.")
     if rule == "layout" and splits["test"] and not any(e.labels for e in kept if e.id in splits["test"]):
@@ -98,7 +98,7 @@ def plan(
             "no test case of the data set has labels, so nothing will be scored: choose test cases with --test, "
             "--split or --fold."
         )
-    return Plan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), tuple(warnings))
+    return DomainPlan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), tuple(warnings))
 
 
 def entry_files(entry: Entry) -> tuple[Path, ...]:

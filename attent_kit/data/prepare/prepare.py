@@ -17,8 +17,8 @@ import h5py
 
 from attent_kit.data.doubts.case import organs_never_seen
 from attent_kit.data.phantom.write import in_phantom
-from attent_kit.data.prepare.cases import Recipe, Task, finish_case, measure_case
-from attent_kit.data.prepare.plan import Organs, PairList, Plan, entry_files, plan
+from attent_kit.data.prepare.cases import CaseTask, Recipe, finish_case, measure_case
+from attent_kit.data.prepare.plan import DomainPlan, Organs, PairList, entry_files, plan
 from attent_kit.data.prepare.unfinished import Finished, Unfinished
 from attent_kit.data.prepared.file import FORMAT, VERSION, Manifest
 from attent_kit.data.prepared.hdf5 import writing
@@ -28,7 +28,7 @@ from attent_kit.data.sets.layout import Layout, names_a_case
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.splits import Fold, Split
 from attent_kit.data.space.intensity import Intensity
-from attent_kit.data.workers import Ask, Report, WorkerEnded, asking, counted, sensible_workers
+from attent_kit.data.workers import Ask, ReportDone, WorkerEnded, asking, counted, sensible_workers
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import not_written, write_whole
 
@@ -50,7 +50,7 @@ def prepare(
     foreground_only: bool = False,
     options: Mapping[str, Any] | None = None,
     workers: int | None = 1,
-    report: Report | None = None,
+    report: ReportDone | None = None,
 ) -> Manifest:
     """Writes `out` and its manifest beside it, and returns the manifest; the same input gives the same bytes of both.
 
@@ -77,7 +77,7 @@ def prepare(
         layout, Unfinished(out), settled.modality, settled.label_map, size, pixel,
         intensity or Intensity.default(settled.modality), foreground_only, len(settled.splits["train"]),
     )  # fmt: skip
-    tasks = [Task(entry, settled.splits_of(entry.id)) for entry in settled.entries]
+    tasks = [CaseTask(entry, settled.splits_of(entry.id)) for entry in settled.entries]
     manifest: Manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -122,7 +122,13 @@ def prepare(
 
 
 def _write(
-    path: Path, beside: Path, recipe: Recipe, tasks: list[Task], manifest: Manifest, workers: int, report: Report | None
+    path: Path,
+    beside: Path,
+    recipe: Recipe,
+    tasks: list[CaseTask],
+    manifest: Manifest,
+    workers: int,
+    report: ReportDone | None,
 ) -> None:
     """The prepared file at `path` and its manifest at `beside`; fills in what of the manifest the cases tell."""
     training = [task for task in tasks if "train" in task.splits and not recipe.intensity.measured]
@@ -155,7 +161,7 @@ def _write(
         os.fsync(text.fileno())
 
 
-def _measured(recipe: Recipe, training: list[Task], ask: Ask, tell: Callable[[str], None]) -> Intensity:
+def _measured(recipe: Recipe, training: list[CaseTask], ask: Ask, tell: Callable[[str], None]) -> Intensity:
     """The intensity with the percentiles of the training cases, where it has to be measured."""
     if recipe.intensity.measured:
         return recipe.intensity
@@ -186,7 +192,7 @@ def _kept(unfinished: Unfinished, key: str) -> Finished:
 
 
 def _refuse_what_cannot_be(
-    out: Path, settled: Plan, size: int, channels: int, pixel: float | None, workers: int | None
+    out: Path, settled: DomainPlan, size: int, channels: int, pixel: float | None, workers: int | None
 ) -> None:
     if out.is_dir():
         raise ConfigError(f"{out} is a folder: name the file to write, as in {out / settled.modality}.h5.")
@@ -218,5 +224,5 @@ def _refuse_empty_training(manifest: Manifest) -> None:
         raise DataError("no slice of the training cases has an organ: check --organs, or leave --foreground-only out.")
 
 
-def _bytes_of(settled: Plan) -> int:
+def _bytes_of(settled: DomainPlan) -> int:
     return sum(file.stat().st_size for entry in settled.entries for file in entry_files(entry))

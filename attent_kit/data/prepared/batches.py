@@ -17,7 +17,7 @@ from attent_kit.errors import DataError
 from attent_kit.interfaces import Batch
 
 
-class Slices(Protocol):
+class TrainingSlices(Protocol):
     """Training slices of one domain."""
 
     count: int
@@ -64,7 +64,12 @@ class Batches:
     """Batches of both domains."""
 
     def __init__(
-        self, source: Slices, target: Slices, augmentation: Augmentation, seed: int, device: torch.device
+        self,
+        source: TrainingSlices,
+        target: TrainingSlices,
+        augmentation: Augmentation,
+        seed: int,
+        device: torch.device,
     ) -> None:
         self.source, self.target = source, target
         self.augmentation = augmentation
@@ -81,7 +86,7 @@ class Batches:
         return Batch(x_s, y_s, x_t, y_t)
 
     def _draw(
-        self, domain: int, slices: Slices, step: int, size: int, generator: torch.Generator
+        self, domain: int, slices: TrainingSlices, step: int, size: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
         positions = range(step * size, (step + 1) * size)
         rows = [self._permutation(domain, p // slices.count, slices.count)[p % slices.count] for p in positions]
@@ -120,7 +125,7 @@ def training_batches(
 
 def _slices(
     prepared: Prepared, with_labels: bool, device: torch.device, resident: bool | None, as_source: bool
-) -> Slices:
+) -> TrainingSlices:
     cases = prepared.ids("train")
     if not cases:
         raise DataError(f"{prepared.path} has no training case. Run `attentkit prepare` again with another split.")
