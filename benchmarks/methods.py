@@ -4,7 +4,6 @@ python benchmarks/methods.py            # print it
 python benchmarks/methods.py --write    # put it between its two marks in README.md
 """
 
-import csv
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from attent_kit.config import read_toml
 from attent_kit.plugins import load
 from attent_kit.registry import Component, Registry
+from attent_kit.report.rows import records
 
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "benchmarks" / "phantom.toml"
@@ -39,7 +39,7 @@ def table(registry: Registry) -> str:
 def averages(path: Path) -> dict[tuple[str, str], float]:
     """Mean Dice over organs, seeds and cases in percent, by label and direction, from the table.csv of a comparison."""
     with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["origin"] == "measured"]
+        rows = [row for row in records(file) if row["origin"] == "measured"]
     averages = [row for row in rows if row["metric"] == "dice" and row["organ"] == "average"]
     return {(row["method"], row["direction"]): 100 * float(row["mean"]) for row in averages}
 

@@ -357,7 +357,7 @@ def test_measured_shift_and_audit_are_shown_as_their_commands_print_them(attentk
     alts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     assert sum("and back, by AttENT" in alt for alt in alts) == 3  # The worst case, the first, and the audit's.
     (spoilt / "shift.csv").write_text("\n".join(rows)[:-12] + "\n")
-    assert "shift.csv, line 5: too few or too many fields" in reported(attentkit, spoilt).text
+    assert "shift.csv, line 5: " in reported(attentkit, spoilt).text
 
 
 @pytest.mark.parametrize("what", ["nowhere", "empty", "run"])

@@ -246,10 +246,10 @@ def test_lines_are_means_of_cases_and_the_worst_of_them():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "line 1: the header is another"),
-        ("case,measure\n", "line 1: the header is another"),
-        ("case,slice,measure,value\na,b,edge,1\n", "line 2: invalid literal"),
-        ("case,slice,measure,value\na,1,edge,1\na,1,edge\n", "line 3: too few or too many fields"),
+        ("", "line 1: the header is"),
+        ("case,measure\n", "line 1: the header is"),
+        ("case,slice,measure,value\na,b,edge,1\n", "line 2: slice 'b' is not a number"),
+        ("case,slice,measure,value\na,1,edge,1\na,1,edge\n", "line 3: 3 fields, expected 4"),
     ],
 )
 def test_an_audit_that_cannot_be_read_is_named_with_its_line(tmp_path, text, said):

@@ -4,8 +4,6 @@ Holm's correction is over the comparisons of one table (direction x metric): tho
 one family; those of the single organs, which are in the CSV alone, another.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -23,6 +21,7 @@ from attent_kit.report.intervals import (
     paired_differences,
     values,
 )
+from attent_kit.report.rows import csv_table
 from attent_kit.report.scores import AVERAGE, Score, summarise
 from attent_kit.report.table import METRICS, Over, spread
 
@@ -211,10 +210,10 @@ def comparisons_csv(
     comparisons: Sequence[Comparison], sentences: Sequence[str], slides: Sequence[SlideTest] = ()
 ) -> str:
     """One line a comparison, unrounded, and its sentence. `slide_p` is of the averages alone, if it was asked for."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*(field for field in Comparison._fields if field != "without"), "slide_p", "sentence"])
+    head = [*(field for field in Comparison._fields if field != "without"), "slide_p", "sentence"]
     p = {(s.direction, s.metric, s.method, AVERAGE): s.p for s in slides}
-    for c, said in zip(comparisons, sentences, strict=True):
-        writer.writerow([*c[:-1], p.get((c.direction, c.metric, c.method, c.organ), ""), said])
-    return out.getvalue()
+    lines = [
+        (*c[:-1], p.get((c.direction, c.metric, c.method, c.organ)), said)
+        for c, said in zip(comparisons, sentences, strict=True)
+    ]
+    return csv_table(head, lines)

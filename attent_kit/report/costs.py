@@ -1,10 +1,9 @@
 """What each row costs: networks, multiply-adds and speed, as a block of the table of its own."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from attent_kit.report.rows import csv_table
 from attent_kit.report.table import grid
 
 COLUMNS = (
@@ -71,14 +70,12 @@ def block(costs: Sequence[Cost]) -> list[str]:
 
 def costs_csv(costs: Iterable[Cost]) -> str:
     """The same numbers, unrounded."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        ["method", "parameters", "parameters_predicting", "multiply_adds", "channels", "height", "width",
-         "training_steps_per_second", "training_stage", "prediction_slices_per_second", "device"]
+    head = (
+        "method", "parameters", "parameters_predicting", "multiply_adds", "channels", "height", "width",
+        "training_steps_per_second", "training_stage", "prediction_slices_per_second", "device",
     )  # fmt: skip
-    for c in costs:
-        writer.writerow(
-            [c.row, c.parameters, c.predicting, c.multiply_adds, *c.image, c.training, c.stage, c.prediction, c.device]
-        )
-    return out.getvalue()
+    lines = [
+        (c.row, c.parameters, c.predicting, c.multiply_adds, *c.image, c.training, c.stage, c.prediction, c.device)
+        for c in costs
+    ]
+    return csv_table(head, lines)

@@ -1,6 +1,5 @@
 """Learning curves: the losses of a run's log.jsonl, and the label-free scores of its snapshots in selection.csv."""
 
-import csv
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from attent_kit.report.figures import plain_ticks, save
+from attent_kit.report.rows import records
 
 COLOURS = ("#4477AA", "#EE6677", "#228833", "#AA3377", "#66CCEE", "#BBAA00", "#000000")
 """Of losses and selectors: Tol's "bright" (personal.sron.nl/~pault), with black for its grey and a darker yellow."""
@@ -55,7 +55,7 @@ def read_curves(folder: Path) -> Curves:
                 losses.setdefault(name, []).append((step, value))
     selectors: dict[str, list[tuple[int, float]]] = {}
     better: dict[str, str] = {}
-    for row in csv.DictReader(_lines(folder / "selection.csv")):
+    for row in records(_lines(folder / "selection.csv")):
         try:
             step, value = int(row["step"]), float(row["value"])
             name, side = row["selector"], row["better"]

@@ -4,8 +4,6 @@ The pairs of one table (direction x metric) are one family of Holm's correction,
 fewer and named beforehand.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from itertools import combinations
@@ -13,6 +11,7 @@ from typing import NamedTuple
 
 from attent_kit.report import significance
 from attent_kit.report.intervals import paired_differences, values
+from attent_kit.report.rows import csv_of
 from attent_kit.report.scores import Score
 from attent_kit.report.table import METRICS
 
@@ -63,8 +62,4 @@ def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterab
 
 def pairs_csv(pairs: Iterable[Pair]) -> str:
     """One line a pair, unrounded."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(Pair._fields)
-    writer.writerows(pairs)
-    return out.getvalue()
+    return csv_of(Pair, pairs)

@@ -1,7 +1,5 @@
 """Average ranks of the rows over cases, and their critical-difference diagram (Demsar, JMLR 7, 2006)."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import NamedTuple
 from attent_kit.report.comparisons import HIGHER_IS_BETTER
 from attent_kit.report.figures import save
 from attent_kit.report.intervals import case_values, values
+from attent_kit.report.rows import csv_table
 from attent_kit.report.scores import Score
 from attent_kit.report.significance import Ranking, cliques, friedman
 from attent_kit.report.table import METRICS
@@ -90,14 +89,13 @@ def rank_sentence(r: Ranks) -> str:
 
 def ranks_csv(ranks: Iterable[Ranks]) -> str:
     """One line a row of the diagrams, unrounded."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     fields = [field for field in Ranking._fields if field != "ranks"]
-    writer.writerow(["direction", "metric", "method", "rank", *fields])
-    for r in ranks:
-        for label, rank in zip(r.labels, r.ranking.ranks, strict=True):
-            writer.writerow([r.direction, r.metric, label, rank, *r.ranking[1:]])
-    return out.getvalue()
+    lines = [
+        (r.direction, r.metric, label, rank, *r.ranking[1:])
+        for r in ranks
+        for label, rank in zip(r.labels, r.ranking.ranks, strict=True)
+    ]
+    return csv_table(["direction", "metric", "method", "rank", *fields], lines)
 
 
 def ranks_figure(r: Ranks, title: str, folder: Path) -> list[Path]:

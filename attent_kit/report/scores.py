@@ -1,7 +1,5 @@
 """Score rows, one number each, and the folds over them that a table prints. Every table is a fold over rows."""
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -10,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from attent_kit.errors import ConfigError, DataError, did_you_mean
-from attent_kit.files import write_text
+from attent_kit.report.rows import read_rows, write_rows
 
 AVERAGE = "average"
 PROTOCOL = "3d-mm"
@@ -70,11 +68,7 @@ class Summary(NamedTuple):
 
 def write_scores(path: str | Path, rows: Iterable[Score]) -> None:
     """Rows as CSV, one line each under a header; all of the file or nothing, also if the machine stops half-way."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(Score._fields)
-    writer.writerows(row._replace(value=repr(float(row.value))) for row in rows)
-    write_text(Path(path), out.getvalue())
+    write_rows(Path(path), Score, (row._replace(value=float(row.value)) for row in rows))
 
 
 def read_scores(path: str | Path) -> list[Score]:
@@ -82,30 +76,18 @@ def read_scores(path: str | Path) -> list[Score]:
 
     Raises `DataError` with file and line for anything it would not have written.
     """
-    path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as scores ({error}). Run `attentkit evaluate` again.") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: dict[tuple, Score] = {}
-    try:
-        header = next(reader, [])
-        if header not in [list(Score._fields[:count]) for count in (10, 9, 8)]:
-            raise ValueError(f"the header is {','.join(header)!r}, expected {','.join(Score._fields)!r}")
-        for fields in reader:
-            row = _parse(header, fields)
-            if _cell(row) in rows:
-                raise ValueError("this row is already there, so it would count twice")
-            rows[_cell(row)] = row
-        if not text.endswith("\n"):
-            raise ValueError("the last line is cut off")
-    except (ValueError, csv.Error) as error:
-        raise DataError(
-            f"{path}, line {max(reader.line_num, 1)}: {error}. Delete the file and run `attentkit evaluate` again."
-        ) from error
-    return list(rows.values())
+    there = set()
+
+    def check(row: Score) -> None:
+        if math.isinf(row.value):
+            raise ValueError(f"value '{row.value}' is not finite")
+        if row.unit == "fraction" and (row.value < 0 or row.value > 1):
+            raise ValueError(f"{row.metric} is a fraction, and '{row.value}' is not between 0 and 1")
+        if _cell(row) in there:
+            raise ValueError("this row is already there, so it would count twice")
+        there.add(_cell(row))
+
+    return read_rows(Path(path), Score, "Delete the file and run `attentkit evaluate` again.", check)
 
 
 def refuse_gaps(scores: Iterable[Score], path: Path, cases: Sequence[str] = (), organs: Sequence[str] = ()) -> None:
@@ -284,23 +266,3 @@ def _cell(row: Score) -> tuple:
 def _prediction(row: Score) -> tuple:
     """One organ of one predicted volume."""
     return row.alignment, row.direction, row.seed, row.case, row.organ
-
-
-def _parse(header: Sequence[str], fields: Sequence[str]) -> Score:
-    if len(fields) != len(header):
-        raise ValueError(f"{len(fields)} fields, expected {len(header)}")
-    given = dict(zip(header, fields, strict=True))
-    seed, value = _number(int, given, "seed"), _number(float, given, "value")
-    if math.isinf(value):
-        raise ValueError(f"value '{given['value']}' is not finite")
-    if given["unit"] == "fraction" and (value < 0 or value > 1):
-        raise ValueError(f"{given['metric']} is a fraction, and '{given['value']}' is not between 0 and 1")
-    return Score(**given | {"seed": seed, "value": value})
-
-
-def _number(kind: type, given: dict[str, str], name: str) -> int | float:
-    try:
-        # Python reads 0_5 as 05.
-        return kind(given[name].replace("_", "?"))
-    except ValueError:
-        raise ValueError(f"{name} '{given[name]}' is not a number") from None

@@ -5,8 +5,6 @@ none where the selector does not apply. grades.csv: columns step, case, organ, d
 selectors and choose nothing but `target-oracle`.
 """
 
-import csv
-import io
 import math
 import statistics
 import warnings
@@ -18,6 +16,7 @@ from scipy.stats import spearmanr
 
 from attent_kit.errors import DataError, did_you_mean
 from attent_kit.files import write_text
+from attent_kit.report.rows import csv_table, read_rows, write_rows
 from attent_kit.report.scores import LAST, ORACLE
 
 
@@ -89,26 +88,22 @@ class Aggregate(NamedTuple):
 
 def write_selection(path: Path, rows: Iterable[Scored]) -> None:
     """The rows as CSV; all of the file or nothing."""
-    _write(path, Scored, [row._replace(value=repr(row.value)) for row in rows])  # type: ignore[arg-type]
+    write_rows(path, Scored, rows)
 
 
 def read_selection(path: Path) -> list[Scored]:
     """The rows of `write_selection`, none if there is no such file. DataError for what it would not have written."""
-    rows = [Scored(int(r[0]), r[1], float(r[2]), r[3]) for r in _read(path, Scored, (int, str, float, str))]
-    for row in rows:
-        if row.better not in ("higher", "lower"):
-            raise _damaged(path, f"better is '{row.better}'")
-    return rows
+    return read_rows(path, Scored, "Delete it: train the run again.", _check) if path.exists() else []
 
 
 def write_grades(path: Path, rows: Iterable[Grade]) -> None:
     """The rows as CSV; all of the file or nothing."""
-    _write(path, Grade, [row._replace(dice=repr(row.dice)) for row in rows])  # type: ignore[arg-type]
+    write_rows(path, Grade, rows)
 
 
 def read_grades(path: Path) -> list[Grade]:
     """The rows of `write_grades`, none if there is no such file. DataError for what it would not have written."""
-    return [Grade(int(r[0]), r[1], r[2], float(r[3])) for r in _read(path, Grade, (int, str, str, float))]
+    return read_rows(path, Grade, "Delete it: `attentkit select` makes it again.") if path.exists() else []
 
 
 def steps_of(rows: Iterable[Scored]) -> list[int]:
@@ -198,13 +193,13 @@ def aggregate(runs: Iterable[Sequence[Graded]]) -> list[Aggregate]:
 
 def graded_csv(path: Path, runs: Iterable[Any]) -> None:
     """A line for each run and selector; `runs` have a folder `run`, direction, row, seed, bound, and `selectors`."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["run", "direction", "row", "seed", "bound", *Graded._fields, "regret"])
-    for run in runs:
-        for graded in run.selectors:
-            writer.writerow([run.run, run.direction, run.row, run.seed, run.bound, *graded, graded.regret])
-    write_text(path, out.getvalue())
+    head = ["run", "direction", "row", "seed", "bound", *Graded._fields, "regret"]
+    lines = [
+        (run.run, run.direction, run.row, run.seed, run.bound, *graded, graded.regret)
+        for run in runs
+        for graded in run.selectors
+    ]
+    write_text(path, csv_table(head, lines))
 
 
 def _oriented(row: Scored) -> float:
@@ -212,34 +207,6 @@ def _oriented(row: Scored) -> float:
     return row.value if row.better == "higher" else -row.value
 
 
-def _write(path: Path, kind: Any, rows: Iterable[Sequence[Any]]) -> None:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(kind._fields)
-    writer.writerows(rows)
-    write_text(path, out.getvalue())
-
-
-def _read(path: Path, kind: Any, types: Sequence[type]) -> list[list[str]]:
-    """The fields of each line, checked to be of the types."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError) as error:
-        raise _damaged(path, str(error)) from error
-    lines = list(csv.reader(io.StringIO(text, newline="")))
-    if not lines or lines[0] != list(kind._fields) or not text.endswith("\n"):
-        raise _damaged(path, f"it is not a whole file with the columns {', '.join(kind._fields)}")
-    for number, line in enumerate(lines[1:], start=2):
-        try:
-            for value, make in zip(line, types, strict=True):
-                make(value)
-        except ValueError as error:
-            raise _damaged(path, f"line {number}: {error}") from None
-    return lines[1:]
-
-
-def _damaged(path: Path, why: str) -> DataError:
-    what = "train the run again" if path.name == "selection.csv" else "`attentkit select` makes it again"
-    return DataError(f"{path} is damaged ({why}). Delete it: {what}.")
+def _check(row: Scored) -> None:
+    if row.better not in ("higher", "lower"):
+        raise ValueError(f"better is '{row.better}'")

@@ -1,7 +1,5 @@
 """The shift between two domains before and after alignment: its numbers as CSV, and pictures of it."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attent_kit.errors import DataError
-from attent_kit.files import write_text
 from attent_kit.report.figures import save
+from attent_kit.report.rows import read_rows, write_rows
 
 SPACES = ("pixels", "features", "outputs", "entropy")
 WHEN = ("before", "after")
@@ -66,39 +63,14 @@ class Panel(NamedTuple):
     """[N] integers that tell patients apart."""
 
 
-def shift_csv(rows: Iterable[ShiftRow]) -> str:
-    """One line a row, unrounded; what is not defined is nan."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(ShiftRow._fields)
-    writer.writerows([repr(float(v)) if isinstance(v, float) else v for v in row] for row in rows)
-    return out.getvalue()
-
-
 def write_shift(path: Path, rows: Iterable[ShiftRow]) -> None:
-    """The file of `shift_csv`, whole or not at all."""
-    write_text(path, shift_csv(rows))
+    """One line a row, unrounded; what is not defined is nan."""
+    write_rows(path, ShiftRow, rows)
 
 
 def read_shift(path: Path) -> list[ShiftRow]:
     """The rows of `write_shift`. DataError with file and line for anything else."""
-    rows, known = [], False
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file, strict=True)
-            known = next(reader, []) == list(ShiftRow._fields)
-            if not known:
-                raise ValueError("the header is another")
-            for fields in reader:
-                if len(fields) != len(ShiftRow._fields):
-                    raise ValueError("too few or too many fields")
-                direction, row, seed, space, when, measure, *numbers = fields
-                rows.append(ShiftRow(direction, row, int(seed), space, when, measure, *map(float, numbers)))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"{path}, line {1 + known + len(rows)}: {error}. Delete the file and run `attentkit shift` again."
-        ) from None
-    return rows
+    return read_rows(path, ShiftRow, "Delete the file and run `attentkit shift` again.")
 
 
 def over_seeds(rows: Sequence[ShiftRow], direction: str) -> list[Moved]:

@@ -1,14 +1,13 @@
 """The paper's table out of score rows: organ x method, Dice and ASSD, as terminal table, Markdown and CSV."""
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 from attent_kit.report.outcomes import Outcome, counts, footnotes
 from attent_kit.report.published import PublishedTable
+from attent_kit.report.rows import csv_table
 from attent_kit.report.scores import AVERAGE, LAST, ORACLE, Score, Summary, only_selection, summarise
 
 Over = Literal["seeds", "cases"]
@@ -246,53 +245,34 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
 
     `runs` and `collapsed` count the runs of a row, also those without scores.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(
-        [
-            "origin",
-            "direction",
-            "method",
-            "organ",
-            "metric",
-            "unit",
-            "mean",
-            "std",
-            "n",
-            "missed",
-            "invented",
-            "absent",
-            "total",
-            "runs",
-            "collapsed",
-            "source",
-            "selection",
-        ]
-    )
+    head = (
+        "origin", "direction", "method", "organ", "metric", "unit", "mean", "std", "n", "missed", "invented", "absent",
+        "total", "runs", "collapsed", "source", "selection",
+    )  # fmt: skip
+    return csv_table(head, [*_measured(made), *_published(published)])
+
+
+def _measured(made: Sequence[Table]) -> Iterator[tuple]:
     for table in made:
         metric, unit = METRICS[0] if table.scale == 100 else METRICS[1]
         for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
             runs, collapsed = table.runs.get(label, (0, 0))
-            ended = (runs, collapsed) if runs else ("", "")
+            ended = (runs, collapsed) if runs else (None, None)
             for cell in (c for c in cells if c is not None):
                 numbers = (cell.mean, cell.std, cell.n, cell.missed, cell.invented, cell.absent, cell.total)
-                writer.writerow(
-                    ["measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers, *ended, "", stamp]
-                )
+                yield "measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers, *ended, None, stamp
             if collapsed and not any(cells):
                 # All runs of the row are without scores: it is not left out for that.
-                writer.writerow(
-                    ["measured", table.direction, label, AVERAGE, metric, unit, *[""] * 7, *ended, "", stamp]
-                )
+                yield "measured", table.direction, label, AVERAGE, metric, unit, *[None] * 7, *ended, None, stamp
+
+
+def _published(published: Sequence[PublishedTable]) -> Iterator[tuple]:
     for entry in published:
         for label, values in entry.rows.items():
-            spread = (*entry.spread.get(label, ()), *[""] * len(values))
+            spread = (*entry.spread.get(label, ()), *[None] * len(values))
             for organ, value, sd in zip((*entry.organs, "average"), values, spread, strict=False):
-                numbers = (value, sd, *[""] * 7)
-                writer.writerow(
-                    ["published", entry.direction, label, organ, entry.metric, entry.unit, *numbers, entry.citation, ""]
-                )
-    return out.getvalue()
+                what = "published", entry.direction, label, organ, entry.metric, entry.unit
+                yield *what, value, sd, *[None] * 7, entry.citation, None
 
 
 def _marked(table: Table, row: tuple[str, tuple[Summary | None, ...]]) -> list[str]:

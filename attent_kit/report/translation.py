@@ -1,7 +1,5 @@
 """The audit of a translation: its numbers as CSV, and the worst slices as a picture."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attent_kit.errors import DataError
-from attent_kit.files import write_text
 from attent_kit.report.figures import COLOURS, overlay, save
+from attent_kit.report.rows import read_rows, write_rows
 
 DRIFT = "volume-drift:"
 """Before the name of an organ."""
@@ -60,32 +57,12 @@ class Line(NamedTuple):
 
 def write_audit(path: Path, rows: Iterable[AuditRow]) -> None:
     """Rows as CSV, whole or not at all. A volume has an empty slice; what is not defined has no row."""
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(AuditRow._fields)
-    writer.writerows([row.case, "" if row.slice is None else row.slice, row.measure, repr(row.value)] for row in rows)
-    write_text(path, out.getvalue())
+    write_rows(path, AuditRow, rows)
 
 
 def read_audit(path: Path) -> list[AuditRow]:
     """The rows of `write_audit`. DataError with file and line for anything else."""
-    rows, known = [], False
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.reader(file, strict=True)
-            known = next(reader, []) == list(AuditRow._fields)
-            if not known:
-                raise ValueError("the header is another")
-            for fields in reader:
-                if len(fields) != len(AuditRow._fields):
-                    raise ValueError("too few or too many fields")
-                case, z, measure, value = fields
-                rows.append(AuditRow(case, int(z) if z else None, measure, float(value)))
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(
-            f"{path}, line {1 + known + len(rows)}: {error}. Delete the file and run `attentkit audit` again."
-        ) from None
-    return rows
+    return read_rows(path, AuditRow, "Delete the file and run `attentkit audit` again.")
 
 
 def lines(rows: Sequence[AuditRow]) -> list[Line]:

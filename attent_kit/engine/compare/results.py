@@ -1,6 +1,5 @@
 """What lies finished in the folder of a comparison and belongs to its suite as that stands now."""
 
-import csv
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from attent_kit.engine.run.status import has_scores
 from attent_kit.errors import AttentKitError, DataError
 from attent_kit.registry import Registry
 from attent_kit.report.outcomes import Outcome, outcome_of
+from attent_kit.report.rows import records
 from attent_kit.report.scores import LAST, SCORE_AGAIN, Score, read_scores, refuse_gaps, write_scores
 from attent_kit.report.table import MethodRow
 
@@ -140,8 +140,8 @@ def _label(folder: Path) -> str | None:
     """What the first line of a run's scores calls its row."""
     try:
         with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
-            return next(csv.DictReader(file), {}).get("alignment")
-    except (OSError, UnicodeDecodeError, csv.Error):
+            return next(records(file), {}).get("alignment")
+    except (OSError, UnicodeDecodeError):
         return None
 
 

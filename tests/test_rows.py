@@ -1,0 +1,85 @@
+"""CSV files of the package: typed rows there and back, names that a spreadsheet would run, and damage told with its line."""
+
+import math
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attent_kit.errors import DataError
+from attent_kit.report.rows import csv_of, guarded, read_rows, records, unguarded, write_rows
+from attent_kit.report.scores import Score, read_scores, write_scores
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+class Row(NamedTuple):
+    case: str
+    slice: int | None
+    value: float
+    note: str = "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("=1+1", "'=1+1"), ("+49", "'+49"), ("-case", "'-case"), ("@sum", "'@sum"), ("\tx", "'\tx"), ("\rx", "'\rx"),
+        ("'=x", "''=x"), ("''-x", "'''-x"), ("ct_1", "ct_1"), ("'quoted'", "'quoted'"), ("a=b", "a=b"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_name_that_begins_like_a_formula_is_written_as_text_and_comes_back(name, cell):
+    assert guarded(name) == cell and unguarded(cell) == name
+
+
+@given(
+    names=st.lists(TEXT | TEXT.map("=".__add__) | TEXT.map("'-".__add__), min_size=1, max_size=5), number=st.floats()
+)
+def test_whatever_a_case_is_called_its_row_comes_back_and_no_cell_is_a_formula(tmp_path_factory, names, number):
+    rows = [Row(name, n or None, number, name) for n, name in enumerate(names)]
+    path = tmp_path_factory.mktemp("rows") / "rows.csv"
+    write_rows(path, Row, rows)
+    assert repr(read_rows(path, Row, "")) == repr(rows)
+    assert not any(guarded(name).startswith(("=", "+", "-", "@", "\t", "\r")) for name in names)
+
+
+def test_numbers_are_written_whole_and_never_guarded():
+    text = csv_of(Row, [Row("-a", None, -0.1, "@b"), Row("b", -3, math.nan)])
+    assert text == "case,slice,value,note\n'-a,,-0.1,'@b\nb,-3,nan,none\n"
+
+
+def test_scores_of_a_case_called_like_a_formula_come_back(tmp_path):
+    rows = [Score("=cmd()", "mr2ct", 0, "+1", "-liver", "dice", 0.5, "fraction")]
+    write_scores(tmp_path / "scores.csv", rows)
+    assert "\n'=cmd(),mr2ct,0,'+1,'-liver,dice,0.5," in (tmp_path / "scores.csv").read_text()
+    assert read_scores(tmp_path / "scores.csv") == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "said"),
+    [
+        ("", 1, "case,slice,value,note"),
+        ("case,slice\na,1\n", 1, "case,slice"),
+        ("case,slice,value\na,1,0.5\nb,1\n", 3, "2 fields, expected 3"),
+        ("case,slice,value\na,,high\n", 2, "value 'high'"),
+        ("case,slice,value\na,1_0,0.5\n", 2, "slice '1_0'"),
+        ("case,slice,value\na,,1\na,,1", 3, "cut off"),
+        ('case,slice,value\n"a,,1\n', 2, "end of data"),
+        ("case,slice,value\na,,1\nb,,-1\n", 3, "below 0"),
+    ],
+)
+def test_damage_is_told_with_file_and_line(tmp_path, text, line, said):
+    def check(row):
+        if row.value < 0:
+            raise ValueError("below 0")
+
+    (tmp_path / "rows.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_rows(tmp_path / "rows.csv", Row, "Make it again.", check)
+    assert f"rows.csv, line {line}: " in str(caught.value) and said in str(caught.value)
+    assert str(caught.value).endswith("Make it again.")
+
+
+def test_a_reader_that_uses_what_it_can_gets_short_lines_and_stops_at_what_is_no_csv():
+    assert list(records(["a,b", "'=x,1", "2", "3,4,5"])) == [{"a": "=x", "b": "1"}, {"a": "2"}, {"a": "3", "b": "4"}]
+    assert list(records(["a", "1", "x" * 200_000])) == [{"a": "1"}]
