@@ -6,11 +6,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch.optim import SGD
 
 from attent_kit.config import ComponentConfig
 from attent_kit.engine.apply.volumes import predict_volumes
+from attent_kit.engine.run import checkpoint
 from attent_kit.interfaces import Alignment, Segmentation, Segmentor, Stage, Translator
 from attent_kit.registry import Component, Registry
 
@@ -114,8 +114,7 @@ def stand_in_run(folder, size, slope=SHARP, alignment="threshold", **domain):
         "intensity": {"kind": "window", "low": LOW, "high": HIGH},
     }  # fmt: skip
     (folder / "domain.json").write_text(json.dumps(facts | domain))
-    network = Levels(slope)
-    save_file({name: value.detach() for name, value in network.state_dict().items()}, folder / "segmentor.safetensors")
+    checkpoint.write_weights(folder / "segmentor.safetensors", Levels(slope).state_dict(), {"network": "S"})
     return folder
 
 
@@ -123,7 +122,7 @@ def whole_run(folder, size, **more):
     """The same with a checkpoint of all networks."""
     folder = stand_in_run(folder, size, alignment="translating", **more)
     states = {"S": Levels().state_dict(), "G_ts": Negative().state_dict(), "": {}}
-    torch.save({"format": 1, "step": 7, "networks": states, "optimizers": {}}, folder / "checkpoint.ckpt")
+    checkpoint.write(folder / "checkpoint.ckpt", {"step": 7, "networks": states, "optimizers": {}})
     return folder
 
 

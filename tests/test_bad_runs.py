@@ -9,6 +9,8 @@ import torch
 from conftest import contents, prepare_words, train_words, without_bytecode
 from test_bad_input import says
 
+from attent_kit.engine.run.checkpoint import write
+
 # Prepared files
 
 
@@ -97,16 +99,23 @@ def test_an_option_may_be_mended_where_nothing_was_trained(attentkit, trained, p
 def without_a_weight(path):
     state = torch.load(path, weights_only=True)
     state["networks"]["S"].popitem()
-    torch.save(state, path)
+    write(path, state)
+
+
+def with_another_step(path):
+    """Nothing but a number that stands beside the weights."""
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "step": state["step"] + 1}, path)
 
 
 CORRUPT = {
-    "junk": (lambda path: path.write_bytes(b"junk" * 100), "is no readable checkpoint. Delete it"),
-    "empty": (lambda path: path.write_bytes(b""), "is no readable checkpoint. Delete it"),
-    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "is no readable checkpoint. Delete it"),
-    "another dict": (lambda path: torch.save({"format": 1}, path), "is no checkpoint of attent-kit. Delete it"),
-    "a list": (lambda path: torch.save([1], path), "is no checkpoint of attent-kit. Delete it"),
+    "junk": (lambda path: path.write_bytes(b"junk" * 100), "is not a readable checkpoint. Delete it"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a readable checkpoint. Delete it"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-5000]), "is not a readable checkpoint. Delete it"),
+    "another dict": (lambda path: torch.save({"format": 1}, path), "is not a checkpoint of attent-kit. Delete it"),
+    "a list": (lambda path: torch.save([1], path), "is not a checkpoint of attent-kit. Delete it"),
     "a weight less": (without_a_weight, "does not fit the networks of this run"),
+    "another step": (with_another_step, "has changed since it was written"),
 }
 
 
@@ -137,7 +146,7 @@ def test_a_run_whose_domain_is_missing_or_damaged_ends_predict_in_1(attentkit, o
 
 def test_predicting_with_an_unfinished_run_says_how_far_it_is(attentkit, own_run, volumes, tmp_path):
     state = torch.load(own_run / "checkpoint.ckpt", weights_only=True)
-    torch.save({**state, "step": 2}, own_run / "checkpoint.ckpt")
+    write(own_run / "checkpoint.ckpt", {**state, "step": 2})
     words = ["predict", own_run, volumes / "ct" / "images", tmp_path / "p", "-d", "cpu"]
     assert says(attentkit(*words), 2, "is trained to step 2 of 3")
 
@@ -165,7 +174,7 @@ def on_a_full_disk(limit, *words):
 
 def test_training_on_a_full_disk_leaves_the_earlier_checkpoint(attentkit, own_run, prepared):
     state = torch.load(own_run / "checkpoint.ckpt", weights_only=True)
-    torch.save({**state, "step": 2}, own_run / "checkpoint.ckpt")
+    write(own_run / "checkpoint.ckpt", {**state, "step": 2})
     for name in ("scores.csv", "segmentor.safetensors", "predictions/ct_3.nii.gz"):
         (own_run / name).unlink()
     before = contents(own_run)

@@ -20,6 +20,7 @@ from stand_in import (
 
 from attent_kit.data.space.geometry import Grid
 from attent_kit.engine.apply.volumes import native_probabilities
+from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
 from attent_kit.errors import ConfigError, RunError
 
@@ -98,8 +99,8 @@ def test_a_method_that_translates_nothing_says_so_before_anything_is_computed(tm
     path = save(tmp_path / "image.nii.gz", greys(), AFFINE)
     run = whole_run(tmp_path / "run", 12)
     (run / "config.toml").write_text((run / "config.toml").read_text().replace("translating", "threshold"))
-    torch.save({"format": 1, "step": 7, "networks": {"S": Levels().state_dict(), "": {}}, "optimizers": {}},
-               run / "checkpoint.ckpt")  # fmt: skip
+    states = {"S": Levels().state_dict(), "": {}}
+    checkpoint.write(run / "checkpoint.ckpt", {"step": 7, "networks": states, "optimizers": {}})
     before = contents(tmp_path)
     with pytest.raises(ConfigError, match="'threshold' translates no images to source style: leave --translation out"):
         predict(run, path, tmp_path / "l.nii.gz", maps=["translation"])

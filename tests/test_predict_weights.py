@@ -11,13 +11,13 @@ import torch
 from conftest import contents, train_words
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from stand_in import Levels, greys, predict, save, stand_in_run
+from stand_in import greys, predict, save, stand_in_run
 from test_alignments import ALIGNMENTS, REGISTRY, VARIANTS, batch, made
 from test_bad_input import says
 
 from attent_kit.build import build_alignment
 from attent_kit.engine.run.assemble import unwrapped
-from attent_kit.engine.run.checkpoint import export_segmentor, load_segmentor
+from attent_kit.engine.run.checkpoint import export_segmentor, load_segmentor, write_weights
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.testing import check_alignment
 
@@ -146,32 +146,37 @@ def a_pickle(path):
 def of_another_shape(path):
     weights = load_file(path)
     weights[next(iter(weights))] = torch.zeros(3, 3)
-    save_file(weights, path)
+    write_weights(path, weights, {"network": "S"})
 
 
 def a_weight_less(path):
     weights = load_file(path)
     weights.popitem()
-    save_file(weights, path)
+    write_weights(path, weights, {"network": "S"})
 
 
 def of_other_options(path):
-    save_file(load_file(path), path, {"attent_kit": '{"network": "S", "config": "0"}'})
+    write_weights(path, load_file(path), {"network": "S", "config": "0"})
 
 
 def of_another_network(path):
-    save_file(load_file(path), path, {"attent_kit": '{"network": "F"}'})
+    write_weights(path, load_file(path), {"network": "F"})
+
+
+def without_a_digest(path):
+    save_file(load_file(path), path, {"attent_kit": '{"network": "S"}'})
 
 
 @pytest.mark.parametrize(
     "spoil, code, sentence",
     [
-        (damaged, 1, "is no readable safetensors file"),
-        (a_pickle, 1, "is no readable safetensors file"),
+        (damaged, 1, "is not a readable safetensors file"),
+        (a_pickle, 1, "is not a readable safetensors file"),
         (of_another_shape, 1, "does not fit the network of config.toml beside it"),
         (a_weight_less, 1, "does not fit the network of config.toml beside it"),
         (of_other_options, 2, "was trained with other options than config.toml beside it names"),
         (of_another_network, 1, "holds the network 'F', and 'S' is needed"),
+        (without_a_digest, 1, "carries no digest"),
     ],
 )
 def test_weights_that_are_not_those_of_the_run_end_in_a_sentence(
@@ -183,18 +188,9 @@ def test_weights_that_are_not_those_of_the_run_end_in_a_sentence(
     assert not (tmp_path / "p.nii.gz").exists()
 
 
-def test_weights_that_say_nothing_of_themselves_are_taken_as_they_are(tmp_path):
-    """As files of an earlier version are."""
-    path = save(tmp_path / "image.nii.gz", greys(), np.eye(4))
-    run = stand_in_run(tmp_path / "run", 12)
-    save_file({name: value.detach() for name, value in Levels().state_dict().items()}, run / "segmentor.safetensors")
-    predict(run, path, tmp_path / "l.nii.gz")
-    assert json.loads((tmp_path / "l.json").read_text())["run"]["steps"] == 7
-
-
 def test_a_checkpoint_that_is_there_is_what_counts(tmp_path):
     path = save(tmp_path / "image.nii.gz", greys(), np.eye(4))
     run = stand_in_run(tmp_path / "run", 12)
     (run / "checkpoint.ckpt").write_bytes(b"junk")
-    with pytest.raises(RunError, match="is no readable checkpoint"):
+    with pytest.raises(RunError, match="is not a readable checkpoint"):
         predict(run, path, tmp_path / "l.nii.gz")

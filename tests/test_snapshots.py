@@ -216,7 +216,7 @@ def test_a_snapshot_holds_the_networks_of_its_step_and_the_last_one_is_the_check
         for name, weights in end.items():
             if name:
                 getattr(alignment, name).load_state_dict(weights)
-        load_snapshot(folder, alignment, step, [5, 7, 9], CPU)
+        load_snapshot(folder, alignment, step, [5, 7, 9])
         assert equal(dict(alignment.S.state_dict()), dict(networks["S"])), step
     assert not equal(at_seven["networks"]["S"], end["S"])
 

@@ -111,7 +111,7 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
     setup(alignment, fabric)
     total = total_steps(alignment)
     if whole:
-        steps = checkpoint.load_networks(run.weights, alignment, fabric.device)
+        steps = checkpoint.load_networks(run.weights, alignment)
         if steps < total:
             raise ConfigError(
                 f"{run.folder} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
@@ -130,9 +130,7 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
                 f"{run.folder} holds one segmentor and no snapshots: leave --select out, or name the whole run."
             )
         steps = chosen_step(select, run.folder)
-        load_snapshot(
-            run.folder, alignment, steps, steps_of(read_selection(run.folder / "selection.csv")), fabric.device
-        )
+        load_snapshot(run.folder, alignment, steps, steps_of(read_selection(run.folder / "selection.csv")))
         snapshot = path if (path := snapshot_file(run.folder, steps)).exists() else None
     precision = str(fabric.strategy.precision.precision)
     return Loaded(alignment, fabric.device, precision, steps, whole, select, snapshot)

@@ -2,6 +2,8 @@
 
 The batch and the random numbers of a step are functions of (seed, step), and a learning rate is a function of the step,
 so the state is: networks, image pools, optimizers, and the number of the next step.
+
+Every file of weights carries a digest of all that it holds, which is compared whenever it is read.
 """
 
 import hashlib
@@ -13,7 +15,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -25,12 +27,13 @@ from attent_kit.engine.run.assemble import (
     segmentor_of,
     unwrapped,
 )
+from attent_kit.engine.run.digest import digest, on_cpu
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment
 
 FORMAT = 1
-_KEYS = {"format", "networks", "optimizers"}
+_KEYS = {"format", "networks", "optimizers", "digest"}
 FACTS = "attent_kit"
 """Key of what an exported segmentor says of itself."""
 
@@ -38,43 +41,53 @@ FACTS = "attent_kit"
 def save(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], step: int, fabric: Fabric) -> None:
     """Write the state before step number `step`, atomically."""
     state = {
-        "format": FORMAT,
         "step": step,
         "networks": network_states(alignment),
         "optimizers": optimizer_states(optimizers),
         "precision": fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
     }
-    write_whole(path, lambda temporary: torch.save(state, temporary))
+    write(path, state)
+
+
+def write(path: Path, state: Mapping[str, Any]) -> None:
+    """Write networks, optimizers and whatever else belongs to them, with their digest, atomically."""
+    whole = on_cpu({**state, "format": FORMAT})
+    whole["digest"] = digest(_signed(whole))
+    write_whole(path, lambda temporary: torch.save(whole, temporary))
 
 
 def resume(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: Fabric) -> int:
     """Restore what `save` wrote and return the number of the next step; 0 if there is no checkpoint."""
     if not path.exists():
         return 0
-    state = restore(path, alignment, optimizers, fabric.device, whole=True)
+    state = restore(path, alignment, optimizers, whole=True)
     fabric.strategy.precision.load_state_dict(state["precision"])
     return int(state["step"])
 
 
-def load_networks(path: Path, alignment: Alignment, device: Any) -> int:
+def load_networks(path: Path, alignment: Alignment) -> int:
     """Restore the networks alone, as for prediction, and return how many steps they are trained."""
-    return int(restore(path, alignment, None, device, whole=True)["step"])
+    return int(restore(path, alignment, None, whole=True)["step"])
 
 
 def restore(
-    path: Path, alignment: Alignment, optimizers: dict[str, Optimizer] | None, device: Any, whole: bool = False
+    path: Path, alignment: Alignment, optimizers: dict[str, Optimizer] | None, whole: bool = False
 ) -> dict[str, Any]:
     """Fill networks and optimizers from the file and return its contents; RunError if they do not fit.
 
     `whole`: every network must be in the file. Otherwise it may hold some of them, as that of a shared stage does.
     """
-    state = read(path, device)
+    state = read(path)
     try:
         if whole and state["networks"].keys() != network_states(alignment).keys():
             raise KeyError("networks")
         load_network_states(alignment, state["networks"])
         if optimizers is not None:
             load_optimizer_states(optimizers, state["optimizers"])
+    except torch.OutOfMemoryError:
+        raise RunError(
+            f"the device has too little memory to load {path}. Free some, or choose another --device."
+        ) from None
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(
             f"{path} does not fit the networks of this run: it is damaged, or the code of the method has changed "
@@ -83,23 +96,29 @@ def restore(
     return state
 
 
-def read(path: Path, device: Any) -> dict[str, Any]:
-    """The raw contents of a checkpoint."""
+def read(path: Path) -> dict[str, Any]:
+    """The contents of a checkpoint, on the CPU. RunError if a single bit of them is not as it was written."""
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except torch.OutOfMemoryError:
-        raise RunError(
-            f"the device has too little memory to load {path}. Free some, or choose another --device."
-        ) from None
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:
-        raise RunError(f"{path} is no readable checkpoint. Delete it to train from the start.") from error
+        raise RunError(f"{path} is not a readable checkpoint. Delete it to train from the start.") from error
     if not isinstance(state, dict) or _KEYS - state.keys():
-        raise RunError(f"{path} is no checkpoint of attent-kit. Delete it to train from the start.")
+        raise RunError(f"{path} is not a checkpoint of attent-kit. Delete it to train from the start.")
     if state["format"] != FORMAT:
         raise RunError(f"{path} was written by another version of attent-kit. Train into another --out.")
+    if state["digest"] != digest(_signed(state)):
+        raise RunError(
+            f"{path} has changed since it was written: its contents do not match its digest. Copy it again from where it came "
+            "from, or delete it to train from the start."
+        )
     return state
+
+
+def _signed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What the digest of a file is made of: everything but itself."""
+    return {name: value for name, value in state.items() if name != "digest"}
 
 
 def export_segmentor(path: Path, alignment: Alignment, made_by: Mapping[str, Any]) -> bool:
@@ -111,20 +130,28 @@ def export_segmentor(path: Path, alignment: Alignment, made_by: Mapping[str, Any
     name = segmentor_of(alignment)
     if name is None:
         return False
-    state = unwrapped(getattr(alignment, name)).state_dict()
-    weights: dict[str, Tensor] = {k: v.detach().cpu().contiguous() for k, v in state.items()}
-    # One key, since safetensors writes several in any order.
-    facts = {FACTS: json.dumps({**made_by, "network": name}, sort_keys=True)}
-    write_whole(path, lambda temporary: save_file(weights, temporary, facts))
+    write_weights(path, unwrapped(getattr(alignment, name)).state_dict(), {**made_by, "network": name})
     return True
 
 
-def load_segmentor(path: Path, alignment: Alignment) -> dict[str, Any]:
-    """Fill the network that `predict` calls from an exported file; what the file says of itself, empty if nothing.
+def write_weights(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Weights as safetensors, with plain facts about them and the digest of both, atomically."""
+    content = packed_weights(weights, facts)
+    # Bytes of our own: safetensors would make a file that its owner alone may read.
+    write_whole(path, lambda temporary: _write(temporary, content))
 
-    RunError if the file is damaged or holds another network.
-    """
-    name = alignment.predicts_with
+
+def packed_weights(weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
+    """The same as bytes."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    plain = json.loads(json.dumps(facts))  # as it will be read
+    signed = {**plain, "digest": digest([plain, tensors])}
+    # One key, since safetensors writes several in any order.
+    return to_safetensors(tensors, {FACTS: json.dumps(signed, sort_keys=True)})
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights of a file of `write_weights`, and the facts about them. RunError if a bit of either has changed."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {}).get(FACTS, "{}"))
@@ -132,12 +159,30 @@ def load_segmentor(path: Path, alignment: Alignment) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:
-        raise RunError(f"{path} is no readable safetensors file: copy it again.") from error
-    if not isinstance(facts, dict):
-        facts = {}
-    if facts.get("network", name) != name:
+        raise RunError(f"{path} is not a readable safetensors file: copy it again.") from error
+    if not isinstance(facts, dict) or "digest" not in facts:
         raise RunError(
-            f"{path} holds the network '{facts['network']}', and '{name}' is needed: copy checkpoint.ckpt too."
+            f"{path} carries no digest, so attent-kit did not write it: copy {path.name} again from the folder of the run."
+        )
+    expected = facts.pop("digest")
+    if expected != digest([facts, weights]):
+        raise RunError(
+            f"{path} has changed since it was written: its contents do not match its digest. Copy {path.name} again from the "
+            "folder of the run."
+        )
+    return weights, facts
+
+
+def load_segmentor(path: Path, alignment: Alignment) -> dict[str, Any]:
+    """Fill the network that `predict` calls from an exported file; what the file says of itself.
+
+    RunError if the file is damaged or holds another network.
+    """
+    name = alignment.predicts_with
+    weights, facts = read_weights(path)
+    if facts.get("network") != name:
+        raise RunError(
+            f"{path} holds the network '{facts.get('network')}', and '{name}' is needed: copy checkpoint.ckpt too."
         )
     try:
         unwrapped(getattr(alignment, name)).load_state_dict(weights)
@@ -147,6 +192,10 @@ def load_segmentor(path: Path, alignment: Alignment) -> dict[str, Any]:
             "the method has not changed since."
         ) from error
     return facts
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:

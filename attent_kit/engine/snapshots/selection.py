@@ -73,7 +73,7 @@ def load_selected(
     if select == ORACLE:
         grade_snapshots(alignment, folder, target, device)
     step = chosen_step(select, folder)
-    load_snapshot(folder, alignment, step, steps_of(read_selection(folder / "selection.csv")), device)
+    load_snapshot(folder, alignment, step, steps_of(read_selection(folder / "selection.csv")))
     return step
 
 
@@ -122,7 +122,7 @@ def grade_snapshots(
     for done, step in enumerate(steps):
         report(done, len(steps))
         load_network_states(alignment, end)
-        load_snapshot(folder, alignment, step, steps, device)
+        load_snapshot(folder, alignment, step, steps)
         for case in cases:
             prediction = segment_case(alignment, target, case, device)
             truth, _ = target.truth(case)

@@ -18,7 +18,6 @@ from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import network_states, trains
 from attent_kit.engine.snapshots.look import Viewer, networks_of_predict
 from attent_kit.errors import AttentKitError, RunError
-from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment, Stage
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, ORACLE
@@ -87,12 +86,11 @@ class Snapshots:
         if step != self.steps[-1]:
             states = network_states(alignment)
             state = {
-                "format": checkpoint.FORMAT,
                 "step": step,
                 "networks": {name: states[name] for name in (*self._networks, "")},
                 "optimizers": {},
             }
-            write_whole(snapshot_file(self.folder, step), lambda temporary: torch.save(state, temporary))
+            checkpoint.write(snapshot_file(self.folder, step), state)
         rows = [row for row in read_selection(self.folder / "selection.csv") if row.step != step]
         rows += [Scored(step, name, value, self.selectors[name].better) for name, value in scores.items()]
         write_selection(self.folder / "selection.csv", rows)
@@ -123,13 +121,13 @@ def snapshot_file(folder: Path, step: int) -> Path:
     return folder / "snapshots" / f"step{step:07d}.ckpt"
 
 
-def load_snapshot(folder: Path, alignment: Alignment, step: int, steps: Iterable[int], device: torch.device) -> None:
+def load_snapshot(folder: Path, alignment: Alignment, step: int, steps: Iterable[int]) -> None:
     """Put the networks of a step into an alignment that has those of the end; `steps` are those of all snapshots."""
     path = snapshot_file(folder, step)
     if not path.exists() and step == max(steps):
         return
     try:
-        checkpoint.restore(path, alignment, None, device)
+        checkpoint.restore(path, alignment, None)
     except (RunError, OSError) as error:
         raise RunError(
             f"{path} is missing or damaged, and the selection needs it: choose another --select, or train into another --out."

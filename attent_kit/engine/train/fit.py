@@ -29,7 +29,6 @@ from attent_kit.engine.run.folder import Run
 from attent_kit.engine.snapshots.snapshots import Snapshots
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.errors import RunError
-from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
 
 
@@ -92,12 +91,7 @@ def fit(
         rehearse(alignment, optimizers, stages, batches)
     looked_at = snapshots is not None and any(step <= stages[0].steps for step in snapshots.steps)
     # A stage that is taken over has no steps at which snapshots could be taken.
-    if (
-        shared is not None
-        and first_step == 0
-        and not looked_at
-        and _adopt(shared, alignment, optimizers, stages[0], fabric)
-    ):
+    if shared is not None and first_step == 0 and not looked_at and _adopt(shared, alignment, optimizers, stages[0]):
         first_step = stages[0].steps
     saved = time.monotonic()
     with interruptions() as interruption:
@@ -215,12 +209,12 @@ def _set_learning_rates(
             group["lr"] = rate * multiplier
 
 
-def _adopt(shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage, fabric: Fabric) -> bool:
+def _adopt(shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> bool:
     """Take over the result of an equal stage that another run has trained."""
     with FileLock(f"{shared}.lock"):
         if stage.recipe is None or not shared.exists():
             return False
-        checkpoint.restore(shared, alignment, optimizers, fabric.device)
+        checkpoint.restore(shared, alignment, optimizers)
     return True
 
 
@@ -230,10 +224,9 @@ def _offer(shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer],
         return
     networks = trained_networks(alignment, optimizers, stage)
     state: dict[str, Any] = {
-        "format": checkpoint.FORMAT,
         "networks": {name: s for name, s in network_states(alignment).items() if name in networks},
         "optimizers": {name: s for name, s in optimizer_states(optimizers).items() if name in stage.trains},
     }
     shared.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{shared}.lock"):
-        write_whole(shared, lambda temporary: torch.save(state, temporary))
+        checkpoint.write(shared, state)
