@@ -41,7 +41,7 @@ def build_alignment(
     choice: Choice[Alignment], registry: Resolver, task: Task, seed: int, empty: bool = False
 ) -> Alignment:
     """The method that a validated choice names, its networks freshly initialised from `seed`, or `empty` to be filled."""
-    component = registry.resolve("alignments", choice.name)
+    component: type[Alignment] = registry.resolve("alignments", choice.name)
     alignment = component(choice.options, Builder(registry, task, seed, empty), task)
     name = alignment.predicts_with
     if name and not isinstance(getattr(alignment, name, None), Segmentor):

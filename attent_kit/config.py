@@ -31,7 +31,7 @@ M = TypeVar("M", bound="ComponentConfig")
 class Resolver(Protocol):
     """What a Choice needs of a registry: the class behind a name."""
 
-    def resolve(self, kind: str, name: str) -> type: ...
+    def resolve(self, kind: str, name: str) -> type[Any]: ...
 
 
 class ComponentConfig(BaseModel):

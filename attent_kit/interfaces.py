@@ -8,16 +8,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from typing_extensions import TypeVar
 
 from attent_kit.backbone import Backbone
 from attent_kit.config import Choice, ComponentConfig
 from attent_kit.errors import ConfigError
 from attent_kit.objectives import IGNORE, Gan
 from attent_kit.schedules import Schedule, constant
+
+Options = TypeVar("Options", bound=ComponentConfig, default=Any)
+"""What a component is built with: an instance of its `Config`. An alignment whose Config stands outside of it, as in
+`class Mine(Alignment[MineConfig])`, has a `self.config` of that type; one with its Config inside says `config: Config`."""
 
 Losses = Mapping[str, Tensor]
 """Name to scalar; a step returns them on the device, the engine reads them now and then."""
@@ -66,20 +71,20 @@ class Segmentation(NamedTuple):
     """[B, K, H, W], logits of a shallower head, for multi-level methods."""
 
 
-class Translator(nn.Module, ABC):
+class Translator(nn.Module, ABC, Generic[Options]):
     """Maps an image to the style of the other domain: [B, C, H, W] -> [B, C, H, W], both in [-1, 1]."""
 
     kind: ClassVar[str] = "translators"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
 
-    def __init__(self, config: Any, task: Task) -> None:
+    def __init__(self, config: Options, task: Task) -> None:
         super().__init__()
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor: ...
 
 
-class Segmentor(nn.Module, ABC):
+class Segmentor(nn.Module, ABC, Generic[Options]):
     """Labels each pixel: [B, C, H, W] in [-1, 1] -> Segmentation. Takes any H and W of at least 32."""
 
     kind: ClassVar[str] = "segmentors"
@@ -91,7 +96,7 @@ class Segmentor(nn.Module, ABC):
     has_auxiliary: bool = False
     """Whether `Segmentation.auxiliary` is there: a capability that a multi-level method asks for."""
 
-    def __init__(self, config: Any, task: Task) -> None:
+    def __init__(self, config: Options, task: Task) -> None:
         super().__init__()
 
     @abstractmethod
@@ -112,13 +117,13 @@ class Segmentor(nn.Module, ABC):
         return [(1.0, [p for p in self.parameters() if p.requires_grad])]
 
 
-class Discriminator(nn.Module, ABC):
+class Discriminator(nn.Module, ABC, Generic[Options]):
     """Tells source from target: [B, channels, H, W] -> logits [B, heads, h, w], high where it believes 'real' or 'source'."""
 
     kind: ClassVar[str] = "discriminators"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
 
-    def __init__(self, config: Any, channels: int, heads: int = 1) -> None:
+    def __init__(self, config: Options, channels: int, heads: int = 1) -> None:
         super().__init__()
 
     @abstractmethod
@@ -160,7 +165,7 @@ class Stage(NamedTuple):
     """All options that shape this stage. First stages of equal recipe, data and seed end in equal weights: trained once."""
 
 
-class Alignment(nn.Module, ABC):
+class Alignment(nn.Module, ABC, Generic[Options]):
     """A method: its networks are attributes, its objective is a step, its answer is `predict`.
 
     Networks are direct attributes and are called only through `forward`: the engine wraps each of them.
@@ -185,7 +190,7 @@ class Alignment(nn.Module, ABC):
     terms: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """What the method is made of, for `compare --ablate`: a term's name -> the options that turn it off."""
 
-    def __init__(self, config: Any, build: Build, task: Task) -> None:
+    def __init__(self, config: Options, build: Build, task: Task) -> None:
         super().__init__()
         self.config = config
         self.task = task

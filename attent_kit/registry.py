@@ -8,9 +8,16 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent, did_you_mean
 from attent_kit.guard import guarded, import_limit
+
+if TYPE_CHECKING:  # what comes out is of these types; this file stands below them
+    from attent_kit.interfaces import Alignment, Discriminator, Segmentor, Translator
+    from attent_kit.layouts import Layout
+    from attent_kit.selectors import Selector
+    from attent_kit.tracker import Tracker
 
 KINDS = ("translators", "segmentors", "discriminators", "alignments")
 """Kinds of classes that a run is configured with: each has a `Config`."""
@@ -41,7 +48,7 @@ class Component:
         """Where it comes from, in words."""
         return f"the file {self.file} ({self.version})" if self.file else f"{self.distribution} {self.version}"
 
-    def load(self) -> type:
+    def load(self) -> type[Any]:
         """The class itself, imported now if it was given by reference."""
         if isinstance(self.target, type):
             return self.target
@@ -105,9 +112,37 @@ class Registry:
         """Every name that two plugins offer."""
         return list(self._contested.values())
 
-    def resolve(self, kind: str, name: str) -> type:
-        """The class of that name."""
+    def resolve(self, kind: str, name: str) -> type[Any]:
+        """The class of that name, of a kind that is known when the program runs; the methods below are for one known now."""
         return self.find(kind, name).load()
+
+    def translator(self, name: str) -> type["Translator"]:
+        """The translator of that name."""
+        return self.resolve("translators", name)
+
+    def segmentor(self, name: str) -> type["Segmentor"]:
+        """The segmentor of that name."""
+        return self.resolve("segmentors", name)
+
+    def discriminator(self, name: str) -> type["Discriminator"]:
+        """The discriminator of that name."""
+        return self.resolve("discriminators", name)
+
+    def alignment(self, name: str) -> type["Alignment"]:
+        """The method of that name."""
+        return self.resolve("alignments", name)
+
+    def layout(self, name: str) -> type["Layout"]:
+        """The layout of that name."""
+        return self.resolve("layouts", name)
+
+    def selector(self, name: str) -> type["Selector"]:
+        """The selector of that name."""
+        return self.resolve("selectors", name)
+
+    def tracker(self, name: str) -> type["Tracker"]:
+        """The tracker of that name."""
+        return self.resolve("trackers", name)
 
     def of(self, kind: str) -> list[Component]:
         """Components of one kind, in the order in which they were offered."""

@@ -79,7 +79,7 @@ def report(rounds: int) -> str:
 def alignment(architecture: str, encoder: str):  # type: ignore[no-untyped-def]
     """W/o adaptation on that backbone."""
     registry = load().registry
-    component = registry.resolve("alignments", "source_only")
+    component = registry.alignment("source_only")
     chosen = {"segmentor": {"architecture": architecture, "encoder": encoder}}
     return component(configure(component, chosen, registry), Builder(registry, Task(), 0), Task())
 

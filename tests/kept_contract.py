@@ -9,7 +9,7 @@ from torch.optim import SGD
 
 from attent_kit.config import Choice, ComponentConfig
 from attent_kit.interfaces import Alignment, Discriminator, Segmentation, Segmentor, Stage, Translator
-from attent_kit.layouts import Entry, Layout
+from attent_kit.layouts import Entry, Layout, Scan, read_volume
 from attent_kit.objectives import cross_entropy, fake, real
 
 
@@ -99,7 +99,4 @@ class Plain(Layout):
         return [Entry(file.name.partition(".")[0], (file,)) for file in sorted(self.path.glob("*.nii.gz"))]
 
     def read(self, entry):
-        from attent_kit.data.scans.volumes import read_volume
-        from attent_kit.layouts import Scan
-
         return Scan(read_volume(entry.images[0]))

@@ -143,7 +143,7 @@ def test_show_says_what_turns_a_term_off(attentkit):
     ],
 )
 def test_the_contract_says_which_term_is_none(terms, sentence):
-    base = load().registry.resolve("alignments", "source_only")
+    base = load().registry.alignment("source_only")
     mine = type("Mine", (base,), {"__doc__": "A method.", "terms": terms})
     with pytest.raises(AssertionError, match=sentence):
         check_alignment(mine, TINY)

@@ -55,13 +55,13 @@ VARIANTS = [
 
 
 def options(name, **more):
-    fields = REGISTRY.resolve("alignments", name).Config.model_fields
+    fields = REGISTRY.alignment(name).Config.model_fields
     return {**{k: v for k, v in SMALL.items() if k in fields}, **OF_ONE.get(name, {}), **more}
 
 
 def made(name, task=TASK, **more):
     """An alignment on the CPU in float32, its optimizers, and its update."""
-    component = REGISTRY.resolve("alignments", name)
+    component = REGISTRY.alignment(name)
     alignment = component(configure(component, options(name, **more), REGISTRY), Builder(REGISTRY, task, 0), task)
     fabric = launch("cpu", "32-true")
     optimizers = setup(alignment, fabric)
@@ -77,7 +77,7 @@ def batch(task=TASK, size=2, pixels=64, labelled=False):
 
 @pytest.mark.parametrize("name, more", VARIANTS)
 def test_every_alignment_keeps_the_contract(name, more):
-    check_alignment(REGISTRY.resolve("alignments", name), options(name, **more))
+    check_alignment(REGISTRY.alignment(name), options(name, **more))
 
 
 @pytest.mark.parametrize("name, more", VARIANTS)
@@ -85,20 +85,20 @@ def test_every_alignment_keeps_the_contract_in_bfloat16_with_one_odd_image_of_th
     name, more
 ):
     task = Task(channels=3, organs=("liver",))
-    component = REGISTRY.resolve("alignments", name)
+    component = REGISTRY.alignment(name)
     check_alignment(component, options(name, **more), task, size=61, precision="bf16-mixed", batch_size=1)
 
 
 @pytest.mark.parametrize("name", ALIGNMENTS)
 def test_every_alignment_keeps_the_contract_with_one_odd_image_and_eight_classes(name):
     task = Task(organs=tuple("abcdefg"))
-    check_alignment(REGISTRY.resolve("alignments", name), options(name), task, size=45, batch_size=1)
+    check_alignment(REGISTRY.alignment(name), options(name), task, size=45, batch_size=1)
 
 
 @pytest.mark.parametrize("name", ALIGNMENTS)
 def test_every_alignment_keeps_the_contract_in_bfloat16_with_two_images_and_eight_classes_of_three_channels(name):
     task = Task(channels=3, organs=tuple("abcdefg"))
-    check_alignment(REGISTRY.resolve("alignments", name), options(name), task, precision="bf16-mixed")
+    check_alignment(REGISTRY.alignment(name), options(name), task, precision="bf16-mixed")
 
 
 @pytest.mark.parametrize("name", ["ada_output", "entropy", "attent"])
@@ -112,12 +112,12 @@ def test_every_network_keeps_the_contract(kind):
     small = {"width": 4, "blocks": 1} if kind == "translators" else {}
     for component in REGISTRY.of(kind):
         checks[kind](component.load(), SMALL_SEGMENTORS.get(component.name, {}) if kind == "segmentors" else small)
-    check_segmentor(REGISTRY.resolve("segmentors", "smp"), {**SMALL_SEGMENTOR, "auxiliary": 2})
+    check_segmentor(REGISTRY.segmentor("smp"), {**SMALL_SEGMENTOR, "auxiliary": 2})
 
 
 @pytest.mark.parametrize("name", [n for n in ALIGNMENTS if n != "supervised"])
 def test_an_adaptation_method_declares_no_use_of_target_labels(name):
-    assert not REGISTRY.resolve("alignments", name).uses_target_labels
+    assert not REGISTRY.alignment(name).uses_target_labels
 
 
 @pytest.mark.parametrize("name", ["cyclegan", "pixel", "attent"])
@@ -348,8 +348,8 @@ def test_who_says_to_use_no_target_images_is_deaf_to_them(name):
 @pytest.mark.parametrize("name, more", VARIANTS)
 def test_a_discriminator_that_cannot_tell_has_the_loss_that_the_monitor_waits_for(name, more):
     """Every discriminator answers "perhaps": logit 0 by cross-entropy, 1/2 by least squares."""
-    config = configure(REGISTRY.resolve("alignments", name), options(name, **more), REGISTRY)
-    alignment = REGISTRY.resolve("alignments", name)(config, Builder(REGISTRY, TASK, seed=0), TASK)
+    config = configure(REGISTRY.alignment(name), options(name, **more), REGISTRY)
+    alignment = REGISTRY.alignment(name)(config, Builder(REGISTRY, TASK, seed=0), TASK)
     declared = alignment.discriminator_losses()
     perhaps = {"lsgan": 0.5, "bce": 0.0}
     critics = [child for child in alignment.children() if isinstance(child, Discriminator)]
@@ -366,7 +366,7 @@ def test_a_discriminator_that_cannot_tell_has_the_loss_that_the_monitor_waits_fo
 
 
 def test_a_loss_that_no_step_returns_cannot_be_declared_a_discriminators():
-    class Wrong(REGISTRY.resolve("alignments", "source_only")):
+    class Wrong(REGISTRY.alignment("source_only")):
         """Declares what it has not."""
 
         def discriminator_losses(self):

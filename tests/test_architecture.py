@@ -81,9 +81,17 @@ def sources(*folders):
 
 
 def imported(path):
-    """(module, name) of every import in a file, wherever in it: `import a.b` is ("a.b", None)."""
+    """(module, name) of every import in a file, wherever in it: `import a.b` is ("a.b", None).
+
+    Not those under `if TYPE_CHECKING:`, which name the types of what a file hands through and are never run.
+    """
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    unread = {
+        inner for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body for inner in ast.walk(statement)
+    }  # fmt: skip
+    for node in (node for node in ast.walk(tree) if node not in unread):
         if isinstance(node, ast.Import):
             found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

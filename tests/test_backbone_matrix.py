@@ -132,7 +132,7 @@ def test_what_the_list_says_of_an_encoder_is_what_building_does(family):
 
 @pytest.mark.parametrize("alignment", [component.name for component in REGISTRY.of("alignments")])
 def test_every_alignment_takes_segformer_on_an_encoder_without_a_finest_map(alignment):
-    component = REGISTRY.resolve("alignments", alignment)
+    component = REGISTRY.alignment(alignment)
     small = {
         "segmentor": {"name": "smp", "architecture": "segformer", "encoder": "tu-test_convnext", "auxiliary": 3},
         "translator": {"width": 4, "blocks": 1},

@@ -209,7 +209,7 @@ def test_a_strangers_segmentor_that_fails_is_a_line_that_says_so(stranger, atten
 
 
 def test_what_was_answered_is_not_asked_again(stranger, cache):
-    two = stranger.resolve("segmentors", "two")
+    two = stranger.segmentor("two")
     first = find(stranger)
     assert two.asked == ["coarse_net", "fine_net", "bad_net"] and cache.exists()
     two.asked.clear()
@@ -217,7 +217,7 @@ def test_what_was_answered_is_not_asked_again(stranger, cache):
 
 
 def test_another_version_of_a_package_is_asked_again(stranger, monkeypatch):
-    two = stranger.resolve("segmentors", "two")
+    two = stranger.segmentor("two")
     find(stranger, "fine_net")
     monkeypatch.setattr(module, "version", lambda distribution: "another")
     find(stranger, "fine_net")

@@ -10,13 +10,13 @@ METHODS = [component.name for component in load().registry.of("alignments") if c
 
 
 def entries(name):
-    text = load().registry.resolve("alignments", name).bibtex
+    text = load().registry.alignment(name).bibtex
     return [entry for entry in re.split(r"\n\s*\n(?=@)", text) if entry]
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_with_a_paper_has_entries_and_each_is_whole(name):
-    paper, found = load().registry.resolve("alignments", name).paper, entries(name)
+    paper, found = load().registry.alignment(name).paper, entries(name)
     assert bool(paper) == bool(found)
     for entry in found:
         assert re.match(r"@(article|inproceedings)\{\w+,\n", entry) and entry.endswith("\n}")

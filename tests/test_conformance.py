@@ -156,7 +156,7 @@ def test_grey_slices_show_every_class_as_a_grey_value_of_its_own():
 
 def test_components_are_made_small_down_to_what_they_choose():
     registry = load().registry
-    attent = registry.resolve("alignments", "attent")
+    attent = registry.alignment("attent")
     small = small_options(attent, registry)
     assert small["segmentor"]["encoder"] == "tu-test_resnet" and small["translator"]["width"] == 4
     over = small_options(attent, registry, {"segmentor": "deeplabv2", "translator": {"width": 6}})

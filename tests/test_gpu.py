@@ -24,7 +24,7 @@ ALIGNMENTS = [component.name for component in REGISTRY.of("alignments")]
 @pytest.mark.parametrize("resident", [True, False])
 def test_no_step_waits_for_the_device(name, resident, prepared):
     """CUDA's sync debug mode raises at the first read-back; batches that are streamed may copy to the device."""
-    component = REGISTRY.resolve("alignments", name)
+    component = REGISTRY.alignment(name)
     fabric = launch("cuda")
     source, target = Prepared.open(prepared / "mr.h5"), Prepared.open(prepared / "ct.h5")
     task = task_of(source, target)

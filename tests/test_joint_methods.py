@@ -284,7 +284,7 @@ def test_sifa_decays_its_segmentor_by_the_gradient_of_half_its_square():
 )
 def test_any_segmentor_is_the_shared_encoder_of_sifa(segmentor):
     version = "v1" if segmentor["name"] == "resnet" else "v2"
-    component = REGISTRY.resolve("alignments", "sifa")
+    component = REGISTRY.alignment("sifa")
     config = configure(component, options("sifa", segmentor=segmentor, version=version), REGISTRY)
     alignment = component(config, Builder(REGISTRY, Task(), 0), Task()).eval()
     x = torch.rand(1, 1, 61, 47)

@@ -35,7 +35,7 @@ from attentkit_builtin import attentkit_layouts
 from attentkit_builtin.layouts.folders import files, modality_of
 from attentkit_builtin.layouts.pictures import read_picture
 
-LAYOUTS = {name: load().registry.resolve("layouts", name) for name in attentkit_layouts()}
+LAYOUTS = {name: load().registry.layout(name) for name in attentkit_layouts()}
 EXAMPLES = {
     "btcv": btcv,
     "nnunet": nnunet,

@@ -32,7 +32,7 @@ NETWORKS = {
     "image_discriminator": {"width": 4, "layers": 1},
     "translator": {"width": 4, "blocks": 1},
 }
-SourceOnly, CycleGAN = (REGISTRY.resolve("alignments", name) for name in ("source_only", "cyclegan"))
+SourceOnly, CycleGAN = (REGISTRY.alignment(name) for name in ("source_only", "cyclegan"))
 
 
 class Background(SourceOnly):
@@ -92,7 +92,7 @@ def domains(prepared):
 
 def trained(domains, registry, folder, name, warned=lambda sentence: None, report=lambda p: None, top=None, **options):
     """monitor.json of a run of 120 steps, unless the options say otherwise."""
-    fields = registry.resolve("alignments", name).Config.model_fields
+    fields = registry.alignment(name).Config.model_fields
     known = {"segment_steps": 120, "segment_batch_size": 2, "learning_rate": 5e-3, **NETWORKS, **options}
     alignment = {"name": name, **{k: v for k, v in known.items() if k in fields}}
     data = {"source": str(domains[0]), "target": str(domains[1])}

@@ -155,7 +155,7 @@ def test_the_weights_of_its_network_load_without_it(begun):
         "import sys, json\nfrom safetensors.torch import load_file\n"
         "from attent_kit.build import Builder, configure\nfrom attent_kit.config import read_toml\n"
         "from attent_kit.interfaces import Task\nfrom attent_kit.plugins import load\n"
-        "registry = load().registry\nsmp = registry.resolve('segmentors', 'smp')\n"
+        "registry = load().registry\nsmp = registry.segmentor('smp')\n"
         "options = read_toml(__import__('pathlib').Path(sys.argv[1]) / 'config.toml')['alignment']['segmentor']\n"
         "network = smp(configure(smp, {k: v for k, v in options.items() if k != 'name'}, registry), Task())\n"
         "network.load_state_dict(load_file(sys.argv[1] + '/segmentor.safetensors'))\n"

@@ -49,7 +49,7 @@ def site(tmp_path, monkeypatch, found):
 
 def test_the_example_keeps_the_contract(site):
     registry = load().registry
-    check_alignment(registry.resolve("alignments", "coral"), {"segmentor": {"encoder_depth": 3}}, registry=registry)
+    check_alignment(registry.alignment("coral"), {"segmentor": {"encoder_depth": 3}}, registry=registry)
 
 
 def test_the_example_passes_the_checks_that_need_no_second_process(site):
@@ -92,7 +92,7 @@ def test_the_layout_is_recognised_keeps_the_contract_and_is_prepared(attentkit, 
         (tmp_path / "export" / case).mkdir(parents=True)
         for kind, name in (("images", "scan"), ("labels", "organs")):
             shutil.copy(volumes / "ct" / kind / f"{case}.nii.gz", tmp_path / "export" / case / f"{name}.nii.gz")
-    check_layout(load().registry.resolve("layouts", "export"), tmp_path / "export", elsewhere=volumes)
+    check_layout(load().registry.layout("export"), tmp_path / "export", elsewhere=volumes)
     outcome = attentkit("prepare", tmp_path / "export", "-o", tmp_path / "ct.h5", "--size", 8)
     assert outcome.code == 0 and "Background: stomach=5." in outcome.out
     domain = Prepared.open(tmp_path / "ct.h5")
@@ -137,6 +137,6 @@ def test_the_selector_keeps_the_contract_scores_snapshots_and_can_be_chosen_by(
             ),
         ]
     )
-    check_selector(load().registry.resolve("selectors", "confidence"))
+    check_selector(load().registry.selector("confidence"))
     outcome = attentkit(*train_words(prepared, tmp_path / "run", "--select", "confidence"))
     assert outcome.code == 0 and "'confidence' chose without target labels" in outcome.out

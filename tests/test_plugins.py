@@ -94,7 +94,7 @@ def test_a_name_that_two_plugins_offer_is_answered_with_both(install):
     install("kernels", GOOD, version="2.0")
     loaded = load_from(install("mmd", GOOD, version="0.1"))
     with pytest.raises(PluginConflict, match=r"'mine'.*attentkit-kernels 2\.0.*attentkit-mmd 0\.1"):
-        loaded.registry.resolve("alignments", "mine")
+        loaded.registry.alignment("mine")
     assert [plugin.name for plugin in loaded.plugins] == ["kernels", "mmd"]
 
 

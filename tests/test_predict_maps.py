@@ -176,7 +176,7 @@ def test_it_gives_up_with_a_sentence_where_a_single_slice_does_not_fit(tmp_path,
 
 
 def test_the_translation_is_batched_alike():
-    alignment = REGISTRY.resolve("alignments", "translating")(None, None, None)
+    alignment = REGISTRY.alignment("translating")(None, None, None)
     seen = []
 
     def negative(x):

@@ -30,7 +30,7 @@ SMALL = [
 
 
 def test_all_methods_but_those_that_translate_first_predict_with_their_segmentor():
-    claims = {name: REGISTRY.resolve("alignments", name).predicts_with for name in ALIGNMENTS}
+    claims = {name: REGISTRY.alignment(name).predicts_with for name in ALIGNMENTS}
     assert {name for name, network in claims.items() if not network} == TRANSLATE_FIRST
     assert set(claims.values()) == {"", "S"}
 
@@ -51,7 +51,7 @@ def test_predict_is_what_that_network_answers_whatever_the_others_are(name, more
 
 
 def test_a_false_claim_is_told_by_the_contract_and_a_senseless_one_before_training(prepared, monkeypatch):
-    attent = REGISTRY.resolve("alignments", "attent")
+    attent = REGISTRY.alignment("attent")
     monkeypatch.setattr(attent, "predicts_with", "S")
     small = {"segmentor": {"encoder_depth": 3, "decoder_channels": [8, 8, 8]}, "translator": {"width": 4, "blocks": 1}}
     with pytest.raises(AssertionError, match="'S', but predict does not answer with its logits"):

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent
-from attent_kit.registry import Component, Registry
+from attent_kit.registry import CLASS_KINDS, Component, Registry
 
 
 class Net:
@@ -150,3 +150,13 @@ def test_a_summary_that_cannot_be_read_is_no_error(module, tmp_path):
 def test_the_summary_of_a_suite_is_its_title(tmp_path):
     (tmp_path / "mine.toml").write_text('title = "Heads"\n')
     assert offer(kind="suites", target=str(tmp_path / "mine.toml")).summary() == "Heads"
+
+
+@pytest.mark.parametrize("kind", CLASS_KINDS)
+def test_every_kind_of_class_has_a_method_of_its_own_that_is_typed(kind):
+    ours, others = offer(kind=kind), [offer("net", Bare, other) for other in CLASS_KINDS if other != kind]
+    ask = getattr(registry_of(ours, *others), kind.removesuffix("s"))
+    assert ask("net") is Net
+    with pytest.raises(UnknownComponent, match="nett"):
+        ask("nett")
+    assert kind.removesuffix("s").capitalize() in ask.__annotations__["return"].__args__[0]

@@ -121,7 +121,7 @@ def test_one_changed_bit_of_the_data_or_the_seed_would_be_noticed(domains, undis
 
 def test_a_shared_translation_stage_gives_the_bits_of_a_stage_of_ones_own(domains, undisturbed, tmp_path):
     """pixel leaves its first stage; attent takes it over and ends as if it had trained it itself."""
-    fields = REGISTRY.resolve("alignments", "pixel").Config.model_fields
+    fields = REGISTRY.alignment("pixel").Config.model_fields
     pixel = {**{k: v for k, v in SMALL.items() if k in fields}, "name": "pixel"}
     train(settings(domains, pixel), tmp_path / "pixel", REGISTRY, "cpu", shared=tmp_path / "shared")
     stages = []
@@ -136,7 +136,7 @@ def test_a_shared_translation_stage_gives_the_bits_of_a_stage_of_ones_own(domain
 def test_a_method_that_asks_for_target_labels_without_declaring_it_finds_none(domains, tmp_path):
     """The field of the batch is None: an unsupervised method cannot peek."""
 
-    class Peeking(REGISTRY.resolve("alignments", "source_only")):
+    class Peeking(REGISTRY.alignment("source_only")):
         """Tries to use the labels of the target."""
 
         def segment(self, batch, update):

@@ -17,7 +17,7 @@ LN2 = math.log(2)
 
 
 def score(name, look):
-    return REGISTRY.resolve("selectors", name)().score(look)
+    return REGISTRY.selector(name)().score(look)
 
 
 def pixels(*rows):
@@ -36,12 +36,12 @@ def labels(*values):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_built_in_selector_keeps_the_contract(name):
-    check_selector(REGISTRY.resolve("selectors", name))
+    check_selector(REGISTRY.selector(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_built_in_selector_cites_where_it_is_from_and_prints_its_formula(name):
-    documentation = REGISTRY.resolve("selectors", name).__doc__
+    documentation = REGISTRY.selector(name).__doc__
     assert " = " in documentation and any(str(year) in documentation for year in range(2000, 2027))
     assert REGISTRY.find("selectors", name).summary() == documentation.strip().partition("\n")[0]
 

@@ -43,7 +43,7 @@ def domains(prepared):
 
 
 def alignment_options(name, registry=REGISTRY):
-    fields = registry.resolve("alignments", name).Config.model_fields
+    fields = registry.alignment(name).Config.model_fields
     return {"name": name, **{k: v for k, v in NETWORKS.items() if k in fields}}
 
 
@@ -231,7 +231,7 @@ def test_the_loop_reports_the_scores_of_a_snapshot_once_it_is_taken(whole):
 
 
 def test_a_shared_first_stage_is_taken_over_unless_snapshots_fall_into_it(domains, tmp_path):
-    class Recipe(REGISTRY.resolve("alignments", "source_only")):
+    class Recipe(REGISTRY.alignment("source_only")):
         """Shares the one stage that it has."""
 
         def stages(self):

@@ -31,7 +31,7 @@ def name(request):
 
 
 def tracker(name):
-    return load().registry.resolve("trackers", name)()
+    return load().registry.tracker(name)()
 
 
 @contextmanager

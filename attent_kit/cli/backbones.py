@@ -1,13 +1,17 @@
 """`attentkit backbones`."""
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from attent_kit.cli.output import bars, console, print_json, print_table
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
+
+if TYPE_CHECKING:
+    from attent_kit.engine.backbones.backbones import Found, Use
 
 
 @click.command("backbones")
@@ -50,7 +54,7 @@ def command(pattern: str, max_params: str | None, as_json: bool) -> None:
         click.echo(f"Choose one with --set segmentor={usable.segmentor}{options}, for example.")
 
 
-def _row(each) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
+def _row(each: "Found") -> tuple[str, ...]:
     b = each.backbone
     weights = {"here": f"here: {', '.join(each.here)}", "download": "to download", "none": "none"}[each.weights]
     return (
@@ -59,7 +63,7 @@ def _row(each) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
     )  # fmt: skip
 
 
-def _in_words(uses) -> str:  # type: ignore[no-untyped-def]
+def _in_words(uses: Sequence["Use"]) -> str:
     """Which alignments take it: "all", with what else must be set, and which do not."""
     refused = [use.alignment for use in uses if use.refused]
     words = ["all" if not refused else f"all but {', '.join(refused)}" if len(refused) < len(uses) else "none"]
@@ -75,7 +79,7 @@ def _in_millions(parameters: int | None) -> str:
     )
 
 
-def _plain(each) -> dict[str, Any]:  # type: ignore[no-untyped-def]
+def _plain(each: "Found") -> dict[str, Any]:
     known = each.backbone.model_dump()
     return {
         "name": each.name, "segmentor": each.segmentor, **known, "weights": sorted(known["weights"]),

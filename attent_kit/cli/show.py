@@ -69,7 +69,7 @@ def _facts(component: Component) -> list[tuple[str, str]]:
 def _options(component: Component) -> list[dict[str, Any]]:
     if component.kind not in KINDS:
         return []
-    fields = component.load().Config.model_fields  # type: ignore[attr-defined]
+    fields = component.load().Config.model_fields
     return [
         {"name": name, "default": _word(field.default), "meaning": field.description or ""}
         for name, field in fields.items()
@@ -80,7 +80,7 @@ def _presets(component: Component) -> dict[str, dict[str, Any]]:
     """What `preset = "NAME"` sets, by name."""
     if component.kind not in KINDS:
         return {}
-    presets = component.load().Config.presets  # type: ignore[attr-defined]
+    presets = component.load().Config.presets
     return {name: dict(options) for name, options in presets.items()}
 
 

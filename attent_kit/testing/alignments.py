@@ -268,7 +268,7 @@ def terms_turn_off(subject: Subject) -> None:
     """`attentkit compare --ablate` takes a method apart by its `terms`: a name each, and the options that turn it off. They must
     be options that the Config has, build, and differ from the defaults."""
     component = subject.component
-    name, declared_terms = subject.called, component.terms  # type: ignore[attr-defined]
+    name, declared_terms = subject.called, component.terms
     assert isinstance(declared_terms, Mapping) and all(isinstance(off, Mapping) for off in declared_terms.values()), (
         f"{name}.terms: give a name and the options that turn it off for each, as a mapping of mappings."
     )
@@ -276,7 +276,7 @@ def terms_turn_off(subject: Subject) -> None:
         where = f"{name}.terms['{term}']"
         try:
             without = configure(component, merge(subject.options, off), subject.registry)
-            component(without, Builder(subject.registry, FOUR_ORGANS, seed=0), FOUR_ORGANS).stages()  # type: ignore[call-arg, attr-defined]
+            component(without, Builder(subject.registry, FOUR_ORGANS, seed=0), FOUR_ORGANS).stages()
         except Exception as error:
             raise AssertionError(f"{where}: the method cannot be built with {dict(off)}: {error}") from error
         # The options of the test may have the term off already.

@@ -60,7 +60,7 @@ def options_written(subject: Subject) -> None:
 def presets_valid(subject: Subject) -> None:
     """`--set preset=NAME` must do what `attentkit show` lists, and the small options what they say. Name only options that
     the Config has, with values that it accepts, in `presets` and in `small`."""
-    config = subject.component.Config  # type: ignore[attr-defined]
+    config = subject.component.Config
     for name in config.presets:
         try:
             configure(subject.component, {"preset": name}, subject.registry)

@@ -16,7 +16,7 @@ def recognises_nothing_in_nothing(subject: Subject) -> None:
     """Every layout is asked about every folder. `recognises` answers True or False without an error, and False for a folder
     that is empty."""
     with tempfile.TemporaryDirectory() as folder:
-        answer = subject.component.recognises(Path(folder))  # type: ignore[attr-defined]
+        answer = subject.component.recognises(Path(folder))
     assert answer is False, f"{subject.called}.recognises answers {answer!r} for an empty folder."
 
 

@@ -31,7 +31,7 @@ class Subject:
     """One component of a plugin, to be examined."""
 
     kind: str
-    component: type
+    component: type[Any]
     options: Options = field(default_factory=dict)
     registry: Registry = field(default_factory=lambda: load().registry)
     name: str = ""
@@ -74,7 +74,7 @@ def small_options(component: Any, registry: Registry, options: Options = NO_OPTI
             inner = registry.resolve(_kind(option.annotation), str(plain["name"]))
         except AttentKitError:
             continue  # the check of the options says what is wrong with it
-        chosen[name] = small_options(inner, registry, merge(merge(plain, inner.Config.small), asked))  # type: ignore[attr-defined]
+        chosen[name] = small_options(inner, registry, merge(merge(plain, inner.Config.small), asked))
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -35,7 +36,7 @@ class Target:
         """Each component made small, with `--set` over that; ConfigError if no component has an option of that name."""
         chosen, used = [], set()
         for component in self.components:
-            fields = component.load().Config.model_fields if component.kind in KINDS else {}  # type: ignore[attr-defined]
+            fields = component.load().Config.model_fields if component.kind in KINDS else {}
             options: dict[str, Any] = {}
             for path, value in parse_set(words):
                 if path[0] in fields:
@@ -82,7 +83,7 @@ def target(word: str | None) -> Target:
     return found
 
 
-def _of(loaded: Loaded, modules: dict[str, str], wanted: Any, names: set[str]) -> Target:
+def _of(loaded: Loaded, modules: dict[str, str], wanted: Callable[[Component], bool], names: set[str]) -> Target:
     """The wanted components, those left out that cannot be imported."""
     broken = [_loads(q.name, "plugins", q.error) for q in loaded.quarantined if q.name in names]
     components = []

@@ -18,7 +18,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -26,6 +26,9 @@ from attent_kit.backbone import Backbone
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.files import write_text
 from attent_kit.registry import KINDS, Component, Registry
+
+if TYPE_CHECKING:  # torch is imported when the first question is asked that is not remembered
+    from attent_kit.engine.backbones.stand_ins import StandIns
 
 SECONDS_BETWEEN_SAVES = 10.0
 """What is not yet written when somebody loses patience."""
@@ -160,9 +163,10 @@ class Memory:
 
     def _describe(self, segmentor: Component, name: str) -> Backbone:
         if name == segmentor.name and not _backbones(segmentor):
-            return self._stand_ins.describe(segmentor)  # type: ignore[no-any-return]
+            return self._stand_ins.describe(segmentor)
         try:
-            return segmentor.load().backbone(name)  # type: ignore[attr-defined, no-any-return]
+            described: Backbone = segmentor.load().backbone(name)
+            return described
         except Exception as error:
             from attent_kit.engine.backbones.stand_ins import in_words
 
@@ -172,8 +176,7 @@ class Memory:
         return self._stand_ins.asked(alignment, segmentor, stride, channels, head)
 
     @cached_property
-    def _stand_ins(self) -> Any:
-        # Here, because it imports torch, which a remembered answer does without.
+    def _stand_ins(self) -> "StandIns":
         from attent_kit.engine.backbones.stand_ins import StandIns
 
         return StandIns(self._registry)
@@ -182,7 +185,8 @@ class Memory:
 def _backbones(segmentor: Component) -> tuple[str, ...]:
     """What the segmentor names; nothing if it cannot be imported, which its own line then says."""
     try:
-        return segmentor.load().backbones()  # type: ignore[attr-defined, no-any-return]
+        named: tuple[str, ...] = segmentor.load().backbones()
+        return named
     except Exception:
         return ()
 

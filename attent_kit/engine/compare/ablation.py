@@ -22,7 +22,7 @@ class Ablation(NamedTuple):
 
 def terms_of(alignment: str, registry: Registry) -> Mapping[str, Mapping[str, Any]]:
     """The terms that an alignment declares; ConfigError if they are none that can be read."""
-    declared = registry.resolve("alignments", alignment).terms  # type: ignore[attr-defined]
+    declared = registry.alignment(alignment).terms
     if not isinstance(declared, Mapping) or not all(
         isinstance(name, str) and name and isinstance(off, Mapping) for name, off in declared.items()
     ):
@@ -89,7 +89,7 @@ def reason_against(
     suite: Suite, row: SuiteRow, reduced: SuiteRow, registry: Registry, words: Sequence[str] = ()
 ) -> str | None:
     """Why a row without a term is no row of its own, or None if it is one."""
-    component = registry.resolve("alignments", row.alignment)
+    component = registry.alignment(row.alignment)
     full = configure(component, options_of(suite, row, registry, words), registry)
     try:
         without = configure(component, options_of(suite, reduced, registry, words), registry)

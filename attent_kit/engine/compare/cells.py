@@ -196,7 +196,7 @@ def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
     for cell in cells:
         target = Prepared.open(cell.settings.data.target)
         unlabelled = [case.id for case in target.cases_in("train") if not case.has_labels]
-        if unlabelled and registry.resolve("alignments", cell.alignment).uses_target_labels:  # type: ignore[attr-defined]
+        if unlabelled and registry.alignment(cell.alignment).uses_target_labels:
             raise DataError(
                 f"row '{cell.row}' learns from target labels, and training case {unlabelled[0]} of {target.path} has none. "
                 f"Leave the row out, or run `attentkit prepare` again with --labels."

@@ -86,5 +86,5 @@ def _grade_run(folder: Path, registry: Registry, device: str, report: Callable[[
         )
     selectors = grade(read_selection(folder / "selection.csv"), mean_dice(grades))
     row, direction = names_of(run)
-    bound = bool(run.component.load().uses_target_labels)  # type: ignore[attr-defined]
+    bound = bool(run.component.load().uses_target_labels)
     return GradedRun(str(folder), direction, row, run.settings.seed, bound, selectors)

@@ -147,7 +147,7 @@ def _label(folder: Path) -> str | None:
 
 def _can_be(suite: Suite, row: SuiteRow, registry: Registry, words: Sequence[str]) -> bool:
     try:
-        configure(registry.resolve("alignments", row.alignment), options_of(suite, row, registry, words), registry)
+        configure(registry.alignment(row.alignment), options_of(suite, row, registry, words), registry)
     except AttentKitError:
         return False
     return True
@@ -210,4 +210,4 @@ def _ends(direction: str, suite: Suite) -> tuple[str, str] | None:
 
 
 def _sees_target_labels(row: SuiteRow, registry: Registry) -> bool:
-    return bool(registry.resolve("alignments", row.alignment).uses_target_labels)  # type: ignore[attr-defined]
+    return bool(registry.alignment(row.alignment).uses_target_labels)

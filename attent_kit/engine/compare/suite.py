@@ -281,7 +281,7 @@ def expand(
 
 def options_of(suite: Suite, row: SuiteRow, registry: Registry, words: Sequence[str] = ()) -> dict[str, Any]:
     """All options that are given for a row's alignment: the suite's and those of `words` that it has, then its own."""
-    component: type[Alignment] = registry.resolve("alignments", row.alignment)  # type: ignore[assignment]
+    component = registry.alignment(row.alignment)
     given = merge(suite.options, _set(suite, words)[1])
     return merge({name: value for name, value in given.items() if _takes(component, name, value)}, row.options)
 
@@ -318,7 +318,7 @@ def _takes(component: type[Alignment], name: str, value: Any) -> bool:
 
 
 def _refuse_options_of_no_row(suite: Suite, registry: Registry, options: Mapping[str, Any], where: str) -> None:
-    components: list[Any] = [registry.resolve("alignments", row.alignment) for row in suite.rows]
+    components = [registry.alignment(row.alignment) for row in suite.rows]
     for name, value in options.items():
         if any(_takes(component, name, value) for component in components):
             continue

@@ -70,7 +70,7 @@ def citations_section(runs: Sequence[ShownRun], registry: Registry) -> Section:
     entries: dict[str, None] = {}
     for alignment in dict.fromkeys(run.alignment for run in runs):
         try:
-            text = str(registry.resolve("alignments", alignment).bibtex)  # type: ignore[attr-defined]
+            text = str(registry.alignment(alignment).bibtex)
         except AttentKitError:
             continue
         entries.update(dict.fromkeys(entry.strip() for entry in re.split(r"\n\s*\n(?=@)", text) if entry.strip()))

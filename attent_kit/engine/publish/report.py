@@ -100,8 +100,8 @@ def _methods(runs: Sequence[ShownRun], registry: Registry) -> tuple[list[MethodR
         if run.row in bounds:
             continue
         try:
-            loaded = registry.resolve("alignments", run.alignment)
-            bounds[run.row] = bool(loaded.uses_target_labels)  # type: ignore[attr-defined]
+            loaded = registry.alignment(run.alignment)
+            bounds[run.row] = bool(loaded.uses_target_labels)
         except AttentKitError:
             bounds[run.row] = True
             unknown.append(

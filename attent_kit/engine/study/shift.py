@@ -267,7 +267,7 @@ def baseline_of(folder: Path, registry: Registry) -> Path | None:
             continue
         try:
             run = open_run(beside, registry)
-            alone = not registry.resolve("alignments", run.component.name).uses_target_images  # type: ignore[attr-defined]
+            alone = not registry.alignment(run.component.name).uses_target_images
         except AttentKitError:
             # A neighbour that cannot be read is no baseline; who asks for it by name hears why.
             continue

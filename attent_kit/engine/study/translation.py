@@ -82,7 +82,7 @@ def audit_run(folder: Path, registry: Registry, device: str, baseline: Path | No
     """
     run = open_run(folder, registry)
     refusal = f"'{run.component.name}' translates no images to source style: there is nothing to audit in {folder}."
-    if registry.resolve("alignments", run.component.name).as_source is Alignment.as_source:  # type: ignore[attr-defined]
+    if registry.alignment(run.component.name).as_source is Alignment.as_source:
         raise TranslatesNothing(refusal)
     run = whole(run)
     _, target = domains_of_run(run)

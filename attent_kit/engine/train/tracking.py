@@ -27,7 +27,7 @@ def find_trackers(names: Sequence[str], registry: Registry) -> Trackers:
     """The trackers of these names; ConfigError if there is no such one, or if its package is not installed."""
     found: dict[str, type[Tracker]] = {}
     for name in names:
-        component: type[Tracker] = registry.resolve("trackers", name)  # type: ignore[assignment]
+        component = registry.tracker(name)
         if component.package and find_spec(component.package) is None:
             raise ConfigError(
                 f"--track {name} needs the package {component.package}, which is not installed: type "

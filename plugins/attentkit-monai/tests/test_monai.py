@@ -53,7 +53,7 @@ def test_a_copy_by_pickle_answers_the_same_with_features_of_its_own(segmentor, o
     reason="needs the plugin to be installed: pip install plugins/attentkit-monai",
 )
 def test_the_whole_of_attent_takes_one():
-    attent = load().registry.resolve("alignments", "attent")
+    attent = load().registry.alignment("attent")
     options = {"segmentor": {"name": "monai_segresnet", "init_filters": 8}, "translator": {"width": 8, "blocks": 1}}
     check_alignment(attent, options)
 
