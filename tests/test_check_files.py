@@ -294,7 +294,7 @@ def test_labels_in_the_place_of_an_image_are_told(attentkit, tmp_path):
     write(tmp_path, "mr_1", abdomen("mr")._replace(image=abdomen("mr").labels.astype(np.int16)))
     found = checked(attentkit, tmp_path, "--modality", "mr")
     # 48 x 48 x 27 voxels, of which 2751 + 436 + 469 + 257 are organ: 94 % are 0.
-    assert "holds 5 whole values, and 94 % of its voxels are 0" in only(found, "grey values", "warning")
+    assert "holds 5 whole values, and 94 % of its voxels are 0" in only(found, "grey values", "error")
 
 
 # Slices that labels have chosen

@@ -61,9 +61,10 @@ def run(folder, out="ct.h5", **options):
     [
         ("img0001.nii.gz", "0001"),
         ("label0001.nii.gz", "0001"),
-        ("liver_12_0000.nii.gz", "liver_12"),
+        ("liver_12_0000.nii.gz", "liver_12_0000"),
         ("ct_case1_labels_totalsegmentator.nii.gz", "ct_case1"),
-        ("DET0000101_avg_seg.nii", "DET0000101"),
+        ("DET0000101_avg_seg.NII", "DET0000101_avg"),
+        ("1.3.6.1.4.nii.gz", "1.3.6.1.4"),
         ("a.b_labels.nii", "a.b"),
         ("labelled.nii.gz", "labelled"),
     ],
@@ -101,7 +102,9 @@ def test_files_without_a_counterpart_and_empty_folders_are_named(tmp_path):
     with pytest.raises(DataError, match="goes with c_seg.nii"):
         find_pairs(images, labels, allow_unlabelled=True)
     (images / "a_0000.nii").touch()
-    with pytest.raises(DataError, match="a.nii and a_0000.nii are both the image of case 'a'"):
+    assert [p.case for p in find_pairs(images)] == ["a", "a_0000", "b"]
+    (images / "a_img.nii").touch()
+    with pytest.raises(DataError, match="a.nii and a_img.nii are both the image of case 'a'"):
         find_pairs(images)
 
 

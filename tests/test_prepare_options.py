@@ -70,6 +70,7 @@ def test_the_file_says_that_labels_chose_its_training_slices(foreground, prepare
 
 def test_without_labels_or_organs_it_is_refused(attentkit, volumes, tmp_path):
     words = [volumes / "ct" / "images", "--modality", "ct", "--size", 8, "--foreground-only", "-o", tmp_path / "x.h5"]
+    words.append("--allow-unlabelled")
     assert says(attentkit("prepare", *words), 2, "--foreground-only goes by labels, and the training case 'ct_")
     words += ["--labels", volumes / "ct" / "labels", "--organs", "pancreas=11,*=0"]
     assert says(attentkit("prepare", *words), 3, "no slice of the training cases has an organ: check --organs")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from attent_kit.data.doubts.case import like_labels
 from attent_kit.data.doubts.findings import Finding, Severity
 from attent_kit.data.sets.labelmap import TASK_ORGANS, words_of
 from attent_kit.data.space.intensity import Intensity
@@ -18,8 +19,6 @@ BODY = (-150.0, 150.0)
 """HU between which the middle value of those lies."""
 ORGAN = (-30.0, 400.0)
 """HU between which lies the middle value of an abdominal organ, with contrast or without, fatty livers included."""
-LABELS = 128
-"""Different values of an image at most that is perhaps a label map."""
 WINDOWS = -400.0
 """HU above which the lowest value is perhaps the end of a window, with which soft tissue is looked at."""
 CUT = 0.01
@@ -31,7 +30,7 @@ def grey_findings(image: np.ndarray, modality: str | None, medians: Mapping[str,
     every = max(1, int(np.ceil(np.sqrt(image.size / SAMPLES))))
     sample = image[:, ::every, ::every].astype(np.float64).ravel()
     low, high = float(image.min()), float(image.max())
-    found = _blank(image) + _like_labels(sample)
+    found = _blank(image) + _like_labels(image)
     if modality == "ct":
         found += hounsfield_findings(sample, low, high, medians)
     elif np.mean(sample < AIR) > 0.05 and np.mean((sample > SOFT[0]) & (sample < SOFT[1])) > 0.05:
@@ -126,19 +125,10 @@ def _cut_off(sample: np.ndarray, low: float, high: float) -> list[Finding]:
     return []
 
 
-def _like_labels(sample: np.ndarray) -> list[Finding]:
-    """About an image that is a label map: few whole values, of which one, the background, has most voxels."""
-    values, counts = np.unique(sample, return_counts=True)
-    if values.size > LABELS or (values != np.rint(values)).any() or counts.max() < 0.5 * sample.size:
-        return []
-    return [
-        _grey(
-            "warning",
-            f"it holds {values.size} whole values, and {100 * counts.max() / sample.size:.0f} % of its voxels are "
-            f"{values[counts.argmax()]:g}, as in a label map",
-            "give the image, and its label map with --labels",
-        )
-    ]
+def _like_labels(image: np.ndarray) -> list[Finding]:
+    """About an image that is a label map: `prepare` refuses it."""
+    evidence = like_labels(image)
+    return [_grey("error", f"it {evidence}", "give the image, and its label map with --labels")] if evidence else []
 
 
 def _blank(image: np.ndarray) -> list[Finding]:

@@ -9,8 +9,32 @@ import numpy as np
 
 from attent_kit.data.doubts.sides import centres, crossed
 from attent_kit.data.scans.volumes import Volume
+from attent_kit.errors import DataError
 
+LABELS = 128
+"""Different values of a label map at most: an image has more of them."""
+SAMPLES = 2**20
+"""Voxels that the values are looked for in, evenly spaced."""
 NO_ORGAN = "the label map holds none of the organs."
+
+
+def like_labels(array: np.ndarray) -> str:
+    """What shows that an array is a label map and not an image, or "": few whole values, and most voxels have one of them."""
+    flat = array.ravel(order="K")
+    values, counts = np.unique(flat[:: -(-flat.size // SAMPLES)], return_counts=True)
+    if values.size > LABELS or (values != np.rint(values)).any() or 2 * counts.max() < counts.sum():
+        return ""
+    share = 100 * counts.max() / counts.sum()
+    return f"holds {values.size} whole values, and {share:.0f} % of its voxels are {values[counts.argmax()]:g}, as in a label map"
+
+
+def refuse_label_map(image: Volume) -> None:
+    """DataError for an image that is a label map."""
+    if evidence := like_labels(image.array):
+        raise DataError(
+            f"{image.path} {evidence}: call a label map so, as in case1_labels.nii.gz beside case1.nii.gz, or name the folder "
+            "of the label maps with --labels."
+        )
 
 
 def image_doubts(volume: Volume, modality: str, window: bool) -> list[str]:

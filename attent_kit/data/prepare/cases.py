@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attent_kit import __version__
-from attent_kit.data.doubts.case import image_doubts, label_doubts
+from attent_kit.data.doubts.case import image_doubts, label_doubts, refuse_label_map
 from attent_kit.data.prepare.plan import entry_files, leads_out
 from attent_kit.data.prepare.unfinished import Unfinished, key_of
 from attent_kit.data.prepared.familiar import grey_values
@@ -58,7 +58,7 @@ def measure_case(recipe: Recipe, task: CaseTask) -> str:
     files = digests(recipe.layout, task.entry.images, task.entry)
     key = key_of("sample", task.entry.id, files, recipe.shaping(), recipe.training)
     if recipe.unfinished.load(key) is None:
-        scan = read_scan(recipe.layout, task.entry)
+        scan = _read(recipe, task.entry)
         recipe.unfinished.save(key, {}, {"sample": sample(scan.image.array, recipe.training)})
     return key
 
@@ -78,7 +78,7 @@ def _encoded(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record of a case in the manifest, and its arrays: images [Z, H, W] float16, labels and truth uint8."""
     entry, splits = task
-    scan = read_scan(recipe.layout, entry)
+    scan = _read(recipe, entry)
     low, high = recipe.intensity.bounds(scan.image.array)
     grid = Grid.of(scan.image.array.shape, scan.image.affine, recipe.size, recipe.pixel)
     slices = grid.to_slices(recipe.intensity.apply(scan.image.array)).astype(np.float16)
@@ -127,6 +127,12 @@ def _encoded(
     record["doubts"] = doubts
     record["content"] = content_of(arrays, record)
     return record, arrays
+
+
+def _read(recipe: Recipe, entry: Entry) -> Scan:
+    scan = read_scan(recipe.layout, entry)
+    refuse_label_map(scan.image)
+    return scan
 
 
 def content_of(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:

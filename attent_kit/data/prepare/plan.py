@@ -80,6 +80,7 @@ def plan(
 ) -> DomainPlan:
     """ConfigError where something must be said that was not, DataError for files that are no cases."""
     entries = _checked(layout)
+    _refuse_none_labelled(entries, layout)
     entries, modality, decisions = _of_one_modality(entries, modality, layout)
     label_map, more = label_map_of(layout, organs, others)
     decisions += more
@@ -149,6 +150,15 @@ def _checked(layout: Layout) -> list[Entry]:
             if not (path.is_file() or path.is_dir()):
                 raise DataError(f"{path} is no file: leave it out.")
     return entries
+
+
+def _refuse_none_labelled(entries: list[Entry], layout: Layout) -> None:
+    """None found is not none wanted."""
+    if not layout.allow_unlabelled and not any(entry.labels for entry in entries):
+        raise DataError(
+            f"{layout.path}: no label map was found for any of the {len(entries)} case(s). Name the folder of the label maps "
+            "with --labels, or type --allow-unlabelled if the images are for training on the target side only."
+        )
 
 
 def _of_one_modality(entries: list[Entry], modality: str | None, layout: Layout) -> tuple[list[Entry], str, list[str]]:

@@ -61,6 +61,8 @@ class Layout(ABC):
     kind: ClassVar[str] = "layouts"
     organs: LabelMap | None = None
     """Label values by organ name, where the layout knows them; the user may name others."""
+    allow_unlabelled: bool = True
+    """Whether a data set in which no labels were found at all is one that the user wants; `prepare` refuses it otherwise."""
     refused: list[DataError] | None = None
     """What `refuse` was given, where somebody sets a list to see the other cases too, as `attentkit check` does."""
     origin: str = ""

@@ -1,23 +1,15 @@
 """Which image goes with which label map, told from file names as the common data sets spell them."""
 
-import csv
-import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from attent_kit.data.sets.roles import ENDING, case_name, forms, is_label, stem
+from attent_kit.data.sets.table import LISTS, PairLine, read_pairs
 from attent_kit.errors import DataError
 
-_ENDING = re.compile(r"\.nii(\.gz)?$")
-_BEFORE = re.compile(r"^(images?|img|labels?|lbl|masks?|seg)[-_]?(?=\d)", re.IGNORECASE)
-_AFTER = re.compile(
-    r"[-_.](0000|avg|image|img|labels?_totalsegmentator|labels?|lbl|mask|seg|segmentation|gt|ground_?truth)$",
-    re.IGNORECASE,
-)
-_LABEL = re.compile(
-    r"^(labels?|lbl|masks?|seg)[-_]?\d"
-    r"|[-_.](labels?_totalsegmentator|labels?|lbl|mask|seg|segmentation|gt|ground_?truth)$",
-    re.IGNORECASE,
-)
+__all__ = ["Pair", "case_name", "find_pairs", "is_label", "why_no_volume"]
 
 
 class Pair(NamedTuple):
@@ -36,64 +28,103 @@ def find_pairs(
     spare_labels: bool = False,
     or_else: str = "",
 ) -> list[Pair]:
-    """Images and label maps matched by case, sorted by case; both may be a folder or one file, or `images` a CSV list.
+    """Images and label maps matched by name, sorted by case; both may be a folder or one file, or `images` a CSV list.
 
-    The case is the file name without its ending and without what the common layouts add: nnU-Net's `_0000`,
-    `_label(s)`, `_seg`, `_mask`, `_gt`, `_avg`, TotalSegmentator's `_labels_totalsegmentator`, BTCV's `img0001` and
-    `label0001`. Files that begin with a dot are skipped. Images and labels may share a folder, if the labels are named
-    as labels.
+    An image and its label map have the same name, or names that differ only in words that tell the role, such as
+    `image`, `volume`, `img` and `label`, `segmentation`, `mask`, `ROI`, in the modality, or in nnU-Net's `_0000`. The case
+    is what they have in common, without the ending. Files that begin with a dot are skipped. Images and labels may share a
+    folder, if the labels are named as labels.
     With `spare_labels` label maps without an image are left out.
     DataError for an empty folder, for two files of one case, and for a file without its counterpart; with
     `allow_unlabelled` an image may go without labels, and `or_else` is what else to do, for the end of that sentence.
     """
     images, labels = Path(images), None if labels is None else Path(labels)
-    if images.suffix == ".csv":
-        return _listed_pairs(images)
+    if images.suffix.lower() in LISTS:
+        if labels is not None:
+            raise DataError(f"{images} names the label maps itself, in its column 'labels': leave --labels out.")
+        return sorted(map(_of_line, read_pairs(images, allow_unlabelled)))
     shared = labels is not None and labels.is_dir() and images.resolve() == labels.resolve()
-    image_files = _by_case(images, "image", [f for f in _files(images) if not (shared and is_label(f))])
+    image_files = _some(images, "image", [f for f in _files(images) if not (shared and is_label(f))])
     if labels is None:
-        return [Pair(case, image) for case, image in sorted(image_files.items())]
-    label_files = _by_case(labels, "label map", [f for f in _files(labels) if not (shared and not is_label(f))])
+        return _alone(image_files)
+    label_files = _some(labels, "label map", [f for f in _files(labels) if not (shared and not is_label(f))])
     if images.is_file() and labels.is_file():
-        (case, image), (label_map,) = next(iter(image_files.items())), label_files.values()
-        return [Pair(case, image, label_map)]
-    if images.is_file() or spare_labels:
-        label_files = {case: path for case, path in label_files.items() if case in image_files}
-    if lonely := [path.name for case, path in label_files.items() if case not in image_files]:
-        raise DataError(f"no image in {images} goes with {_listed(lonely)}: name both alike, or remove the label map.")
-    lonely = [path.name for case, path in image_files.items() if case not in label_files]
-    if lonely and not allow_unlabelled:
+        return [Pair(case_name(images), images, labels)]
+    pairs, bare, spare = _matched(image_files, label_files)
+    if spare and not (images.is_file() or spare_labels):
+        raise DataError(f"no image in {images} goes with {_listed(spare)}: name both alike, or remove the label map.")
+    if bare and not allow_unlabelled:
         raise DataError(
-            f"no label map in {labels} goes with {_listed(lonely)}: name both alike, as in case1.nii.gz and "
+            f"no label map in {labels} goes with {_listed(bare)}: name both alike, as in case1.nii.gz and "
             f"case1_labels.nii.gz{or_else}."
         )
-    return [Pair(case, image, label_files.get(case)) for case, image in sorted(image_files.items())]
+    return sorted([*pairs, *_alone(bare)])
 
 
-def _listed_pairs(path: Path) -> list[Pair]:
-    """Pairs of a CSV file with the columns image, labels (may be empty) and, if wanted, case; paths relative to the file."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a list of pairs ({error}): save it as CSV in UTF-8.") from None
-    if not lines or not lines[0].get("image"):
-        raise DataError(f"{path} lists no pair: write a first line 'image,labels' and a line for each case below it.")
-    pairs = []
-    for number, line in enumerate(lines, 1):
-        image, labels = (path.parent / line[name].strip() if line.get(name) else None for name in ("image", "labels"))
-        if image is None:
-            raise DataError(f"{path}, case {number}: there is no image: write its file, or remove the line.")
-        pairs.append(Pair((line.get("case") or case_name(image)).strip(), image, labels))
-    return sorted(pairs, key=lambda pair: pair.case)
+def why_no_volume(folder: Path) -> str:
+    """What a folder holds in place of NIfTI files, in a few words; OSError if it cannot be listed."""
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    if not inside:
+        return "it is empty"
+    if inner := [path.name for path in inside if path.is_dir()]:
+        return f"it holds folders ({_listed(inner)}): put the files into it directly, named by case"
+    endings = Counter("".join(path.suffixes[-2:]) or path.name for path in inside)
+    return f"it holds {' and '.join([*endings][:3])}: convert them to .nii.gz"
 
 
-def case_name(path: Path | str) -> str:
-    """The case of a file: `img0001.nii.gz` and `label0001.nii.gz` -> '0001', `ct_case1_labels.nii.gz` -> 'ct_case1'."""
-    stem = _ENDING.sub("", Path(path).name)
-    while (shorter := _AFTER.sub("", stem)) not in (stem, ""):
-        stem = shorter
-    return _BEFORE.sub("", stem)
+def _of_line(line: PairLine) -> Pair:
+    return Pair(line.case or case_name(line.image), line.image, line.labels)
+
+
+def _matched(images: Sequence[Path], labels: Sequence[Path]) -> tuple[list[Pair], list[Path], list[Path]]:
+    """Pairs, images without labels, and labels without an image: by whole names, then by what roles leave of them."""
+    images, labels, pairs = list(images), list(labels), list[Pair]()
+    for level in range(3):
+        of_images, of_labels = _grouped(images, level), _grouped(labels, level)
+        for form in of_images.keys() & of_labels.keys():
+            if len(of_images[form]) == len(of_labels[form]) == 1:
+                ((image,), (label_map,)) = of_images[form], of_labels[form]
+                pairs.append(Pair((form if level == 1 else case_name(image)) or stem(image), image, label_map))
+                images.remove(image)
+                labels.remove(label_map)
+            elif level < 2:
+                _refuse_two("image", form, of_images[form])
+                _refuse_two("label map", form, of_labels[form])
+    times = Counter(pair.case for pair in pairs)
+    return [pair._replace(case=stem(pair.image)) if times[pair.case] > 1 else pair for pair in pairs], images, labels
+
+
+def _grouped(files: Sequence[Path], level: int) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        groups[forms(path)[level]].append(path)
+    return groups
+
+
+def _alone(images: Sequence[Path]) -> list[Pair]:
+    """A case an image."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in images:
+        groups[case_name(path)].append(path)
+    for case, files in groups.items():
+        _refuse_two("image", case, files)
+    return [Pair(case, files[0]) for case, files in sorted(groups.items())]
+
+
+def _refuse_two(kind: str, case: str, files: Sequence[Path]) -> None:
+    if len(files) > 1:
+        raise DataError(
+            f"{files[0].name} and {files[1].name} are both the {kind} of case '{case}': rename or move one; "
+            "if one is a label map, name the labels too."
+        )
+
+
+def _some(place: Path, kind: str, files: list[Path]) -> list[Path]:
+    if not files:
+        raise DataError(
+            f"{place} holds no {kind}: images and labels in one folder are told apart by a name like case1_labels."
+        )
+    return files
 
 
 def _files(place: Path) -> list[Path]:
@@ -101,31 +132,18 @@ def _files(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise DataError(f"{place} does not exist: check the spelling of the path.")
-    found = sorted(path for path in place.iterdir() if _ENDING.search(path.name) and not path.name.startswith("."))
+    try:
+        found = sorted(path for path in place.iterdir() if ENDING.search(path.name) and not path.name.startswith("."))
+        why = "" if found else why_no_volume(place)
+    except OSError as error:
+        raise DataError(f"{place} cannot be listed ({error.strerror or error}): check who may read it.") from error
     if not found:
-        raise DataError(f"{place} holds no .nii or .nii.gz file: name the folder that the volumes lie in directly.")
+        raise DataError(
+            f"{place} holds no .nii or .nii.gz file, {why}. Name the folder that the volumes lie in directly."
+        )
     return found
 
 
-def _by_case(place: Path, kind: str, files: list[Path]) -> dict[str, Path]:
-    if not files:
-        raise DataError(
-            f"{place} holds no {kind}: images and labels in one folder are told apart by a name like case1_labels."
-        )
-    cases: dict[str, Path] = {}
-    for path in files:
-        if (other := cases.setdefault(case_name(path), path)) is not path:
-            raise DataError(
-                f"{other.name} and {path.name} are both the {kind} of case '{case_name(path)}': rename or move one; "
-                "if one is a label map, name the labels too."
-            )
-    return cases
-
-
-def is_label(path: Path | str) -> bool:
-    """Whether a file is named as a label map, as `label0001.nii.gz` and `case1_seg.nii.gz` are."""
-    return bool(_LABEL.search(_ENDING.sub("", Path(path).name)))
-
-
-def _listed(names: list[str]) -> str:
+def _listed(files: Sequence[Path | str]) -> str:
+    names = [Path(path).name for path in files]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from attent_kit.data.doubts.case import refuse_label_map
 from attent_kit.data.prepared.file import encode
 from attent_kit.data.scans.volumes import Volume, write_labels, write_maps
 from attent_kit.data.space.geometry import Grid
@@ -126,6 +127,7 @@ def _checked(
     for done, given in enumerate(inputs):
         report("read", given.name, done, len(inputs))
         volume, notes = given.read()
+        refuse_label_map(volume)
         found.append(Image(given, image_facts(given, volume), notes, doubts_of(given, volume, domain)))
     doubts = [f"{image.input.name}: {doubt}" for image in found for doubt in image.doubts]
     if strict and doubts:

@@ -10,7 +10,7 @@ from typing import Any
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 from attent_kit.layouts import Entry, Layout, Pair, find_pairs, natural
 
-NIFTI = re.compile(r"\.nii(\.gz)?$")
+NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 WIDEST = 200
 """Folders of one level that a data set is still looked for in; more of them are its cases."""
 
@@ -118,7 +118,10 @@ def paired(
     try:
         return find_pairs(images, labels, allow_unlabelled=allow_unlabelled, or_else=or_else)
     except DataError as error:
-        pairs = find_pairs(images, labels, allow_unlabelled=True, spare_labels=True)
+        try:
+            pairs = find_pairs(images, labels, allow_unlabelled=True, spare_labels=True)
+        except DataError:
+            pairs = find_pairs(images, allow_unlabelled=True)  # which refuses again if the images are to blame
         layout.refuse(error)
         return pairs
 

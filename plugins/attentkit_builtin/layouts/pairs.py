@@ -11,9 +11,10 @@ from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, n
 from attentkit_builtin.layouts.msd import MSD
 from attentkit_builtin.layouts.nnunet import NnUNet
 
-_IMAGES = re.compile(r"^(images?|imgs?|volumes?)(tr)?$", re.IGNORECASE)
+_LISTS = (".csv", ".tsv")
+_IMAGES = re.compile(r"^(images?|imgs?|volumes?|vols?|scans?)(tr)?$", re.IGNORECASE)
 _LABELS = re.compile(
-    r"^((labels?|lbls?|masks?|gt)(tr)?|segs?|segmentations?|ground_?truths?|annotations?)$", re.IGNORECASE
+    r"^((labels?|lbls?|masks?|gt|rois?)(tr)?|segs?|segmentations?|(ground_?)?truths?|annotations?)$", re.IGNORECASE
 )
 _UNLABELLED = ", or type --allow-unlabelled if they are for training on the target side only"
 
@@ -34,7 +35,7 @@ class Pairs(Layout):
     def recognises(cls, path: Path) -> bool:
         path = Path(path)
         if os.path.isfile(path):
-            return path.suffix == ".csv" or bool(NIFTI.search(path.name))
+            return path.suffix.lower() in _LISTS or bool(NIFTI.search(path.name))
         if any(layout.recognises(path) for layout in (NnUNet, MSD, BTCV)):
             return False
         return bool(names(path, NIFTI)) or any(names(inner, NIFTI) for inner in _called(path, _IMAGES))
@@ -54,20 +55,25 @@ class Pairs(Layout):
             raise DataError(f"{self.path} does not exist: check the spelling of the path.")
         if os.path.isfile(self.path):
             return self.path, self.labels
-        found = {}
-        for kind, pattern in (("images", _IMAGES), ("label maps", _LABELS)):
-            inner = [folder for folder in _called(self.path, pattern) if names(folder, NIFTI)]
-            if len(inner) > 1:
-                one, other = inner[:2]
-                raise DataError(f"{one} and {other} both hold {kind}: name the folder of images, and that of --labels.")
-            found[kind] = inner[0] if inner else None
-        images = self.path if found["images"] is None else found["images"]
+        images = _one_of(_called(self.path, _IMAGES), "images")
         if self.labels is not None:
-            return images, self.labels
-        if found["images"] is None:
-            mixed = names(self.path, NIFTI)
-            return self.path, self.path if any(map(is_label, mixed)) and not all(map(is_label, mixed)) else None
-        return images, found["label maps"]
+            return images or self.path, self.labels
+        called = _called(self.path, _LABELS)
+        # A folder of label maps that none can be read from is no reason to go without: finding the pairs tells why.
+        labels = _one_of(called, "label maps") or (called[0] if called and not self.allow_unlabelled else None)
+        if images is not None or labels is not None:
+            return images or self.path, labels
+        mixed = names(self.path, NIFTI)
+        return self.path, self.path if any(map(is_label, mixed)) and not all(map(is_label, mixed)) else None
+
+
+def _one_of(called: list[Path], kind: str) -> Path | None:
+    """The one folder that holds volumes, if there is any."""
+    inner = [folder for folder in called if names(folder, NIFTI)]
+    if len(inner) > 1:
+        one, other = inner[:2]
+        raise DataError(f"{one} and {other} both hold {kind}: name the folder of images, and that of --labels.")
+    return inner[0] if inner else None
 
 
 def _called(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
