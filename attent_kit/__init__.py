@@ -7,9 +7,9 @@ from pluggy import HookimplMarker
 
 __version__ = "0.1.0"
 
-INTERFACE_VERSION = "1.0"
-"""Of what plugins may use, which CONTRIBUTING lists, and of their hooks. The minor number rises with every addition, the major
-one with a change that a plugin may have to follow. A plugin says `ATTENTKIT_INTERFACE = "1.0"` in its own module."""
+INTERFACE_VERSION = "1.1"
+"""Version of the hooks and of what plugins may use, which CONTRIBUTING lists. The minor number rises with every addition, the
+major number with a change that a plugin may have to follow. A plugin says `ATTENTKIT_INTERFACE = "1.1"` in its own module."""
 
 hookimpl = HookimplMarker("attentkit")
 

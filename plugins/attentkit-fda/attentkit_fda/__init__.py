@@ -2,7 +2,7 @@
 
 from attent_kit import hookimpl
 
-ATTENTKIT_INTERFACE = "1.0"
+ATTENTKIT_INTERFACE = "1.1"
 
 
 @hookimpl

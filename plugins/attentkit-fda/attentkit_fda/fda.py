@@ -25,7 +25,7 @@ from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
 from attent_kit.objectives import entropy_map
-from attentkit_builtin.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
+from attent_kit.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
 
 
 class FDA(Alignment):

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
-from attentkit_builtin.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
+from attent_kit.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
 
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Widths of the kernels, as multiples of the mean squared distance."""

@@ -51,9 +51,7 @@ from attent_kit.interfaces import (
     Update,
 )
 from attent_kit.objectives import Gan, entropy_map, fake, l1, real, self_information
-from attent_kit.schedules import linear_after
-from attentkit_builtin.citations import ATTENT
-from attentkit_builtin.options import (
+from attent_kit.options import (
     SegmentOptions,
     TranslateOptions,
     adam,
@@ -62,6 +60,8 @@ from attentkit_builtin.options import (
     supervised_loss,
     translation_recipe,
 )
+from attent_kit.schedules import linear_after
+from attentkit_builtin.citations import ATTENT
 from attentkit_builtin.presets import (
     ATTENT_CODE_TRANSLATION,
     ATTENT_CRITICS,

@@ -30,9 +30,7 @@ from attent_kit.config import Choice
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Segmentation, Stage, Task, Update
 from attent_kit.objectives import Gan, cross_entropy, fake, l1, real
-from attent_kit.schedules import constant, linear_after, scaled
-from attentkit_builtin.citations import CYCADA
-from attentkit_builtin.options import (
+from attent_kit.options import (
     SegmentOptions,
     TranslateOptions,
     adam,
@@ -41,6 +39,8 @@ from attentkit_builtin.options import (
     supervised_loss,
     translation_recipe,
 )
+from attent_kit.schedules import constant, linear_after, scaled
+from attentkit_builtin.citations import CYCADA
 from attentkit_builtin.presets import CYCLEGAN_TRANSLATION, SIFA_SEGMENTATION
 
 BATCHES_REMEMBERED = 100

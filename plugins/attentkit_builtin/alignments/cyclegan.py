@@ -20,9 +20,7 @@ from torch.optim import Optimizer
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
 from attent_kit.objectives import Gan, fake, l1, real
-from attent_kit.schedules import linear_after
-from attentkit_builtin.citations import CYCLEGAN
-from attentkit_builtin.options import (
+from attent_kit.options import (
     SegmentOptions,
     TranslateOptions,
     adam,
@@ -31,6 +29,8 @@ from attentkit_builtin.options import (
     supervised_loss,
     translation_recipe,
 )
+from attent_kit.schedules import linear_after
+from attentkit_builtin.citations import CYCLEGAN
 from attentkit_builtin.presets import CYCLEGAN_TRANSLATION, SIFA_SEGMENTATION
 
 

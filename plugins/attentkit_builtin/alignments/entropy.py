@@ -25,8 +25,8 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
 from attent_kit.objectives import Gan, entropy_map, fake, real, self_information
+from attent_kit.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.citations import ADVENT, ATTENT, cite
-from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION, DEEPLAB_SEGMENTATION
 
 

@@ -18,8 +18,8 @@ from torch.optim import Optimizer
 from attent_kit.config import Choice
 from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses, Stage, Task, Update
 from attent_kit.objectives import Gan, fake, real
+from attent_kit.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.citations import ATTENT, CYCADA, cite
-from attentkit_builtin.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION
 
 

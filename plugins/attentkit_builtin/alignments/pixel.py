@@ -17,9 +17,7 @@ from attent_kit.config import Choice
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Translator, Update
 from attent_kit.objectives import Gan, fake, l1, real
-from attent_kit.schedules import linear_after
-from attentkit_builtin.citations import ATTENT, CYCLEGAN, cite
-from attentkit_builtin.options import (
+from attent_kit.options import (
     SegmentOptions,
     TranslateOptions,
     adam,
@@ -28,6 +26,8 @@ from attentkit_builtin.options import (
     supervised_loss,
     translation_recipe,
 )
+from attent_kit.schedules import linear_after
+from attentkit_builtin.citations import ATTENT, CYCLEGAN, cite
 from attentkit_builtin.presets import ATTENT_CODE_TRANSLATION, ATTENT_SEGMENTATION, ATTENT_SLIDES_TRANSLATION
 
 

@@ -54,10 +54,10 @@ from attent_kit.interfaces import (
     Update,
 )
 from attent_kit.objectives import Gan, fake, l1, real
+from attent_kit.options import SegmentorOptions, adam, segmentor_groups, supervised_loss
 from attent_kit.schedules import constant, linear_after, steps_down
 from attentkit_builtin.citations import SIFA_V1, SIFA_V2, cite
 from attentkit_builtin.networks.sifa import SifaDecoder
-from attentkit_builtin.options import SegmentorOptions, adam, segmentor_groups, supervised_loss
 
 PUBLISHED = {
     "translator": {"name": "sifa", "width": 32, "blocks": 9},

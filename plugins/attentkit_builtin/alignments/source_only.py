@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
-from attentkit_builtin.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
+from attent_kit.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.presets import SIFA_SEGMENTATION
 
 

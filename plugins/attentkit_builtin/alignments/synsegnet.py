@@ -26,9 +26,9 @@ from attent_kit.errors import ConfigError
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
 from attent_kit.objectives import Gan, fake, l1, real
+from attent_kit.options import SegmentorOptions, TranslateOptions, adam, segmentor_groups, supervised_loss
 from attent_kit.schedules import linear_after
 from attentkit_builtin.citations import SYNSEGNET
-from attentkit_builtin.options import SegmentorOptions, TranslateOptions, adam, segmentor_groups, supervised_loss
 from attentkit_builtin.presets import CYCLEGAN_TRANSLATION
 
 
