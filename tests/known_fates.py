@@ -4,7 +4,7 @@ import torch
 from stand_in import Levels, Threshold
 
 from attent_kit.engine.run.settings import run_settings
-from attent_kit.engine.train.train import train
+from attent_kit.engine.train.train import TrainOptions, train
 from attent_kit.interfaces import Stage, Translator
 from attent_kit.registry import Component, Registry
 
@@ -100,5 +100,5 @@ def trained_as(name, place, source, target):
         "precision": "32-true",
         "data": {"source": str(source), "target": str(target)},
     }
-    train(run_settings(given, REGISTRY), place, REGISTRY, "cpu", row=name)
+    train(run_settings(given, REGISTRY), place, REGISTRY, "cpu", TrainOptions(row=name))
     return place

@@ -21,7 +21,7 @@ from attent_kit.engine.train.fit import Progress
 from attent_kit.engine.train.glance import class_shares, correlation, looks_at
 from attent_kit.engine.train.health import DiscriminatorWatch, Glance, Span, look_alarms
 from attent_kit.engine.train.monitor import Monitor
-from attent_kit.engine.train.train import train
+from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import RunError
 from attent_kit.interfaces import Translator
 from attent_kit.registry import Component, Registry
@@ -97,7 +97,7 @@ def trained(domains, registry, folder, name, warned=lambda sentence: None, repor
     alignment = {"name": name, **{k: v for k, v in known.items() if k in fields}}
     data = {"source": str(domains[0]), "target": str(domains[1])}
     given = {"alignment": alignment, "data": data, "seed": 5, "save_seconds": 1000.0, "snapshots": 0, **(top or {})}
-    train(run_settings(given, registry), folder, registry, "cpu", warned=warned, report=report)
+    train(run_settings(given, registry), folder, registry, "cpu", watcher=TrainWatcher(stepped=report, warned=warned))
     return json.loads((folder / "monitor.json").read_text())
 
 

@@ -14,7 +14,7 @@ import torch
 from attent_kit.engine.compare.suite import expand, read_suite
 from attent_kit.engine.run.folder import Busy
 from attent_kit.engine.run.status import cells_in, is_held, state_of
-from attent_kit.engine.train.train import train, trained_by_one
+from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train, trained_by_one
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
 
@@ -188,7 +188,8 @@ def test_the_claim_on_a_shared_stage_ends_with_the_first_step_of_the_next(suite,
         (claim,) = (tmp_path / "shared").glob("*.claim")
         held.append((progress.stage, is_held(claim), len([*(tmp_path / "shared").glob("*.ckpt")])))
 
-    train(cell.settings, cell.folder, registry, "cpu", shared=tmp_path / "shared", report=look)
+    shared, watcher = TrainOptions(shared=tmp_path / "shared"), TrainWatcher(stepped=look)
+    train(cell.settings, cell.folder, registry, "cpu", shared, watcher)
     assert held == [("translate", True, 0), ("translate", True, 0), ("segment", False, 1), ("segment", False, 1)]
 
 

@@ -15,7 +15,7 @@ from attent_kit.data.prepared.augment import Augmentation
 from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.settings import run_settings
-from attent_kit.engine.train.train import train
+from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
 from attent_kit.plugins import load
 from attent_kit.registry import Component, Registry
 
@@ -79,7 +79,7 @@ def test_resuming_equals_never_stopping(domains, undisturbed, tmp_path, killed_a
             raise Killed  # after the step moved the networks and before its checkpoint
 
     with pytest.raises(Killed):
-        train(settings(domains), tmp_path / "run", REGISTRY, "cpu", report=kill)
+        train(settings(domains), tmp_path / "run", REGISTRY, "cpu", watcher=TrainWatcher(stepped=kill))
     assert weights(tmp_path / "run")["step"] == killed_after
     again = train(settings(domains), tmp_path / "run", REGISTRY, "cpu")
     assert equal(weights(tmp_path / "run"), weights(folder))
@@ -123,12 +123,11 @@ def test_a_shared_translation_stage_gives_the_bits_of_a_stage_of_ones_own(domain
     """pixel leaves its first stage; attent takes it over and ends as if it had trained it itself."""
     fields = REGISTRY.alignment("pixel").Config.model_fields
     pixel = {**{k: v for k, v in SMALL.items() if k in fields}, "name": "pixel"}
-    train(settings(domains, pixel), tmp_path / "pixel", REGISTRY, "cpu", shared=tmp_path / "shared")
+    shared = TrainOptions(shared=tmp_path / "shared")
+    train(settings(domains, pixel), tmp_path / "pixel", REGISTRY, "cpu", shared)
     stages = []
-    train(
-        settings(domains), tmp_path / "attent", REGISTRY, "cpu", shared=tmp_path / "shared",
-        report=lambda progress: stages.append(progress.stage),
-    )  # fmt: skip
+    watcher = TrainWatcher(stepped=lambda progress: stages.append(progress.stage))
+    train(settings(domains), tmp_path / "attent", REGISTRY, "cpu", shared, watcher)
     assert set(stages) == {"segment"}
     assert equal(weights(tmp_path / "attent")["networks"], weights(undisturbed[0])["networks"])
 

@@ -13,7 +13,7 @@ from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.snapshots.look import Viewer, class_ratios, networks_of_predict
 from attent_kit.engine.snapshots.snapshots import Snapshots, evenly_spaced, load_selectors, load_snapshot, snapshot_file
-from attent_kit.engine.train.train import train
+from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
 from attent_kit.errors import AttentKitError, RunError
 from attent_kit.interfaces import Task
 from attent_kit.plugins import load
@@ -77,7 +77,7 @@ def whole(domains, tmp_path_factory):
     """AttENT with snapshots after 5, 7 and 9 of its 9 steps."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     reports = []
-    scores = train(settings(domains), folder, REGISTRY, "cpu", report=reports.append)
+    scores = train(settings(domains), folder, REGISTRY, "cpu", watcher=TrainWatcher(stepped=reports.append))
     return folder, scores, reports
 
 
@@ -156,7 +156,7 @@ def test_a_killed_and_resumed_run_ends_in_the_same_selection_and_snapshots(domai
             raise Killed
 
     with pytest.raises(Killed):
-        train(settings(domains), tmp_path / "run", REGISTRY, "cpu", report=kill)
+        train(settings(domains), tmp_path / "run", REGISTRY, "cpu", watcher=TrainWatcher(stepped=kill))
     train(settings(domains), tmp_path / "run", REGISTRY, "cpu")
     assert (tmp_path / "run/selection.csv").read_bytes() == (folder / "selection.csv").read_bytes()
     files = sorted(path.name for path in (folder / "snapshots").iterdir())
@@ -207,7 +207,7 @@ def test_a_snapshot_holds_the_networks_of_its_step_and_the_last_one_is_the_check
             raise Killed  # the checkpoint is that of step 7
 
     with pytest.raises(Killed):
-        train(settings(domains), tmp_path / "run", REGISTRY, "cpu", report=stop)
+        train(settings(domains), tmp_path / "run", REGISTRY, "cpu", watcher=TrainWatcher(stepped=stop))
     at_seven = state(tmp_path / "run/checkpoint.ckpt")
     assert at_seven["step"] == 7
     alignment, _ = built("attent", seed=99)
@@ -245,7 +245,8 @@ def test_a_shared_first_stage_is_taken_over_unless_snapshots_fall_into_it(domain
     def steps(folder, **more):
         seen = []
         run = settings(domains, "recipe", registry, **more)
-        train(run, tmp_path / folder, registry, "cpu", shared=tmp_path / "shared", report=lambda p: seen.append(p.step))
+        watcher = TrainWatcher(stepped=lambda p: seen.append(p.step))
+        train(run, tmp_path / folder, registry, "cpu", TrainOptions(shared=tmp_path / "shared"), watcher)
         return seen
 
     assert len(steps("first")) == 6

@@ -6,15 +6,17 @@ import platform
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from conftest import train_words
 
 from attent_kit.cli import live
+from attent_kit.config import read_toml
 from attent_kit.engine.run import heartbeat as module
 from attent_kit.engine.run.folder import alone_in
 from attent_kit.engine.run.heartbeat import Heartbeat, beating, write_failure
+from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.run.status import GridCell, failed_since, is_held, state_of
-from attent_kit.engine.train.train import train
+from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import RunError
+from attent_kit.plugins import load
 
 
 @pytest.fixture
@@ -94,23 +96,20 @@ def test_a_heartbeat_that_cannot_be_written_stops_nothing(tmp_path):
     Heartbeat(tmp_path / "file", "cpu")("segment", 1, 2)
 
 
-def test_a_run_has_a_heartbeat_while_it_trains_and_none_afterwards(attentkit, prepared, tmp_path, monkeypatch):
-    seen = []
+def test_a_run_has_a_heartbeat_while_it_trains_and_none_afterwards(trained, tmp_path):
+    folder, seen = tmp_path / "run", []
 
-    def look(*words, report, **more):
-        def after(progress):
-            report(progress)
-            seen.append({**read(tmp_path / "run"), "state": state_of(GridCell("", "", 0, tmp_path / "run")).state})
+    def look(progress):
+        seen.append({**read(folder), "state": state_of(GridCell("", "", 0, folder)).state})
 
-        return train(*words, report=after, **more)
-
-    monkeypatch.setattr("attent_kit.engine.train.train.train", look)
-    assert attentkit(*train_words(prepared, tmp_path / "run")).code == 0
+    registry = load().registry
+    settings = run_settings(read_toml(trained / "config.toml"), registry)
+    train(settings, folder, registry, "cpu", watcher=TrainWatcher(stepped=look))
     assert {(beat["stage"], beat["steps"], beat["pid"], beat["state"]) for beat in seen} == {
         ("segment", 3, os.getpid(), "running")
     }
-    assert not (tmp_path / "run/progress.json").exists()
-    assert state_of(GridCell("", "", 0, tmp_path / "run")).state == "done"
+    assert not (folder / "progress.json").exists()
+    assert state_of(GridCell("", "", 0, folder)).state == "done"
 
 
 # States

@@ -8,11 +8,11 @@ from test_resume import REGISTRY, equal, settings, weights
 
 from attent_kit.engine.train import tracking
 from attent_kit.engine.train.tracking import find_trackers, mean_scores
-from attent_kit.engine.train.train import train
+from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
 from attent_kit.errors import ConfigError
 from attent_kit.registry import Component, Registry
 from attent_kit.report.scores import Score
-from attent_kit.tracker import Tracker
+from attent_kit.tracker import TrackedRun, Tracker
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,8 @@ def fake(heard):
 
 def run(domains, folder, trackers, said=lambda sentence: None, report=lambda p: None, **more):
     given = settings(domains, log_steps=3, snapshots=0)
-    return train(given, folder, REGISTRY, "cpu", warned=said, report=report, trackers=trackers, **more)
+    options, watcher = TrainOptions(trackers=trackers, **more), TrainWatcher(stepped=report, warned=said)
+    return train(given, folder, REGISTRY, "cpu", options, watcher)
 
 
 class Killed(Exception):
@@ -104,7 +105,7 @@ def test_means_and_files_of_a_chosen_snapshot_are_its_own_and_say_what_chose_it(
     listening = type("Listening", (fake,), {"end": lambda self, scores, files: told.append((scores, files))})
     given, folder = settings(domains, snapshots=2), tmp_path / "run"
     for select in ("last", "target-oracle"):
-        train(given, folder, REGISTRY, "cpu", trackers={"fake": listening}, select=select)
+        train(given, folder, REGISTRY, "cpu", TrainOptions(select=select, trackers={"fake": listening}))
     (last, _), (chosen, files) = told
     assert "dice/liver" in last and {f"target-oracle/{name}" for name in last if "dice" in name} <= chosen.keys()
     assert all(name.startswith("target-oracle/") for name in chosen)
@@ -115,7 +116,7 @@ def test_means_and_files_of_a_chosen_snapshot_are_its_own_and_say_what_chose_it(
 def test_scores_of_a_snapshot_are_passed_on(tmp_path, fake, heard):
     from attent_kit.engine.train.fit import Progress
 
-    watcher = tracking.Tracking({"fake": fake}, "name", tmp_path, tmp_path, {}, pytest.fail)
+    watcher = tracking.Tracking({"fake": fake}, TrackedRun("name", tmp_path, tmp_path, {}, 0, None), pytest.fail)
     watcher.begin(0)
     watcher.see(Progress("segment", 4, 9, None))
     watcher.see(Progress("segment", 5, 9, {"L_seg": 0.5}, {"entropy": 0.25}))

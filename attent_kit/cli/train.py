@@ -48,7 +48,7 @@ def command(
     from attent_kit.engine.run.provenance import explained
     from attent_kit.engine.run.settings import override, run_settings
     from attent_kit.engine.train.tracking import find_trackers
-    from attent_kit.engine.train.train import train
+    from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
     from attent_kit.report.scores import LAST, ORACLE, summarise
     from attent_kit.report.table import selection_note, stamp
 
@@ -94,11 +94,12 @@ def command(
             folder,
             registry,
             device,
-            opened=lambda alignment: bar.reset(settings.alignment.name, sum(s.steps for s in alignment.stages())),
-            report=lambda p: bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None),
-            select=select,
-            warned=lambda sentence: bar.say(f"Warning: {sentence}"),
-            trackers=trackers,
+            TrainOptions(select=select, trackers=trackers),
+            TrainWatcher(
+                opened=lambda alignment: bar.reset(settings.alignment.name, sum(s.steps for s in alignment.stages())),
+                stepped=lambda p: bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None),
+                warned=lambda sentence: bar.say(f"Warning: {sentence}"),
+            ),
         )
     if as_json:
         print_scores(scores)

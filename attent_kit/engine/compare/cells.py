@@ -24,7 +24,7 @@ from attent_kit.engine.run.heartbeat import in_a_sentence, now, write_failure
 from attent_kit.engine.run.status import FAILED, failed_since, is_held
 from attent_kit.engine.snapshots.selection import refuse_selection
 from attent_kit.engine.train.tracking import Trackers
-from attent_kit.engine.train.train import task_of, train
+from attent_kit.engine.train.train import TrainOptions, TrainWatcher, task_of, train
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -134,13 +134,8 @@ def run_cells(
                         cell.folder,
                         registry,
                         device,
-                        row=cell.row,
-                        direction=cell.direction,
-                        shared=out / "shared",
-                        select=cell.select,
-                        warned=lambda sentence, cell=cell: watch.warned(cell, sentence),
-                        trackers=trackers,
-                        store=out,
+                        TrainOptions(cell.row, cell.direction, cell.select, trackers, out, out / "shared"),
+                        TrainWatcher(warned=lambda sentence, cell=cell: watch.warned(cell, sentence)),
                     )
                 except Busy as held:
                     locks[cell.folder] = held.lock

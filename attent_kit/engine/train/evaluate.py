@@ -1,6 +1,7 @@
 """Predict the test cases of a run and score them on the grid of the original volumes."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +14,17 @@ from attent_kit.metrics import protocol
 from attent_kit.report.scores import PROTOCOL, Score, write_scores
 
 
-def score_run(
-    alignment: Alignment, place: Path, target: Prepared, device: torch.device, row: str, direction: str, seed: int,
-    selection: str,
-) -> list[Score]:  # fmt: skip
+class Names(NamedTuple):
+    """What the scores of a run are filed under."""
+
+    row: str
+    direction: str
+    seed: int
+    selection: str
+    """What chose its snapshot."""
+
+
+def score_run(alignment: Alignment, place: Path, target: Prepared, device: torch.device, names: Names) -> list[Score]:
     """Write predictions/<case>.nii.gz for every test case and scores.csv for those with labels, below `place`; its rows."""
     scores = []
     for case in target.cases_in("test"):
@@ -26,7 +34,7 @@ def score_run(
         if case.has_labels:
             truth, spacing = target.truth(case.id)
             scores += [
-                Score(row, direction, seed, case.id, *metric, PROTOCOL, selection)
+                Score(names.row, names.direction, names.seed, case.id, *metric, PROTOCOL, names.selection)
                 for metric in protocol(PROTOCOL).rows(prediction, truth, target.organs, spacing)
             ]
     write_scores(place / "scores.csv", scores)

@@ -64,10 +64,9 @@ def fit(
     batches: Batches,
     run: Run,
     fabric: Fabric,
-    report: Report = lambda progress: None,
+    watchers: Sequence[Watcher] = (),
     shared: Path | None = None,
     snapshots: Snapshots | None = None,
-    watchers: Sequence[Watcher] = (),
 ) -> bool:
     """Train all stages, from the run's checkpoint on if it has one; whether there was anything to train.
 
@@ -77,22 +76,17 @@ def fit(
     """
     optimizers = setup(alignment, fabric)
     base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
-    first_step = checkpoint.resume(run.checkpoint, alignment, optimizers, fabric)
-    run.rewind_log(first_step)
-    for watcher in watchers:
-        watcher.begin(first_step)
     stages = alignment.stages()
     total = sum(stage.steps for stage in stages)
     update = FabricUpdate(fabric, optimizers)
-    if snapshots is not None:
-        snapshots.plan(alignment, optimizers, stages)
-        snapshots.rewind(first_step, total)
+    first_step = checkpoint.resume(run.checkpoint, alignment, optimizers, fabric)
+    _go_on_from(first_step, alignment, optimizers, run, snapshots, watchers)
     if first_step == 0:
         rehearse(alignment, optimizers, stages, batches)
-    looked_at = snapshots is not None and any(step <= stages[0].steps for step in snapshots.steps)
-    # A stage that is taken over has no steps at which snapshots could be taken.
-    if shared is not None and first_step == 0 and not looked_at and _adopt(shared, alignment, optimizers, stages[0]):
-        first_step = stages[0].steps
+        # A stage that is taken over has no steps at which snapshots could be taken.
+        looked_at = snapshots is not None and any(step <= stages[0].steps for step in snapshots.steps)
+        if shared is not None and not looked_at and _adopt(shared, alignment, optimizers, stages[0]):
+            first_step = stages[0].steps
     saved = time.monotonic()
     with interruptions() as interruption:
         for stage, first, last in spans(stages):
@@ -113,7 +107,6 @@ def fit(
                     train_only(alignment, optimizers, stage)
                     looking += time.monotonic() - before
                 progress = Progress(stage.name, step + 1, total, run.log(step, stage.name, losses), scores)
-                report(progress)
                 for watcher in watchers:
                     watcher.see(progress)
                 at_end = step + 1 == last
@@ -132,6 +125,20 @@ def fit(
                     raise KeyboardInterrupt
     alignment.eval()
     return first_step < total
+
+
+def _go_on_from(
+    step: int, alignment: Alignment, optimizers: dict[str, Optimizer], run: Run, snapshots: Snapshots | None,
+    watchers: Sequence[Watcher],
+) -> None:  # fmt: skip
+    """Log, watchers and snapshots as they were after that step."""
+    run.rewind_log(step)
+    for watcher in watchers:
+        watcher.begin(step)
+    if snapshots is not None:
+        stages = alignment.stages()
+        snapshots.plan(alignment, optimizers, stages)
+        snapshots.rewind(step, sum(stage.steps for stage in stages))
 
 
 def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Sequence[Stage], batches: Batches) -> None:

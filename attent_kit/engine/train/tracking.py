@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from attent_kit.engine.train.fit import Progress
 from attent_kit.errors import ConfigError
@@ -40,17 +39,8 @@ def find_trackers(names: Sequence[str], registry: Registry) -> Trackers:
 class Tracking:
     """The trackers of one run that still work."""
 
-    def __init__(
-        self,
-        trackers: Trackers,
-        name: str,
-        folder: Path,
-        store: Path,
-        config: Mapping[str, Any],
-        warned: Callable[[str], None],
-    ) -> None:
-        self._classes, self._warned = trackers, warned
-        self._run = TrackedRun(name, folder, store, config, 0, None)
+    def __init__(self, trackers: Trackers, run: TrackedRun, warned: Callable[[str], None]) -> None:
+        self._classes, self._run, self._warned = trackers, run, warned
         self._working: dict[str, Tracker] = {}
 
     def begin(self, step: int) -> None:

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
+import torch
 from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
 
 from attent_kit import __version__
 from attent_kit.build import build_alignment
@@ -17,12 +20,12 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.folder import SECONDS_TO_TRY, Busy, NotFinite, Run, alone_in, place_of
-from attent_kit.engine.run.heartbeat import beating
+from attent_kit.engine.run.heartbeat import Heartbeat, beating
 from attent_kit.engine.run.provenance import components_of, record, refuse_changed_file
 from attent_kit.engine.run.settings import RunSettings, pinned
 from attent_kit.engine.snapshots.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.snapshots.snapshots import Snapshots, load_selectors
-from attent_kit.engine.train.evaluate import is_answered, score_run
+from attent_kit.engine.train.evaluate import Names, is_answered, score_run
 from attent_kit.engine.train.fit import Progress, Report, fit
 from attent_kit.engine.train.kept import keep_slices
 from attent_kit.engine.train.monitor import monitor_of
@@ -31,6 +34,38 @@ from attent_kit.errors import DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, Score, read_scores
+from attent_kit.tracker import TrackedRun
+
+
+class TrainOptions(NamedTuple):
+    """What is asked of a run beside its settings: by default the answers of its last step, of a run that stands alone."""
+
+    row: str | None = None
+    """Names the method in the scores."""
+    direction: str | None = None
+    """Names the domains in the scores."""
+    select: str = LAST
+    """What chooses the snapshot that is exported, predicted and scored."""
+    trackers: Trackers = MappingProxyType({})
+    """They are told how it goes."""
+    store: Path | None = None
+    """Where trackers may keep what several runs share; by default the run's folder."""
+    shared: Path | None = None
+    """Folder in which runs leave the result of a first stage for others of the same recipe."""
+
+
+class TrainWatcher(NamedTuple):
+    """Who is told how a run goes."""
+
+    opened: Callable[[Alignment], None] = lambda alignment: None
+    """All is built, and nothing is trained yet."""
+    stepped: Report = lambda progress: None
+    """A step is done."""
+    warned: Callable[[str], None] = lambda sentence: None
+    """Training seems to go wrong."""
+
+
+ALONE, UNHEARD = TrainOptions(), TrainWatcher()
 
 
 def train(
@@ -38,33 +73,23 @@ def train(
     folder: Path,
     registry: Registry,
     device: str = "auto",
-    row: str | None = None,
-    direction: str | None = None,
-    shared: Path | None = None,
-    report: Report = lambda progress: None,
-    opened: Callable[[Alignment], None] = lambda alignment: None,
-    select: str = LAST,
-    warned: Callable[[str], None] = lambda sentence: None,
-    trackers: Trackers = MappingProxyType({}),
-    store: Path | None = None,
+    options: TrainOptions = ALONE,
+    watcher: TrainWatcher = UNHEARD,
 ) -> list[Score]:
     """Train what is not yet trained, predict the target's test cases, score them; everything lies in `folder`.
 
-    The snapshot that `select` chooses is exported, predicted and scored, in a folder of its own unless it is the last; what
-    is there of a finished run is not made again.
-
-    `row` and `direction` name the method and the domains in the scores. `shared` is a folder in which runs leave the
-    result of a first stage for others of the same recipe. `opened` is called once all is built and before training,
-    `warned` with a sentence whenever training seems to go wrong. `trackers` are told how it goes; they may keep what
-    several runs share in `store`, by default `folder`.
+    The snapshot that is chosen answers in a folder of its own unless it is the last; what is there of a finished run is not
+    made again.
     """
     fabric = launch(device, settings.precision)
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
     task = task_of(source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
     components = components_of(settings, registry)
-    refuse_selection(select, settings, folder, target, registry)
+    refuse_selection(options.select, settings, folder, target, registry)
     selectors = load_selectors(registry) if settings.snapshots else {}
+    row, direction = options.row or settings.alignment.name, options.direction or f"{source.domain}2{target.domain}"
+    names = Names(row, direction, settings.seed, options.select)
     with alone_in(folder), ExitStack() as closing:
         resumes = (folder / "checkpoint.ckpt").exists()
         if resumes:
@@ -72,57 +97,88 @@ def train(
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
         run = Run(folder, settings, components)
         beat = closing.enter_context(beating(folder, str(fabric.device)))
-        precision = str(fabric.strategy.precision.precision)
         run.write_domain(source, target)
-        place = place_of(folder, select)
         if not (folder / "scores.csv").exists() and not (folder / "selections").exists():
-            run.write_environment(fabric.device, precision)
-        opened(alignment)
+            run.write_environment(fabric.device, precision_of(fabric))
+        watcher.opened(alignment)
         batches = training_batches(
             source, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
         )
-        stage_file = None
-        if shared is not None:
-            versions = sorted({f"{c.distribution} {c.version}" for c in components})
-            computed = (fabric.device.type, precision, __version__, *versions)
-            stage_file = shared_stage_file(shared, alignment, settings, source, target, computed)
+        stage_file = options.shared and shared_stage_file(options.shared, alignment, run, source, target, fabric)
         snapshots = Snapshots(folder, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
-        monitor = monitor_of(alignment, run, source, target, fabric.device, warned)
-        names = row or settings.alignment.name, direction or f"{source.domain}2{target.domain}"
-        title = f"{names[1]}/{names[0]}/seed{settings.seed}"
-        tracking = Tracking(trackers, title, folder, store or folder, read_toml(folder / "config.toml"), warned)
+        monitor = monitor_of(alignment, run, source, target, fabric.device, watcher.warned)
+        tracking = Tracking(options.trackers, tracked_run(names, run, options.store), watcher.warned)
         closing.callback(tracking.close)
-        first, steps = alignment.stages()[0].steps, total_steps(alignment)
         with trained_by_one(stage_file) as release:
-
-            def tell(progress: Progress) -> None:
-                if progress.step > first:
-                    release()
-                beat(progress.stage, progress.step, progress.steps, progress.losses)
-                report(progress)
-
+            teller = _Teller(beat, watcher.stepped, release, alignment.stages()[0].steps)
             try:
-                trained = fit(alignment, batches, run, fabric, tell, stage_file, snapshots, [monitor, tracking])
+                trained = fit(alignment, batches, run, fabric, [teller, monitor, tracking], stage_file, snapshots)
             except NotFinite as error:
                 monitor.not_finite(error)
                 raise
+        steps = total_steps(alignment)
         beat("predict", steps, steps)
-        if not trained and is_answered(place, target) and (place / "segmentor.safetensors").exists():
-            # A damaged file is made again.
-            with suppress(DataError):
-                return read_scores(place / "scores.csv")
+        place = place_of(folder, options.select)
+        known = None if trained else _answers_in(place, target)
+        if known is not None:
+            return known
         monitor.end()
-        step = load_selected(select, alignment, folder, target, fabric.device)
-        config = checkpoint.fingerprint(read_toml(folder / "config.toml"))
-        facts = {"config": config, "steps": steps, "components": record(components)}
-        if step is not None:
-            facts |= {"steps": step, "selection": select}
-            write_selected(place, select, step)
-        checkpoint.export_segmentor(place / "segmentor.safetensors", alignment, facts)
-        scores = score_run(alignment, place, target, fabric.device, *names, settings.seed, select)
-        keep_slices(alignment, place, target, fabric.device, scores)
+        scores = _answer(alignment, run, place, target, fabric.device, names)
         tracking.end(scores, place)
         return scores
+
+
+class _Teller:
+    """Passes on how far a run is, and frees a shared stage with the first step after it."""
+
+    def __init__(self, beat: Heartbeat, stepped: Report, release: Callable[[], None], first: int) -> None:
+        self._beat, self._stepped, self._release, self._first = beat, stepped, release, first
+
+    def begin(self, step: int) -> None:
+        """Nothing is told before a step is done."""
+
+    def see(self, progress: Progress) -> None:
+        """A step is done."""
+        if progress.step > self._first:
+            self._release()
+        self._beat(progress.stage, progress.step, progress.steps, progress.losses)
+        self._stepped(progress)
+
+
+def _answers_in(place: Path, target: Prepared) -> list[Score] | None:
+    """The scores of a run that has all its answers; None if one is missing or damaged, and all are made again."""
+    if is_answered(place, target) and (place / "segmentor.safetensors").exists():
+        with suppress(DataError):
+            return read_scores(place / "scores.csv")
+    return None
+
+
+def _answer(
+    alignment: Alignment, run: Run, place: Path, target: Prepared, device: torch.device, names: Names
+) -> list[Score]:
+    """Choose the snapshot, export it, predict and score the test cases, keep the slices that figures show."""
+    step = load_selected(names.selection, alignment, run.folder, target, device)
+    config = checkpoint.fingerprint(read_toml(run.folder / "config.toml"))
+    facts = {"config": config, "steps": total_steps(alignment), "components": record(run.components)}
+    if step is not None:
+        facts |= {"steps": step, "selection": names.selection}
+        write_selected(place, names.selection, step)
+    checkpoint.export_segmentor(place / "segmentor.safetensors", alignment, facts)
+    scores = score_run(alignment, place, target, device, names)
+    keep_slices(alignment, place, target, device, scores)
+    return scores
+
+
+def tracked_run(names: Names, run: Run, store: Path | None) -> TrackedRun:
+    """What a tracker is told of a run before it begins."""
+    title = f"{names.direction}/{names.row}/seed{names.seed}"
+    config = read_toml(run.folder / "config.toml")
+    return TrackedRun(title, run.folder, store or run.folder, config, 0, None)
+
+
+def precision_of(fabric: Fabric) -> str:
+    """The arithmetic that `auto` has come to."""
+    return str(fabric.strategy.precision.precision)
 
 
 def task_of(source: Prepared, target: Prepared) -> Task:
@@ -143,23 +199,17 @@ def total_steps(alignment: Alignment) -> int:
 
 
 def shared_stage_file(
-    folder: Path,
-    alignment: Alignment,
-    settings: RunSettings,
-    source: Prepared,
-    target: Prepared,
-    computed: tuple[str, ...],
+    folder: Path, alignment: Alignment, run: Run, source: Prepared, target: Prepared, fabric: Fabric
 ) -> Path | None:
-    """Where runs of this first stage leave and find its result; the name is a hash of all that shapes it.
-
-    `computed`: device kind, arithmetic, and versions of the code.
-    """
+    """Where runs of this first stage leave and find its result; the name is a hash of all that shapes it."""
     stage = alignment.stages()[0]
     if stage.recipe is None:
         return None
+    versions = sorted({f"{c.distribution} {c.version}" for c in run.components})
+    computed = (fabric.device.type, precision_of(fabric), __version__, *versions)
     shaping = [
-        stage.name, stage.steps, stage.batch_size, stage.recipe, settings.seed, computed,
-        settings.augmentation.model_dump(), source.content_hash(), target.content_hash(),
+        stage.name, stage.steps, stage.batch_size, stage.recipe, run.settings.seed, computed,
+        run.settings.augmentation.model_dump(), source.content_hash(), target.content_hash(),
     ]  # fmt: skip
     name = hashlib.sha256(json.dumps(shaping, default=repr).encode()).hexdigest()[:16]
     return folder / f"{stage.name}-{name}.ckpt"
