@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from attent_kit.errors import ConfigError
+from attent_kit.report.compared import ScoredRows, compared
 from attent_kit.report.figures import Panel, segmentation_figure
 from attent_kit.report.published import read_published
 from attent_kit.report.render import render
@@ -201,10 +202,9 @@ def test_a_figure_shows_every_slice_and_is_the_same_twice(tmp_path):
 
 
 def test_render_writes_tables_and_a_figure_for_each_direction(tmp_path):
-    made = render(
-        "T", "N", METHODS, ONE, [], {"mr2ct": [panel("case 1")], "ct2mr": []}, BOTH, ["liver", "spleen"], tmp_path
-    )
-    assert [f.name for f in made.files] == [
+    found = compared(ScoredRows("T", "N", ONE, METHODS, BOTH, ["liver", "spleen"]))
+    files = render(found, {"mr2ct": [panel("case 1")], "ct2mr": []}, tmp_path)
+    assert [f.name for f in files] == [
         "table.md",
         "table.csv",
         "scores.csv",
@@ -212,4 +212,4 @@ def test_render_writes_tables_and_a_figure_for_each_direction(tmp_path):
         "figure-mr2ct.png",
         "figure-mr2ct.svg",
     ]
-    assert all(file.exists() for file in made.files if file.name != "scores.csv")
+    assert all(file.exists() for file in files if file.name != "scores.csv")

@@ -20,8 +20,9 @@ from attent_kit.report.page import drawing
 from attent_kit.report.pairwise import all_pairs, pairs_csv
 from attent_kit.report.pictures import entropy_picture, picture
 from attent_kit.report.published import PublishedTable
+from attent_kit.report.scores import by_protocol
 from attent_kit.report.shift import over_seeds, read_shift
-from attent_kit.report.summary import by_protocol, stamps
+from attent_kit.report.summary import stamps
 from attent_kit.report.table import MethodRow, tables
 
 

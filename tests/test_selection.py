@@ -6,6 +6,7 @@ import math
 import pytest
 
 from attent_kit.errors import ConfigError, DataError
+from attent_kit.report.compared import ScoredRows, compared, daggered
 from attent_kit.report.render import render
 from attent_kit.report.scores import Score, read_scores, summarise, write_scores
 from attent_kit.report.selection import (
@@ -181,7 +182,10 @@ METHODS = [MethodRow("AttENT", False), MethodRow("Other", False), MethodRow("Sup
 
 def rendered(selection, out, reference=None):
     rows = [row for m, dice in zip(METHODS, (0.5, 0.7, 0.9), strict=True) for row in scores(selection, m.label, dice)]
-    return render("T", "A note.", METHODS, rows, [], {}, {"mr2ct": "MR to CT"}, ["liver"], out, reference)
+    scored = daggered(ScoredRows("T", "A note.", rows, METHODS, {"mr2ct": "MR to CT"}, ["liver"], selection))
+    found = compared(scored, reference)
+    render(found, {}, out)
+    return found
 
 
 def test_every_row_is_stamped_with_what_it_knows_of_target_labels(tmp_path):
@@ -203,7 +207,7 @@ def test_a_selector_is_named_in_title_and_note_and_its_rows_are_label_free(tmp_p
 
 
 def test_the_oracle_carries_a_dagger_in_every_table_and_a_note_that_explains_it(tmp_path):
-    made = rendered("target-oracle", tmp_path, reference="Other")
+    made = rendered("target-oracle", tmp_path, reference="Other †")
     text = (tmp_path / "table.md").read_text()
     shown = [line for line in text.splitlines() if line.startswith(("| AttENT", "| Other", "| Supervised"))]
     assert len(shown) >= 3 * 2 + 2 and all("†" in line.split("|")[1] for line in shown)

@@ -8,6 +8,8 @@ import math
 import pytest
 
 from attent_kit.errors import ConfigError
+from attent_kit.report.compared import ScoredRows
+from attent_kit.report.compared import compared as computed
 from attent_kit.report.comparisons import choose_reference, compare, comparisons_csv, slide_tests
 from attent_kit.report.ranks import rank_rows, rank_sentence, ranks_csv, ranks_figure
 from attent_kit.report.render import render
@@ -276,12 +278,13 @@ def test_every_number_of_a_rendered_comparison_comes_from_the_scores_file(tmp_pa
     rows = {**THREE, "Supervised": [0.9, 0.9]}
     write_scores(tmp_path / "scores.csv", scores(rows))
     methods = [MethodRow(label, label == "Supervised") for label in rows]
-    made = render("T", "N", methods, read_scores(tmp_path / "scores.csv"), [], {}, TITLES, ["liver"], tmp_path)
+    found = computed(ScoredRows("T", "N", read_scores(tmp_path / "scores.csv"), methods, TITLES, ["liver"]))
+    files = render(found, {}, tmp_path)
     names = ["table.md", "table.csv", "scores.csv", "comparisons.csv", "ranks.csv"]
     figures = [f"ranks-mr2ct-{metric}.{kind}" for metric in ("dice", "assd") for kind in ("png", "svg")]
-    assert [file.name for file in made.files] == names + figures
-    assert all(file.exists() for file in made.files)
-    assert made.warnings == ["With 2 cases no paired test can reach p < 0.05 (smallest possible 0.5)."]
+    assert [file.name for file in files] == names + figures
+    assert all(file.exists() for file in files)
+    assert found.warnings == ["With 2 cases no paired test can reach p < 0.05 (smallest possible 0.5)."]
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert text.index("ASSD, mm, mean ± SD") < text.index("comparisons with W/o")
     assert "Supervised is 45.0 Dice points above W/o" in text

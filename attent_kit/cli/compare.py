@@ -87,9 +87,11 @@ def command(
     from attent_kit.engine.run.status import write_grid
     from attent_kit.engine.snapshots.selection import refuse_unknown
     from attent_kit.engine.train.tracking import find_trackers
+    from attent_kit.report.compared import ScoredRows, compared, daggered
     from attent_kit.report.comparisons import choose_reference
     from attent_kit.report.published import read_published
     from attent_kit.report.render import render
+    from attent_kit.report.table import mark
 
     registry = load().registry
     path = _file_of(suite, registry)
@@ -145,30 +147,29 @@ def command(
     targets = {cell.direction: Prepared.open(cell.settings.data.target) for cell in cells}
     seen = sorted({c.id for t in targets.values() for c in t.cases if {"train", "test"} <= set(c.splits)})
     note = chosen.note + (f" Target cases both trained on and tested: {', '.join(seen)}." if seen else "")
-    made = render(
+    scored = ScoredRows(
         chosen.title or chosen.name,
         note,
-        results.methods,
         results.scores,
-        read_published(chosen.published) if chosen.published else [],
-        {direction: panels(cells, direction) for direction in targets},
+        results.methods,
         results.titles,
         next(iter(targets.values())).organs,
-        out,
-        reference,
-        slide_test,
+        select,
         results.outcomes,
+        read_published(chosen.published) if chosen.published else [],
         costs,
     )
+    found = compared(daggered(scored), None if reference is None else mark(reference, select), slide_test)
+    files = render(found, {direction: panels(cells, direction) for direction in targets}, out)
     for sentence in results.unseen:
         click.echo(sentence, err=as_json)
     if as_json:
         print_scores(results.scores)
     else:
-        _print_tables(made, costs)
+        _print_tables(found, files)
     unmeasured = _shift(out, registry, several[0], as_json) if shift and results.scores else None
     try:
-        for file in () if no_report else write_report(out, registry, reference):
+        for file in () if no_report else write_report(out, registry, reference, found):
             click.echo(f"  {file}", err=as_json)
     except AttentKitError as error:
         if not (failed or results.damaged or unmeasured):
@@ -216,21 +217,21 @@ def _run(cells, registry, out: Path, devices: list[str], tracked: list[str], tra
         return run_cells(cells, registry, out, devices[0], watch, trackers)
 
 
-def _print_tables(made, costs) -> None:  # type: ignore[no-untyped-def]
+def _print_tables(found, files) -> None:  # type: ignore[no-untyped-def]
     from attent_kit.report.costs import COLUMNS, footnotes, texts
 
-    for table in made.tables:
+    for table in found.tables:
         console().print(_rich(table))
         for footnote in table.footnotes:
             click.echo(f"  {footnote}")
-    if costs:
-        print_table("Cost", COLUMNS, [texts(cost) for cost in costs])
-        for footnote in footnotes(costs):
+    if found.costs:
+        print_table("Cost", COLUMNS, [texts(cost) for cost in found.costs])
+        for footnote in footnotes(found.costs):
             click.echo(f"  {footnote}")
-    click.echo(made.note)
-    for warning in made.warnings:
+    click.echo(found.note)
+    for warning in found.warnings:
         click.echo(f"Comparisons, in table.md: {warning}")
-    for file in made.files:
+    for file in files:
         click.echo(f"  {file}")
 
 

@@ -19,11 +19,14 @@ def escape(text: str) -> str:
 
 
 def latex(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
-    """All tables, one environment each; \\usepackage{booktabs} stands in the document."""
+    """All tables, one environment each, without rows of which nothing is scored; \\usepackage{booktabs} stands in the
+    document."""
     parts = ["% Tables of attentkit, for \\usepackage{booktabs}. Best of each column in bold, bounds aside."]
     for table in made:
         rows = []
         for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
+            if not table.shows(label):
+                continue
             texts = [escape(cell_text(cell, table.scale, table.count)) for cell in cells]
             marked = [rf"\textbf{{{t}}}" if label in best else t for t, best in zip(texts, table.best, strict=True)]
             rows.append([escape(label), *marked, escape(stamp)])

@@ -3,14 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from attent_kit.report.boxplots import box_figure, boxes
-from attent_kit.report.comparisons import HIGHER_IS_BETTER, Comparison
+from attent_kit.report.compared import Compared
+from attent_kit.report.comparisons import HIGHER_IS_BETTER
 from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Text, drawing
 from attent_kit.report.pairwise import Pair
 from attent_kit.report.published import PublishedTable
-from attent_kit.report.ranks import Ranks, rank_sentence, ranks_figure
+from attent_kit.report.ranks import rank_sentence, ranks_figure
 from attent_kit.report.scores import AVERAGE, Score
 from attent_kit.report.sentences import NAMES, claim, p_text, sentence, warning
 from attent_kit.report.significance import ALPHA
@@ -21,26 +21,12 @@ Stamps = Mapping[tuple[str, str], Sequence[Stamp]]
 """Of a row, by (direction, label)."""
 
 
-class Compared(NamedTuple):
-    """Score rows of one protocol, and what they belong to."""
-
-    scores: Sequence[Score]
-    methods: Sequence[MethodRow]
-    titles: Mapping[str, str]
-    organs: Sequence[str]
-    """In the order that gives them their colours."""
-    title: str
-
-
-def tables_section(
-    made: Sequence[Table], others: Mapping[str, Sequence[Table]], published: Sequence[PublishedTable],
-    titles: Mapping[str, str], marks: Stamps,
-) -> Section:  # fmt: skip
+def tables_section(c: Compared, others: Mapping[str, Sequence[Table]], marks: Stamps) -> Section:
     """Ours by direction, then by `others` protocols, then what others have published."""
     blocks: list = [Text(["Best of each column in bold, rows that see target labels aside. A dash is no value."])]
-    for direction, domains in titles.items():
-        own = [table for table in made if table.direction == direction]
-        theirs = [entry for entry in published if entry.direction == direction]
+    for direction, domains in c.titles.items():
+        own = [table for table in c.tables if table.direction == direction]
+        theirs = [entry for entry in c.published if entry.direction == direction]
         blocks.append(Heading(domains))
         blocks += [_grid(table, marks) for table in own] or [Text(["Nothing is scored yet."])]
         for protocol, all_of_it in others.items():
@@ -96,13 +82,13 @@ def boxes_section(c: Compared, folder: Path) -> Section:
     return Section("boxes", "Case by case", blocks)
 
 
-def comparisons_section(
-    c: Compared, comparisons: Sequence[Comparison], pairs: Sequence[Pair], ranks: Sequence[Ranks], out: Path
-) -> Section:
+def comparisons_section(c: Compared, pairs: Sequence[Pair], out: Path) -> Section:
     """Sentences against the reference row, everyone against everyone, and ranks."""
     blocks: list = []
     for direction, domains in c.titles.items():
-        own = [x for x in comparisons if x.direction == direction and x.organ == AVERAGE]
+        scored = {score.alignment for score in c.scores if score.direction == direction}
+        averages = [x for x in c.comparisons if x.direction == direction and x.organ == AVERAGE]
+        own = [x for x in averages if x.method in scored]
         if not own:
             continue
         blocks.append(Heading(domains))
@@ -116,7 +102,7 @@ def comparisons_section(
             )
             if found:
                 blocks.append(_matrix(found, domains, metric))
-        figures = [r for r in ranks if r.direction == direction]
+        figures = [r for r in c.ranks if r.direction == direction]
         pictures = [
             drawing(
                 ranks_figure(r, f"{c.title}, {domains}: {NAMES[r.metric]}", out),
@@ -180,8 +166,7 @@ def _pair_cell(difference: float, p: float, metric: str) -> Cell:
 def _grid(table: Table, marks: Stamps, protocol: str = "") -> Grid:
     rows = []
     for label, cells in table.rows:
-        _, collapsed = table.runs.get(label, (0, 0))
-        if all(cell is None for cell in cells) and not collapsed:
+        if not table.shows(label):
             continue
         texts = [cell_text(cell, table.scale, table.count) for cell in cells]
         shown = [Cell(text, "best" if label in best else "") for text, best in zip(texts, table.best, strict=True)]

@@ -266,3 +266,11 @@ def _cell(row: Score) -> tuple:
 def _prediction(row: Score) -> tuple:
     """One organ of one predicted volume."""
     return row.alignment, row.direction, row.seed, row.case, row.organ
+
+
+def by_protocol(scores: Iterable[Score]) -> dict[str, list[Score]]:
+    """Scores of each protocol; that of a comparison first."""
+    found: dict[str, list[Score]] = {}
+    for score in scores:
+        found.setdefault(score.protocol, []).append(score)
+    return dict(sorted(found.items(), key=lambda item: item[0] != PROTOCOL))

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from attent_kit.report.comparisons import Comparison
-from attent_kit.report.scores import AVERAGE, LAST, ORACLE, PROTOCOL, Score
+from attent_kit.report.compared import Compared
+from attent_kit.report.scores import AVERAGE, LAST, ORACLE, Score
 from attent_kit.report.sentences import sentence
 from attent_kit.report.table import MethodRow, Table, cell_text, stamp
 
@@ -49,18 +49,16 @@ def stamps(method: MethodRow, scores: Sequence[Score], collapsed: int, runs: int
     return made
 
 
-def headlines(
-    tables: Sequence[Table], methods: Sequence[MethodRow], comparisons: Sequence[Comparison], titles: Mapping[str, str]
-) -> list[str]:
+def headlines(c: Compared) -> list[str]:
     """A sentence for each direction: the row with the best average Dice, and what it is above the reference row."""
     made = []
-    for direction, domains in titles.items():
-        table = next((t for t in tables if t.direction == direction and t.scale == 100), None)
+    for direction, domains in c.titles.items():
+        table = next((t for t in c.tables if t.direction == direction and t.scale == 100), None)
         if table is None:
             made.append(f"{domains}: nothing is scored yet.")
             continue
         cells = {label: cells[-1] for label, cells in table.rows}
-        free = [m.label for m in methods if not m.bound and cells.get(m.label)]
+        free = [m.label for m in c.methods if not m.bound and cells.get(m.label)]
         known = [label for label in free if cells[label].mean == cells[label].mean]  # type: ignore[union-attr]
         if not known:
             made.append(f"{domains}: no row without target labels has an average Dice yet.")
@@ -74,11 +72,11 @@ def headlines(
         of = f" of the {len(known)} rows that {trained}" if len(known) > 1 else ""
         said = f"{domains}: {found}{of}, {number} % ({table.over})."
         against = [
-            c
-            for c in comparisons
-            if (c.direction, c.metric, c.organ) == (direction, "dice", AVERAGE) and c.method in best
+            x
+            for x in c.comparisons
+            if (x.direction, x.metric, x.organ) == (direction, "dice", AVERAGE) and x.method in best
         ]
-        made.append(" ".join([said, *(sentence(c, domains) for c in against)]))
+        made.append(" ".join([said, *(sentence(x, domains) for x in against)]))
     return made
 
 
@@ -124,11 +122,3 @@ def doubts(
             f"{protocols[0]}."
         )
     return made
-
-
-def by_protocol(scores: Iterable[Score]) -> dict[str, list[Score]]:
-    """Scores of each protocol; that of a comparison first."""
-    found: dict[str, list[Score]] = {}
-    for score in scores:
-        found.setdefault(score.protocol, []).append(score)
-    return dict(sorted(found.items(), key=lambda item: item[0] != PROTOCOL))

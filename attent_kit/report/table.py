@@ -47,6 +47,11 @@ class Table(NamedTuple):
     runs: Mapping[str, tuple[int, int]] = MappingProxyType({})
     """Runs of each row, and how many of them collapsed."""
 
+    def shows(self, label: str) -> bool:
+        """Whether there is something to show of a row: a number, or a run that collapsed."""
+        _, collapsed = self.runs.get(label, (0, 0))
+        return bool(collapsed) or any(cell for row, cells in self.rows if row == label for cell in cells)
+
 
 def tables(
     scores: Iterable[Score],
@@ -84,16 +89,6 @@ def _with_outcomes(table: Table, outcomes: Sequence[Outcome]) -> Table:
 def mark(label: str, selection: str) -> str:
     """The label of a row, with a dagger if target labels have chosen its snapshots."""
     return label + DAGGER if selection == ORACLE else label
-
-
-def daggered(scores: Iterable[Score], methods: Sequence[MethodRow]) -> tuple[list[Score], list[MethodRow]]:
-    """Both with the labels that `mark` gives them."""
-    scores = list(scores)
-    selection = only_selection(scores)
-    return (
-        [score._replace(alignment=mark(score.alignment, selection)) for score in scores],
-        [method._replace(label=mark(method.label, selection)) for method in methods],
-    )
 
 
 def stamp(selection: str, bound: bool) -> str:

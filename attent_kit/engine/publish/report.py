@@ -11,101 +11,120 @@ from attent_kit.errors import AttentKitError
 from attent_kit.files import write_text
 from attent_kit.metrics.protocols import PROTOCOLS
 from attent_kit.registry import Registry
-from attent_kit.report.comparisons import choose_reference, compare
+from attent_kit.report.compared import Compared, ScoredRows, compared
 from attent_kit.report.latex import latex
-from attent_kit.report.numbers import Compared, boxes_section, comparisons_section, other_tables, tables_section
+from attent_kit.report.numbers import boxes_section, comparisons_section, other_tables, tables_section
 from attent_kit.report.outcomes import Outcome, counts, outcome_of, reasons
-from attent_kit.report.page import Page, write_page
-from attent_kit.report.pairwise import all_pairs, pairs_csv
-from attent_kit.report.ranks import rank_rows
-from attent_kit.report.scores import LAST, Score
-from attent_kit.report.summary import Stamp, by_protocol, doubts, headlines, stamps
-from attent_kit.report.table import MethodRow, mark, selection_note, tables
+from attent_kit.report.page import Page, Section, write_page
+from attent_kit.report.pairwise import Pair, all_pairs, pairs_csv
+from attent_kit.report.scores import LAST, Score, by_protocol
+from attent_kit.report.summary import Stamp, doubts, headlines, stamps
+from attent_kit.report.table import MethodRow, mark
 from attent_kit.report.traces import Trained, audit_section, curves_section, shift_section
 
 REPORT = "report.html"
 FIGURES = "figures"
 
 
-def write_report(out: Path, registry: Registry, reference: str | None = None) -> list[Path]:
+def write_report(
+    out: Path, registry: Registry, reference: str | None = None, found: Compared | None = None
+) -> list[Path]:
     """The files of the report, report.html first. ConfigError or DataError if `out` holds no run, or a damaged one.
 
-    `reference` is the row that the others are compared with, by default that of the comparison, else the first.
+    `reference` is the row that the others are compared with, by default that of the comparison, else the first. `found` is
+    what a comparison that has just run has come to; else it is computed from the scores in the folder.
     """
     remembered = recall(out)
     runs = runs_in(out, remembered)
-    published = published_in(out)
-    methods, unknown = _methods(runs, registry)
-    labels = [method.label for method in methods]
-    titles = _titles(runs, remembered)
-    select = remembered.select if remembered else LAST
-    asked = reference or (remembered.reference if remembered else None)
-    if asked is not None:
-        asked = mark(asked, select)
-    reference = choose_reference(asked if reference or asked in labels else None, labels)
-    ended = (outcome_of(run.row, run.direction, run.seed, run.folder, run.done) for run in runs)
-    outcomes = [outcome for outcome in ended if outcome]
-
-    protocols = by_protocol(score for run in runs for score in run.scores)
-    scores = next(iter(protocols.values()), [])
-    title = remembered.title if remembered else out.resolve().name
-    targets = {direction: prepared_of(runs, direction, "target", out) for direction in titles}
-    compared = Compared(scores, methods, titles, _organs(scores, runs), title)
-    made = tables(scores, methods, titles, outcomes)
-    others = {name: other_tables(rows, methods, titles, _weight(name)) for name, rows in list(protocols.items())[1:]}
-    comparisons = compare(scores, labels, reference, titles)
-    pairs = all_pairs(scores, labels, titles)
-    ranks = rank_rows(scores, [method.label for method in methods if not method.bound], titles)
-    shown = [entry for entry in published if entry.direction in titles]
-    trained = _trained(runs)
-    gallery = Gallery(runs, targets, {m.label for m in methods if not m.bound}, compared, out / FIGURES)
-    audited = audit_section(trained, titles, gallery.translation)
-    sections = [
-        tables_section(made, others, shown, titles, _stamps(runs, methods, outcomes)),
-        boxes_section(compared, out / FIGURES),
-        comparisons_section(compared, comparisons, pairs, ranks, out),
-        cases_section(gallery),
-        translations_section(gallery),
-        curves_section(trained, titles, out / FIGURES),
-        shift_section(out, trained, titles),
-        *([audited] if audited else []),
-        made_section(runs, titles, out),
-        citations_section(runs, registry),
-    ]
-    said = [
-        *doubts(scores, _missing(runs, outcomes, remembered, out), titles, list(protocols)),
-        *_collapsed(runs),
-        *unknown,
-        *gallery.doubts,
-    ]
+    c, unknown = (found, []) if found else _compared(runs, remembered, out, registry, reference)
+    pairs = all_pairs(c.scores, [method.label for method in c.methods], c.titles)
+    targets = {direction: prepared_of(runs, direction, "target", out) for direction in c.titles}
+    gallery = Gallery(runs, targets, c, out / FIGURES)
+    sections = _sections(c, runs, pairs, gallery, out, registry)
+    said = [*_doubts(c, runs, remembered, out), *unknown, *gallery.doubts]
     if remembered is None:
         said.append(
             "The folder has no comparison.toml, as those of earlier versions: rows stand in the order of their names. "
             "`attentkit compare` on it writes one."
         )
-    note = " ".join(filter(None, (remembered.note if remembered else "", selection_note(select))))
-    page = Page(title, note, headlines(made, methods, comparisons, titles), said, sections)
     files = [out / name for name in (REPORT, "table.tex", "pairs.csv")]
-    write_text(files[1], latex(made, shown))
+    write_text(files[1], latex(c.tables, c.published))
     write_text(files[2], pairs_csv(pairs))
-    write_page(page, files[0])
+    write_page(Page(c.title, c.note, headlines(c), said, sections), files[0])
     return files
 
 
-def _methods(runs: Sequence[ShownRun], registry: Registry) -> tuple[list[MethodRow], list[str]]:
+def _compared(
+    runs: Sequence[ShownRun], remembered: Remembered | None, out: Path, registry: Registry, reference: str | None
+) -> tuple[Compared, list[str]]:
+    """What lies in the folder has come to, and what keeps it from being read as it stands."""
+    methods, unknown = _methods(runs, remembered, out, registry)
+    labels = [method.label for method in methods]
+    select = remembered.select if remembered else LAST
+    asked = reference or (remembered.reference if remembered else None)
+    if asked is not None:
+        asked = mark(asked, select)
+    ended = (outcome_of(run.row, run.direction, run.seed, run.folder, run.done) for run in runs)
+    scores = [score for run in runs for score in run.scores]
+    scored = ScoredRows(
+        remembered.title if remembered else out.resolve().name,
+        remembered.note if remembered else "",
+        scores,
+        methods,
+        _titles(runs, remembered),
+        _organs(scores, runs),
+        select,
+        [outcome for outcome in ended if outcome],
+        published_in(out),
+    )
+    return compared(scored, asked if reference or asked in labels else None), unknown
+
+
+def _sections(
+    c: Compared, runs: Sequence[ShownRun], pairs: Sequence[Pair], gallery: Gallery, out: Path, registry: Registry
+) -> list[Section]:
+    others = {name: other_tables(rows, c.methods, c.titles, _weight(name)) for name, rows in c.others.items()}
+    trained = _trained(runs)
+    audited = audit_section(trained, c.titles, gallery.translation)
+    return [
+        tables_section(c, others, _stamps(c, runs)),
+        boxes_section(c, out / FIGURES),
+        comparisons_section(c, pairs, out),
+        cases_section(gallery),
+        translations_section(gallery),
+        curves_section(trained, c.titles, out / FIGURES),
+        shift_section(out, trained, c.titles),
+        *([audited] if audited else []),
+        made_section(runs, c.titles, out),
+        citations_section(runs, registry),
+    ]
+
+
+def _doubts(c: Compared, runs: Sequence[ShownRun], remembered: Remembered | None, out: Path) -> list[str]:
+    """What keeps the numbers from being read as they stand."""
+    protocols = list(by_protocol(c.scores)) + list(c.others)
+    return [*doubts(c.scores, _missing(runs, c.outcomes, remembered, out), c.titles, protocols), *_collapsed(runs)]
+
+
+def _methods(
+    runs: Sequence[ShownRun], remembered: Remembered | None, out: Path, registry: Registry
+) -> tuple[list[MethodRow], list[str]]:
     """Rows in their order, and a sentence for each whose method is not installed: it counts as a bound, to be safe."""
+    alignments = {run.row: run.alignment for run in runs}
+    if remembered:
+        # A row that is asked for and not begun has its place, too.
+        asked = {run.partition("/seed")[0].partition("/")[2] for run in remembered.runs}
+        rows = {mark(row, remembered.select): name for row, name in remembered.rows.items() if slug(row) in asked}
+        alignments = rows | alignments
     bounds: dict[str, bool] = {}
     unknown = []
-    for run in runs:
-        if run.row in bounds:
-            continue
+    for row, alignment in alignments.items():
         try:
-            loaded = registry.alignment(run.alignment)
-            bounds[run.row] = bool(loaded.uses_target_labels)
+            bounds[row] = bool(registry.alignment(alignment).uses_target_labels)
         except AttentKitError:
-            bounds[run.row] = True
+            bounds[row] = True
             unknown.append(
-                f"The method of {run.row}, '{run.alignment}', is not installed, so whether it sees target labels is not known: "
+                f"The method of {row}, '{alignment}', is not installed, so whether it sees target labels is not known: "
                 "it is treated as if it did."
             )
     return [MethodRow(label, bound) for label, bound in bounds.items()], unknown
@@ -146,14 +165,12 @@ def _weight(protocol: str) -> str | None:
     return next((column.weight for column in columns if column.metric == "dice"), None)
 
 
-def _stamps(
-    runs: Sequence[ShownRun], methods: Sequence[MethodRow], outcomes: Sequence[Outcome]
-) -> Mapping[tuple[str, str], list[Stamp]]:
+def _stamps(c: Compared, runs: Sequence[ShownRun]) -> Mapping[tuple[str, str], list[Stamp]]:
     made = {}
     for direction in dict.fromkeys(run.direction for run in runs):
-        for method in methods:
+        for method in c.methods:
             own = [s for run in runs if (run.direction, run.row) == (direction, method.label) for s in run.scores]
-            over, collapsed = counts(outcomes, method.label, direction)
+            over, collapsed = counts(c.outcomes, method.label, direction)
             made[direction, method.label] = stamps(method, own, collapsed, over)
     return made
 

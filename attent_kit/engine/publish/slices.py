@@ -9,8 +9,8 @@ from attent_kit.engine.compare.results_folder import ShownRun
 from attent_kit.engine.publish.panels import panel
 from attent_kit.engine.train.kept import RULE, first_cases, median_and_worst
 from attent_kit.errors import AttentKitError
+from attent_kit.report.compared import Compared
 from attent_kit.report.figures import COLOURS, Panel, segmentation_figure
-from attent_kit.report.numbers import Compared
 from attent_kit.report.page import Heading, Picture, Section, Strip, Strips, Text
 from attent_kit.report.pictures import entropy_picture, picture
 from attent_kit.report.scores import Score
@@ -25,14 +25,14 @@ class Gallery:
         self,
         runs: Sequence[ShownRun],
         targets: Mapping[str, Prepared | str],
-        free: set[str],
         compared: Compared,
         folder: Path,
     ) -> None:
-        """`targets` by direction, or the sentence why there is none; `free` are the rows that see no target labels."""
+        """`targets` by direction, or the sentence why there is none."""
         self.compared, self.folder = compared, folder
         self.doubts: list[str] = []
-        self._runs, self._targets, self._free = runs, targets, free
+        self._runs, self._targets = runs, targets
+        self._free = {method.label for method in compared.methods if not method.bound}
 
     @cached_property
     def cases(self) -> dict[str, list[tuple[str, Panel]]]:

@@ -1,0 +1,111 @@
+"""A comparison computed once: what the terminal, table.md, the figures and the report show of the same scores."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from attent_kit.report.comparisons import Comparison, SlideTest, choose_reference, compare, slide_tests
+from attent_kit.report.costs import Cost
+from attent_kit.report.outcomes import Outcome
+from attent_kit.report.published import PublishedTable
+from attent_kit.report.ranks import Ranks, rank_rows
+from attent_kit.report.scores import AVERAGE, LAST, Score, by_protocol
+from attent_kit.report.sentences import warning
+from attent_kit.report.table import MethodRow, Table, mark, selection_note, tables
+
+
+class ScoredRows(NamedTuple):
+    """The runs of a comparison, before anything is computed of them."""
+
+    title: str
+    note: str
+    """What the data are, and what the numbers may be used for."""
+    scores: Sequence[Score]
+    methods: Sequence[MethodRow]
+    """The rows in the order of the table."""
+    titles: Mapping[str, str]
+    """"MR to CT" by direction."""
+    organs: Sequence[str]
+    """In the order that gives them their colours."""
+    select: str = LAST
+    """What chose the snapshot of each run."""
+    outcomes: Sequence[Outcome] = ()
+    """How the runs ended, so that those that collapsed are counted."""
+    published: Sequence[PublishedTable] = ()
+    costs: Sequence[Cost] = ()
+
+
+class Compared(NamedTuple):
+    """What the scores of a comparison come to."""
+
+    title: str
+    note: str
+    """With what the selection makes it necessary to say."""
+    scores: Sequence[Score]
+    """Of one protocol."""
+    others: Mapping[str, Sequence[Score]]
+    """Scores of other protocols, by their names."""
+    methods: Sequence[MethodRow]
+    titles: Mapping[str, str]
+    organs: Sequence[str]
+    select: str
+    outcomes: Sequence[Outcome]
+    published: Sequence[PublishedTable]
+    """Of the directions that are here."""
+    costs: Sequence[Cost]
+    reference: str
+    """Label of the row that the others are compared with."""
+    tables: Sequence[Table]
+    comparisons: Sequence[Comparison]
+    slides: Sequence[SlideTest]
+    """The test that the slides of AttENT seem to have used; empty unless it was asked for."""
+    ranks: Sequence[Ranks]
+    """Of the rows that see no target labels."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the comparisons cannot show, with so few cases."""
+        families: dict[tuple[str, str], list[Comparison]] = {}
+        for c in self.comparisons:
+            if c.organ == AVERAGE:
+                families.setdefault((c.direction, c.metric), []).append(c)
+        return [said for said in dict.fromkeys(map(warning, families.values())) if said]
+
+
+def daggered(scored: ScoredRows) -> ScoredRows:
+    """The same, with a dagger behind every label if target labels have chosen the snapshots."""
+    select = scored.select
+    return scored._replace(
+        scores=[score._replace(alignment=mark(score.alignment, select)) for score in scored.scores],
+        methods=[method._replace(label=mark(method.label, select)) for method in scored.methods],
+        outcomes=[outcome._replace(row=mark(outcome.row, select)) for outcome in scored.outcomes],
+    )
+
+
+def compared(scored: ScoredRows, reference: str | None = None, slide_test: bool = False) -> Compared:
+    """Tables, comparisons with the reference row, by default the first, and ranks; all labels are taken as they are.
+
+    ConfigError if no row is called as the reference, or if the scores are of several selections.
+    """
+    protocols = by_protocol(scored.scores)
+    scores = next(iter(protocols.values()), [])
+    methods, titles = scored.methods, scored.titles
+    labels = [method.label for method in methods]
+    reference = choose_reference(reference, labels)
+    return Compared(
+        scored.title,
+        " ".join(filter(None, (scored.note, selection_note(scored.select)))),
+        scores,
+        {name: own for name, own in protocols.items() if own is not scores},
+        methods,
+        titles,
+        scored.organs,
+        scored.select,
+        scored.outcomes,
+        [table for table in scored.published if table.direction in titles],
+        scored.costs,
+        reference,
+        tables(scores, methods, titles, scored.outcomes),
+        compare(scores, labels, reference, titles),
+        slide_tests(scores, labels, reference, titles) if slide_test else [],
+        rank_rows(scores, [method.label for method in methods if not method.bound], titles),
+    )
