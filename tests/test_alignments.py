@@ -238,6 +238,37 @@ def test_an_undecided_critic_costs_ln_2_and_the_adversarial_term_weighs_a_thousa
     assert asked["S"] == pytest.approx(losses["L_seg"].item() + 1e-3 * math.log(2), rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["attent", "entropy", "ada_output"])
+def test_at_two_levels_the_losses_of_the_second_have_names_of_their_own_and_its_critic_is_watched(name):
+    """An undecided second critic costs ln 2 each way, and weighs 2e-4 in the update of the segmentor."""
+    alignment, _, _ = made(name, segmentor=TWO_HEADS, adversarial=0.0)
+
+    class Undecided(torch.nn.Module):
+        def forward(self, x):
+            return 0 * x.mean(1, keepdim=True)
+
+    alignment.D_aux = Undecided()
+    asked = {}
+    losses = alignment.segment(batch(), lambda optimizer, loss: asked.setdefault(optimizer, loss.item()))
+    assert losses["L_adv_aux"].item() == losses["L_dis_aux"].item() == pytest.approx(math.log(2), rel=1e-5)
+    assert asked["S"] == pytest.approx(losses["L_seg"].item() + 2e-4 * math.log(2), rel=1e-5)
+    assert asked.keys() - {"S"} and [loss for name, loss in asked.items() if name != "S"] == pytest.approx(
+        [losses["L_dis"].item() + math.log(2)], rel=1e-5
+    )
+    assert alignment.discriminator_losses()["L_dis_aux"] == "bce"
+    assert "L_dis_aux" not in made(name)[0].discriminator_losses()
+
+
+def test_the_low_level_critic_of_sifa_and_the_second_entropy_of_minent_are_logged():
+    sifa, _, update = made("sifa")
+    losses = sifa.joint(batch(), update)
+    assert {"L_ll", "L_D_ll"} <= losses.keys() and sifa.discriminator_losses()["L_D_ll"] == "lsgan"
+    v1 = made("sifa", version="v1", segmentor={"name": "smp", **SMALL_SEGMENTOR})[0]
+    assert "L_D_ll" not in v1.discriminator_losses()
+    minent, _, update = made("entropy", objective="minimize", segmentor=TWO_HEADS)
+    assert "L_ent_aux" in minent.minimize(batch(), update) and minent.discriminator_losses() == {}
+
+
 @pytest.mark.parametrize("name", ["attent", "entropy", "ada_output", "feature"])
 def test_without_an_adversarial_weight_the_segmentor_learns_from_the_source_alone(name):
     """One SGD-like check: the segmentor's update is the same as that of the plain supervised loss."""

@@ -1,5 +1,8 @@
 """Presets: published settings by one word, under whatever else is given."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from attent_kit.build import Builder, configure
@@ -10,6 +13,9 @@ from attent_kit.plugins import load
 from attent_kit.registry import Registry
 
 REGISTRY = load().registry
+GOLDEN = json.loads((Path(__file__).parent / "golden_presets.json").read_text())
+"""Every option that each preset of the built-ins came to when it was checked against its paper: a change here is a change of
+the published settings, and of nothing else."""
 ALIGNMENTS = {c.name: c.load() for c in REGISTRY.of("alignments")}
 
 
@@ -28,6 +34,16 @@ def test_every_preset_is_valid_differs_from_the_default_and_is_written_out_in_fu
     assert chosen != config(name)
     assert "preset" not in dump(chosen)
     assert configure(ALIGNMENTS[name], dump(chosen), REGISTRY) == chosen
+
+
+@pytest.mark.parametrize("name, preset", [place.split() for place in GOLDEN])
+def test_every_preset_comes_to_exactly_these_options(name, preset):
+    assert dump(config(name, preset=preset)) == GOLDEN[f"{name} {preset}"]
+
+
+def test_no_preset_of_the_built_ins_is_left_out_of_the_golden_ones():
+    ours = {c.name for c in REGISTRY.of("alignments") if c.plugin == "builtin"}
+    assert set(GOLDEN) == {f"{name} {preset}" for name in ours for preset in ALIGNMENTS[name].Config.presets}
 
 
 @pytest.mark.parametrize("name", ["ada_output", "attent", "pixel", "entropy", "cycada", "sifa"])

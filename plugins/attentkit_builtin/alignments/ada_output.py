@@ -7,8 +7,8 @@ CVPR 2018 (AdaptSegNet).
     L_adv = BCE(D(softmax S(x_t)), 1)                                    segmentor: the target must look like source
     L_dis = BCE(D(softmax S(x_s)), 1) / 2 + BCE(D(softmax S(x_t)), 0) / 2
 
-With a segmentor that has an auxiliary head the same terms are added for that head, with weight
-`auxiliary_adversarial`. The authors number the domains the other way round, which changes nothing. Their optimizer is
+If the segmentor has an auxiliary head, L_adv_aux and L_dis_aux are the same for that head and its own discriminator, with
+weight `auxiliary_adversarial`. The authors number the domains the other way round, which changes nothing. Their optimizer is
 `preset = "paper"` for a pretrained DeepLab, with ten times the rate for its heads. `preset = "authors-code"` has the
 heads as their code sums them, two dilations of four, and the smaller weights that they advise for PyTorch. They step all
 networks at the end of an iteration, and so does this file in effect, since the discriminator sees what the
@@ -26,7 +26,6 @@ from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses
 from attent_kit.objectives import Gan, fake, real
 from attent_kit.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.citations import ADAPTSEGNET
-from attentkit_builtin.presets import DEEPLAB_SEGMENTATION
 
 
 class AdaOutput(Alignment):
@@ -43,13 +42,35 @@ class AdaOutput(Alignment):
         """Options of the segmentor and of its discriminators."""
 
         presets = {
-            "paper": {**DEEPLAB_SEGMENTATION, "segment_steps": 150_000},
-            "authors-code": {
-                **DEEPLAB_SEGMENTATION,
-                "segmentor": {**DEEPLAB_SEGMENTATION["segmentor"], "head": "adaptsegnet"},
+            "paper": {
+                # Tsai et al. 2018 and Vu et al. 2019: two levels, from ImageNet weights: set `segmentor.weights`.
+                "segmentor": {"name": "deeplabv2", "head": "four-dilations", "head_learning_rate": 10.0},
+                "auxiliary": 0.1,
+                "optimizer": "sgd",
+                "learning_rate": 2.5e-4,
+                "weight_decay": 5e-4,
+                "schedule": "poly",
+                "schedule_steps": 250_000,
                 "segment_steps": 150_000,
+                "segment_batch_size": 1,
+                "adversarial": 1e-3,
+                "auxiliary_adversarial": 2e-4,
+                "discriminator_learning_rate": 1e-4,
+            },
+            "authors-code": {
+                # Tsai et al. 2018 and Vu et al. 2019: two levels, from ImageNet weights: set `segmentor.weights`.
+                "segmentor": {"name": "deeplabv2", "head": "adaptsegnet", "head_learning_rate": 10.0},
+                "auxiliary": 0.1,
+                "optimizer": "sgd",
+                "learning_rate": 2.5e-4,
+                "weight_decay": 5e-4,
+                "schedule": "poly",
+                "schedule_steps": 250_000,
+                "segment_steps": 150_000,
+                "segment_batch_size": 1,
                 "adversarial": 5e-4,
                 "auxiliary_adversarial": 5e-5,
+                "discriminator_learning_rate": 1e-4,
             },
         }
 
@@ -97,21 +118,24 @@ class AdaOutput(Alignment):
 
         L_seg = supervised_loss(s, batch.y_s, c)
         L_adv = real(self.D(p_t))
-        loss = L_seg + c.adversarial * L_adv
+        L_S = L_seg + c.adversarial * L_adv
         if self.D_aux is not None:
             q_s, q_t = s.auxiliary.softmax(1), t.auxiliary.softmax(1)
-            loss = loss + c.auxiliary_adversarial * real(self.D_aux(q_t))
-        update("S", loss)
+            L_adv_aux = real(self.D_aux(q_t))
+            L_S = L_S + c.auxiliary_adversarial * L_adv_aux
+        update("S", L_S)
 
         L_dis = (real(self.D(p_s.detach())) + fake(self.D(p_t.detach()))) / 2
-        loss = L_dis
+        L_D = L_dis
         if self.D_aux is not None:
-            loss = loss + (real(self.D_aux(q_s.detach())) + fake(self.D_aux(q_t.detach()))) / 2
-        update("D", loss)
-        return {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+            L_dis_aux = (real(self.D_aux(q_s.detach())) + fake(self.D_aux(q_t.detach()))) / 2
+            L_D = L_D + L_dis_aux
+        update("D", L_D)
+        losses = {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+        return losses if self.D_aux is None else {**losses, "L_adv_aux": L_adv_aux, "L_dis_aux": L_dis_aux}
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(x_t).logits
 
     def discriminator_losses(self) -> dict[str, Gan]:
-        return {"L_dis": "bce"}
+        return {"L_dis": "bce"} if self.D_aux is None else {"L_dis": "bce", "L_dis_aux": "bce"}

@@ -21,7 +21,8 @@ Where slides and authors' code differ, both are options; `preset = "paper"` is t
   the published numbers, and tells D_E which organ is uncertain.
 - The slides write the log-loss for L_gan and no L_idt; the code uses least squares and weight 5. The default is the code.
 - The gate of the slides and that of the code: options of the translator `attention`.
-- The authors adapt at two levels; here that is the segmentor's option `auxiliary`, which adds a second head and discriminator.
+- The authors adapt at two levels; here that is the segmentor's option `auxiliary`, which adds a second head and discriminator,
+  L_adv_aux and L_dis_aux.
 - Their segmentor is DeepLabV2 on an ImageNet ResNet-101, trained at 1e-5 without augmentation; the default here is a
   U-Net on ResNet-18 from scratch, with small affine maps, and every backbone of smp can take its place.
 - They average each image discriminator's map to one answer: `image_discriminator.pooled = true`. CycleGAN keeps the map.
@@ -62,12 +63,6 @@ from attent_kit.options import (
 )
 from attent_kit.schedules import linear_after
 from attentkit_builtin.citations import ATTENT
-from attentkit_builtin.presets import (
-    ATTENT_CODE_TRANSLATION,
-    ATTENT_CRITICS,
-    ATTENT_SEGMENTATION,
-    ATTENT_SLIDES_TRANSLATION,
-)
 
 
 class AttENT(Alignment):
@@ -89,16 +84,58 @@ class AttENT(Alignment):
 
         presets = {
             "paper": {
-                **ATTENT_SLIDES_TRANSLATION,
-                **ATTENT_SEGMENTATION,
-                **ATTENT_CRITICS,
+                # Slides of Li et al. 2021: the log-loss, no identity loss, a gate without norm that is not doubled.
+                "translator": {"name": "attention", "upsampling": "resize", "gate": "single", "gate_norm": "none"},
+                "image_discriminator": {"name": "patch", "width": 64, "layers": 3},
+                "gan": "bce",
+                "cycle": 10.0,
+                "identity": 0.0,
+                "pool": 50,
+                "translate_learning_rate": 2e-4,
+                "translate_steps": 200_000,
+                "translate_batch_size": 1,
+                # Code of Li et al. 2021, MR to CT: ten epochs of twice about 400 slices. Its poly schedule starts anew every
+                # epoch, so the rate never falls. It starts from ImageNet weights: set `segmentor.weights`.
+                "segmentor": {"name": "deeplabv2", "head": "four-dilations", "head_learning_rate": 1.0},
+                "auxiliary": 0.1,
+                "optimizer": "adam",
+                "learning_rate": 1e-5,
+                "betas": [0.9, 0.99],
+                "schedule": "constant",
+                "segment_steps": 8_000,
+                "segment_batch_size": 1,
                 "entropy": "summed",
+                # Code of Li et al. 2021: the weights and the rate of Vu et al. 2019.
+                "adversarial": 1e-3,
+                "auxiliary_adversarial": 2e-4,
+                "discriminator_learning_rate": 1e-4,
             },
             "authors-code": {
-                **ATTENT_CODE_TRANSLATION,
-                **ATTENT_SEGMENTATION,
-                **ATTENT_CRITICS,
+                # Code of Li et al. 2021: one answer per image, least squares, BatchNorm in the doubled gate.
+                "translator": {"name": "attention", "upsampling": "resize", "gate": "doubled", "gate_norm": "batch"},
+                "image_discriminator": {"name": "patch", "width": 64, "layers": 3, "pooled": True},
+                "gan": "lsgan",
+                "cycle": 10.0,
+                "identity": 5.0,
+                "pool": 50,
+                "translate_learning_rate": 2e-4,
+                "translate_steps": 200_000,
+                "translate_batch_size": 1,
+                # Code of Li et al. 2021, MR to CT: ten epochs of twice about 400 slices. Its poly schedule starts anew every
+                # epoch, so the rate never falls. It starts from ImageNet weights: set `segmentor.weights`.
+                "segmentor": {"name": "deeplabv2", "head": "four-dilations", "head_learning_rate": 1.0},
+                "auxiliary": 0.1,
+                "optimizer": "adam",
+                "learning_rate": 1e-5,
+                "betas": [0.9, 0.99],
+                "schedule": "constant",
+                "segment_steps": 8_000,
+                "segment_batch_size": 1,
                 "entropy": "per-class",
+                # Code of Li et al. 2021: the weights and the rate of Vu et al. 2019.
+                "adversarial": 1e-3,
+                "auxiliary_adversarial": 2e-4,
+                "discriminator_learning_rate": 1e-4,
             },
         }
 
@@ -178,18 +215,21 @@ class AttENT(Alignment):
 
         L_seg = supervised_loss(s, batch.y_s, c)
         L_adv = real(self.D_E(E_t))
-        loss = L_seg + c.adversarial * L_adv
+        L_S = L_seg + c.adversarial * L_adv
         if self.D_aux is not None:
             A_s, A_t = self.E(s.auxiliary), self.E(t.auxiliary)
-            loss = loss + c.auxiliary_adversarial * real(self.D_aux(A_t))
-        update("S", loss)
+            L_adv_aux = real(self.D_aux(A_t))
+            L_S = L_S + c.auxiliary_adversarial * L_adv_aux
+        update("S", L_S)
 
         L_dis = (real(self.D_E(E_s.detach())) + fake(self.D_E(E_t.detach()))) / 2
-        loss = L_dis
+        L_D = L_dis
         if self.D_aux is not None:
-            loss = loss + (real(self.D_aux(A_s.detach())) + fake(self.D_aux(A_t.detach()))) / 2
-        update("D_E", loss)
-        return {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+            L_dis_aux = (real(self.D_aux(A_s.detach())) + fake(self.D_aux(A_t.detach()))) / 2
+            L_D = L_D + L_dis_aux
+        update("D_E", L_D)
+        losses = {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+        return losses if self.D_aux is None else {**losses, "L_adv_aux": L_adv_aux, "L_dis_aux": L_dis_aux}
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(self.G_ts(x_t)).logits
@@ -201,4 +241,5 @@ class AttENT(Alignment):
         return self.G_st(x_s)
 
     def discriminator_losses(self) -> dict[str, Gan]:
-        return {"L_D_s": self.config.gan, "L_D_t": self.config.gan, "L_dis": "bce"}
+        losses: dict[str, Gan] = {"L_D_s": self.config.gan, "L_D_t": self.config.gan, "L_dis": "bce"}
+        return losses if self.D_aux is None else {**losses, "L_dis_aux": "bce"}

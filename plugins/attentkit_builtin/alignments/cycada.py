@@ -41,7 +41,6 @@ from attent_kit.options import (
 )
 from attent_kit.schedules import constant, linear_after, scaled
 from attentkit_builtin.citations import CYCADA
-from attentkit_builtin.presets import CYCLEGAN_TRANSLATION, SIFA_SEGMENTATION
 
 BATCHES_REMEMBERED = 100
 
@@ -64,14 +63,54 @@ class CyCADA(Alignment):
         """Options of the source network, the translation, the segmentor and the discriminator."""
 
         presets = {
-            "paper": {**CYCLEGAN_TRANSLATION, **SIFA_SEGMENTATION, "semantic": 1.0, "adversary": "score"},
+            "paper": {
+                # Zhu et al. 2017 and their code: 200 epochs, the rate falls in the last 100; identity weighs half of cycle.
+                "translator": {"name": "resnet", "width": 64, "blocks": 9, "upsampling": "transposed"},
+                "image_discriminator": {"name": "patch", "width": 64, "layers": 3},
+                "gan": "lsgan",
+                "cycle": 10.0,
+                "identity": 5.0,
+                "pool": 50,
+                "translate_learning_rate": 2e-4,
+                "translate_steps": 200_000,
+                "translate_batch_size": 1,
+                # Chen et al. 2020 (SIFA): the slides of AttENT take this row from them, who give all rows one segmentor.
+                "segmentor": {"name": "sifa", "width": 16, "stride": 8, "auxiliary": False},
+                "cross_entropy": "balanced",
+                "dice": 1.0,
+                "optimizer": "adam",
+                "learning_rate": 1e-3,
+                "betas": [0.9, 0.999],
+                "weight_decay": 1e-4,
+                "schedule": "constant",
+                "segment_steps": 20_000,
+                "segment_batch_size": 8,
+                "semantic": 1.0,
+                "adversary": "score",
+            },
             "authors-code": {
-                **CYCLEGAN_TRANSLATION,
-                **SIFA_SEGMENTATION,
+                # Zhu et al. 2017 and their code: 200 epochs, the rate falls in the last 100; identity weighs half of cycle.
+                "translator": {"name": "resnet", "width": 64, "blocks": 9, "upsampling": "transposed"},
+                "image_discriminator": {"name": "patch", "width": 64, "layers": 3},
+                "gan": "lsgan",
+                "cycle": 10.0,
+                "identity": 5.0,
+                "pool": 50,
+                "translate_learning_rate": 2e-4,
+                "translate_steps": 200_000,
+                "translate_batch_size": 1,
+                # Chen et al. 2020 (SIFA): the slides of AttENT take this row from them, who give all rows one segmentor.
+                "segmentor": {"name": "sifa", "width": 16, "stride": 8, "auxiliary": False},
+                "cross_entropy": "balanced",
+                "dice": 1.0,
                 "optimizer": "sgd",
                 "momentum": 0.99,
                 "learning_rate": 1e-3,
+                "betas": [0.9, 0.999],
                 "weight_decay": 5e-4,
+                "schedule": "constant",
+                "segment_steps": 20_000,
+                "segment_batch_size": 8,
                 "semantic": 0.0,
                 "adversary": "score",
                 "adversarial": 0.1,

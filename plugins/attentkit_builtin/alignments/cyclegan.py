@@ -31,7 +31,6 @@ from attent_kit.options import (
 )
 from attent_kit.schedules import linear_after
 from attentkit_builtin.citations import CYCLEGAN
-from attentkit_builtin.presets import CYCLEGAN_TRANSLATION, SIFA_SEGMENTATION
 
 
 class CycleGAN(Alignment):
@@ -46,7 +45,31 @@ class CycleGAN(Alignment):
     class Config(TranslateOptions, SegmentOptions):
         """Options of the translation stage and of the segmentor."""
 
-        presets = {"paper": {**CYCLEGAN_TRANSLATION, **SIFA_SEGMENTATION}}
+        presets = {
+            "paper": {
+                # Zhu et al. 2017 and their code: 200 epochs, the rate falls in the last 100; identity weighs half of cycle.
+                "translator": {"name": "resnet", "width": 64, "blocks": 9, "upsampling": "transposed"},
+                "image_discriminator": {"name": "patch", "width": 64, "layers": 3},
+                "gan": "lsgan",
+                "cycle": 10.0,
+                "identity": 5.0,
+                "pool": 50,
+                "translate_learning_rate": 2e-4,
+                "translate_steps": 200_000,
+                "translate_batch_size": 1,
+                # Chen et al. 2020 (SIFA): the slides of AttENT take this row from them, who give all rows one segmentor.
+                "segmentor": {"name": "sifa", "width": 16, "stride": 8, "auxiliary": False},
+                "cross_entropy": "balanced",
+                "dice": 1.0,
+                "optimizer": "adam",
+                "learning_rate": 1e-3,
+                "betas": [0.9, 0.999],
+                "weight_decay": 1e-4,
+                "schedule": "constant",
+                "segment_steps": 20_000,
+                "segment_batch_size": 8,
+            },
+        }
 
     config: Config
 

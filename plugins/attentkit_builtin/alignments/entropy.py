@@ -12,7 +12,8 @@ CVPR 2019; the ablation "Entropy" of Li et al. (BIBM 2021).
 place of L_adv. It can end in one class everywhere; its weight needs care.
 
 ADVENT and AttENT's authors keep E per class, which is the default; the slides of AttENT print it summed over classes.
-With a segmentor that has an auxiliary head the same terms are added for that head, with weight `auxiliary_adversarial`.
+If the segmentor has an auxiliary head, L_adv_aux and L_dis_aux (L_ent_aux) are the same for that head and its own discriminator,
+with weight `auxiliary_adversarial`.
 """
 
 from collections.abc import Sequence
@@ -27,7 +28,6 @@ from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses
 from attent_kit.objectives import Gan, entropy_map, fake, real, self_information
 from attent_kit.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.citations import ADVENT, ATTENT, cite
-from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION, DEEPLAB_SEGMENTATION
 
 
 class Entropy(Alignment):
@@ -44,8 +44,39 @@ class Entropy(Alignment):
         """Options of the segmentor and of its discriminators."""
 
         presets = {
-            "paper": {**DEEPLAB_SEGMENTATION, "segment_steps": 120_000, "entropy": "per-class"},
-            "authors-code": {**ATTENT_SEGMENTATION, **ATTENT_CRITICS, "entropy": "per-class"},
+            "paper": {
+                # Tsai et al. 2018 and Vu et al. 2019: two levels, from ImageNet weights: set `segmentor.weights`.
+                "segmentor": {"name": "deeplabv2", "head": "four-dilations", "head_learning_rate": 10.0},
+                "auxiliary": 0.1,
+                "optimizer": "sgd",
+                "learning_rate": 2.5e-4,
+                "weight_decay": 5e-4,
+                "schedule": "poly",
+                "schedule_steps": 250_000,
+                "segment_steps": 120_000,
+                "segment_batch_size": 1,
+                "entropy": "per-class",
+                "adversarial": 1e-3,
+                "auxiliary_adversarial": 2e-4,
+                "discriminator_learning_rate": 1e-4,
+            },
+            "authors-code": {
+                # Code of Li et al. 2021, MR to CT: ten epochs of twice about 400 slices. Its poly schedule starts anew every
+                # epoch, so the rate never falls. It starts from ImageNet weights: set `segmentor.weights`.
+                "segmentor": {"name": "deeplabv2", "head": "four-dilations", "head_learning_rate": 1.0},
+                "auxiliary": 0.1,
+                "optimizer": "adam",
+                "learning_rate": 1e-5,
+                "betas": [0.9, 0.99],
+                "schedule": "constant",
+                "segment_steps": 8_000,
+                "segment_batch_size": 1,
+                "entropy": "per-class",
+                # Code of Li et al. 2021: the weights and the rate of Vu et al. 2019.
+                "adversarial": 1e-3,
+                "auxiliary_adversarial": 2e-4,
+                "discriminator_learning_rate": 1e-4,
+            },
         }
 
         objective: Literal["adversarial", "minimize"] = "adversarial"
@@ -104,18 +135,21 @@ class Entropy(Alignment):
 
         L_seg = supervised_loss(s, batch.y_s, c)
         L_adv = real(self.D_E(E_t))
-        loss = L_seg + c.adversarial * L_adv
+        L_S = L_seg + c.adversarial * L_adv
         if self.D_aux is not None:
             A_s, A_t = self.E(s.auxiliary), self.E(t.auxiliary)
-            loss = loss + c.auxiliary_adversarial * real(self.D_aux(A_t))
-        update("S", loss)
+            L_adv_aux = real(self.D_aux(A_t))
+            L_S = L_S + c.auxiliary_adversarial * L_adv_aux
+        update("S", L_S)
 
         L_dis = (real(self.D_E(E_s.detach())) + fake(self.D_E(E_t.detach()))) / 2
-        loss = L_dis
+        L_D = L_dis
         if self.D_aux is not None:
-            loss = loss + (real(self.D_aux(A_s.detach())) + fake(self.D_aux(A_t.detach()))) / 2
-        update("D_E", loss)
-        return {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+            L_dis_aux = (real(self.D_aux(A_s.detach())) + fake(self.D_aux(A_t.detach()))) / 2
+            L_D = L_D + L_dis_aux
+        update("D_E", L_D)
+        losses = {"L_seg": L_seg, "L_adv": L_adv, "L_dis": L_dis}
+        return losses if self.D_aux is None else {**losses, "L_adv_aux": L_adv_aux, "L_dis_aux": L_dis_aux}
 
     def minimize(self, batch: Batch, update: Update) -> Losses:
         c = self.config
@@ -123,14 +157,19 @@ class Entropy(Alignment):
 
         L_seg = supervised_loss(s, batch.y_s, c)
         L_ent = entropy_map(t.logits).mean()
-        loss = L_seg + c.adversarial * L_ent
+        L_S = L_seg + c.adversarial * L_ent
+        losses = {"L_seg": L_seg, "L_ent": L_ent}
         if t.auxiliary is not None:
-            loss = loss + c.auxiliary_adversarial * entropy_map(t.auxiliary).mean()
-        update("S", loss)
-        return {"L_seg": L_seg, "L_ent": L_ent}
+            L_ent_aux = entropy_map(t.auxiliary).mean()
+            L_S = L_S + c.auxiliary_adversarial * L_ent_aux
+            losses["L_ent_aux"] = L_ent_aux
+        update("S", L_S)
+        return losses
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(x_t).logits
 
     def discriminator_losses(self) -> dict[str, Gan]:
-        return {} if self.config.objective == "minimize" else {"L_dis": "bce"}
+        if self.config.objective == "minimize":
+            return {}
+        return {"L_dis": "bce"} if self.D_aux is None else {"L_dis": "bce", "L_dis_aux": "bce"}

@@ -20,7 +20,6 @@ from attent_kit.interfaces import Alignment, Batch, Build, Discriminator, Losses
 from attent_kit.objectives import Gan, fake, real
 from attent_kit.options import SegmentOptions, adam, segment_schedule, segmentor_optimizer, supervised_loss
 from attentkit_builtin.citations import ATTENT, CYCADA, cite
-from attentkit_builtin.presets import ATTENT_CRITICS, ATTENT_SEGMENTATION
 
 
 class Feature(Alignment):
@@ -37,10 +36,20 @@ class Feature(Alignment):
 
         presets = {
             "paper": {
-                **ATTENT_SEGMENTATION,
-                "adversarial": ATTENT_CRITICS["adversarial"],
-                "discriminator_learning_rate": ATTENT_CRITICS["discriminator_learning_rate"],
-            }
+                # Code of Li et al. 2021, MR to CT: ten epochs of twice about 400 slices. Its poly schedule starts anew every
+                # epoch, so the rate never falls. It starts from ImageNet weights: set `segmentor.weights`.
+                "segmentor": {"name": "deeplabv2", "head": "four-dilations", "head_learning_rate": 1.0},
+                "auxiliary": 0.1,
+                "optimizer": "adam",
+                "learning_rate": 1e-5,
+                "betas": [0.9, 0.99],
+                "schedule": "constant",
+                "segment_steps": 8_000,
+                "segment_batch_size": 1,
+                # Code of Li et al. 2021: the weight and the rate of Vu et al. 2019.
+                "adversarial": 1e-3,
+                "discriminator_learning_rate": 1e-4,
+            },
         }
 
         feature_discriminator: Choice[Discriminator] = Choice("pixel")

@@ -28,7 +28,6 @@ from attent_kit.options import (
 )
 from attent_kit.schedules import linear_after
 from attentkit_builtin.citations import ATTENT, CYCLEGAN, cite
-from attentkit_builtin.presets import ATTENT_CODE_TRANSLATION, ATTENT_SEGMENTATION, ATTENT_SLIDES_TRANSLATION
 
 
 class Pixel(Alignment):
@@ -47,8 +46,50 @@ class Pixel(Alignment):
         """Options of the translation stage and of the segmentor."""
 
         presets = {
-            "paper": {**ATTENT_SLIDES_TRANSLATION, **ATTENT_SEGMENTATION},
-            "authors-code": {**ATTENT_CODE_TRANSLATION, **ATTENT_SEGMENTATION},
+            "paper": {
+                # Slides of Li et al. 2021: the log-loss, no identity loss, a gate without norm that is not doubled.
+                "translator": {"name": "attention", "upsampling": "resize", "gate": "single", "gate_norm": "none"},
+                "image_discriminator": {"name": "patch", "width": 64, "layers": 3},
+                "gan": "bce",
+                "cycle": 10.0,
+                "identity": 0.0,
+                "pool": 50,
+                "translate_learning_rate": 2e-4,
+                "translate_steps": 200_000,
+                "translate_batch_size": 1,
+                # Code of Li et al. 2021, MR to CT: ten epochs of twice about 400 slices. Its poly schedule starts anew every
+                # epoch, so the rate never falls. It starts from ImageNet weights: set `segmentor.weights`.
+                "segmentor": {"name": "deeplabv2", "head": "four-dilations", "head_learning_rate": 1.0},
+                "auxiliary": 0.1,
+                "optimizer": "adam",
+                "learning_rate": 1e-5,
+                "betas": [0.9, 0.99],
+                "schedule": "constant",
+                "segment_steps": 8_000,
+                "segment_batch_size": 1,
+            },
+            "authors-code": {
+                # Code of Li et al. 2021: one answer per image, least squares, BatchNorm in the doubled gate.
+                "translator": {"name": "attention", "upsampling": "resize", "gate": "doubled", "gate_norm": "batch"},
+                "image_discriminator": {"name": "patch", "width": 64, "layers": 3, "pooled": True},
+                "gan": "lsgan",
+                "cycle": 10.0,
+                "identity": 5.0,
+                "pool": 50,
+                "translate_learning_rate": 2e-4,
+                "translate_steps": 200_000,
+                "translate_batch_size": 1,
+                # Code of Li et al. 2021, MR to CT: ten epochs of twice about 400 slices. Its poly schedule starts anew every
+                # epoch, so the rate never falls. It starts from ImageNet weights: set `segmentor.weights`.
+                "segmentor": {"name": "deeplabv2", "head": "four-dilations", "head_learning_rate": 1.0},
+                "auxiliary": 0.1,
+                "optimizer": "adam",
+                "learning_rate": 1e-5,
+                "betas": [0.9, 0.99],
+                "schedule": "constant",
+                "segment_steps": 8_000,
+                "segment_batch_size": 1,
+            },
         }
 
         translator: Choice[Translator] = Choice("attention")

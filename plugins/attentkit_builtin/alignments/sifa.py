@@ -12,12 +12,12 @@ S is encoder and classifier in one: its features are the latent from which U, wi
 Discriminators, with h(d) = (d - 1)^2 to look real: D_t on images; D_s on images with a second answer d' that tells x_sts
 from x_ts, both made from features; D_p on logits of x_st and x_t; D_ll on those of the low-level head (v2 alone).
 
-One step, each update with networks as the one before left them:
-    G     h(D_t(x_st)) + 10 L_cyc
-    D_t   x_t against x_st
-    S     L_seg + .1 (h(D_s(x_ts)) + 10 L_cyc) + .1 h(D_p(S(x_t))) + .01 h(D_ll(S(x_t))) + .1 h(D_s'(x_ts)) + 1e-4 |S|^2 / 2
-    U     h(D_s(x_ts)) + 10 L_cyc
-    D     D_s: x_s against x_ts and, d', x_sts against x_ts; D_p, D_ll: x_st against x_t
+One step is five updates, each with the networks as the one before left them:
+    1. G     h(D_t(x_st)) + 10 L_cyc
+    2. D_t   x_t against x_st
+    3. S     L_seg + .1 (h(D_s(x_ts)) + 10 L_cyc) + .1 h(D_p(S(x_t))) + .01 h(D_ll(S(x_t))) + .1 h(D_s'(x_ts)) + 1e-4 |S|^2 / 2
+    4. U     h(D_s(x_ts)) + 10 L_cyc
+    5. D     D_s: x_s against x_ts and, d', x_sts against x_ts; D_p, D_ll: x_st against x_t
 Fakes for D_t and D_s come from a history of 50. The authors run seven sessions, each with a forward of its own; the last
 three change discriminators alone, so they share one here: same gradients, one update. Their history holds batches, ours images.
 
@@ -59,18 +59,6 @@ from attent_kit.schedules import constant, linear_after, steps_down
 from attentkit_builtin.citations import SIFA_V1, SIFA_V2, cite
 from attentkit_builtin.networks.sifa import SifaDecoder
 
-PUBLISHED = {
-    "translator": {"name": "sifa", "width": 32, "blocks": 9},
-    "segmentor": {"name": "sifa", "width": 16, "stride": 8},
-    "image_discriminator": {"name": "patch", "width": 64, "padding": 2},
-    "output_discriminator": {"name": "patch", "width": 64, "padding": 2},
-    "schedule": "published",
-    "learning_rate": 1e-3,
-    "translate_learning_rate": 2e-4,
-    "steps": 20_000,
-    "batch_size": 8,
-}
-
 
 class SIFA(Alignment):
     """Image and feature alignment around one shared encoder (SIFA v1 and v2)."""
@@ -90,12 +78,43 @@ class SIFA(Alignment):
         """Options of all networks and of their one stage."""
 
         presets = {
-            "paper": PUBLISHED,
-            "authors-code": {**PUBLISHED, "learning_rate": 2e-4, "decoder_dropout": 0.25},
+            "paper": {
+                # Settings and code of the authors: Chen et al. 2020.
+                "translator": {"name": "sifa", "width": 32, "blocks": 9},
+                "segmentor": {"name": "sifa", "width": 16, "stride": 8},
+                "image_discriminator": {"name": "patch", "width": 64, "padding": 2},
+                "output_discriminator": {"name": "patch", "width": 64, "padding": 2},
+                "schedule": "published",
+                "learning_rate": 1e-3,
+                "translate_learning_rate": 2e-4,
+                "steps": 20_000,
+                "batch_size": 8,
+            },
+            "authors-code": {
+                # Settings and code of the authors: Chen et al. 2020.
+                "translator": {"name": "sifa", "width": 32, "blocks": 9},
+                "segmentor": {"name": "sifa", "width": 16, "stride": 8},
+                "image_discriminator": {"name": "patch", "width": 64, "padding": 2},
+                "output_discriminator": {"name": "patch", "width": 64, "padding": 2},
+                "schedule": "published",
+                "learning_rate": 2e-4,
+                "translate_learning_rate": 2e-4,
+                "steps": 20_000,
+                "batch_size": 8,
+                "decoder_dropout": 0.25,
+            },
             "paper-v1": {
-                **PUBLISHED,
                 "version": "v1",
+                # Settings and code of the authors: Chen et al. 2020.
+                "translator": {"name": "sifa", "width": 32, "blocks": 9},
                 "segmentor": {"name": "sifa", "width": 16, "stride": 8, "dropout": 0.25, "auxiliary": False},
+                "image_discriminator": {"name": "patch", "width": 64, "padding": 2},
+                "output_discriminator": {"name": "patch", "width": 64, "padding": 2},
+                "schedule": "published",
+                "learning_rate": 1e-3,
+                "translate_learning_rate": 2e-4,
+                "steps": 20_000,
+                "batch_size": 8,
                 "decoder_dropout": 0.25,
             },
         }
@@ -192,6 +211,7 @@ class SIFA(Alignment):
     def joint(self, batch: Batch, update: Update) -> Losses:
         c, x_s, x_t = self.config, batch.x_s, batch.x_t
 
+        # 1. G
         with torch.no_grad():
             x_ts = self.U(self.S(x_t).features, x_t)
         x_st = self.G(x_s)
@@ -199,9 +219,11 @@ class SIFA(Alignment):
         L_G = real(self.D_t(x_st), "lsgan")
         update("G", L_G + c.cycle * (l1(x_sts, x_s) + l1(x_tst, x_t)))
 
+        # 2. D_t
         L_D_t = (real(self.D_t(x_t), "lsgan") + fake(self.D_t(self.pool_t(x_st)), "lsgan")) / 2
         update("D_t", L_D_t)
 
+        # 3. S
         with torch.no_grad():
             x_st = self.G(x_s)
         s, t = self.segmented(x_st), self.segmented(x_t)
@@ -211,34 +233,39 @@ class SIFA(Alignment):
         L_seg = supervised_loss(s, batch.y_s, c)
         L_U, L_feature = real(d[:, :1], "lsgan"), real(d[:, 1:], "lsgan")
         L_p = real(self.D_p(t.logits), "lsgan")
-        loss = L_seg + c.reconstruction * (L_U + c.cycle * L_cyc)
-        loss = loss + c.output_adversarial * self.ramp() * L_p + c.feature_adversarial * L_feature
+        L_S = L_seg + c.reconstruction * (L_U + c.cycle * L_cyc)
+        L_S = L_S + c.output_adversarial * self.ramp() * L_p + c.feature_adversarial * L_feature
         if self.D_ll is not None:
-            loss = loss + c.low_level_adversarial * real(self.D_ll(t.auxiliary), "lsgan")
-        update("S", loss)
+            L_ll = real(self.D_ll(t.auxiliary), "lsgan")
+            L_S = L_S + c.low_level_adversarial * L_ll
+        update("S", L_S)
 
+        # 4. U
         with torch.no_grad():
             s, t = self.segmented(x_st), self.segmented(x_t)
         x_sts, x_ts = self.U(s.features, x_st), self.U(t.features, x_t)
         L_cyc = l1(x_sts, x_s) + l1(self.G(x_ts), x_t)
         update("U", real(self.D_s(x_ts)[:, :1], "lsgan") + c.cycle * L_cyc)
 
+        # 5. D
         with torch.no_grad():
             x_sts, x_ts = self.U(s.features, x_st), self.pool_s(x_ts)
         d_real, d_remade, d_fake = self.D_s(x_s), self.D_s(x_sts), self.D_s(x_ts)
         L_D_s = (real(d_real[:, :1], "lsgan") + fake(d_fake[:, :1], "lsgan")) / 2
         L_D_f = (real(d_remade[:, 1:], "lsgan") + fake(d_fake[:, 1:], "lsgan")) / 2
         L_D_p = (real(self.D_p(s.logits), "lsgan") + fake(self.D_p(t.logits), "lsgan")) / 2
-        loss = L_D_s + L_D_f + L_D_p
+        L_D = L_D_s + L_D_f + L_D_p
         if self.D_ll is not None:
-            loss = loss + (real(self.D_ll(s.auxiliary), "lsgan") + fake(self.D_ll(t.auxiliary), "lsgan")) / 2
-        update("D", loss)
+            L_D_ll = (real(self.D_ll(s.auxiliary), "lsgan") + fake(self.D_ll(t.auxiliary), "lsgan")) / 2
+            L_D = L_D + L_D_ll
+        update("D", L_D)
 
         self.done += 1
-        return {
+        losses = {
             "L_seg": L_seg, "L_cyc": L_cyc, "L_G": L_G, "L_U": L_U, "L_p": L_p, "L_feature": L_feature,
             "L_D_t": L_D_t, "L_D_s": L_D_s, "L_D_f": L_D_f, "L_D_p": L_D_p,
         }  # fmt: skip
+        return losses if self.D_ll is None else {**losses, "L_ll": L_ll, "L_D_ll": L_D_ll}
 
     def segmented(self, x: Tensor) -> Segmentation:
         """S(x), of which v1 has one head."""
@@ -263,4 +290,5 @@ class SIFA(Alignment):
         return self.G(x_s)
 
     def discriminator_losses(self) -> dict[str, Gan]:
-        return dict.fromkeys(("L_D_t", "L_D_s", "L_D_f", "L_D_p"), "lsgan")
+        names = ("L_D_t", "L_D_s", "L_D_f", "L_D_p", *(() if self.D_ll is None else ("L_D_ll",)))
+        return dict.fromkeys(names, "lsgan")

@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
 from attent_kit.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
-from attentkit_builtin.presets import SIFA_SEGMENTATION
 
 
 class SourceOnly(Alignment):
@@ -23,7 +22,21 @@ class SourceOnly(Alignment):
     class Config(SegmentOptions):
         """Options of the segmentor alone."""
 
-        presets = {"paper": SIFA_SEGMENTATION}
+        presets = {
+            "paper": {
+                # Chen et al. 2020 (SIFA): the slides of AttENT take this row from them, who give all rows one segmentor.
+                "segmentor": {"name": "sifa", "width": 16, "stride": 8, "auxiliary": False},
+                "cross_entropy": "balanced",
+                "dice": 1.0,
+                "optimizer": "adam",
+                "learning_rate": 1e-3,
+                "betas": [0.9, 0.999],
+                "weight_decay": 1e-4,
+                "schedule": "constant",
+                "segment_steps": 20_000,
+                "segment_batch_size": 8,
+            },
+        }
 
     config: Config
 

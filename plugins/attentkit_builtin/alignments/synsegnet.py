@@ -29,7 +29,6 @@ from attent_kit.objectives import Gan, fake, l1, real
 from attent_kit.options import SegmentorOptions, TranslateOptions, adam, segmentor_groups, supervised_loss
 from attent_kit.schedules import linear_after
 from attentkit_builtin.citations import SYNSEGNET
-from attentkit_builtin.presets import CYCLEGAN_TRANSLATION
 
 
 class SynSegNet(Alignment):
@@ -46,15 +45,21 @@ class SynSegNet(Alignment):
 
         presets = {
             "paper": {
-                **CYCLEGAN_TRANSLATION,
+                # Zhu et al. 2017 and their code: 200 epochs, the rate falls in the last 100; identity weighs half of cycle.
+                "translator": {"name": "resnet", "width": 64, "blocks": 9, "upsampling": "transposed"},
+                "image_discriminator": {"name": "patch", "width": 64, "layers": 3, "padding": 2},
                 "segmentor": {"name": "resnet", "width": 64, "blocks": 9, "tanh": True},
-                "image_discriminator": {**CYCLEGAN_TRANSLATION["image_discriminator"], "padding": 2},
+                "gan": "lsgan",
+                "cycle": 10.0,
                 "identity": 0.0,
+                "pool": 50,
+                "translate_learning_rate": 2e-4,
+                "translate_steps": 200_000,
+                "translate_batch_size": 4,
                 "segmentation": 1.0,
                 "class_weights": [1.0, 1.0, 10.0, 10.0, 1.0],
                 "learning_rate": 2e-4,
-                "translate_batch_size": 4,
-            }
+            },
         }
 
         segmentation: float = Field(1.0, ge=0)
