@@ -9,7 +9,7 @@ import torch
 from torch.optim import SGD
 
 from attent_kit.config import ComponentConfig
-from attent_kit.engine.apply.volumes import predict_volumes
+from attent_kit.engine.apply.volumes import PredictOptions, predict_volumes
 from attent_kit.engine.run import checkpoint
 from attent_kit.interfaces import Alignment, Segmentation, Segmentor, Stage, Translator
 from attent_kit.registry import Component, Registry
@@ -150,4 +150,5 @@ def save(path, array, affine, change=lambda image: None, kind=nib.Nifti1Image):
 
 def predict(run, images, out, **more):
     """The files that are written."""
-    return predict_volumes(run, Path(images), Path(out), REGISTRY, "cpu", **more)
+    heard = {name: more.pop(name) for name in ("say", "report") if name in more}
+    return predict_volumes(run, Path(images), Path(out), REGISTRY, PredictOptions("cpu", **more), **heard)

@@ -40,7 +40,7 @@ def says(outcome, code, *sentences):
         (["train", "atent", "-s", "mr.h5", "-t", "ct.h5"], "no alignment is called 'atent'. Did you mean 'attent'?"),
         (["train", "--config", "no.toml"], "no.toml: there is no such file."),
         (["train", "attent", "--data", "no.toml"], "no.toml: there is no such file."),
-        (["predict", "no-run", "image.nii.gz", "out.nii.gz"], "no-run holds no trained run"),
+        (["predict", "no-run", "image.nii.gz", "out.nii.gz"], "no-run does not hold a trained run"),
         (["phantom", "out", "--size", "smal"], "Did you mean 'small'?"),
     ],
 )

@@ -19,7 +19,7 @@ from stand_in import (
 )
 
 from attent_kit.data.space.geometry import Grid
-from attent_kit.engine.apply.volumes import native_probabilities
+from attent_kit.engine.apply.answers import native_probabilities
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
 from attent_kit.errors import ConfigError, RunError
@@ -37,6 +37,7 @@ def test_probabilities_and_entropy_are_those_of_the_softmax(tmp_path):
     with 0, 2 ln 2 and 2 ln 2; one of 0 is x = -1 with 0, -ln 2 and -4 ln 2."""
     array = np.full((12, 12, 3), 100, np.float32)
     array[0], array[1] = 150, 0
+    array[2:5] = np.random.default_rng(0).uniform(0, 150, (3, 12, 3))  # an image, not a label map
     path = save(tmp_path / "image.nii.gz", array, AFFINE)
     run = stand_in_run(tmp_path / "run", 12, SOFT)
     predict(run, path, tmp_path / "l.nii.gz", maps=["probabilities", "entropy"])
@@ -102,7 +103,7 @@ def test_a_method_that_translates_nothing_says_so_before_anything_is_computed(tm
     states = {"S": Levels().state_dict(), "": {}}
     checkpoint.write(run / "checkpoint.ckpt", {"step": 7, "networks": states, "optimizers": {}})
     before = contents(tmp_path)
-    with pytest.raises(ConfigError, match="'threshold' translates no images to source style: leave --translation out"):
+    with pytest.raises(ConfigError, match="'threshold' does not translate images"):
         predict(run, path, tmp_path / "l.nii.gz", maps=["translation"])
     assert contents(tmp_path) == before
 
@@ -110,7 +111,7 @@ def test_a_method_that_translates_nothing_says_so_before_anything_is_computed(tm
 def test_without_its_other_networks_a_run_translates_nothing(tmp_path):
     path = save(tmp_path / "image.nii.gz", greys(), AFFINE)
     run = stand_in_run(tmp_path / "run", 12, alignment="translating")
-    with pytest.raises(ConfigError, match="is the segmentor alone, which translates nothing: .* copy checkpoint.ckpt"):
+    with pytest.raises(ConfigError, match="segmentor.safetensors .* G_ts.*checkpoint.ckpt"):
         predict(run, path, tmp_path / "l.nii.gz", maps=["translation"])
     assert not (tmp_path / "l.nii.gz").exists()
 

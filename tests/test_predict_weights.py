@@ -125,7 +125,7 @@ def test_a_method_that_translates_first_asks_for_its_checkpoint(attentkit, prepa
 def test_a_run_folder_without_weights_is_none(attentkit, shared, volumes, tmp_path):
     (shared / "segmentor.safetensors").unlink()
     outcome = attentkit("predict", shared, volumes / "ct/images/ct_3.nii.gz", tmp_path / "p.nii.gz", "-d", "cpu")
-    assert says(outcome, 2, f"{shared} holds no trained run")
+    assert says(outcome, 2, f"{shared} does not hold a trained run")
 
 
 def test_training_into_a_folder_with_weights_of_another_configuration_is_refused(attentkit, shared, prepared):

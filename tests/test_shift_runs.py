@@ -353,7 +353,7 @@ def test_json_holds_every_number_and_null_where_there_is_none(attentkit, prepare
         (["shift", "{p}"], 2, "holds no finished run"),
         (["shift", "{p}", "--out", "x"], 2, "leave out --run, --baseline and --out"),
         (["shift", "{p}/mr.h5", "{p}/ct.h5", "--baseline", "{p}"], 2, "name that with --run"),
-        (["shift", "{p}/mr.h5", "{p}/ct.h5", "--run", "{p}"], 2, "holds no trained run"),
+        (["shift", "{p}/mr.h5", "{p}/ct.h5", "--run", "{p}"], 2, "does not hold a trained run"),
         (["shift", "{p}/mr.h5", "{p}/ct.h5", "--device", "tpu", "--run", "{r}"], 2, "--device tpu"),
         (["audit", "{r}"], 2, "'source_only' translates no images to source style"),
         (["audit", "{p}"], 2, "holds no finished run"),

@@ -52,23 +52,15 @@ def command(
     An organ of the truth that was not predicted is "missed", one that was predicted where there is none is "invented", one
     in neither is "absent". All are counted, and "undefined" says how many volumes or slices have no distance.
     """
-    from attent_kit.data.sets.labelmap import LabelMap
-    from attent_kit.engine.apply.scoring import evaluate
-    from attent_kit.metrics import protocol
-    from attent_kit.report.scores import write_scores
+    from attent_kit.engine.apply.scoring import EvaluateOptions, evaluate
 
-    protocols = [protocol(name) for name in dict.fromkeys(names)]
-    named, truly = (None if text is None else LabelMap.parse(text) for text in (organs, truth_organs))
+    options = EvaluateOptions(names, organs, truth_organs, dicom, out)
     with bars(("evaluate", 0)) as (bar,):
-        scores = evaluate(
-            prediction, truth, protocols, named, truly, dicom, report=bar.count("evaluate"), left_out=_warn
-        )
-    if out:
-        write_scores(out, scores)
+        scores = evaluate(prediction, truth, options, bar.count("evaluate"), _warn)
     if as_json:
         print_scores(scores)
         return
-    for chosen in protocols:
+    for chosen in options.chosen:
         _print(chosen, scores)
 
 

@@ -27,15 +27,16 @@ def command(
     run: Path, input: Path, out: Path, series: str | None, select: str, probabilities: bool, entropy: bool, translation: bool,
     strict: bool, device: str, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Segment target images with the trained run in the folder RUN.
+    """Segment target images with the trained run RUN: its folder, or a zip of `attentkit pack`.
 
     INPUT is a NIfTI file, a folder of them, or the folder of a DICOM series. OUT is the name of a label map (.nii.gz) or a
     folder. Labels come back on the grid of each image, with its affine and header; beside them stands as JSON what was
-    done and what it is not good for. RUN may be just config.toml, domain.json and segmentor.safetensors of a run.
+    done and what it is not good for.
     """
-    from attent_kit.engine.apply.volumes import predict_volumes
+    from attent_kit.engine.apply.volumes import PredictOptions, predict_volumes
 
     asked = {"probabilities": probabilities, "entropy": entropy, "translation": translation}
+    options = PredictOptions(device, series, select, [name for name in asked if asked[name]], strict, overwrite)
     with bars(("predict", 0)) as (bar,):
 
         def tell(what: str, image: str, done: int, total: int) -> None:
@@ -43,10 +44,7 @@ def command(
                 bar.reset(what, total)
             bar.to(done, image)
 
-        written = predict_volumes(
-            run, input, out, load().registry, device, series=series, select=select, maps=[name for name in asked if asked[name]],
-            strict=strict, overwrite=overwrite, report=tell, say=bar.say,
-        )  # fmt: skip
+        written = predict_volumes(run, input, out, load().registry, options, tell, bar.say)
     if as_json:
         print_json(written)
         return

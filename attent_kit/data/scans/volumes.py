@@ -67,8 +67,13 @@ def read_volume(path: Path | str, channel: tuple[int, int] | None = None) -> Vol
 
     `channel` (n, count) takes channel n, from 0, of an image [X, Y, Z, count].
     """
-    image = _open(Path(path))
-    array = _values(image, Path(path), np.float32, channel)
+    return as_volume(open_nifti(Path(path)), Path(path), channel)
+
+
+def as_volume(image: nib.Nifti1Pair, path: Path, channel: tuple[int, int] | None = None) -> Volume:
+    """The same of an image that is open, or that lies in memory alone: then `path` is what messages call it."""
+    _require_grid(image, path)
+    array = _values(image, path, np.float32, channel)
     if not np.isfinite(array).all():
         raise DataError(
             f"{path} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite voxel(s): "
@@ -76,7 +81,7 @@ def read_volume(path: Path | str, channel: tuple[int, int] | None = None) -> Vol
         )
     if array.min() == array.max():
         raise DataError(f"{path} is constant, every voxel is {array.flat[0]:g}: leave it out or export it again.")
-    return Volume(array, np.asarray(image.affine, np.float64), image.header, Path(path))
+    return Volume(array, np.asarray(image.affine, np.float64), image.header, path)
 
 
 def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
@@ -85,8 +90,12 @@ def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
     DataError if a value is no integer, or if the grid (shape, affine within 1e-3 mm) is not the one of `like`. A map
     that covers the same voxels in another axis order, such as LAS beside RAS, is the same grid.
     """
-    path = Path(path)
-    image = _open(path)
+    return as_labels(open_nifti(Path(path)), Path(path), like)
+
+
+def as_labels(image: nib.Nifti1Pair, path: Path, like: Volume | None = None) -> Volume:
+    """The same of a label map that is open, or that lies in memory alone: then `path` is what messages call it."""
+    _require_grid(image, path)
     array = integers(_values(image, path, None), path)
     affine = np.asarray(image.affine, np.float64)
     if like is not None:
@@ -103,7 +112,7 @@ def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
 
 def read_header(path: Path | str) -> tuple[tuple[int, ...], np.ndarray, nib.Nifti1Header]:
     """Shape, affine [4, 4] to mm in RAS, and header; no voxel is read. DataError if it is no NIfTI file."""
-    image = _open(Path(path))
+    image = open_nifti(Path(path))
     return image.shape, np.asarray(image.affine, np.float64), image.header
 
 
@@ -126,20 +135,37 @@ def write_labels(
     With the `header` of the image that was labelled it is that image's grid in every field: shape, sform, qform, units
     and description. What tells of grey values or of statistics is cleared.
     """
+    content = label_image(labels, affine, header).to_bytes()
+    if str(path).endswith(".gz"):
+        content = gzip.compress(content, mtime=0)
+    write_whole(Path(path), lambda temporary: _write(temporary, content))
+
+
+def label_image(
+    labels: np.ndarray, affine: np.ndarray, header: nib.Nifti1Header | None = None
+) -> nib.Nifti1Image | nib.Nifti2Image:
+    """A label map [X, Y, Z] as a uint8 image in memory, with the grid of `header` as in `write_labels`."""
     labels, affine = np.asarray(labels, np.uint8), np.asarray(affine, np.float64)
     if header is None:
         image = nib.Nifti1Image(labels, affine)
         image.set_sform(affine, code=1)
         image.set_qform(affine, code=1)
         image.header.set_xyzt_units("mm")
-    else:
-        header = _header_like(header, np.uint8, header.get_data_shape())
-        kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-        image = kind(labels.reshape(header.get_data_shape()), None, header)
-    content = image.to_bytes()
-    if str(path).endswith(".gz"):
-        content = gzip.compress(content, mtime=0)
-    write_whole(Path(path), lambda temporary: _write(temporary, content))
+        return image
+    return _image_like(header, labels.reshape(header.get_data_shape()))
+
+
+def map_image(scores: np.ndarray, header: nib.Nifti1Header) -> nib.Nifti1Image | nib.Nifti2Image:
+    """One map [X, Y, Z] or several [X, Y, Z, count] as a float32 image in memory on the grid of `header`."""
+    native = header.get_data_shape()
+    shape = (*native[:3], scores.shape[3]) if scores.ndim == 4 else native
+    return _image_like(header, np.asarray(scores, np.float32).reshape(shape))
+
+
+def _image_like(header: nib.Nifti1Header, array: np.ndarray) -> nib.Nifti1Image | nib.Nifti2Image:
+    made = _header_like(header, array.dtype.type, array.shape)
+    kind = nib.Nifti2Image if isinstance(made, nib.Nifti2Header) else nib.Nifti1Image
+    return kind(array, made.get_best_affine(), made)
 
 
 def write_maps(path: Path | str, scores: Iterable[np.ndarray], count: int, header: nib.Nifti1Header) -> None:
@@ -198,7 +224,8 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _open(path: Path) -> nib.Nifti1Pair:
+def open_nifti(path: Path) -> nib.Nifti1Pair:
+    """The image of a file; no voxel is read. DataError if it is not NIfTI, or if its affine places no volume."""
     if not path.exists():
         raise DataError(f"{path} does not exist: check the spelling of the path.")
     if path.is_dir():
@@ -209,12 +236,17 @@ def _open(path: Path) -> nib.Nifti1Pair:
         raise DataError(
             f"{path} is not a readable NIfTI file: convert it to .nii.gz, for DICOM with dcm2niix, or copy it again."
         ) from error
+    _require_grid(image, path)
+    return image
+
+
+def _require_grid(image: object, path: Path) -> None:
+    """DataError for an image that is not NIfTI, or that lies nowhere."""
     if not isinstance(image, nib.Nifti1Pair):
         raise DataError(f"{path} is {type(image).__name__}, not NIfTI: convert it to .nii.gz.")
     affine = image.affine
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or not _turns(affine):
         raise DataError(f"{path} has an affine that places no volume (a zero or NaN axis): export it again.")
-    return image
 
 
 def _values(
@@ -237,9 +269,10 @@ def _values(
     if kind not in "iuf":
         raise DataError(f"{path} holds {image.get_data_dtype()} values, not numbers: convert it to grey values.")
     try:
-        if path.name.endswith(".gz"):
+        name = image.file_map["image"].filename if nib.is_proxy(image.dataobj) else None
+        if name is not None and str(name).endswith(".gz"):
             # nibabel stops at the last voxel, before the checksum; zlib compares it only at the end of the stream.
-            with gzip.open(path) as file:
+            with gzip.open(name) as file:
                 while file.read(2**24):
                     pass
         if channel is not None:

@@ -35,7 +35,7 @@ def image_facts(given: Input, volume: Volume) -> dict[str, Any]:
     """What of an image is put down: its hashes and its grid, of which the label map keeps all."""
     return {
         **given.digest(),
-        "kind": "NIfTI" if given.series is None else "DICOM series",
+        "kind": given.kind,
         "modality": given.series.modality if given.series else None,
         "shape": list(volume.array.shape),
         "spacing_mm": [round(mm, 5) for mm in volume.spacing],
@@ -55,12 +55,30 @@ def card(
     run: TrainedRun, loaded: Loaded, images: Sequence[Image], outputs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """All of it; `outputs` says of each image what was written and found."""
+    return {
+        "format": FORMAT,
+        "version": 1,
+        **run_card(run, loaded),
+        "images": [
+            {**image.facts, "notes": list(image.notes), "warnings": list(image.doubts), **output}
+            for image, output in zip(images, outputs, strict=True)
+        ],
+        "computed_with": {
+            "device": in_words(loaded.device),
+            "precision": loaded.precision,
+            "attent-kit": __version__,
+            "python": platform.python_version(),
+            **packages(*(["pydicom"] if any(image.input.series for image in images) else [])),
+        },
+    }
+
+
+def run_card(run: TrainedRun, loaded: Loaded) -> dict[str, Any]:
+    """What is to be known of a run whatever it is applied to."""
     method: Any = type(loaded.alignment)
     data = run.config.get("data", {})
     domain = run.domain
     return {
-        "format": FORMAT,
-        "version": 1,
         "run": {
             "folder": Path(os.path.abspath(run.folder)).name,
             "method": run.component.name,
@@ -70,12 +88,13 @@ def card(
             "plugin": {"distribution": run.component.distribution, "version": run.component.version},
             "seed": run.settings.seed,
             "steps": loaded.steps,
-            "weights": {"name": run.weights.name, "sha256": sha256(run.weights)},
+            "licence": run.pack.licence if run.pack else None,
+            "weights": run.weights_digest(),
             "selection": loaded.selection,
             "snapshot": None
             if loaded.snapshot is None
             else {"name": loaded.snapshot.name, "sha256": sha256(loaded.snapshot)},
-            "config": _without_places({name: run.config[name] for name in run.config if name != "data"}),
+            "config": without_places({name: run.config[name] for name in run.config if name != "data"}),
         },
         "training": {
             "source": {**domain.source, "data_sha256": data.get("source_hash")},
@@ -91,25 +110,14 @@ def card(
         "labels": {"background": 0} | {organ: index for index, organ in enumerate(domain.task.organs, start=1)},
         "slices": {"size": domain.size, "pixel_mm": domain.pixel, "channels": domain.task.channels},
         "intensity": domain.intensity.to_dict(),
-        "images": [
-            {**image.facts, "notes": list(image.notes), "warnings": list(image.doubts), **output}
-            for image, output in zip(images, outputs, strict=True)
-        ],
         "limits": limits(domain, method.uses_target_labels),
-        "computed_with": {
-            "device": in_words(loaded.device),
-            "precision": loaded.precision,
-            "attent-kit": __version__,
-            "python": platform.python_version(),
-            **packages(*(["pydicom"] if any(image.input.series for image in images) else [])),
-        },
     }
 
 
 def limits(domain: Domain, target_labels_used: bool) -> list[str]:
     """What the label maps are not good for, a sentence each."""
     known = [
-        "For research only: this is no medical device, and no one has validated it for clinical use.",
+        "For research only: this is not a medical device, and no one has validated it for clinical use.",
         f"Only {', '.join(domain.task.organs)} are labelled; every other structure, healthy or not, is background.",
         "Each label is a network's guess, also where it is wrong; probabilities and entropy are its own and not calibrated.",
     ]
@@ -138,10 +146,10 @@ def limits(domain: Domain, target_labels_used: bool) -> list[str]:
     return known
 
 
-def _without_places(value: Any) -> Any:
+def without_places(value: Any) -> Any:
     """Of absolute paths among the values the last part alone."""
     if isinstance(value, Mapping):
-        return {name: _without_places(inner) for name, inner in value.items()}
+        return {name: without_places(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_without_places(inner) for inner in value]
+        return [without_places(inner) for inner in value]
     return Path(value).name if isinstance(value, str) and os.path.isabs(value) else value

@@ -1,4 +1,4 @@
-"""What `predict` is given: one NIfTI volume, a folder of them, or a DICOM series."""
+"""What a run is given: one NIfTI volume, a folder of them, or a DICOM series; or an image that lies in memory."""
 
 import hashlib
 import os
@@ -6,24 +6,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
 from attent_kit.data.scans.dicom import ENDINGS, Series, choose_series, read_series
 from attent_kit.data.scans.dicom_file import is_dicom
-from attent_kit.data.scans.volumes import Volume, read_volume, sha256
+from attent_kit.data.scans.volumes import Volume, as_volume, open_nifti, read_volume, sha256
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.errors import ConfigError, DataError
 
 NIFTI = (".nii", ".nii.gz")
 
+ImageLike = str | os.PathLike[str] | SpatialImage | np.ndarray
+"""A path, a nibabel image, or an array [X, Y, Z], which needs an affine beside it."""
+
 
 @dataclass(frozen=True)
 class Input:
-    """One image as it lies on disk. Nothing of its voxels is read yet."""
+    """One image as it lies on disk or in memory. Nothing of its voxels is read yet."""
 
     name: str
     """Of the file, or of the folder of a series."""
     files: tuple[Path, ...]
     series: Series | None = None
     """None for NIfTI."""
+    image: nib.Nifti1Pair | None = None
+    """One that lies in memory; then there are no files."""
 
     @property
     def stem(self) -> str:
@@ -32,10 +41,23 @@ class Input:
 
     def read(self) -> tuple[Volume, tuple[str, ...]]:
         """The image, and notes on how it was read. DataError if it cannot be read for certain."""
+        if self.image is not None:
+            return as_volume(self.image, Path(self.name)), ()
         return (read_volume(self.files[0]), ()) if self.series is None else read_series(self.series)
 
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        return "in memory" if self.image is not None else "NIfTI" if self.series is None else "DICOM series"
+
     def digest(self) -> dict[str, Any]:
-        """Name and SHA-256; of a series that of all its files, and the hash of each by its name, as plain values."""
+        """Name and SHA-256; of a series that of all its files, and the hash of each by its name, as plain values.
+
+        Of an image in memory the hash is that of its voxels as float32 in the order of the array.
+        """
+        if self.image is not None:
+            voxels = np.ascontiguousarray(self.read()[0].array)
+            return {"name": self.name, "sha256": hashlib.sha256(memoryview(voxels).cast("B")).hexdigest()}
         each = [sha256(path) for path in self.files]
         if self.series is None:
             return {"name": self.name, "sha256": each[0]}
@@ -63,7 +85,7 @@ def find_inputs(place: Path, series: str | None = None) -> list[Input]:
         return sorted((Input(pair.image.name, (pair.image,)) for pair in find_pairs(place)), key=lambda each: each.name)
     if not place.is_dir() and not slices:
         raise ConfigError(
-            f"{place} is no DICOM, of which --series chooses a series: leave it out, or name their folder."
+            f"{place} is not DICOM, of which --series chooses a series: leave it out, or name their folder."
         )
     if not slices and not any(_may_be_dicom(path) for path in place.rglob("*")):
         raise DataError(
@@ -71,6 +93,58 @@ def find_inputs(place: Path, series: str | None = None) -> list[Input]:
         )
     chosen = choose_series(place, series, by="type --series UID")
     return [Input(Path(os.path.abspath(place)).name or "series", chosen.files, chosen)]
+
+
+def as_input(image: ImageLike, affine: np.ndarray | None = None, series: str | None = None) -> Input:
+    """One image: of a path, as `find_inputs` finds it, or in memory. ConfigError if a path holds several."""
+    if affine is not None and isinstance(image, (str, os.PathLike, SpatialImage)):
+        raise ConfigError("the image has an affine of its own: leave affine out.")
+    if isinstance(image, (str, os.PathLike)):
+        found = find_inputs(Path(image), series)
+        if len(found) != 1:
+            raise ConfigError(f"{image} holds {len(found)} images, as {found[0].name}: name one of them.")
+        return found[0]
+    if series is not None:
+        raise ConfigError("series chooses among the DICOM series of a folder: leave it out for an image in memory.")
+    return Input("the image", (), image=as_nifti(image, affine, "the image")[0])
+
+
+def as_nifti(
+    image: ImageLike, affine: np.ndarray | None, name: str, labels: bool = False
+) -> tuple[nib.Nifti1Pair, Path]:
+    """An image or, with `labels`, a label map as nibabel has it, and what messages call it; `affine` is that of an array.
+
+    DataError for what is neither.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return open_nifti(Path(image)), Path(image)
+    if isinstance(image, SpatialImage):
+        stale = isinstance(image, nib.Nifti1Pair) and not np.array_equal(image.affine, image.header.get_best_affine())
+        return (type(image)(image.dataobj, image.affine, image.header) if stale else image), Path(name)
+    array, placed = np.asarray(image), np.asarray(affine if affine is not None else (), np.float64)
+    if placed.shape != (4, 4):
+        raise DataError(
+            f"{name} is an array, which lies nowhere: give its affine [4, 4], from voxels to mm in RAS, beside it."
+        )
+    if not np.isfinite(placed).all() or abs(np.linalg.det(placed[:3, :3])) < 1e-9:
+        raise DataError(f"{name} has an affine that places no volume (a zero or NaN axis): give another one.")
+    if array.ndim != 3 or not array.size:
+        raise DataError(f"{name} is an array of shape {array.shape}, where [X, Y, Z] is needed.")
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{name} holds {array.dtype} values, not numbers: convert it to grey values.")
+    made = nib.Nifti1Image(_storable(array, labels), placed)
+    made.set_sform(placed, code=1)
+    made.set_qform(placed, code=1)
+    made.header.set_xyzt_units("mm")
+    return made, Path(name)
+
+
+def _storable(array: np.ndarray, labels: bool) -> np.ndarray:
+    """In a type that NIfTI knows and that loses nothing which counts."""
+    if not labels:
+        return array.astype(np.float32, copy=False)
+    small = array.dtype.kind in "bu" and array.dtype.itemsize == 1
+    return array.astype(np.uint8 if small else np.float64, copy=False)
 
 
 def without_ending(name: str) -> str:

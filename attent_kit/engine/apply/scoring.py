@@ -1,21 +1,69 @@
-"""Label maps on disk, scored."""
+"""Label maps scored, from disk or from memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from attent_kit.data.scans.volumes import Volume, read_labels
+from attent_kit.data.scans.volumes import Volume, as_labels, read_labels
 from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
 from attent_kit.data.sets.mask_stack import GREY_VALUES, read_mask_stack, read_slices
 from attent_kit.data.sets.pairs import find_pairs
+from attent_kit.engine.apply.inputs import ImageLike, as_nifti
 from attent_kit.errors import ConfigError, DataError
-from attent_kit.metrics import Protocol
-from attent_kit.report.scores import Score
+from attent_kit.metrics import Protocol, protocol
+from attent_kit.report.scores import PROTOCOL, Score, write_scores
 
 ORGANS = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)})
 """Liver 1, right kidney 2, left kidney 3, spleen 4: what `attentkit predict` writes."""
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """How label maps are scored."""
+
+    protocols: Sequence[str] = (PROTOCOL,)
+    """Whose definitions of the metrics."""
+    organs: str | None = None
+    """Organs with their values in the label maps, as `LabelMap.parse` reads them; None for the usual ones."""
+    truth_organs: str | None = None
+    """The same for the truth, where its values are others."""
+    dicom: Path | None = None
+    """Folder of a DICOM series, where both are folders of PNG masks of its slices."""
+    out: Path | None = None
+    """CSV to write the rows to."""
+
+    @property
+    def chosen(self) -> list[Protocol]:
+        """The protocols, once each. ConfigError for an unknown name."""
+        return [protocol(name) for name in dict.fromkeys(self.protocols)]
+
+    @property
+    def maps(self) -> tuple[LabelMap, LabelMap]:
+        """The label maps of the prediction and of the truth. ConfigError if they name different organs."""
+        usual = ORGANS if self.dicom is None else GREY_VALUES
+        predicted = usual if self.organs is None else LabelMap.parse(self.organs)
+        true = predicted if self.truth_organs is None else LabelMap.parse(self.truth_organs)
+        if predicted.organs != true.organs:
+            raise ConfigError(
+                f"the two label maps name different organs: {', '.join(predicted.organs)} and {', '.join(true.organs)}: "
+                "give --organs and --truth-organs the same names."
+            )
+        return predicted, true
+
+
+class Scores(tuple[Score, ...]):
+    """Score rows in a fixed order."""
+
+    def to_frame(self) -> Any:
+        """The rows as a pandas DataFrame, a column a field. ConfigError where pandas is not installed."""
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise ConfigError("to_frame needs pandas: type pip install pandas.") from error
+        return DataFrame(self, columns=Score._fields)
 
 
 class _Case(NamedTuple):
@@ -29,42 +77,68 @@ class _Case(NamedTuple):
 def evaluate(
     prediction: Path,
     truth: Path,
-    protocols: Sequence[Protocol],
-    organs: LabelMap | None = None,
-    truth_organs: LabelMap | None = None,
-    dicom: Path | None = None,
+    options: EvaluateOptions = EvaluateOptions(),
     report: Callable[[str, int, int], None] = lambda case, done, total: None,
     left_out: Callable[[int], None] = lambda count: None,
-) -> list[Score]:
+) -> Scores:
     """The rows of each protocol for every pair of label maps; both must be on one grid and name the same organs.
 
     Both paths are NIfTI files or folders of them, matched by name; label maps of `truth` without a prediction are left
-    out, and `left_out` is told how many. With the folder of a DICOM series in `dicom` both are folders of PNG masks of its
-    slices. `organs` are those of the prediction, and of the truth if `truth_organs` says nothing else.
+    out, and `left_out` is told how many.
     """
-    usual = ORGANS if dicom is None else GREY_VALUES
-    organs = organs or usual
-    maps = organs, truth_organs or organs
-    if maps[0].organs != maps[1].organs:
-        raise ConfigError(
-            f"the two label maps name different organs: {', '.join(maps[0].organs)} and {', '.join(maps[1].organs)}: "
-            "give --organs and --truth-organs the same names."
-        )
+    protocols, maps = options.chosen, options.maps
     if prediction.is_dir() and prediction.resolve() == truth.resolve():
         raise ConfigError(f"{prediction} is named twice: write the folder of the predictions, then that of the truth.")
+    dicom = options.dicom
     cases = _volumes(prediction, truth, left_out) if dicom is None else _mask_stacks(prediction, truth, dicom)
-    rows = []
+    rows: list[Score] = []
     for done, (name, read) in enumerate(cases):
         report(name, done, len(cases))
-        predicted, true = read()
-        if GREY_VALUES in maps:
-            _require_levels(predicted, true)
-        answer = maps[0].apply(predicted.array, str(predicted.path))
-        reference = maps[1].apply(true.array, str(true.path))
-        for protocol in protocols:
-            metrics = protocol.rows(answer, reference, organs.organs, true.spacing, true.orientation)
-            rows += [Score("prediction", "", 0, name, *metric, protocol.name) for metric in metrics]
-    return rows
+        rows += _rows(name, *read(), protocols, maps)
+    if options.out:
+        write_scores(options.out, rows)
+    return Scores(rows)
+
+
+def score(
+    prediction: ImageLike,
+    truth: ImageLike,
+    affine: np.ndarray | None = None,
+    *,
+    protocol: str | Sequence[str] = PROTOCOL,
+    organs: str | None = None,
+    truth_organs: str | None = None,
+    case: str = "",
+) -> Scores:
+    """The rows of one or several protocols for one prediction and its truth, each a path, a nibabel image, or an array.
+
+    `affine` is that of the arrays among them. `organs` names the values, as "liver=1,spleen=2"; they are those of
+    `attentkit predict` by default. ConfigError or DataError as on the command line.
+    """
+    names = (protocol,) if isinstance(protocol, str) else tuple(protocol)
+    options = EvaluateOptions(names, organs, truth_organs)
+    protocols, maps = options.chosen, options.maps
+    true = as_labels(*as_nifti(truth, affine, "the truth", labels=True))
+    predicted = as_labels(*as_nifti(prediction, affine, "the prediction", labels=True), like=true)
+    return Scores(_rows(case or _name_of(prediction), predicted, true, protocols, maps))
+
+
+def _name_of(label_map: ImageLike) -> str:
+    return Path(label_map).name.partition(".")[0] if isinstance(label_map, (str, Path)) else "case"
+
+
+def _rows(
+    name: str, predicted: Volume, true: Volume, protocols: Iterable[Protocol], maps: tuple[LabelMap, LabelMap]
+) -> list[Score]:
+    """The rows of one case."""
+    if GREY_VALUES in maps:
+        _require_levels(predicted, true)
+    answer, reference = (by.apply(v.array, str(v.path)) for by, v in zip(maps, (predicted, true), strict=True))
+    return [
+        Score("prediction", "", 0, name, *metric, protocol.name)
+        for protocol in protocols
+        for metric in protocol.rows(answer, reference, maps[0].organs, true.spacing, true.orientation)
+    ]
 
 
 def _volumes(prediction: Path, truth: Path, left_out: Callable[[int], None]) -> list[_Case]:

@@ -1,7 +1,8 @@
-"""The folder of a trained run as prediction needs it, whole or in three files: config.toml, domain.json and
-segmentor.safetensors, which is what one gives to others where the method's `predict` is its segmentor alone."""
+"""A trained run as prediction needs it: its folder, whole or in three files, which are config.toml, domain.json and
+segmentor.safetensors, and do where the method's `predict` is its segmentor alone; or a pack, which does for every method."""
 
 import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,15 @@ import torch
 from attent_kit.build import build_alignment
 from attent_kit.config import read_toml
 from attent_kit.data.prepared.familiar import Familiar
+from attent_kit.data.scans.volumes import sha256
 from attent_kit.data.space.intensity import Intensity
+from attent_kit.engine.apply.pack import CONFIG, DOMAIN, ENVIRONMENT, WEIGHTS, Pack, read_pack
 from attent_kit.engine.run import checkpoint
-from attent_kit.engine.run.assemble import setup
+from attent_kit.engine.run.assemble import load_network_states, setup
 from attent_kit.engine.run.device import launch
-from attent_kit.engine.run.provenance import missing, recorded, what_to_type
+from attent_kit.engine.run.provenance import Record, missing, recorded, well_formed, what_to_type
 from attent_kit.engine.run.settings import RunSettings, run_settings
+from attent_kit.engine.snapshots.look import networks_of_predict
 from attent_kit.engine.snapshots.selection import chosen_step, refuse_unknown
 from attent_kit.engine.snapshots.snapshots import load_snapshot, snapshot_file
 from attent_kit.engine.train.train import total_steps
@@ -51,21 +55,31 @@ class Domain:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A folder that is found to hold a trained run. Its weights are not read yet."""
+    """A folder or a pack that is found to hold a trained run. Its weights are not loaded yet."""
 
     folder: Path
+    """Of a pack, its file."""
     config: dict[str, Any]
     """config.toml as it is written."""
     settings: RunSettings
     component: Component
     """The method, with the plugin that offers it."""
     domain: Domain
+    pack: Pack | None = None
 
     @property
     def weights(self) -> Path:
-        """The file that the weights are read from: the checkpoint, or where there is none, the exported segmentor."""
+        """The file that the weights are read from: the pack, the checkpoint, or where there is none, the exported segmentor."""
+        if self.pack:
+            return self.folder
         whole = self.folder / CHECKPOINT
         return whole if whole.exists() else self.folder / SEGMENTOR
+
+    def weights_digest(self) -> dict[str, str]:
+        """Name and SHA-256 of the file of the weights."""
+        if self.pack:
+            return {"name": WEIGHTS, "sha256": self.pack.sha256(WEIGHTS)}
+        return {"name": self.weights.name, "sha256": sha256(self.weights)}
 
 
 @dataclass(frozen=True)
@@ -77,21 +91,45 @@ class Loaded:
     precision: str
     steps: int
     """Steps that it was trained."""
-    whole: bool
-    """Whether every network has its weights, or only the one that `predict` calls."""
+    networks: frozenset[str]
+    """Names of those that have their weights: all of them, or only those that `predict` calls."""
     selection: str = LAST
     """What chose the snapshot whose weights they are."""
     snapshot: Path | None = None
     """The file of that snapshot; None where the checkpoint is all of it."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether every network has its weights."""
+        return self.networks.issuperset(name for name, _ in self.alignment.named_children())
 
-def open_run(folder: Path, registry: Registry) -> TrainedRun:
-    """ConfigError if the folder holds no trained run or if its plugin is missing, RunError if domain.json is damaged."""
-    if not (folder / "config.toml").exists() or not any((folder / name).exists() for name in (CHECKPOINT, SEGMENTOR)):
-        raise ConfigError(f"{folder} holds no trained run: name a folder that `attentkit train` or `compare` has made.")
-    config = read_toml(folder / "config.toml")
-    component = _component(folder, config, registry)
-    return TrainedRun(folder, config, run_settings(config, registry), component, read_domain(folder / "domain.json"))
+
+def open_run(path: Path, registry: Registry) -> TrainedRun:
+    """ConfigError if a folder holds no trained run or if its plugin is missing, RunError if domain.json or a pack is damaged."""
+    if path.is_file():
+        return _open_pack(read_pack(path), registry)
+    if not (path / "config.toml").exists() or not any((path / name).exists() for name in (CHECKPOINT, SEGMENTOR)):
+        raise ConfigError(
+            f"{path} does not hold a trained run: name a folder that `attentkit train` or `compare` has made, or a zip of "
+            "`attentkit pack`."
+        )
+    config = read_toml(path / "config.toml")
+    component = _component(path, config, recorded(path), registry)
+    return TrainedRun(path, config, run_settings(config, registry), component, read_domain(path / "domain.json"))
+
+
+def _open_pack(pack: Pack, registry: Registry) -> TrainedRun:
+    path = pack.path
+    try:
+        config = tomllib.loads(pack.text(CONFIG))
+        components = well_formed(json.loads(pack.text(ENVIRONMENT)).get("components"))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise RunError(
+            f"{path} is damaged: {CONFIG} or {ENVIRONMENT} in it cannot be read. Download it again."
+        ) from error
+    component = _component(path, config, components, registry)
+    domain = domain_of(pack.text(DOMAIN), path / DOMAIN)
+    return TrainedRun(path, config, run_settings(config, registry), component, domain, pack)
 
 
 def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAST) -> Loaded:
@@ -102,38 +140,73 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
     refuse_unknown(select, registry)
     fabric = launch(device, run.settings.precision)
     alignment = build_alignment(run.settings.alignment, registry, run.domain.task, run.settings.seed, empty=True)
-    whole = run.weights.name == CHECKPOINT
-    if not whole and not alignment.predicts_with:
+    setup(alignment, fabric)
+    networks = frozenset(name for name, _ in alignment.named_children())
+    place = alignment, fabric.device, str(fabric.strategy.precision.precision)
+    if run.pack is not None:
+        _refuse_select(run, select)
+        steps, selection, found = _load_pack(run, run.pack, alignment, fabric.device)
+        return Loaded(*place, steps, found, selection)
+    if run.weights.name != CHECKPOINT:
+        steps = _load_segmentor(run, alignment)
+        _refuse_select(run, select)
+        return Loaded(*place, steps, frozenset({alignment.predicts_with}))
+    steps, total = checkpoint.load_networks(run.weights, alignment), total_steps(alignment)
+    if steps < total:
+        raise ConfigError(
+            f"{run.folder} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
+        )
+    if select == LAST:
+        return Loaded(*place, steps, networks)
+    steps = chosen_step(select, run.folder)
+    load_snapshot(run.folder, alignment, steps, steps_of(read_selection(run.folder / "selection.csv")))
+    snapshot = path if (path := snapshot_file(run.folder, steps)).exists() else None
+    return Loaded(*place, steps, networks, select, snapshot)
+
+
+def _refuse_select(run: TrainedRun, select: str) -> None:
+    if select != LAST:
+        raise ConfigError(
+            f"{run.folder} holds one set of weights and no snapshots: leave --select out, or name the whole run."
+        )
+
+
+def _load_segmentor(run: TrainedRun, alignment: Alignment) -> int:
+    """Fill the network that `predict` calls; how many steps it is trained."""
+    if not alignment.predicts_with:
         raise ConfigError(
             f"{run.weights} is the segmentor alone, and '{run.component.name}' predicts with more networks than that: copy "
             f"{CHECKPOINT} of the run beside it, too."
         )
-    setup(alignment, fabric)
-    total = total_steps(alignment)
-    if whole:
-        steps = checkpoint.load_networks(run.weights, alignment)
-        if steps < total:
-            raise ConfigError(
-                f"{run.folder} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
-            )
-    else:
-        facts = checkpoint.load_segmentor(run.weights, alignment)
-        if facts.get("config") not in (None, checkpoint.fingerprint(run.config)):
-            raise ConfigError(
-                f"{run.weights} was trained with other options than config.toml beside it names: copy both from one run."
-            )
-        steps = total
-    snapshot = None
-    if select != LAST:
-        if not whole:
-            raise ConfigError(
-                f"{run.folder} holds one segmentor and no snapshots: leave --select out, or name the whole run."
-            )
-        steps = chosen_step(select, run.folder)
-        load_snapshot(run.folder, alignment, steps, steps_of(read_selection(run.folder / "selection.csv")))
-        snapshot = path if (path := snapshot_file(run.folder, steps)).exists() else None
-    precision = str(fabric.strategy.precision.precision)
-    return Loaded(alignment, fabric.device, precision, steps, whole, select, snapshot)
+    facts = checkpoint.load_segmentor(run.weights, alignment)
+    if facts.get("config") not in (None, checkpoint.fingerprint(run.config)):
+        raise ConfigError(
+            f"{run.weights} was trained with other options than config.toml beside it names: copy both from one run."
+        )
+    return total_steps(alignment)
+
+
+def _load_pack(
+    run: TrainedRun, pack: Pack, alignment: Alignment, device: torch.device
+) -> tuple[int, str, frozenset[str]]:
+    """Fill the networks that `predict` calls; how many steps they are trained, what chose them, and which they are."""
+    weights, facts = checkpoint.weights_in(pack.files[WEIGHTS], pack.path / WEIGHTS)
+    states: dict[str, dict[str, Any]] = {}
+    for key, value in weights.items():
+        name, _, inner = key.partition(".")
+        states.setdefault(name, {})[inner] = value
+    try:
+        load_network_states(alignment, states)
+        steps, selection = int(facts["steps"]), str(facts["selection"])
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise RunError(
+            f"{pack.path} does not fit the networks of '{run.component.name}': the code of the method has changed since. Ask for "
+            f"a pack made with {run.component.distribution} {run.component.version}."
+        ) from error
+    found = frozenset(states)
+    if lacking := set(networks_of_predict(alignment, run.domain.size, device)) - found:
+        raise RunError(f"{pack.path} lacks the network {', '.join(sorted(lacking))}: ask for one of `attentkit pack`.")
+    return steps, selection, found
 
 
 def names_of(run: TrainedRun) -> tuple[str, str]:
@@ -148,7 +221,16 @@ def names_of(run: TrainedRun) -> tuple[str, str]:
 def read_domain(path: Path) -> Domain:
     """domain.json of a run. RunError if it is missing or damaged."""
     try:
-        domain = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _no_domain(path) from error
+    return domain_of(text, path)
+
+
+def domain_of(text: str, path: Path) -> Domain:
+    """The same of the text of domain.json."""
+    try:
+        domain = json.loads(text, parse_constant=_refuse)
         pixel, training = domain.get("pixel_mm"), domain.get("training")
         if domain["size"] < 1 or domain["channels"] % 2 == 0 or (pixel is not None and not pixel > 0):
             raise ValueError("size, channels or pixel_mm cannot be")
@@ -163,19 +245,21 @@ def read_domain(path: Path) -> Domain:
             source=dict(domain.get("source", {})),
             phantom=tuple(str(name) for name in domain.get("phantom", ())),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AttentKitError) as error:
-        raise RunError(
-            f"{path} is missing or damaged: start the run's `attentkit train` again, it writes it anew."
-        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AttentKitError) as error:
+        raise _no_domain(path) from error
+
+
+def _no_domain(path: Path) -> RunError:
+    return RunError(f"{path} is missing or damaged: start the run's `attentkit train` again, it writes it anew.")
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
-def _component(folder: Path, config: dict[str, Any], registry: Registry) -> Component:
+def _component(folder: Path, config: dict[str, Any], records: list[Record], registry: Registry) -> Component:
     """The method of the run; ConfigError that says what to type, if a plugin that it was trained with is not there."""
-    if lacking := missing(recorded(folder), registry):
+    if lacking := missing(records, registry):
         raise ConfigError(what_to_type(folder, lacking))
     table = config.get("alignment")
     name = table.get("name") if isinstance(table, dict) else table

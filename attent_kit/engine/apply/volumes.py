@@ -1,20 +1,18 @@
-"""A trained run applied to volumes: label maps on the grid of each, maps of what the network believes, and what was done."""
+"""A trained run applied to volumes on disk: label maps on the grid of each, maps of what the network believes, and a card."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from attent_kit.data.doubts.case import refuse_label_map
-from attent_kit.data.prepared.file import encode
 from attent_kit.data.scans.volumes import Volume, write_labels, write_maps
-from attent_kit.data.space.geometry import Grid
-from attent_kit.engine.apply.card import Image, card, image_facts, organ_volumes
+from attent_kit.engine.apply.answers import examine, require_translator, segment, translate
+from attent_kit.engine.apply.card import Image, card, organ_volumes
 from attent_kit.engine.apply.inputs import NIFTI, Input, find_inputs, without_ending
-from attent_kit.engine.apply.trained import CHECKPOINT, Domain, Loaded, TrainedRun, load_run, open_run
-from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
+from attent_kit.engine.apply.trained import Domain, Loaded, load_run, open_run
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -24,6 +22,23 @@ DOUBTS_SHOWN = 20
 
 Report = Callable[[str, str, int, int], None]
 """What is being done, to which image, how many are done, of how many."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a run is applied to volumes, and what is written of its answers."""
+
+    device: str = "auto"
+    series: str | None = None
+    """UID of a DICOM series, where there are several."""
+    select: str = LAST
+    """Snapshot of the run."""
+    maps: Sequence[str] = ()
+    """Some of probabilities, entropy and translation."""
+    strict: bool = False
+    """Whether a doubt is a DataError."""
+    overwrite: bool = False
+    """Whether files that are there are replaced; inputs never are."""
 
 
 class Outputs(NamedTuple):
@@ -38,39 +53,31 @@ def predict_volumes(
     images: Path,
     out: Path,
     registry: Registry,
-    device: str = "auto",
-    *,
-    series: str | None = None,
-    select: str = LAST,
-    maps: Sequence[str] = (),
-    strict: bool = False,
-    overwrite: bool = False,
+    options: PredictOptions = PredictOptions(),
     report: Report = lambda what, image, done, total: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> list[Path]:
     """Label maps of a NIfTI volume, of a folder of them, or of a DICOM series, each on its own grid; the files written.
 
-    `maps` are some of probabilities, entropy and translation. Beside a label map stands what was done, as JSON of the same
-    name, or in a folder of several as prediction.json. `say` is told what is noteworthy and what is doubtful about an image;
-    `strict` makes a DataError of a doubt. Every image is read and checked before the first is segmented: ConfigError or
-    DataError leave nothing behind, nor do they change what is there. Files that are there are kept unless `overwrite`, inputs
-    always.
+    Beside a label map stands what was done, as JSON of the same name, or in a folder of several as prediction.json. `say` is
+    told what is noteworthy and what is doubtful about an image. Every image is read and checked before the first is
+    segmented: ConfigError or DataError leave nothing behind, nor do they change what is there.
     """
     trained = open_run(run, registry)
-    inputs = find_inputs(images, series)
+    inputs = find_inputs(images, options.series)
     several = len(inputs) > 1 or (images.is_dir() and inputs[0].series is None)
-    outputs, card_path = _outputs(inputs, images, out, several, maps)
+    outputs, card_path = _outputs(inputs, images, out, several, options.maps)
     written = [*(path for each in outputs for path in (each.labels, *each.maps.values())), card_path]
-    _refuse_to_overwrite(written, [file for given in inputs for file in given.files], overwrite)
-    loaded = load_run(trained, registry, device, select)
-    if "translation" in maps:
-        _require_translator(trained, loaded)
-    found, kept = _checked(inputs, trained.domain, strict, report, say)
+    _refuse_to_overwrite(written, [file for given in inputs for file in given.files], options.overwrite)
+    loaded = load_run(trained, registry, options.device, options.select)
+    if "translation" in options.maps:
+        require_translator(trained, loaded)
+    found, kept = _checked(inputs, trained.domain, options.strict, report, say)
     facts = []
     for done, (image, places) in enumerate(zip(found, outputs, strict=True)):
         report("predict", image.input.name, done, len(inputs))
         volume = kept or image.input.read()[0]
-        labels = _segment(volume, places, trained.domain, loaded)
+        labels = _write(volume, places, trained.domain, loaded)
         names = {"labels": places.labels.name, **{what: path.name for what, path in places.maps.items()}}
         facts.append({"outputs": names, "organs_ml": organ_volumes(labels, trained.domain.task.organs, volume)})
     text = json.dumps(card(trained, loaded, found, facts), indent=2, ensure_ascii=False)
@@ -78,45 +85,18 @@ def predict_volumes(
     return written
 
 
-def native_probabilities(grid: Grid, probabilities: np.ndarray) -> Iterator[np.ndarray]:
-    """Class after class on the native grid: [K, Z, H, W] -> K times [X, Y, Z] float32. What no slice covers is background."""
-    for index, score in enumerate(probabilities):
-        yield grid.score_to_native(score, outside=float(index == 0))
-
-
-def doubts_of(given: Input, volume: Volume, domain: Domain) -> tuple[str, ...]:
-    """What speaks against applying a run to an image, a sentence each."""
-    doubts = []
-    if not volume.placed:
-        doubts.append(
-            "its header does not say where the patient's right is (no qform, no sform), so left and right may be "
-            f"exchanged; taken as {volume.orientation}."
-        )
-    if given.series and domain.modality in ("ct", "mr") and given.series.modality.lower() not in ("", domain.modality):
-        doubts.append(f"its modality is {given.series.modality}, and the run is for {domain.modality}.")
-    if domain.familiar:
-        grid = Grid.of(volume.array.shape, volume.affine, domain.size, domain.pixel)
-        doubts += domain.familiar.doubts(volume.array, grid, domain.intensity, domain.modality)
-    return tuple(doubts)
-
-
-def _segment(volume: Volume, places: Outputs, domain: Domain, loaded: Loaded) -> np.ndarray:
+def _write(volume: Volume, places: Outputs, domain: Domain, loaded: Loaded) -> np.ndarray:
     """Labels [X, Y, Z] uint8 of one image, written with the maps that are asked for."""
-    slices, grid = encode(volume, domain.size, domain.intensity, domain.task.channels, domain.pixel)
-    probabilities = segment_slices(loaded.alignment, slices, loaded.device)
-    labels = grid.to_native(probabilities)
-    write_labels(places.labels, labels, volume.affine, volume.header)
-    classes = len(probabilities)
+    answer = segment(volume, domain, loaded)
+    write_labels(places.labels, answer.labels, volume.affine, volume.header)
     if path := places.maps.get("probabilities"):
-        write_maps(path, native_probabilities(grid, probabilities), classes, volume.header)
+        # One class after the other, so that only one of them is in memory.
+        write_maps(path, answer.probabilities(), len(answer.slices), volume.header)
     if path := places.maps.get("entropy"):
-        write_maps(path, [entropy(native_probabilities(grid, probabilities))], 1, volume.header)
+        write_maps(path, [answer.entropy()], 1, volume.header)
     if path := places.maps.get("translation"):
-        translated = slices_as_source(loaded.alignment, slices, loaded.device)
-        assert translated is not None
-        middle = translated[:, domain.task.channels // 2]
-        write_maps(path, [grid.score_to_native(middle, outside=-1.0)], 1, volume.header)
-    return labels
+        write_maps(path, [translate(volume, domain, loaded)], 1, volume.header)
+    return answer.labels
 
 
 def _checked(
@@ -126,9 +106,8 @@ def _checked(
     found = []
     for done, given in enumerate(inputs):
         report("read", given.name, done, len(inputs))
-        volume, notes = given.read()
-        refuse_label_map(volume)
-        found.append(Image(given, image_facts(given, volume), notes, doubts_of(given, volume, domain)))
+        volume, image = examine(given, domain)
+        found.append(image)
     doubts = [f"{image.input.name}: {doubt}" for image in found for doubt in image.doubts]
     if strict and doubts:
         more = [f"and {len(doubts) - DOUBTS_SHOWN} more"] if len(doubts) > DOUBTS_SHOWN else []
@@ -172,15 +151,3 @@ def _refuse_to_overwrite(paths: list[Path], inputs: list[Path], overwrite: bool)
             raise ConfigError(f"{path} would be written twice, for two of the images: rename one of them.")
         if path.exists() and not overwrite:
             raise ConfigError(f"{path} is there already: name another place, or type --overwrite.")
-
-
-def _require_translator(run: TrainedRun, loaded: Loaded) -> None:
-    """ConfigError if the run cannot make source images of target images."""
-    if not loaded.whole:
-        raise ConfigError(
-            f"{run.weights} is the segmentor alone, which translates nothing: leave --translation out, or copy {CHECKPOINT} "
-            "of the run beside it."
-        )
-    blank = np.zeros((1, run.domain.task.channels, run.domain.size, run.domain.size), np.float16)
-    if slices_as_source(loaded.alignment, blank, loaded.device) is None:
-        raise ConfigError(f"'{run.component.name}' translates no images to source style: leave --translation out.")

@@ -56,17 +56,17 @@ def recorded(folder: Path) -> list[Record]:
     """What a run's folder says of its components: env.json, or where only weights were passed on, the weights; else nothing."""
     try:
         said = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-        return _records(said.get("components")) or _by_plugins(folder, said)
+        return well_formed(said.get("components")) or _by_plugins(folder, said)
     except (OSError, ValueError, AttributeError):
         pass
     try:
         with safe_open(folder / "segmentor.safetensors", framework="np") as file:
-            return _records(json.loads((file.metadata() or {}).get(FACTS, "{}")).get("components"))
+            return well_formed(json.loads((file.metadata() or {}).get(FACTS, "{}")).get("components"))
     except Exception:  # whatever is wrong with the file is said when it is loaded
         return []
 
 
-def _records(said: Any) -> list[Record]:
+def well_formed(said: Any) -> list[Record]:
     """Those that are well formed."""
     needed = set(_FIELDS) - {"file"}
     return [

@@ -284,10 +284,10 @@ def _plain(folder: Path) -> str:
 
 def whole(run: TrainedRun) -> TrainedRun:
     """The same run; ConfigError if not all of its networks are there."""
-    if run.weights.name == SEGMENTOR:
+    if run.pack or run.weights.name == SEGMENTOR:
         raise ConfigError(
-            f"{run.folder} holds the segmentor alone, and how images reach it is measured too: copy checkpoint.ckpt of the "
-            "run beside it."
+            f"{run.folder} holds only what `predict` calls, and how images reach it is measured too: name the folder of the "
+            "whole run, with its checkpoint.ckpt."
         )
     return run
 
