@@ -23,6 +23,8 @@ COMMANDS = {
     "check": "Look for what is wrong with a data set or a prepared file.",
     "train": "Train one method on two prepared domains, and score it.",
     "predict": "Segment NIfTI volumes or a DICOM series with a trained run.",
+    "export": "Write a trained run as ONNX or torch.export, for other programs.",
+    "pack": "Make one file of a trained run, for other people.",
     "evaluate": "Score label maps against the truth, as several papers do.",
     "select": "Show which snapshot each selector chooses, and how well.",
     "shift": "Measure how far domains are apart before and after alignment.",
