@@ -8,8 +8,9 @@ What is not named here is internal and may change with any release. No torch her
 from attent_kit.data.doubts.slice_order import CLEAR, evidence
 from attent_kit.data.scans.dicom import ENDINGS, Series, choose_series, find_series, read_series
 from attent_kit.data.scans.dicom_file import is_dicom
+from attent_kit.data.scans.grids import same_grid
 from attent_kit.data.scans.pictures import natural, read_picture
-from attent_kit.data.scans.volumes import AFFINE_TOLERANCE, Volume, integers, read_labels, read_volume
+from attent_kit.data.scans.volumes import Volume, integers, read_labels, read_volume
 from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
 from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.data.sets.mask_stack import BANDS
@@ -20,7 +21,7 @@ __all__ = [
     # The interface, and what its methods answer.
     "Entry", "LabelMap", "Layout", "SPLITS", "Scan", "TASK_ORGANS", "Volume",
     # Files: NIfTI, pictures, DICOM series.
-    "AFFINE_TOLERANCE", "integers", "read_labels", "read_picture", "read_volume",
+    "integers", "read_labels", "read_picture", "read_volume", "same_grid",
     "ENDINGS", "Series", "choose_series", "find_series", "is_dicom", "read_series",
     # Which files belong together, and in which order.
     "BANDS", "CLEAR", "Pair", "evidence", "find_pairs", "is_label", "natural",

@@ -62,14 +62,15 @@ OPEN_TO_PLUGINS = {
 }
 """Parts of attent_kit that the built-ins may use; of the package itself they use `hookimpl` alone."""
 FOR_LAYOUTS = {
-    "AFFINE_TOLERANCE", "BANDS", "CLEAR", "ENDINGS", "Entry", "LabelMap", "Layout", "Pair", "SPLITS", "Scan", "Series",
+    "BANDS", "CLEAR", "ENDINGS", "Entry", "LabelMap", "Layout", "Pair", "SPLITS", "Scan", "Series",
     "TASK_ORGANS", "Volume", "choose_series", "evidence", "find_pairs", "find_series", "integers", "is_dicom", "is_label",
-    "natural", "read_labels", "read_picture", "read_series", "read_volume",
+    "natural", "read_labels", "read_picture", "read_series", "read_volume", "same_grid",
 }  # fmt: skip
 """What layouts may use of attent_kit.data, by way of attent_kit.layouts: each name is a promise to strangers."""
 ORDINARY_WORDS = {
     ("cli/predict.py", "entropy"), ("data/prepare/cases.py", "pixel"), ("engine/train/health.py", "entropy"),
-    ("engine/apply/volumes.py", "entropy"), ("engine/train/kept.py", "entropy"), ("engine/publish/panels.py", "entropy"),
+    ("engine/apply/volumes.py", "entropy"), ("engine/apply/inputs.py", "entropy"),
+    ("engine/train/kept.py", "entropy"), ("engine/publish/panels.py", "entropy"),
     ("engine/publish/slices.py", "entropy"),
     ("metrics/protocols.py", "pixel"), ("metrics/protocols.py", "sifa"), ("report/shift.py", "entropy"),
 }  # fmt: skip

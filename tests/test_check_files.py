@@ -141,7 +141,7 @@ def test_headers_that_no_scan_has_are_errors_of_their_case(attentkit, tmp_path):
     found = checked(attentkit, tmp_path, "--modality", "ct")
     told = {case: evidence for _, case, evidence in found.about("unreadable")}
     assert set(told) == {"ct_1", "ct_2"}
-    assert "places no volume" in told["ct_1"] and "memory" in told["ct_2"]
+    assert "places no volume" in told["ct_1"] and "32767x32767x32767 voxels" in told["ct_2"]
 
 
 def test_a_constant_volume_is_an_error(attentkit, tmp_path):
@@ -199,8 +199,8 @@ def test_garbage_never_ends_in_a_traceback(tmp_path, capsys, where, what, kind):
 # Geometry
 
 
-@pytest.mark.parametrize(("shift", "error"), [(0.0005, False), (0.002, True)])
-def test_labels_off_the_grid_by_more_than_a_thousandth_of_a_millimetre_are_an_error(attentkit, tmp_path, shift, error):
+@pytest.mark.parametrize(("shift", "error"), [(0.05, False), (0.2, True)])
+def test_labels_off_the_grid_by_more_than_headers_round_are_an_error(attentkit, tmp_path, shift, error):
     patients(tmp_path, count=2)
     affine = abdomen().affine.copy()
     affine[0, 3] += shift
@@ -210,7 +210,7 @@ def test_labels_off_the_grid_by_more_than_a_thousandth_of_a_millimetre_are_an_er
         assert found.serious == []
         return
     evidence = only(found, "geometry", "error", "ct_1")
-    assert "by up to 0.002 mm (a corner lies 0.002 mm aside), and 0.001 mm pass" in evidence
+    assert "0.2 mm from" in evidence and "0.1 mm pass" in evidence
 
 
 def test_labels_of_another_size_are_an_error(attentkit, tmp_path):

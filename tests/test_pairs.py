@@ -188,9 +188,9 @@ def test_a_label_map_among_images_is_refused(attentkit, trained, tmp_path):
         str(tmp_path / "d" / f"b{n}.nii.gz") for n in (0, 1)
     }
     label_map = tmp_path / "d" / "b1.nii.gz"
-    assert says(
-        attentkit("predict", trained, label_map, tmp_path / "p.nii.gz", "-d", "cpu"), 3, "b1.nii.gz", "5 whole values"
-    )
+    words = ["predict", trained, label_map, tmp_path / "p.nii.gz", "-d", "cpu"]
+    assert says(attentkit(*words, "--strict"), 3, "b1.nii.gz", "5 whole values")
+    assert "b1.nii.gz: it holds 5 whole values" in attentkit(*words).err
 
 
 def test_an_image_of_few_grey_values_without_a_background_is_none(attentkit, tmp_path):

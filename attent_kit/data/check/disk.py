@@ -17,12 +17,14 @@ from attent_kit.data.check.case import (
     voxels_of,
 )
 from attent_kit.data.check.grey import grey_findings
-from attent_kit.data.doubts.case import unplaced
+from attent_kit.data.doubts.case import grid_doubts, unplaced
 from attent_kit.data.doubts.findings import Finding, Severity, doubted, refusal
 from attent_kit.data.prepare.cases import read_scan
 from attent_kit.data.prepare.plan import Organs, entries_of, entry_files, label_map_of
 from attent_kit.data.scans.dicom_file import is_dicom, read_header, text
-from attent_kit.data.scans.volumes import AFFINE_TOLERANCE, Volume, apart
+from attent_kit.data.scans.grids import apart, corners_apart, rounding
+from attent_kit.data.scans.nifti_file import unit_of
+from attent_kit.data.scans.volumes import Volume
 from attent_kit.data.scans.volumes import read_header as read_nifti_header
 from attent_kit.data.sets.labelmap import MOST_LABELS, LabelMap
 from attent_kit.data.sets.layout import Entry, Layout, Scan
@@ -93,6 +95,7 @@ class OnDisk:
             evidence, _, taken = unplaced(scan.image).rstrip(".").rpartition("; ")
             advice = f"make sure that it is {taken.removeprefix('taken as ')}, as which it is read, or write an sform"
             found.append(Finding("warning", "orientation", evidence, advice))
+        found += [doubted(sentence)._replace(check="geometry") for sentence in grid_doubts(scan.image)]
         found += [doubted(sentence) for sentence in scan.doubts]
         labels, of_labels = self._classes(scan)
         grid = Grid.of(scan.image.array.shape, scan.image.affine, 1)
@@ -181,7 +184,7 @@ def header_findings(entry: Entry) -> Iterator[Finding]:
     """What the headers of the NIfTI files of a case say, before a voxel is read: grids that do not fit, two orientations."""
     headers = {}
     for path in entry_files(entry):
-        if path.name.endswith((".nii", ".nii.gz")):
+        if path.name.lower().endswith((".nii", ".nii.gz")):
             try:
                 headers[path] = read_nifti_header(path)
             except AttentKitError:
@@ -199,12 +202,9 @@ def header_findings(entry: Entry) -> Iterator[Finding]:
         distance = apart(shape, affine, image_shape, image_affine)
         if distance == float("inf"):
             evidence = f"has {_times(shape)} voxels, its image {_times(image_shape)}"
-        elif distance > AFFINE_TOLERANCE:
-            corner = _farthest(affine, image_affine, shape)
-            evidence = (
-                f"its affine differs from that of its image by up to {distance:.2g} mm (a corner lies {corner:.2g} mm "
-                f"aside), and {AFFINE_TOLERANCE:g} mm pass as rounding"
-            )
+        elif distance > rounding(image_affine):
+            passes = rounding(image_affine)
+            evidence = f"a voxel lies {distance:.2g} mm from the one of its image, and {passes:.2g} mm pass as rounding"
         else:
             continue
         yield Finding("error", "geometry", evidence, f"resample the labels to the image {entry.images[0]}", str(path))
@@ -217,7 +217,8 @@ def _two_orientations(path: Path, header: nib.Nifti1Header) -> Iterator[Finding]
     try:
         sform, qform = header.get_sform(), header.get_qform()
         codes = ["".join(map(str, nib.aff2axcodes(affine))) for affine in (sform, qform)]
-        distance = float(_corners_apart(sform, qform, header.get_data_shape()[:3]).diagonal().max())
+        distance = float(corners_apart(sform, qform, header.get_data_shape()[:3]).diagonal().max())
+        distance *= unit_of(header)[1]
     except Exception:
         # nibabel raises several kinds on a quaternion that is none.
         yield Finding(
@@ -231,18 +232,6 @@ def _two_orientations(path: Path, header: nib.Nifti1Header) -> Iterator[Finding]
             "used here, and other programs use the other"
         )
         yield Finding(severity, "orientation", evidence, "write the right one into both", str(path))
-
-
-def _farthest(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
-    """Largest distance in mm from a corner of a grid placed by one affine to the nearest corner placed by the other."""
-    return float(_corners_apart(one, other, shape).min(axis=1).max())
-
-
-def _corners_apart(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """[8, 8] mm from each corner of a grid placed by one affine to each placed by the other."""
-    ends = np.array(np.meshgrid(*[(0, n - 1) for n in shape], [1])).reshape(4, -1)
-    here, there = (one @ ends)[:3], (other @ ends)[:3]
-    return np.linalg.norm(here[:, :, None] - there[:, None], axis=0)
 
 
 def _dicom_ids(entry: Entry) -> tuple[str, str]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from attent_kit.data.doubts.sides import centres, crossed
+from attent_kit.data.scans.grids import SHEAR, shear
+from attent_kit.data.scans.nifti_file import unit_of
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.errors import DataError
 
@@ -39,9 +41,23 @@ def refuse_label_map(image: Volume) -> None:
 
 def image_doubts(volume: Volume, modality: str, window: bool) -> list[str]:
     """Sentences about an image: a header that does not say where right is, a CT that is perhaps not in HU."""
-    doubts = [] if volume.placed else [unplaced(volume)]
+    doubts = [*([] if volume.placed else [unplaced(volume)]), *grid_doubts(volume)]
     if modality == "ct" and window and volume.array.min() >= 0:
         doubts.append("no value is below 0, so this CT is perhaps not in HU.")
+    return doubts
+
+
+def grid_doubts(volume: Volume) -> list[str]:
+    """Sentences about a grid whose header does not count in mm, or whose axes are not at right angles."""
+    doubts = []
+    if (unit := unit_of(volume.header)[0]) != "mm":
+        spacing = " x ".join(f"{side:.4g}" for side in volume.spacing)
+        doubts.append(f"the header counts in {unit}, so a voxel is taken as {spacing} mm: check that this is its size.")
+    if (degrees := shear(volume.affine)) > SHEAR:
+        doubts.append(
+            f"the axes are {degrees:.1f} degrees off a right angle (a sheared affine), so slices are cut along them, and "
+            "distances in mm are wrong: resample it to a grid with right angles."
+        )
     return doubts
 
 

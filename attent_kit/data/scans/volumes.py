@@ -5,33 +5,18 @@ Arrays are [X, Y, Z] in the order of the file; what turns them into slices is `a
 
 import gzip
 import hashlib
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.orientations import apply_orientation, io_orientation, ornt_transform
-from nibabel.spatialimages import HeaderDataError
+from nibabel.orientations import apply_orientation
 
+from attent_kit.data.scans.grids import apart, in_axis_order, in_words, same_grid
+from attent_kit.data.scans.nifti_file import open_nifti, placed_by, require_grid, stored_values
 from attent_kit.errors import DataError
 from attent_kit.files import write_whole
-
-AFFINE_TOLERANCE = 1e-3
-"""Largest difference, in mm, between entries of two affines of the same grid: headers round, patients do not move."""
-
-_UNREADABLE = (
-    EOFError,
-    OSError,
-    OverflowError,
-    ValueError,
-    zlib.error,
-    gzip.BadGzipFile,
-    ImageFileError,
-    HeaderDataError,
-)
 
 
 @dataclass(frozen=True)
@@ -72,8 +57,8 @@ def read_volume(path: Path | str, channel: tuple[int, int] | None = None) -> Vol
 
 def as_volume(image: nib.Nifti1Pair, path: Path, channel: tuple[int, int] | None = None) -> Volume:
     """The same of an image that is open, or that lies in memory alone: then `path` is what messages call it."""
-    _require_grid(image, path)
-    array = _values(image, path, np.float32, channel)
+    require_grid(image, path)
+    array = stored_values(image, path, np.float32, channel)
     if not np.isfinite(array).all():
         raise DataError(
             f"{path} holds {np.count_nonzero(~np.isfinite(array))} NaN or infinite voxel(s): "
@@ -81,30 +66,31 @@ def as_volume(image: nib.Nifti1Pair, path: Path, channel: tuple[int, int] | None
         )
     if array.min() == array.max():
         raise DataError(f"{path} is constant, every voxel is {array.flat[0]:g}: leave it out or export it again.")
-    return Volume(array, np.asarray(image.affine, np.float64), image.header, path)
+    return Volume(array, placed_by(image), image.header, path)
 
 
 def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
     """A label map: [X, Y, Z] integers. With `like` it comes back in the axis order of that image.
 
-    DataError if a value is no integer, or if the grid (shape, affine within 1e-3 mm) is not the one of `like`. A map
-    that covers the same voxels in another axis order, such as LAS beside RAS, is the same grid.
+    DataError if a value is no integer, or if a voxel lies more than a tenth of its side from the one of `like`. A map that
+    covers the same voxels in another axis order, such as LAS beside RAS, is the same grid.
     """
     return as_labels(open_nifti(Path(path)), Path(path), like)
 
 
 def as_labels(image: nib.Nifti1Pair, path: Path, like: Volume | None = None) -> Volume:
     """The same of a label map that is open, or that lies in memory alone: then `path` is what messages call it."""
-    _require_grid(image, path)
-    array = integers(_values(image, path, None), path)
-    affine = np.asarray(image.affine, np.float64)
+    require_grid(image, path)
+    array = integers(stored_values(image, path, None), path)
+    affine = placed_by(image)
     if like is not None:
-        turn, turned_affine = _in_axis_order(affine, array.shape, like.affine)
-        if (distance := apart(array.shape, affine, like.array.shape, like.affine)) > AFFINE_TOLERANCE:
-            far = f"; their affines are {distance:.2g} mm apart" if np.isfinite(distance) else ""
+        turn, turned_affine = in_axis_order(affine, array.shape, like.affine)
+        if not same_grid(array.shape, affine, like.array.shape, like.affine):
+            distance = apart(array.shape, affine, like.array.shape, like.affine)
+            far = f"; a voxel lies {distance:.2g} mm aside" if np.isfinite(distance) else ""
             raise DataError(
-                f"{path} is not on the grid of {like.path}: {_grid_in_words(array.shape, affine)}, but the "
-                f"image is {_grid_in_words(like.array.shape, like.affine)}{far}; resample the labels to the image."
+                f"{path} is not on the grid of {like.path}: {in_words(array.shape, affine)}, but the "
+                f"image is {in_words(like.array.shape, like.affine)}{far}; resample the labels to the image."
             )
         array, affine = apply_orientation(array, turn), turned_affine
     return Volume(array, affine, image.header, path)
@@ -113,18 +99,7 @@ def as_labels(image: nib.Nifti1Pair, path: Path, like: Volume | None = None) -> 
 def read_header(path: Path | str) -> tuple[tuple[int, ...], np.ndarray, nib.Nifti1Header]:
     """Shape, affine [4, 4] to mm in RAS, and header; no voxel is read. DataError if it is no NIfTI file."""
     image = open_nifti(Path(path))
-    return image.shape, np.asarray(image.affine, np.float64), image.header
-
-
-def apart(shape: tuple[int, ...], affine: np.ndarray, like_shape: tuple[int, ...], like_affine: np.ndarray) -> float:
-    """Largest difference in mm between entries of the affines of two grids [X, Y, Z], in one axis order.
-
-    Above AFFINE_TOLERANCE they are two grids; infinite if the shapes differ.
-    """
-    turn, turned = _in_axis_order(affine, shape, like_affine)
-    if tuple(np.array(shape)[np.argsort(turn[:, 0])]) != tuple(like_shape):
-        return float("inf")
-    return float(np.abs(turned - like_affine).max())
+    return image.shape, placed_by(image), image.header
 
 
 def write_labels(
@@ -136,7 +111,7 @@ def write_labels(
     and description. What tells of grey values or of statistics is cleared.
     """
     content = label_image(labels, affine, header).to_bytes()
-    if str(path).endswith(".gz"):
+    if str(path).lower().endswith(".gz"):
         content = gzip.compress(content, mtime=0)
     write_whole(Path(path), lambda temporary: _write(temporary, content))
 
@@ -208,80 +183,8 @@ def sha256(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _turns(affine: np.ndarray) -> bool:
-    """Whether each axis of a grid points to a side of the patient; with one far longer than another, that is lost."""
-    with np.errstate(all="ignore"):
-        return bool(np.isfinite(io_orientation(affine)).all())
-
-
-def _in_axis_order(affine: np.ndarray, shape: tuple[int, ...], like: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The turn that brings a grid into the axis order of the affine `like`, and its affine afterwards."""
-    turn = ornt_transform(io_orientation(affine), io_orientation(like))
-    return turn, affine @ nib.orientations.inv_ornt_aff(turn, shape)
-
-
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-
-
-def open_nifti(path: Path) -> nib.Nifti1Pair:
-    """The image of a file; no voxel is read. DataError if it is not NIfTI, or if its affine places no volume."""
-    if not path.exists():
-        raise DataError(f"{path} does not exist: check the spelling of the path.")
-    if path.is_dir():
-        raise DataError(f"{path} is a folder: name one .nii or .nii.gz file.")
-    try:
-        image = nib.load(path)
-    except _UNREADABLE as error:
-        raise DataError(
-            f"{path} is not a readable NIfTI file: convert it to .nii.gz, for DICOM with dcm2niix, or copy it again."
-        ) from error
-    _require_grid(image, path)
-    return image
-
-
-def _require_grid(image: object, path: Path) -> None:
-    """DataError for an image that is not NIfTI, or that lies nowhere."""
-    if not isinstance(image, nib.Nifti1Pair):
-        raise DataError(f"{path} is {type(image).__name__}, not NIfTI: convert it to .nii.gz.")
-    affine = image.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9 or not _turns(affine):
-        raise DataError(f"{path} has an affine that places no volume (a zero or NaN axis): export it again.")
-
-
-def _values(
-    image: nib.Nifti1Pair, path: Path, dtype: type | None, channel: tuple[int, int] | None = None
-) -> np.ndarray:
-    shape = image.shape
-    if not shape or min(shape) < 1:
-        raise DataError(f"{path} is empty, its shape is {_times(shape)}: export it again.")
-    if channel is not None:
-        if len(shape) != 4 or shape[3] != channel[1]:
-            raise DataError(
-                f"{path} is {_times(shape)} voxels, where {channel[1]} channels are needed as a fourth axis."
-            )
-        shape = shape[:3]
-    kept = shape[:3] if all(n == 1 for n in shape[3:]) else shape
-    if len(kept) != 3:
-        wanted = "split it into one file a frame" if len(kept) > 3 else "a volume of slices is needed"
-        raise DataError(f"{path} has {len(kept)} dimensions ({_times(shape)}) where 3 are needed: {wanted}.")
-    kind = image.get_data_dtype().kind
-    if kind not in "iuf":
-        raise DataError(f"{path} holds {image.get_data_dtype()} values, not numbers: convert it to grey values.")
-    try:
-        name = image.file_map["image"].filename if nib.is_proxy(image.dataobj) else None
-        if name is not None and str(name).endswith(".gz"):
-            # nibabel stops at the last voxel, before the checksum; zlib compares it only at the end of the stream.
-            with gzip.open(name) as file:
-                while file.read(2**24):
-                    pass
-        if channel is not None:
-            array = np.asarray(image.dataobj[..., channel[0]], dtype)
-        else:
-            array = np.asanyarray(image.dataobj) if dtype is None else image.get_fdata(caching="unchanged", dtype=dtype)
-    except _UNREADABLE as error:
-        raise DataError(f"{path} ends before its last voxel or is damaged: copy or download it again.") from error
-    return array.reshape(kept)
 
 
 def integers(array: np.ndarray, path: Path) -> np.ndarray:
@@ -298,13 +201,3 @@ def integers(array: np.ndarray, path: Path) -> np.ndarray:
     if not np.iinfo(np.int32).min <= low <= high <= np.iinfo(np.int32).max:
         raise DataError(f"{path} holds values from {low} to {high}, which are no labels: is it an image?")
     return array.astype(np.uint8 if low >= 0 and high <= 255 else np.int32, copy=False)
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(str(n) for n in shape)
-
-
-def _grid_in_words(shape: tuple[int, ...], affine: np.ndarray) -> str:
-    spacing = " x ".join(f"{s:.4g}" for s in nib.affines.voxel_sizes(affine))
-    origin = ", ".join(f"{o:.2f}" for o in affine[:3, 3])
-    return f"{_times(shape)} voxels of {spacing} mm, {''.join(nib.aff2axcodes(affine))}, origin ({origin})"

@@ -87,6 +87,13 @@ class LabelMap:
             return self
         return LabelMap(found, self.others if len(found) == len(self.values) else "background")
 
+    def in_order(self, like: "LabelMap") -> "LabelMap":
+        """The same map with its organs in the order of another, where both name the same ones; else as it is."""
+        values = dict(self.values)
+        if {*values} != {*like.organs}:
+            return self
+        return LabelMap(tuple((organ, values[organ]) for organ in like.organs), self.others)
+
     @property
     def organs(self) -> tuple[str, ...]:
         """Names in task order; the n-th is class n + 1."""

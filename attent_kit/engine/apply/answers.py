@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from attent_kit.data.doubts.case import refuse_label_map
+from attent_kit.data.doubts.case import grid_doubts, like_labels
 from attent_kit.data.prepared.file import encode
 from attent_kit.data.scans.volumes import Volume, label_image, map_image
 from attent_kit.data.space.geometry import Grid
@@ -55,7 +55,6 @@ class Answer:
 def examine(given: Input, domain: Domain) -> tuple[Volume, Image]:
     """An image, read, and what is known and doubtful about it. DataError if it cannot be read for certain."""
     volume, notes = given.read()
-    refuse_label_map(volume)
     return volume, Image(given, image_facts(given, volume), notes, doubts_of(given, volume, domain))
 
 
@@ -106,6 +105,9 @@ def doubts_of(given: Input, volume: Volume, domain: Domain) -> tuple[str, ...]:
             "its header does not say where the patient's right is (no qform, no sform), so left and right may be "
             f"exchanged; taken as {volume.orientation}."
         )
+    doubts += grid_doubts(volume)
+    if evidence := like_labels(volume.array):
+        doubts.append(f"it {evidence}.")
     if given.series and domain.modality in ("ct", "mr") and given.series.modality.lower() not in ("", domain.modality):
         doubts.append(f"its modality is {given.series.modality}, and the run is for {domain.modality}.")
     if domain.familiar:

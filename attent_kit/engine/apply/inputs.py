@@ -12,11 +12,14 @@ from nibabel.spatialimages import SpatialImage
 
 from attent_kit.data.scans.dicom import ENDINGS, Series, choose_series, read_series
 from attent_kit.data.scans.dicom_file import is_dicom
-from attent_kit.data.scans.volumes import Volume, as_volume, open_nifti, read_volume, sha256
+from attent_kit.data.scans.nifti_file import open_nifti
+from attent_kit.data.scans.volumes import Volume, as_volume, read_volume, sha256
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.errors import ConfigError, DataError
 
 NIFTI = (".nii", ".nii.gz")
+MAPS = ("probabilities", "entropy", "translation")
+"""What `predict` writes beside a label map, where it is asked to: CASE_entropy.nii.gz and so on."""
 
 ImageLike = str | os.PathLike[str] | SpatialImage | np.ndarray
 """A path, a nibabel image, or an array [X, Y, Z], which needs an affine beside it."""
@@ -74,7 +77,7 @@ def find_inputs(place: Path, series: str | None = None) -> list[Input]:
     """
     if not place.exists():
         raise DataError(f"{place} does not exist: check the spelling of the path.")
-    volumes = [path for path in _files(place) if path.name.endswith(NIFTI)]
+    volumes = [path for path in _files(place) if path.name.lower().endswith(NIFTI)]
     slices = [path for path in _files(place) if path not in volumes and _may_be_dicom(path)]
     if series is None and place.is_dir() and volumes and slices:
         raise ConfigError(

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from attent_kit.data.scans.grids import SHEAR, shear
 from attent_kit.data.scans.volumes import Volume, as_labels, read_labels
 from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
 from attent_kit.data.sets.mask_stack import GREY_VALUES, read_mask_stack, read_slices
 from attent_kit.data.sets.pairs import find_pairs
-from attent_kit.engine.apply.inputs import ImageLike, as_nifti
+from attent_kit.engine.apply.inputs import MAPS, NIFTI, ImageLike, as_nifti, without_ending
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.metrics import Protocol, protocol
 from attent_kit.report.scores import PROTOCOL, Score, write_scores
@@ -45,7 +46,7 @@ class EvaluateOptions:
         """The label maps of the prediction and of the truth. ConfigError if they name different organs."""
         usual = ORGANS if self.dicom is None else GREY_VALUES
         predicted = usual if self.organs is None else LabelMap.parse(self.organs)
-        true = predicted if self.truth_organs is None else LabelMap.parse(self.truth_organs)
+        true = predicted if self.truth_organs is None else LabelMap.parse(self.truth_organs).in_order(predicted)
         if predicted.organs != true.organs:
             raise ConfigError(
                 f"the two label maps name different organs: {', '.join(predicted.organs)} and {', '.join(true.organs)}: "
@@ -124,13 +125,18 @@ def score(
 
 
 def _name_of(label_map: ImageLike) -> str:
-    return Path(label_map).name.partition(".")[0] if isinstance(label_map, (str, Path)) else "case"
+    return without_ending(Path(label_map).name) if isinstance(label_map, (str, Path)) else "case"
 
 
 def _rows(
     name: str, predicted: Volume, true: Volume, protocols: Iterable[Protocol], maps: tuple[LabelMap, LabelMap]
 ) -> list[Score]:
     """The rows of one case."""
+    if (degrees := shear(true.affine)) > SHEAR:
+        raise DataError(
+            f"{true.path} has axes that are {degrees:.1f} degrees off a right angle (a sheared affine), along which no "
+            "distance can be measured: resample it and its prediction to a grid with right angles."
+        )
     if GREY_VALUES in maps:
         _require_levels(predicted, true)
     answer, reference = (by.apply(v.array, str(v.path)) for by, v in zip(maps, (predicted, true), strict=True))
@@ -143,9 +149,13 @@ def _rows(
 
 def _volumes(prediction: Path, truth: Path, left_out: Callable[[int], None]) -> list[_Case]:
     if prediction.is_file() and truth.is_file():
-        pairs = [(prediction.name.partition(".")[0], prediction, truth)]
+        pairs = [(without_ending(prediction.name), prediction, truth)]
     else:
-        pairs = [(p.case, p.image, p.labels) for p in find_pairs(prediction, truth, spare_labels=True) if p.labels]
+        found = find_pairs(prediction, truth, spare_labels=True, allow_unlabelled=True)
+        found = [pair for pair in found if not _written_beside(pair.image)]
+        if any(pair.labels is None for pair in found):
+            find_pairs(prediction, truth, spare_labels=True)  # which tells of a prediction without a truth
+        pairs = [(pair.case, pair.image, pair.labels) for pair in found if pair.labels]
         if truth.is_dir() and len(spare := find_pairs(truth)) > len(pairs):
             left_out(len(spare) - len(pairs))
 
@@ -157,6 +167,15 @@ def _volumes(prediction: Path, truth: Path, left_out: Callable[[int], None]) -> 
         return read
 
     return [_Case(name, reader(predicted, true)) for name, predicted, true in pairs]
+
+
+def _written_beside(path: Path) -> bool:
+    """Whether a file is a map that `predict` writes beside the label map of an image."""
+    name = without_ending(path.name)
+    return any(
+        name.endswith(f"_{what}") and any(path.with_name(name.removesuffix(f"_{what}") + end).exists() for end in NIFTI)
+        for what in MAPS
+    )
 
 
 def _mask_stacks(prediction: Path, truth: Path, dicom: Path) -> list[_Case]:

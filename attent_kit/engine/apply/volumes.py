@@ -126,13 +126,13 @@ def _outputs(
     inputs: list[Input], place: Path, out: Path, several: bool, maps: Sequence[str]
 ) -> tuple[list[Outputs], Path]:
     """Where everything is written: of each image, and the card."""
-    if several and not out.is_dir() and (out.exists() or out.name.endswith(NIFTI)):
+    if several and not out.is_dir() and (out.exists() or out.name.lower().endswith(NIFTI)):
         raise ConfigError(f"{out} is the name of a file, but {place} is a folder: name a folder to write to.")
-    if not several and not out.is_dir() and not out.name.endswith(NIFTI):
+    if not several and not out.is_dir() and not out.name.lower().endswith(NIFTI):
         raise ConfigError(f"{out}: write a name that ends in .nii.gz, or an existing folder.")
     outputs = []
     for given in inputs:
-        name = given.name if given.name.endswith(NIFTI) and given.series is None else f"{given.stem}.nii.gz"
+        name = given.name if given.name.lower().endswith(NIFTI) and given.series is None else f"{given.stem}.nii.gz"
         labels = out / name if several or out.is_dir() else out
         stem = without_ending(labels.name)
         outputs.append(Outputs(labels, {what: labels.with_name(f"{stem}_{what}.nii.gz") for what in maps}))

@@ -19,7 +19,6 @@ import numpy as np
 
 from attent_kit.errors import DataError
 from attent_kit.layouts import (
-    AFFINE_TOLERANCE,
     CLEAR,
     Entry,
     LabelMap,
@@ -30,6 +29,7 @@ from attent_kit.layouts import (
     evidence,
     find_series,
     read_series,
+    same_grid,
 )
 from attentkit_builtin.layouts.folders import cases, checked, chosen, files, folders, listing, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, binary, decoded
@@ -209,8 +209,7 @@ def _only_series(folder: Path) -> Series:
 
 
 def _require_one_grid(image: Volume, other: Volume) -> None:
-    same = image.array.shape == other.array.shape
-    if not same or np.abs(image.affine - other.affine).max() > AFFINE_TOLERANCE:
+    if not same_grid(image.array.shape, image.affine, other.array.shape, other.affine):
         raise DataError(
             f"{image.path} is not on the grid of {other.path}, on which the masks are drawn: unpack them again."
         )
