@@ -21,7 +21,7 @@ class Builder:
         self.task = task
         self.seed = seed
         self.empty = empty
-        """Whether a checkpoint follows, so that pretrained weights need not be there."""
+        """Whether a checkpoint will fill the networks, so that pretrained weights are not needed."""
         self.built: Counter[str] = Counter()
 
     def __call__(self, choice: Choice[Any], *, channels: int | None = None, heads: int = 1) -> Any:
@@ -46,8 +46,8 @@ def build_alignment(
     name = alignment.predicts_with
     if name and not isinstance(getattr(alignment, name, None), Segmentor):
         raise ConfigError(
-            f"the alignment '{choice.name}' says that it predicts with '{name}', which is none of its segmentors: tell the "
-            "author of its plugin."
+            f"the alignment '{choice.name}' says that it predicts with '{name}', which is not one of its segmentors: tell "
+            "the author of the plugin."
         )
     return alignment
 

@@ -29,7 +29,7 @@ M = TypeVar("M", bound="ComponentConfig")
 
 
 class Resolver(Protocol):
-    """What a Choice needs of a registry: the class behind a name."""
+    """What a Choice needs from a registry: the class behind a name."""
 
     def resolve(self, kind: str, name: str) -> type[Any]: ...
 
@@ -42,15 +42,15 @@ class ComponentConfig(BaseModel):
     )
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
-    """Options by name of the preset: `preset = "paper"` lays what else is given over them. A dump holds no preset, only
-    what it came to."""
+    """Options by name of the preset: `preset = "paper"` takes them, and other options given override them. A dump
+    holds no preset, only the resulting options."""
 
     small: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-    """Options that make the component as small as it goes: what `attentkit plugins check` builds. Components that it chooses
-    are made small by their own."""
+    """Options that make the component as small as it can be, for `attentkit plugins check`. Components that it chooses are
+    made small by their own."""
 
     def without_weights(self) -> "ComponentConfig":
-        """The same component, built empty since a checkpoint follows: override it where building fetches weights."""
+        """The same options for a network that a checkpoint will fill: override it if building would fetch weights."""
         return self
 
     @model_validator(mode="wrap")
@@ -76,7 +76,7 @@ class Choice(Generic[T]):
         """Which registry the name is looked up in; known once validated."""
         self.name = name
         self.options: Any = options
-        """The component's own `Config` once validated, the plain options before."""
+        """The component's own `Config` after validation, plain options before."""
 
     def dump(self) -> dict[str, Any]:
         """Name and every option as plain values, as TOML would hold them."""
@@ -121,7 +121,7 @@ def _resolve(interface: Any, value: Any, info: Any) -> Choice[Any]:
     except AttentKitError as error:
         raise PydanticCustomError("component", str(error)) from None
     if not issubclass(component, interface):
-        message = f"'{value['name']}' is {component.__name__}, which is no {interface.__name__}: make it a subclass."
+        message = f"'{value['name']}' is {component.__name__}, which is not a {interface.__name__}: make it a subclass."
         raise PydanticCustomError("component", message)
     options = {name: option for name, option in value.items() if name != "name"}
     choice: Choice[Any] = Choice(value["name"])
@@ -157,14 +157,14 @@ def _with_default(model: type[BaseModel], name: str, value: Any) -> Any:
 
 
 def _line(model: type[BaseModel], error: Any) -> InitErrorDetails:
-    """One pydantic error in our words; errors that come from a nested model are already in them."""
+    """One pydantic error in our own words; errors from a nested model already are."""
     message = str(error["msg"])
     if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
         names = list(model.model_fields)
         accepted = f" Accepted here: {', '.join(names)}." if names else " No option is accepted here."
         message = f"no such option.{did_you_mean(str(error['loc'][0]), names)}{accepted}"
     elif error["type"] == "missing":
-        message = "is needed and was not given."
+        message = "is required and was not given."
     elif error["type"] == "value_error":
         message = str(error["ctx"]["error"])
     elif error["type"] not in _OURS:

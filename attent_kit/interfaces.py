@@ -25,7 +25,7 @@ Options = TypeVar("Options", bound=ComponentConfig, default=Any)
 `class Mine(Alignment[MineConfig])`, has a `self.config` of that type; one with its Config inside says `config: Config`."""
 
 Losses = Mapping[str, Tensor]
-"""Name to scalar; a step returns them on the device, the engine reads them now and then."""
+"""Name to scalar. A step returns them on the device; the engine reads them now and then."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Task:
     def __post_init__(self) -> None:
         if not self.organs:
             raise ConfigError(
-                "there is no organ to segment, only background: name one or more, as in --organs 'liver=1'."
+                "there are no organs to segment, only background: name at least one, as in --organs 'liver=1'."
             )
 
     @property
@@ -61,7 +61,7 @@ class Batch(NamedTuple):
 
 
 class Segmentation(NamedTuple):
-    """What a segmentor answers."""
+    """A segmentor's answer."""
 
     logits: Tensor
     """[B, K, H, W], always at the resolution of the input."""
@@ -104,21 +104,21 @@ class Segmentor(nn.Module, ABC, Generic[Options]):
 
     @classmethod
     def backbones(cls) -> tuple[str, ...]:
-        """Names of what it can be built on, for `attentkit backbones`; none if it is one network."""
+        """Names of the networks that it can be built on, for `attentkit backbones`; empty if it is a network of its own."""
         return ()
 
     @classmethod
     def backbone(cls, name: str) -> Backbone:
-        """What is known of one of `backbones` without fetching or training anything."""
+        """What is known about one of `backbones`, without fetching or training anything."""
         raise NotImplementedError
 
     def learning_rate_factors(self) -> list[tuple[float, list[nn.Parameter]]]:
-        """Trainable parameters, grouped by the factor of the learning rate that they want."""
+        """Trainable parameters, grouped by the factor that multiplies their learning rate."""
         return [(1.0, [p for p in self.parameters() if p.requires_grad])]
 
 
 class Discriminator(nn.Module, ABC, Generic[Options]):
-    """Tells source from target: [B, channels, H, W] -> logits [B, heads, h, w], high where it believes 'real' or 'source'."""
+    """Tells source from target: [B, channels, H, W] -> logits [B, heads, h, w], high where it sees 'real' or 'source'."""
 
     kind: ClassVar[str] = "discriminators"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
@@ -143,7 +143,7 @@ class Update(Protocol):
     """`update("S", loss)`: one optimizer step that lowers `loss` over what optimizer "S" owns. Nothing else moves.
 
     The graph of `loss` is spent afterwards: reuse only detached tensors of it. With `when`, a boolean scalar on the
-    device, nothing moves where it is false, as if the step had not been: a gate that nobody waits for.
+    device, nothing moves where it is false, as if the step had never been taken: a gate that nobody waits for.
     """
 
     def __call__(self, optimizer: str, loss: Tensor, when: Tensor | None = None) -> None: ...
@@ -185,8 +185,8 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     backbones: ClassVar[str] = "any segmentor"
     """Which segmentors it takes, for tables. Its `__init__` refuses others with a ConfigError."""
     predicts_with: ClassVar[str] = ""
-    """Attribute of the segmentor whose logits are the answer of `predict`, so that its exported weights are all that
-    prediction needs; empty where `predict` does more."""
+    """Attribute of the segmentor whose logits `predict` returns, so that its exported weights are all that prediction needs;
+    empty if `predict` does more."""
     terms: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """What the method is made of, for `compare --ablate`: a term's name -> the options that turn it off."""
 
@@ -197,11 +197,11 @@ class Alignment(nn.Module, ABC, Generic[Options]):
 
     @abstractmethod
     def optimizers(self) -> dict[str, Optimizer]:
-        """A fresh optimizer a name. Every trainable parameter is owned by exactly one of them."""
+        """One new optimizer per name. Every trainable parameter is owned by exactly one of them."""
 
     @abstractmethod
     def stages(self) -> Sequence[Stage]:
-        """The stages in the order in which they are trained."""
+        """The stages, in the order of training."""
 
     @abstractmethod
     def predict(self, x_t: Tensor) -> Tensor:
@@ -216,12 +216,12 @@ class Alignment(nn.Module, ABC, Generic[Options]):
         return None
 
     def as_seen(self, x_s: Tensor) -> Tensor | None:
-        """`x_s` as the segmentor of `predict` is trained on it, [B, C, H, W]; None if it never is."""
+        """`x_s` as the segmentor of `predict` is trained on it, [B, C, H, W]; None if it never sees one."""
         return x_s
 
     def discriminator_losses(self) -> Mapping[str, Gan]:
-        """What the discriminators minimise, by the name under which a step returns it, with its kind; they are watched in
-        training. Each is the mean of `real` and `fake`, so that a discriminator which cannot tell is at ln 2 (bce) or 1/4
+        """What the discriminators minimise, each under the name that a step returns it by, with its kind; training
+        watches them. Each is the mean of `real` and `fake`, so that a discriminator that cannot tell is at ln 2 (bce) or 1/4
         (lsgan)."""
         return {}
 

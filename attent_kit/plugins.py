@@ -1,4 +1,4 @@
-"""Entry points and files -> registry. A plugin that cannot be loaded is quarantined and shown, and is never fatal."""
+"""Entry points and files -> registry. A plugin that cannot be loaded is quarantined and listed, never fatal."""
 
 import hashlib
 import importlib
@@ -22,9 +22,9 @@ from attent_kit.registry import ALL_KINDS, Component, Registry
 
 GROUP = "attentkit"
 ONLY, FILES = "ATTENTKIT_PLUGINS", "ATTENTKIT_PLUGIN_FILES"
-"""Environment variables: names of the plugins to load, comma-separated; files to load beside them, separated as in PATH."""
+"""Environment variables: comma-separated names of the plugins to load; further files to load, separated as in PATH."""
 INTERFACE = "ATTENTKIT_INTERFACE"
-"""Attribute of a plugin's module: the interface version that it was written for. Left out, it is taken to fit."""
+"""Attribute of a plugin's module: the interface version that it was written for. Without it, any version is assumed to fit."""
 REGISTRATION_SECONDS = 30.0
 
 
@@ -53,7 +53,7 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What the installed plugins came to."""
+    """The result of loading the installed plugins."""
 
     registry: Registry
     plugins: tuple[Plugin, ...]
@@ -70,7 +70,7 @@ def load() -> Loaded:
 def load_from(points: Iterable[EntryPoint], only: str | None = None, files: Sequence[Path] = ()) -> Loaded:
     """Load the plugins behind `points`; `only` is a comma-separated list of plugin names.
 
-    `files` are loaded, too. Somebody has named each of them now, so one that cannot be loaded is a ConfigError.
+    `files` are loaded as well. The user has just named each of them, so one that cannot be loaded is a ConfigError.
     """
     wanted = None if only is None else {name.strip() for name in only.split(",")}
     registry = Registry()
@@ -101,13 +101,13 @@ def load_from(points: Iterable[EntryPoint], only: str | None = None, files: Sequ
         plugins.append(plugin)
     names = [point.name for point in installed]
     for name in sorted((wanted or set()) - {"", *names}):
-        sentence = f"{ONLY} names it, and it is not installed.{did_you_mean(name, names)}"
+        sentence = f"{ONLY} names it, but it is not installed.{did_you_mean(name, names)}"
         quarantined.append(Quarantined(name, "unknown", "unknown", sentence))
     return Loaded(registry, tuple(plugins), tuple(quarantined))
 
 
 def _origin(point: EntryPoint) -> tuple[str, str]:
-    """Distribution and version; a distribution whose metadata is damaged is unknown."""
+    """Distribution and version, "unknown" if the distribution's metadata is damaged."""
     try:
         assert point.dist is not None
         return point.dist.name or "unknown", point.dist.version or "unknown"
@@ -120,7 +120,7 @@ def _sentence(error: BaseException) -> str:
 
 
 def _load_file(file: Path, limit: float) -> tuple[Plugin, list[Component]]:
-    """A single file as a plugin, imported as `python FILE.py` would find it: its neighbours can be imported, too."""
+    """A single file as a plugin, imported as `python FILE.py` would find it: it can import its neighbours."""
     file, name = file.expanduser().resolve(), file.stem
     if file.suffix != ".py" or not file.is_file():
         raise ConfigError(f"--plugin {file}: there is no such .py file.")
@@ -130,13 +130,13 @@ def _load_file(file: Path, limit: float) -> tuple[Plugin, list[Component]]:
     if getattr(sys.modules.get(name), "__file__", None) == str(file):
         del sys.modules[name]
     if str(file.parent) not in sys.path:
-        # At the end, so that no file beside it hides a library.
+        # At the end, so that no file next to it hides a library.
         sys.path.append(str(file.parent))
     importlib.invalidate_caches()
     try:
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None or Path(spec.origin).resolve() != file:
-            raise ConfigError(f"there is another module called '{name}'. Rename the file, as in my_{name}.py")
+            raise ConfigError(f"another module is already called '{name}'. Rename the file, as in my_{name}.py")
         with guarded(limit):
             module = importlib.import_module(name)
             interface = _interface(module)
@@ -151,7 +151,7 @@ def _identifier(name: str) -> str:
 
 
 def _interface(module: ModuleType) -> str:
-    """The interface version that a plugin was written for; AttentKitError if ours has changed since, or not yet."""
+    """The interface version that a plugin was written for; AttentKitError if its major number is not ours."""
     declared = getattr(module, INTERFACE, "")
     if declared == "":
         return ""
@@ -168,7 +168,7 @@ def _interface(module: ModuleType) -> str:
 
 
 def _offers(name: str, module: ModuleType, distribution: str, version: str, file: str = "") -> Iterable[Component]:
-    """Everything one plugin offers, checked for form; a misspelt hook is an error and not silence."""
+    """Everything that one plugin offers, checked for form; a misspelt hook is an error, not silence."""
     manager = PluginManager(GROUP)
     manager.add_hookspecs(hookspecs)
     manager.register(module, name)
@@ -178,7 +178,7 @@ def _offers(name: str, module: ModuleType, distribution: str, version: str, file
         hooks = ", ".join(f"attentkit_{kind}" for kind in ALL_KINDS)
         raise AttentKitError(f"it implements a hook that does not exist ({error}). The hooks are {hooks}.") from None
     for kind in ALL_KINDS:
-        # Not through the hook itself, which would drop the None of a hook that forgot to return.
+        # Not through the hook itself, which would drop the None of a hook without a return statement.
         for implementation in getattr(manager.hook, f"attentkit_{kind}").get_hookimpls():
             offer = implementation.function()
             if not isinstance(offer, Mapping):

@@ -20,13 +20,13 @@ if TYPE_CHECKING:  # what comes out is of these types; this file stands below th
     from attent_kit.tracker import Tracker
 
 KINDS = ("translators", "segmentors", "discriminators", "alignments")
-"""Kinds of classes that a run is configured with: each has a `Config`."""
+"""Kinds of classes that a run is configured with. Each class has a `Config`."""
 CLASS_KINDS = (*KINDS, "layouts", "selectors", "trackers")
-"""Those, and the classes that read a data set, score a snapshot or write down a run, which have no options."""
+"""Those, and the classes that read a data set, score a snapshot or track a run; these have no options."""
 ALL_KINDS = (*KINDS, "suites", "layouts", "selectors", "trackers")
 """Those, and the TOML files of comparisons."""
 IMPORT_SECONDS = 120.0
-"""Limit for the import of a component, which may bring in torch from a slow disk."""
+"""Time limit for importing a component, which may load torch from a slow disk."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Component:
 
     @property
     def origin(self) -> str:
-        """Where it comes from, in words."""
+        """Its source, in words."""
         return f"the file {self.file} ({self.version})" if self.file else f"{self.distribution} {self.version}"
 
     def load(self) -> type[Any]:
@@ -65,7 +65,7 @@ class Component:
             ) from error
         if not isinstance(found, type):
             raise AttentKitError(
-                f"{self.target} of {self.origin} is not a class: offer the class, not an object of it."
+                f"{self.target} of {self.origin} is not a class: offer the class itself, not an instance."
             )
         return found
 
@@ -86,7 +86,7 @@ class Registry:
         self._contested: dict[tuple[str, str], PluginConflict] = {}
 
     def add(self, component: Component) -> None:
-        """Take up an offer. A name that two plugins offer belongs to neither: asking for it is a PluginConflict."""
+        """Add an offer. A name that two plugins offer belongs to neither: asking for it raises PluginConflict."""
         key = component.kind, component.name
         taken = self._components.setdefault(key, component)
         if taken is not component:
@@ -113,7 +113,7 @@ class Registry:
         return list(self._contested.values())
 
     def resolve(self, kind: str, name: str) -> type[Any]:
-        """The class of that name, of a kind that is known when the program runs; the methods below are for one known now."""
+        """The class of that name, for a kind known only at run time; the methods below are typed, one for each kind."""
         return self.find(kind, name).load()
 
     def translator(self, name: str) -> type["Translator"]:

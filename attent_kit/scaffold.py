@@ -19,7 +19,7 @@ PREFIX = "attentkit-"
 
 @dataclass(frozen=True)
 class Kind:
-    """What a plugin may begin with."""
+    """A kind of component that a new plugin can start with."""
 
     kinds: str
     """As the registry calls it."""
@@ -28,7 +28,7 @@ class Kind:
     summary: str
     """What its first line says of the template's code."""
     try_it: str
-    """The command that puts it to use."""
+    """A command that uses it."""
 
 
 KINDS = {
@@ -73,15 +73,15 @@ KINDS = {
 
 
 def new_plugin(name: str, kind: str, folder: Path, taken: Iterable[str] = ()) -> list[str]:
-    """Write the project of a plugin to a folder that is not there yet; the next three commands are the answer.
+    """Write a plugin's project to a new folder; returns the next three commands to type.
 
-    `taken` are the names that components of this kind have already.
+    `taken`: names that components of this kind already have.
     """
     if kind not in KINDS:
-        raise ConfigError(f"--kind {kind}: there is no such kind.{did_you_mean(kind, KINDS)} {_all()}")
+        raise ConfigError(f"--kind {kind}: no such kind.{did_you_mean(kind, KINDS)} {_all()}")
     _refuse_name(name, kind, taken)
     if folder.exists() or folder.is_symlink():
-        raise ConfigError(f"{folder} is there already. Name another folder with --out, or another plugin.")
+        raise ConfigError(f"{folder} already exists. Choose another folder with --out, or another name for the plugin.")
     about = KINDS[kind]
     words = {
         "name": name,
@@ -124,12 +124,12 @@ def _refuse_name(name: str, kind: str, taken: Iterable[str]) -> None:
     proposal = re.sub(r"[^a-z0-9_]+", "_", bare).strip("_").lstrip("0123456789_") or "mine"
     if name != bare or not re.fullmatch(r"[a-z][a-z0-9_]*", name) or len(name) > 40 or keyword.iskeyword(name):
         raise ConfigError(
-            f"'{name}' cannot name a plugin: use lower-case letters, digits and underscores, at most 40, beginning with a "
-            f"letter, and no word of Python. For example: attentkit plugins new {_possible(proposal[:40])} --kind {kind}."
+            f"'{name}' cannot name a plugin: use lower-case letters, digits and underscores, at most 40, starting with a "
+            f"letter, and not a Python keyword. For example: attentkit plugins new {_possible(proposal[:40])} --kind {kind}."
         )
     if name in taken:
         raise ConfigError(
-            f"there is {_article(kind)} {kind} called '{name}' already (`attentkit list {KINDS[kind].kinds}`). Choose another "
+            f"{_article(kind)} {kind} called '{name}' already exists (`attentkit list {KINDS[kind].kinds}`). Choose another "
             f"name, for example: attentkit plugins new my_{name} --kind {kind}."
         )
 

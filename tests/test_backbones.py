@@ -140,7 +140,7 @@ def test_an_architecture_says_how_it_uses_the_encoder(attentkit):
     known = listed(attentkit, "deeplabv3")
     assert known["deeplabv3"]["part"] == "architecture" and known["deeplabv3"]["strides"] == [8]
     assert "dilates the encoder to 1/8" in known["deeplabv3"]["note"]
-    assert "cannot be trained on one image at a time" in known["deeplabv3"]["note"]
+    assert "cannot be trained on single images" in known["deeplabv3"]["note"]
 
 
 def test_every_alignment_that_ships_says_whether_it_takes_a_backbone(attentkit):
@@ -169,9 +169,9 @@ def test_few_parameters_can_be_asked_for(attentkit):
     assert set(listed(attentkit, "tu-test_res*", "--max-params", f"{largest / 1000}k")) == set(sizes)
     fewer = listed(attentkit, "tu-test_res*", "--max-params", str(largest - 1))
     assert set(fewer) == {name for name, size in sizes.items() if size < largest}
-    assert attentkit("backbones", "tu-test_res*", "--max-params", "1k").out.strip().endswith("at most 1k parameters.")
+    assert attentkit("backbones", "tu-test_res*", "--max-params", "1k").out.count(" 1k parameters") == 1
     outcome = attentkit("backbones", "--max-params", "few")
-    assert outcome.code == 2 and "write a number of parameters, as in 30M or 800k." in outcome.err
+    assert outcome.code == 2 and "--max-params few" in outcome.err and "30M" in outcome.err
 
 
 def test_a_typo_is_answered_with_few_names(attentkit):
@@ -194,7 +194,7 @@ def test_a_strangers_segmentor_answers_and_a_strangers_alignment_is_asked(strang
     assert uses["fine_net"]["fine"] == uses["one"]["fine"] == ""
     assert uses["coarse_net"]["fine"] == "features at 1/16 are too coarse."
     assert {each["own"] for each in uses.values() if each} == {"it has a network of its own"}
-    assert uses["one"]["wild"] == "wild of attentkit-nets fails (ValueError: oh): tell the author of its plugin."
+    assert uses["one"]["wild"].startswith("wild of attentkit-nets fails (ValueError: oh)")
     text = attentkit("backbones").out
     assert "all but own, wild" in text and "Refused by fine: features at 1/16 are too coarse." in text
 

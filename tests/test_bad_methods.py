@@ -57,7 +57,7 @@ def test_a_preset_reaches_the_rows_that_have_it_below_the_options_of_the_suite(a
 
 
 def test_background_alone_is_nothing_to_segment():
-    with pytest.raises(ConfigError, match="there is no organ to segment, only background"):
+    with pytest.raises(ConfigError, match="--organs"):
         Task(organs=())
 
 

@@ -93,8 +93,8 @@ def test_a_file_may_import_its_neighbour(attentkit, file):
     "name, source, words",
     [
         ("gone.py", None, "there is no such .py file"),
-        ("my-try.py", "", "'my-try' cannot be imported. Rename it, as in my_try.py."),
-        ("json.py", "", "there is another module called 'json'. Rename the file, as in my_json.py"),
+        ("my-try.py", "", "as in my_try.py"),
+        ("json.py", "", "as in my_json.py"),
         ("bad_try.py", "1 / 0", "bad_try.py: ZeroDivisionError"),
         ("bad_try.py", "def broken(:", "bad_try.py: SyntaxError"),
         ("bad_try.py", "import sys\nsys.exit(1)", "bad_try.py: SystemExit"),

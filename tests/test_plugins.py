@@ -133,7 +133,7 @@ def test_naming_a_plugin_that_is_not_installed_is_said(install):
     assert names(loaded) == ["mine"]
     (missing,) = loaded.quarantined
     assert missing.name == "kernel"
-    assert missing.error == "ATTENTKIT_PLUGINS names it, and it is not installed. Did you mean 'kernels'?"
+    assert missing.error.startswith("ATTENTKIT_PLUGINS ") and missing.error.endswith("'kernels'?")
 
 
 # Quarantine

@@ -55,8 +55,8 @@ def test_a_file_is_checked_and_a_failure_ends_in_exit_code_1(attentkit, file):
     assert {name: v["outcome"] for name, v in said.items()} == {
         "predict-answers": "fail", "documented": "pass", "registers-quickly": "skip",
     }  # fmt: skip
-    assert said["predict-answers"]["found"].startswith("predict answers (2, 5, 32, 64), not (2, 5, 64, 64).")
-    assert "Volumes are put together" in said["predict-answers"]["meaning"]
+    assert said["predict-answers"]["found"].startswith("predict returns (2, 5, 32, 64), not (2, 5, 64, 64).")
+    assert "finite logits" in said["predict-answers"]["meaning"]
     assert "single file" in said["registers-quickly"]["found"]
 
 
@@ -64,7 +64,7 @@ def test_the_table_has_what_failed_with_how_to_mend_it_and_counts(attentkit, fil
     outcome = attentkit("plugins", "check", "mine", "--plugin", file, "-k", "predict-answers", "-k", "documented")
     assert outcome.code == 1
     assert "1 passed, 1 failed, 0 skipped." in outcome.out
-    assert "not (2, 5, 64, 64)" in " ".join(outcome.out.split()) and "Volumes are put together" in outcome.out
+    assert "not (2, 5, 64, 64)" in " ".join(outcome.out.split()) and "finite logits" in outcome.out
 
 
 def test_what_passes_ends_in_exit_code_0(attentkit):
@@ -89,9 +89,9 @@ def test_the_checks_are_listed_with_what_they_mean(attentkit):
     [
         (["attnt"], "Did you mean 'attent'?"),
         (["attent", "-k", "nothing-of-this-name"], "no check has nothing-of-this-name in its name"),
-        ([], "no plugin beside attent-kit's own is installed"),
+        ([], "attentkit list"),
         (["gone.py"], "there is no such .py file"),
-        (["builtin", "--set", "no_such_option=1"], "nothing that is checked has an option 'no_such_option'"),
+        (["builtin", "--set", "no_such_option=1"], "'no_such_option'"),
     ],
 )
 def test_what_cannot_be_checked_is_a_sentence(attentkit, monkeypatch, words, sentence):
@@ -158,7 +158,7 @@ def test_a_failing_check_is_a_failing_test_with_its_sentence_alone(inner, file, 
     answer = inner("--attentkit", "mine", "-k", "predict-answers")
     answer.assert_outcomes(failed=1, deselected=len(checks_of("alignments")) - 1)
     said = answer.stdout.str()
-    assert "predict answers (2, 5, 32, 64), not (2, 5, 64, 64)." in said and "Volumes are put together" in said
+    assert "(2, 5, 32, 64), not (2, 5, 64, 64)." in said and "finite logits" in said
     assert "Traceback" not in said and "def runtest" not in said
 
 

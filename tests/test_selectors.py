@@ -190,13 +190,13 @@ def changing(self, look):
 @pytest.mark.parametrize(
     ("component", "sentence"),
     [
-        (type("Odd", (), {}), "is no Selector"),
+        (type("Odd", (), {}), "Odd is not a Selector"),
         (answering(__doc__=None), "no docstring"),
         (answering(better="more"), "write 'higher' or 'lower'"),
-        (answering(score=lambda self, look: None), "answers None for a look that lacks nothing"),
-        (answering(score=lambda self, look: math.nan), "answers nan for a look that lacks nothing"),
-        (answering(score=lambda self, look: look.p_t.mean()), "answer a finite float"),
-        (answering(score=lambda self, look: float(torch.rand(()))), "answers differently the second time"),
+        (answering(score=lambda self, look: None), "returns None"),
+        (answering(score=lambda self, look: math.nan), "returns nan"),
+        (answering(score=lambda self, look: look.p_t.mean()), "score returns tensor"),
+        (answering(score=lambda self, look: float(torch.rand(()))), "the second time"),
         (answering(score=changing), "changes p_t"),
         (answering(score=lambda self, look: 1.0 if look.f_s is not None else "none"), "for a look without p_cycle"),
     ],

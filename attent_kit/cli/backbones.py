@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @click.command("backbones")
 @click.argument("pattern", default="")
-@click.option("--max-params", metavar="NUMBER", help="At most so many parameters, as in 30M.")
+@click.option("--max-params", metavar="NUMBER", help="Only backbones of at most NUMBER parameters, as in 30M.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(pattern: str, max_params: str | None, as_json: bool) -> None:
-    """Show what segmentors can be built on: encoders, architectures, whole networks.
+    """List what segmentors can be built on: encoders, architectures, whole networks.
 
-    PATTERN is a part of a name or a glob, as in convnext or 'tu-*_tiny'; without it all are shown. Nothing is downloaded.
-    What is worked out is remembered, so that the next call answers at once.
+    PATTERN is part of a name or a glob, as in convnext or 'tu-*_tiny'; without it, all are listed. Nothing is downloaded.
+    Results are remembered, so that the next call answers at once.
     """
     from attent_kit.engine.backbones.backbones import find
 
@@ -46,7 +46,7 @@ def command(pattern: str, max_params: str | None, as_json: bool) -> None:
         ):
             console().print(f"Refused by {reason}", markup=False)
     if not found:
-        click.echo(f"None of these has at most {max_params} parameters.")
+        click.echo(f"None of these has {max_params} parameters or fewer.")
         return
     usable = next((each for each in found if not each.backbone.refused), None)
     if usable is not None:
@@ -94,4 +94,4 @@ def _number(text: str) -> int:
         assert found is not None
         return int(float(found[1]) * {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}[found[2]])
     except (AssertionError, ValueError, OverflowError):
-        raise ConfigError(f"--max-params {text}: write a number of parameters, as in 30M or 800k.") from None
+        raise ConfigError(f"--max-params {text}: give a number of parameters, as in 30M or 800k.") from None

@@ -12,10 +12,10 @@ from attent_kit.registry import ALL_KINDS
 @click.argument("kind", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(kind: str | None, as_json: bool) -> None:
-    """Show the components that are installed.
+    """List installed components.
 
-    KIND is one of translators, segmentors, discriminators, alignments, suites, layouts, selectors, trackers; without it all
-    are shown.
+    KIND is one of translators, segmentors, discriminators, alignments, suites, layouts, selectors, trackers; without it, all
+    are listed.
     """
     if kind is not None and kind not in ALL_KINDS:
         raise UnknownComponent(

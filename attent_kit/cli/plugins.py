@@ -13,7 +13,7 @@ from attent_kit.registry import Component
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def command(context: click.Context, as_json: bool) -> None:
-    """Show the plugins that are installed, also those that could not be loaded; begin one; check one."""
+    """List installed plugins, create one, or check one."""
     if context.invoked_subcommand is not None:
         return
     from attent_kit.cli.output import print_json, print_table
@@ -44,7 +44,7 @@ def _by_kind(components: list[Component]) -> str:
 @click.option("--kind", "-k", default="alignment", show_default=True, help="What it begins with.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of the project.  [attentkit-NAME]")
 def new(name: str, kind: str, out: Path | None) -> None:
-    """Begin the plugin NAME: an installable project with one component that works, and its tests.
+    """Create the plugin NAME: an installable project with one working component and its tests.
 
     The kinds are alignment, segmentor, translator, discriminator, layout and selector.
     """
@@ -65,22 +65,22 @@ def new(name: str, kind: str, out: Path | None) -> None:
     "--checks", "-k", "words", multiple=True, metavar="WORD", help="Only checks with this word in their name."
 )
 @click.option(
-    "--set", "options", multiple=True, metavar="OPTION=VALUE", help="Over the small options of the component."
+    "--set", "options", multiple=True, metavar="OPTION=VALUE", help="Overrides the component's small options."
 )
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="A data set, for a layout.")
 @click.option("--device", "-d", default="cpu", show_default=True, help="cpu, cuda, cuda:N or mps.")
 @plugin_option
-@click.option("--list", "only_list", is_flag=True, help="Print the checks and what each means, and make none.")
+@click.option("--list", "only_list", is_flag=True, help="List the checks and what each means, without running them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 @click.pass_context
 def check(
     context: click.Context, what: str | None, words: tuple[str, ...], options: tuple[str, ...], data: Path | None,
     device: str, only_list: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Check what the engine relies on: of a plugin, a component, a FILE.py, or the folder of a project.
+    """Check a plugin, a component, a FILE.py or a project's folder against what the engine relies on.
 
-    WHAT is one of these; without it every plugin but attent-kit's own is checked. Components are made small, and see random
-    images: a minute or two each on a CPU. Ends in exit code 1 if a check fails.
+    WHAT is one of these; without it, every plugin except attent-kit's own is checked. Components are made small and see
+    random images: a minute or two each on a CPU. The exit code is 1 if a check fails.
     """
     from attent_kit.cli.output import bars, print_json, print_table
     from attent_kit.errors import ConfigError

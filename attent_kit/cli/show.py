@@ -17,7 +17,7 @@ from attent_kit.registry import CLASS_KINDS, KINDS, Component
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(name: str, as_json: bool) -> None:
-    """Show what NAME is and the options it takes: default, meaning and unit of each."""
+    """Show what NAME is and its options, each with default, meaning and unit."""
     registry = load().registry
     found = [registry.find(kind, name) for kind in CLASS_KINDS if name in [c.name for c in registry.of(kind)]]
     if not found:
@@ -49,7 +49,7 @@ def command(name: str, as_json: bool) -> None:
 
 
 _OPTION = {"layouts": "--layout", "selectors": "--select", "trackers": "--track"}
-"""What chooses a component that no configuration names."""
+"""The command-line options that choose components which no configuration names."""
 
 
 def _facts(component: Component) -> list[tuple[str, str]]:

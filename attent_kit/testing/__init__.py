@@ -5,8 +5,8 @@
     def test_mine_keeps_the_contract():
         check_alignment(Mine, {"segmentor": {"encoder_depth": 3}})
 
-Each raises an AssertionError whose sentence says what is wrong and what would mend it. `attentkit plugins check mine` and
-`pytest --attentkit mine` make all of them, by name, on a component that is made small: `subject` says what is examined,
+Each raises an AssertionError that says what is wrong and how to fix it. `attentkit plugins check mine` and
+`pytest --attentkit mine` run all of them, by name, on a small version of the component: `subject` says what is examined,
 `verdicts` lists the checks, and the modules named after the kinds hold them. They run in seconds, on random images.
 """
 

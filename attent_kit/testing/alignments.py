@@ -1,5 +1,5 @@
-"""What the engine relies on of a method, one function a claim. The docstring of each says what a failure means and how to
-mend it; an AssertionError says what was found."""
+"""What the engine relies on in a method, one function per claim. Each docstring says what a failure means and how to fix
+it; the AssertionError says what was found."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -50,8 +50,8 @@ def declared(stage: Stage, optimizers: Mapping[str, object]) -> None:
 
 
 def owned_once(subject: Subject) -> None:
-    """A parameter without an optimizer never learns, and one with two is moved twice a step. Give every trainable parameter
-    to exactly one optimizer, or set requires_grad_(False) on what shall stay."""
+    """A parameter without an optimizer never learns, and one with two moves twice per step. Give every trainable parameter
+    to exactly one optimizer, or set requires_grad_(False) on those that should stay."""
     trial = Trial(subject)
     ownership(trial)
 
@@ -66,12 +66,12 @@ def ownership(trial: Trial) -> None:
         names = owners.get(id(parameter), [])
         if parameter.requires_grad:
             assert len(names) == 1, (
-                f"parameter {name} is owned by {', '.join(names) or 'no optimizer'}: each trainable parameter has one owner."
+                f"parameter {name} is owned by {', '.join(names) or 'no optimizer'}: each trainable parameter needs exactly one."
             )
 
 
 def finite_losses(subject: Subject) -> None:
-    """What a step returns is logged, and a run stops where it is no finite number. Return every loss by name as a scalar
+    """What a step returns is logged, and a run stops when it is not finite. Return every loss by name as a scalar
     tensor on the device, and look for a logarithm of 0, a division by 0, or a rate that is too high."""
     trial = Trial(subject)
     for stage in trial.stages:
@@ -84,13 +84,13 @@ def losses_of(stage: Stage, losses: object) -> None:
     where = f"stage '{stage.name}'"
     assert isinstance(losses, Mapping) and losses, f"{where}: return the losses by name, so that they can be logged."
     for name, loss in losses.items():
-        assert isinstance(loss, Tensor) and loss.ndim == 0, f"{where}: loss {name} is no scalar tensor."
+        assert isinstance(loss, Tensor) and loss.ndim == 0, f"{where}: loss {name} is not a scalar tensor."
         assert torch.isfinite(loss), f"{where}: loss {name} is {loss.item()}."
 
 
 def trains_move(subject: Subject) -> None:
-    """An optimizer that a stage names in `trains` and that moves nothing there is a loss without gradient, often a detach()
-    too many, or a forgotten update. Call update(NAME, loss) for each, or leave the name out of `trains`."""
+    """An optimizer that a stage names in `trains` but that moves nothing points to a loss without gradient, often one detach()
+    too many, or to a forgotten update. Call update(NAME, loss) for each, or leave the name out of `trains`."""
     trial = Trial(subject)
     for stage in trial.stages:
         recorder = Recorder(trial.alignment, trial.optimizers, trial.update)
@@ -108,8 +108,8 @@ def moving(stage: Stage, recorder: Recorder) -> None:
 
 
 def others_stay(subject: Subject) -> None:
-    """Parameters that no optimizer of the stage owns have moved, which no loss accounts for. Change weights through
-    `update` alone; a moving average of weights belongs into buffers or parameters that require no gradient."""
+    """Parameters that no optimizer of the stage owns have moved. Change weights only through
+    `update`; a moving average of weights belongs into buffers or parameters that require no gradient."""
     trial = Trial(subject)
     for stage in trial.stages:
         own = {id(p) for name in stage.trains if name in trial.optimizers for p in owned(trial.optimizers[name])}
@@ -121,8 +121,8 @@ def others_stay(subject: Subject) -> None:
 
 
 def graphs_are_fresh(subject: Subject) -> None:
-    """The graph of a loss is spent by its update, and the weights in it have moved. Compute what is needed afterwards anew,
-    or reuse `.detach()`ed tensors; keep nothing with a graph from one step to the next."""
+    """An update uses up the graph of its loss, and the weights in it have moved. Compute anew what you need afterwards, or
+    reuse `.detach()`ed tensors; keep nothing with a graph from one step to the next."""
     trial = Trial(subject)
     for stage in trial.stages:
         for number in range(2):
@@ -148,7 +148,7 @@ class _Watched(Batch):
 
 def target_labels_as_declared(subject: Subject) -> None:
     """A method that adapts without labels never sees `batch.y_t`, which is None; one that declares `uses_target_labels` is
-    an upper bound in every table. Leave y_t alone, or declare its use; and declare it only if it makes a difference."""
+    an upper bound in every table. Leave y_t alone, or declare that you use it; and declare it only if it makes a difference."""
     trial = Trial(subject)
     name = subject.called
     if not trial.alignment.uses_target_labels:
@@ -170,23 +170,23 @@ def target_labels_as_declared(subject: Subject) -> None:
         trial.step(stage, batch=batch)
         other.step(same, batch=batch._replace(y_t=(batch.y_t + 1) % trial.task.classes))
     assert differing(values(trial.alignment), values(other.alignment)), (
-        f"{name} declares uses_target_labels, and other target labels train it to the same weights: drop the declaration."
+        f"{name} declares uses_target_labels, but different target labels train it to the same weights: drop the declaration."
     )
 
 
 def slices_without_organs(subject: Subject) -> None:
     """Most slices of an abdomen show some organs only, some show none, and some pixels have no label (IGNORE). Sum over
-    pixels that count and divide by their number or 1, whichever is more, as attent_kit.objectives does."""
+    the pixels that count and divide by their number, at least 1, as attent_kit.objectives does."""
     trial = Trial(subject)
     for stage in trial.stages:
         for draw in (organless_batch, unlabelled_batch):
             losses_of(stage, trial.step(stage, batch=trial.batch(draw)))
     lost = [n for n, p in trial.alignment.named_parameters() if not torch.isfinite(p).all()]
-    assert not lost, f"after slices without organs {lost[0]} is no longer finite."
+    assert not lost, f"after slices without organs, {lost[0]} is no longer finite."
 
 
 def predict_answers(subject: Subject) -> None:
-    """Volumes are put together from what `predict` answers. Return finite logits [B, K, H, W] at the resolution of the
+    """Volumes are assembled from what `predict` returns. Return finite logits [B, K, H, W] at the resolution of the
     image, background first."""
     trial = Trial(subject)
     answers(trial, trial.size, trial.size)
@@ -196,12 +196,12 @@ def answers(trial: Trial, height: int, width: int) -> None:
     """The claim of `predict_answers` for one size."""
     found = trial.predict(images(trial.batch_size, trial.task, height, width).to(trial.fabric.device))
     expected = (trial.batch_size, trial.task.classes, height, width)
-    assert found.shape == expected, f"predict answers {tuple(found.shape)}, not {expected}."
-    assert torch.isfinite(found).all(), "predict answers numbers that are not finite."
+    assert found.shape == expected, f"predict returns {tuple(found.shape)}, not {expected}."
+    assert torch.isfinite(found).all(), "predict returns numbers that are not finite."
 
 
 def predict_repeats(subject: Subject) -> None:
-    """The same image must have the same answer, whatever was predicted before. In eval mode nothing may be random and no
+    """The same image must get the same answer, whatever was predicted before. In eval mode nothing may be random and no
     buffer may change: leave no module in train mode, and draw nothing."""
     trial = Trial(subject)
     trial.steps()
@@ -213,7 +213,9 @@ def repeats(trial: Trial) -> None:
     x = images(2, trial.task, trial.size, trial.size).to(trial.fabric.device)
     before = {name: buffer.clone() for name, buffer in trial.alignment.named_buffers()}
     first, second = trial.predict(x), trial.predict(x)
-    assert torch.equal(first, second), "predict answers differently the second time: nothing random, eval mode."
+    assert torch.equal(first, second), (
+        "predict answers differently the second time: draw nothing, and stay in eval mode."
+    )
     for name, buffer in trial.alignment.named_buffers():
         assert torch.equal(buffer, before[name]), f"predict changed the buffer {name}."
     training = [name for name, child in trial.alignment.named_modules() if child.training]
@@ -234,19 +236,19 @@ def predicts_with(trial: Trial) -> None:
         return
     network = getattr(trial.alignment, claimed, None)
     assert network is not None and isinstance(unwrapped(network), Segmentor), (
-        f"predicts_with says '{claimed}', which is no Segmentor of this alignment."
+        f"predicts_with says '{claimed}', which is not a Segmentor of this alignment."
     )
     x = images(2, trial.task, trial.size, trial.size).to(trial.fabric.device)
     found = trial.predict(x)
     with torch.inference_mode():
         alone = network(x).logits
     assert torch.equal(found, alone), (
-        f"predicts_with says '{claimed}', but predict does not answer with its logits: leave predicts_with empty."
+        f"predicts_with says '{claimed}', but predict does not return its logits: leave predicts_with empty."
     )
 
 
 def translations_are_images(subject: Subject) -> None:
-    """Figures, selectors and audits ask for `as_source(x_t)`, `as_target(x_s)` and `as_seen(x_s)`. Answer None, or an image of
+    """Figures, selectors and audits call `as_source(x_t)`, `as_target(x_s)` and `as_seen(x_s)`. Return None, or an image of
     the same shape in [-1, 1]."""
     trial = Trial(subject)
     views(trial)
@@ -265,12 +267,12 @@ def views(trial: Trial) -> None:
 
 
 def terms_turn_off(subject: Subject) -> None:
-    """`attentkit compare --ablate` takes a method apart by its `terms`: a name each, and the options that turn it off. They must
-    be options that the Config has, build, and differ from the defaults."""
+    """`attentkit compare --ablate` takes a method apart by its `terms`: for each name, the options that turn it off. The
+    Config must have these options, the method must build with them, and they must change something."""
     component = subject.component
     name, declared_terms = subject.called, component.terms
     assert isinstance(declared_terms, Mapping) and all(isinstance(off, Mapping) for off in declared_terms.values()), (
-        f"{name}.terms: give a name and the options that turn it off for each, as a mapping of mappings."
+        f"{name}.terms: give, for each name, the options that turn it off, as a mapping of mappings."
     )
     for term, off in declared_terms.items():
         where = f"{name}.terms['{term}']"
@@ -279,7 +281,7 @@ def terms_turn_off(subject: Subject) -> None:
             component(without, Builder(subject.registry, FOUR_ORGANS, seed=0), FOUR_ORGANS).stages()
         except Exception as error:
             raise AssertionError(f"{where}: the method cannot be built with {dict(off)}: {error}") from error
-        # The options of the test may have the term off already.
+        # The options of the test may already have turned the term off.
         plain, reduced = (configure(component, options, subject.registry) for options in ({}, off))
         changes = without != subject.config or reduced != plain
         assert changes, f"{where}: {dict(off)} changes nothing, so it turns nothing off."
@@ -303,7 +305,7 @@ def watched(trial: Trial, returned: set[str]) -> None:
 
 
 def twin_of(trial: Trial) -> Trial:
-    """Another one, of other initial weights, filled from the state of networks and optimizers."""
+    """Another trial with different initial weights, filled from the state of networks and optimizers."""
     twin = Trial(trial.subject, trial.task, trial.size, trial.precision, trial.batch_size, seed=1)
     load_network_states(twin.alignment, deepcopy(network_states(trial.alignment)))
     load_optimizer_states(twin.optimizers, deepcopy(optimizer_states(trial.optimizers)))
@@ -311,8 +313,8 @@ def twin_of(trial: Trial) -> Trial:
 
 
 def state_is_all(subject: Subject) -> None:
-    """A checkpoint holds the networks and the buffers, and a copy that was filled from them predicts otherwise. Keep what
-    `predict` needs in a network or in a registered buffer, not in a plain attribute."""
+    """A checkpoint holds networks and buffers, but a copy filled from them predicts something else. Keep what `predict` needs
+    in a network or in a registered buffer, not in a plain attribute."""
     trial = Trial(subject)
     trial.steps(2)
     same_prediction(trial, twin_of(trial))
@@ -327,7 +329,7 @@ def same_prediction(trial: Trial, twin: Trial) -> None:
 
 
 def resumes_exactly(subject: Subject) -> None:
-    """A killed run goes on to the same bits, and this one would not. Keep state that lives from step to step in networks,
+    """A killed run must continue to the same bits, and this one would not. Keep state that lives from step to step in networks,
     buffers (register_buffer) and optimizers, and draw random numbers from torch, numpy or random, which each step seeds."""
     trial = Trial(subject)
     trial.steps(2)
@@ -357,21 +359,21 @@ def _steps_and_predicts(trial: Trial, draw: Draw = random_batch) -> None:
 
 
 def bfloat16(subject: Subject) -> None:
-    """GPUs train in bf16-mixed by default: networks answer in their precision, and losses must not overflow in it. Call
+    """GPUs train in bf16-mixed by default: networks answer in bfloat16, and losses must stay finite in it. Call
     `.float()` before sums of squares, covariances and logarithms."""
     _steps_and_predicts(Trial(subject, precision="bf16-mixed"))
 
 
 def odd_sizes(subject: Subject) -> None:
-    """Slices have any size. Do not assume a multiple of 32 or a square: interpolate to the size of the image, pad and crop."""
+    """Slices can have any size. Do not assume a multiple of 32 or a square: interpolate to the image's size, pad and crop."""
     trial = Trial(subject, size=61)
     _steps_and_predicts(trial)
     answers(trial, 61, 69)
 
 
 def batch_of_one(subject: Subject) -> None:
-    """Batch sizes are options, and the published ones are often 1. A BatchNorm over one value, a squeeze() and a standard
-    deviation over the batch fail there."""
+    """Batch sizes are options, and the published ones are often 1. BatchNorm over one value, squeeze() and a standard
+    deviation over the batch fail then."""
     _steps_and_predicts(Trial(subject, batch_size=1))
 
 
@@ -391,7 +393,7 @@ def three_channels(subject: Subject) -> None:
 
 
 def learns(subject: Subject) -> None:
-    """After a few steps on images whose classes are grey values, the same in both domains, the answer is no better than
+    """After a few steps on images in which each class is one grey value, the same in both domains, the answer is no better than
     before. Look for a loss of the wrong sign, a learning rate near 0, or a network in `predict` that is not the trained one."""
     trial = Trial(subject, Task(organs=("liver", "spleen")))
     before = _cross_entropies(trial)
@@ -407,7 +409,7 @@ def learns(subject: Subject) -> None:
 
 
 def _cross_entropies(trial: Trial) -> dict[str, float]:
-    """Of `predict`; and where that translates before it segments, which takes longer to learn, of each segmentor alone."""
+    """Of `predict`; if that translates before it segments, which takes longer to learn, of each segmentor on its own."""
     torch.manual_seed(7)
     batch = grey_batch(4, trial.task, trial.size, False)
     x, y = batch.x_s.to(trial.fabric.device), batch.y_s.to(trial.fabric.device)

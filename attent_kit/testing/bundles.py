@@ -1,4 +1,4 @@
-"""The contract of a component at one size and precision as one call, for the tests of a plugin."""
+"""A component's contract at one size and precision in one call, for a plugin's tests."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def check_alignment(
     batch_size: int = 2,
     registry: Registry | None = None,
 ) -> None:
-    """Ownership, one step of every stage, prediction, going on from a copied state, and terms that can be turned off, as the
+    """Ownership, one step of every stage, prediction, resuming from a copied state, and terms that can be turned off, as the
     engine relies on them."""
     subject = _subject(Alignment, component, options, registry)
     alignments.terms_turn_off(subject)

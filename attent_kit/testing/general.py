@@ -1,4 +1,4 @@
-"""What holds for components of every kind: documentation, options, and what it costs that the plugin is installed."""
+"""What holds for components of every kind: documentation, options, and what the installed plugin costs."""
 
 import inspect
 import json
@@ -37,7 +37,7 @@ def documented(subject: Subject) -> None:
     """`attentkit list` and `show` print what a component says of itself. Write a docstring whose first line is its summary,
     and below each option of its Config a string with meaning and unit."""
     component, interface = subject.component, INTERFACE_OF[subject.kind]
-    assert issubclass(component, interface), f"{component.__name__} is no {interface.__name__}: subclass it."
+    assert issubclass(component, interface), f"{component.__name__} is not a {interface.__name__}: subclass it."
     assert (component.__dict__.get("__doc__") or "").strip(), (
         f"{component.__name__} has no docstring: its first line is its summary."
     )
@@ -49,7 +49,7 @@ def documented(subject: Subject) -> None:
 
 
 def options_written(subject: Subject) -> None:
-    """A run keeps its options as TOML and is made again from them. Use numbers, text, lists and tables, or give a validator
+    """A run keeps its options as TOML and is rebuilt from them. Use numbers, text, lists and tables, or give a validator
     that reads what is written."""
     name = subject.component.__name__
     config = subject.config
@@ -58,8 +58,8 @@ def options_written(subject: Subject) -> None:
 
 
 def presets_valid(subject: Subject) -> None:
-    """`--set preset=NAME` must do what `attentkit show` lists, and the small options what they say. Name only options that
-    the Config has, with values that it accepts, in `presets` and in `small`."""
+    """`--set preset=NAME` must set what `attentkit show` lists, and `small` must make the component small. Name only options
+    that the Config has, with values that it accepts, in `presets` and in `small`."""
     config = subject.component.Config
     for name in config.presets:
         try:
@@ -71,7 +71,7 @@ def presets_valid(subject: Subject) -> None:
 
 
 def pickles(subject: Subject) -> None:
-    """Several processes are given the class and its options. Define the class at the top of an importable module, and keep
+    """Other processes are sent the class and its options. Define the class at the top of an importable module, and keep
     options that are plain values."""
     component = subject.component
     try:
@@ -98,13 +98,13 @@ def _registered(subject: Subject) -> dict[str, object]:
 
 
 def registers_without_torch(subject: Subject) -> None:
-    """Every `attentkit --help` of everybody who has the plugin loads its module. Import no torch there: let the hooks return
+    """Every `attentkit --help` loads the module of every installed plugin. Import no torch there: let the hooks return
     "module:Class" as text, and keep the classes in another module."""
     assert not _registered(subject)["torch"], f"importing {subject.module} imports torch."
 
 
 def registers_quickly(subject: Subject) -> None:
-    """Every command of everybody who has the plugin waits for its module. Stay below 0.3 s: import libraries in the module of
+    """Every command waits for the module of every installed plugin. Stay below 0.3 s: import libraries in the module of
     the class, which is loaded when it is used."""
     # The best of three: a busy machine is not the plugin's fault.
     seconds = min(float(str(_registered(subject)["seconds"])) for _ in range(3))

@@ -1,4 +1,4 @@
-"""What `attentkit prepare` relies on of a layout."""
+"""What `attentkit prepare` relies on in a layout."""
 
 import pickle
 import tempfile
@@ -13,8 +13,8 @@ from attent_kit.testing.subject import Skipped, Subject
 
 
 def recognises_nothing_in_nothing(subject: Subject) -> None:
-    """Every layout is asked about every folder. `recognises` answers True or False without an error, and False for a folder
-    that is empty."""
+    """Every layout is asked about every folder. `recognises` must return True or False without an error, and False for an empty
+    folder."""
     with tempfile.TemporaryDirectory() as folder:
         answer = subject.component.recognises(Path(folder))
     assert answer is False, f"{subject.called}.recognises answers {answer!r} for an empty folder."
@@ -29,17 +29,19 @@ def reads_a_data_set(subject: Subject) -> None:
 
 
 def check_layout(layout: type[Layout], path: Path, part: str | None = None, elsewhere: Path | None = None) -> None:
-    """A data set at `path` is recognised, listed and read as `attentkit prepare` relies on; `elsewhere` is not recognised."""
+    """The data set at `path` is recognised, listed and read as `prepare` relies on; `elsewhere` is not recognised."""
     name = layout.__name__
-    assert issubclass(layout, Layout), f"{name} is no Layout: subclass attent_kit.layouts.Layout."
+    assert issubclass(layout, Layout), f"{name} is not a Layout: subclass attent_kit.layouts.Layout."
     assert (layout.__doc__ or "").strip(), f"{name} has no docstring: its first line is its summary."
     assert layout.recognises(path) is True, f"{name} does not recognise {path}: answer True or False."
     if elsewhere is not None:
-        assert layout.recognises(elsewhere) is False, f"{name} recognises {elsewhere}, which is none of its data sets."
+        assert layout.recognises(elsewhere) is False, (
+            f"{name} recognises {elsewhere}, which is not one of its data sets."
+        )
     assert part is None or part in layout.parts(path), f"{name} has no part '{part}', only {layout.parts(path)}."
     found = layout(path, part)
     entries = found.entries()
-    assert entries == layout(path, part).entries(), f"{name}.entries answers differently the second time."
+    assert entries == layout(path, part).entries(), f"{name}.entries returns something else the second time."
     ids = [entry.id for entry in entries]
     assert entries and ids == sorted(set(ids)), f"{name}.entries: give each case an id of its own, sorted by id."
     for entry in entries:
@@ -49,7 +51,9 @@ def check_layout(layout: type[Layout], path: Path, part: str | None = None, else
         )
     # Several processes read, each with a copy of the layout.
     first, second = (read_scan(each, entries[0]) for each in (found, pickle.loads(pickle.dumps(found))))
-    assert np.array_equal(first.image.array, second.image.array), f"{name}.read answers differently in another process."
+    assert np.array_equal(first.image.array, second.image.array), (
+        f"{name}.read returns something else in another process."
+    )
     assert found.organs is None or first.labels is None or found.organs.apply(first.labels.array, ids[0]).any(), (
         f"{name}: case '{ids[0]}' has none of the organs that the layout names: check their values."
     )

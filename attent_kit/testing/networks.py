@@ -1,4 +1,4 @@
-"""What methods rely on of a translator, a segmentor or a discriminator, one function a claim."""
+"""What methods rely on in a translator, a segmentor or a discriminator, one function per claim."""
 
 import pickle
 from typing import Any
@@ -46,7 +46,7 @@ def _forward(network: Any, x: Tensor, task: Task = FOUR_ORGANS, heads: int = 1) 
     else:
         judged(network, x, answer, heads)
     for tensor in tensors(answer):
-        assert torch.isfinite(tensor).all(), f"{type(network).__name__} answers numbers that are not finite."
+        assert torch.isfinite(tensor).all(), f"{type(network).__name__} returns numbers that are not finite."
     return answer
 
 
@@ -60,7 +60,7 @@ def translated(network: Translator, x: Tensor, y: Tensor) -> None:
 def segmented(network: Segmentor, x: Tensor, out: Segmentation, task: Task) -> None:
     """Logits at input resolution; channels and stride of the features and whether there is an auxiliary head as declared."""
     name = type(network).__name__
-    assert isinstance(out, Segmentation), f"{name} answers {type(out).__name__}: answer a Segmentation."
+    assert isinstance(out, Segmentation), f"{name} returns {type(out).__name__}: return a Segmentation."
     expected = (len(x), task.classes, *x.shape[2:])
     assert out.logits.shape == expected, f"{name}: logits are {tuple(out.logits.shape)}, not {expected}."
     assert out.features.ndim == 4 and out.features.shape[1] == network.feature_channels, (
@@ -78,7 +78,7 @@ def segmented(network: Segmentor, x: Tensor, out: Segmentation, task: Task) -> N
 def judged(network: Discriminator, x: Tensor, y: Tensor, heads: int) -> None:
     """Logits [B, heads, h, w]."""
     assert y.ndim == 4 and y.shape[:2] == (len(x), heads), (
-        f"{type(network).__name__} answers {tuple(y.shape)} for {heads} heads: answer [B, heads, h, w]."
+        f"{type(network).__name__} returns {tuple(y.shape)} for {heads} heads: return [B, heads, h, w]."
     )
 
 
@@ -90,13 +90,13 @@ def forward_answers(subject: Subject) -> None:
 
 
 def odd_sizes(subject: Subject) -> None:
-    """Slices have any size of 32 or more. Do not assume a multiple of 32 or a square: pad and crop, or interpolate."""
+    """Slices can have any size from 32 up. Do not assume a multiple of 32 or a square: pad and crop, or interpolate."""
     for height, width in ((61, 69), (37, 45)) if subject.kind != Discriminator.kind else ((61, 69),):
         _forward(network_of(subject), _input(subject, height=height, width=width))
 
 
 def batch_of_one(subject: Subject) -> None:
-    """The published batch sizes are often 1. A BatchNorm over a single value and a squeeze() fail there."""
+    """The published batch sizes are often 1. BatchNorm over a single value and squeeze() fail then."""
     _forward(network_of(subject), _input(subject, batch=1))
 
 
@@ -123,7 +123,7 @@ def bfloat16(subject: Subject) -> None:
     network = launch(subject.device, "bf16-mixed").setup_module(network_of(subject))
     answer = network(_input(subject))
     assert all(torch.isfinite(t).all() for t in tensors(answer)), (
-        f"{subject.called} answers numbers in bf16-mixed that are not finite."
+        f"{subject.called} returns numbers in bf16-mixed that are not finite."
     )
 
 
@@ -140,8 +140,8 @@ def gradients(subject: Subject) -> None:
 
 
 def eval_repeats(subject: Subject) -> None:
-    """In eval mode one image has one answer: nothing random, and no buffer changes. Use nn.Dropout, which eval mode turns
-    off, and not functional.dropout, which it does not."""
+    """In eval mode an image has one answer: nothing is random, and no buffer changes. Use nn.Dropout, which eval mode turns
+    off, not functional.dropout, which it does not."""
     network = network_of(subject).eval()
     repeats(network, _input(subject))
 
@@ -159,7 +159,7 @@ def repeats(network: nn.Module, x: Tensor) -> None:
 
 
 def state_is_all(subject: Subject) -> None:
-    """A checkpoint holds parameters and buffers, and a copy that was filled from them answers otherwise. Register what
+    """A checkpoint holds parameters and buffers, but a copy filled from them answers something else. Register what
     forward needs as a parameter or a buffer, not as a plain tensor."""
     network = network_of(subject)
     with torch.no_grad():
@@ -199,7 +199,7 @@ def learning_rate_factors(subject: Subject) -> None:
 
 
 def forward_waits_for_nobody(subject: Subject) -> None:
-    """A value that Python reads makes the GPU idle until it is there. Leave out .item(), bool(tensor), .cpu() and indexing by
+    """When Python reads a value, the GPU idles until it is there. Leave out .item(), bool(tensor), .cpu() and indexing by
     masks in forward; torch.where does what an `if` on a tensor does."""
     network, x = network_of(subject), _input(subject)
     network(x)

@@ -18,7 +18,7 @@ STEPS = 2
 
 def two_processes(subject: Subject) -> None:
     """Several devices train by averaging gradients when a network is called. Networks must be direct attributes and be called
-    through `forward` alone: what goes past it is trained by each process for itself, and the weights drift apart."""
+    through `forward` alone: what bypasses it is trained by each process on its own, and the weights drift apart."""
     import torch
 
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
@@ -52,7 +52,7 @@ def _run(folder: Path, name: str) -> None:
             process.wait(SECONDS)
     except subprocess.TimeoutExpired:
         raise AssertionError(
-            f"two processes of {name} were not done after {SECONDS:.0f} s: one waits for the other."
+            f"two processes of {name} were not done after {SECONDS:.0f} s: one is waiting for the other."
         ) from None
     finally:
         for process in processes:
@@ -97,7 +97,7 @@ def train_beside_another(job: dict[str, Any], rank: int) -> None:
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=2)
 
     class Strategy(DDPStrategy):
-        """Leaves a network that never learns, such as a teacher, as it is: DDP refuses it, and there is nothing to average."""
+        """Leaves a network that never learns, such as a teacher, as it is: DDP rejects it, and there is nothing to average."""
 
         def setup_module(self, module: torch.nn.Module) -> Any:
             return super().setup_module(module) if any(p.requires_grad for p in module.parameters()) else module

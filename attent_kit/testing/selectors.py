@@ -1,4 +1,4 @@
-"""What `--select` relies on of a selector."""
+"""What `--select` relies on in a selector."""
 
 import math
 from copy import deepcopy
@@ -13,25 +13,25 @@ from attent_kit.testing.subject import FOUR_ORGANS, Subject
 
 
 def scores_a_look(subject: Subject) -> None:
-    """Snapshots are ranked by the score. Say in `better` whether "higher" or "lower" is, answer a finite float for a look that
-    lacks nothing, the same one each time, and a float or None for one that lacks parts; change nothing of the look."""
+    """Snapshots are ranked by the score. Say in `better` whether "higher" or "lower" is; return a finite float for a
+    complete look, the same one every time, and a float or None for one that lacks parts; do not change the look."""
     check_selector(subject.component)
 
 
 def check_selector(component: type[Selector], task: Task = FOUR_ORGANS) -> None:
     """Which score is better, one finite number for a whole look, the same again, and an answer where the look lacks parts."""
     name = component.__name__
-    assert issubclass(component, Selector), f"{name} is no Selector: subclass attent_kit.selectors.Selector."
+    assert issubclass(component, Selector), f"{name} is not a Selector: subclass attent_kit.selectors.Selector."
     assert (component.__doc__ or "").strip(), f"{name} has no docstring: its first line is its summary."
     assert getattr(component, "better", None) in ("higher", "lower"), f"{name}.better: write 'higher' or 'lower'."
     whole = _look(task)
     before = deepcopy(whole)
     score = component().score(whole)
     assert isinstance(score, float) and math.isfinite(score), (
-        f"{name}.score answers {score!r} for a look that lacks nothing: answer a finite float."
+        f"{name}.score returns {score!r} for a complete look: return a finite float."
     )
     assert component().score(whole) == score, (
-        f"{name}.score answers differently the second time: draw nothing at random."
+        f"{name}.score returns something else the second time: draw nothing at random."
     )
     for part in fields(Look):
         same = torch.equal(getattr(whole, part.name), getattr(before, part.name))
@@ -40,7 +40,7 @@ def check_selector(component: type[Selector], task: Task = FOUR_ORGANS) -> None:
     for lacking in (optional, *([part] for part in optional)):
         score = component().score(replace(whole, **dict.fromkeys(lacking)))
         assert score is None or isinstance(score, float), (
-            f"{name}.score answers {score!r} for a look without {', '.join(lacking)}: answer a float, or None."
+            f"{name}.score returns {score!r} for a look without {', '.join(lacking)}: return a float, or None."
         )
 
 

@@ -1,4 +1,4 @@
-"""What is examined: a component with the options it is built with, and random images to give it."""
+"""What is examined: a component with its options, and random images for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ class Subject:
     options: Options = field(default_factory=dict)
     registry: Registry = field(default_factory=lambda: load().registry)
     name: str = ""
-    """What the plugin calls it; left out, the name of its class."""
+    """What the plugin calls it; if left out, the name of its class."""
     module: str = ""
     """The plugin's own module, which its entry point names; empty if it has none."""
     device: str = "cpu"
@@ -44,14 +44,14 @@ class Subject:
 
     @classmethod
     def small(cls, component: Component, registry: Registry, options: Options = NO_OPTIONS, **more: Any) -> "Subject":
-        """A registered component, made as small as it and what it chooses can be, with `options` laid over that."""
+        """A registered component, made as small as it and the components that it chooses can be; `options` override that."""
         loaded = component.load()
         small = small_options(loaded, registry, options) if component.kind in KINDS else {}
         return cls(component.kind, loaded, small, registry, component.name, **more)
 
     @property
     def called(self) -> str:
-        """Its name for a sentence."""
+        """Its name, for messages."""
         return self.name or self.component.__name__
 
     @cached_property

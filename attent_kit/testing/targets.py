@@ -17,8 +17,8 @@ from attent_kit.testing.verdicts import Verdict
 
 OURS = "attent-kit"
 LOADS = (
-    "A plugin that does not load offers nothing: `attentkit` sets it aside and goes on. Mend what the sentence says, then "
-    "look at `attentkit plugins`."
+    "A plugin that does not load offers nothing: `attentkit` sets it aside and goes on. Fix what the message says, then look "
+    "at `attentkit plugins`."
 )
 
 
@@ -47,7 +47,7 @@ class Target:
             chosen.append(subject)
         for path, _ in parse_set(words):
             if path[0] not in used:
-                raise ConfigError(f"--set {'.'.join(path)}: nothing that is checked has an option '{path[0]}'.")
+                raise ConfigError(f"--set {'.'.join(path)}: nothing being checked has an option '{path[0]}'.")
         return chosen
 
 
@@ -62,7 +62,7 @@ def target(word: str | None) -> Target:
         names = {p.name for p in loaded.plugins if p.distribution != OURS} | {q.name for q in loaded.quarantined}
         if not names:
             raise ConfigError(
-                "no plugin beside attent-kit's own is installed. Name what is to be checked: a component of `attentkit list`, "
+                "no plugin is installed besides attent-kit's own. Name what to check: a component of `attentkit list`, "
                 "a file, or the folder of a project."
             )
         return _of(loaded, points, lambda c: c.plugin in names, names)
@@ -74,10 +74,10 @@ def target(word: str | None) -> Target:
     found = _of(loaded, points, lambda c: c.plugin in names or (not names and c.name == word), names)
     if not found.components and not found.broken:
         if names:
-            raise ConfigError(f"the plugin '{word}' offers nothing that could be checked.")
+            raise ConfigError(f"the plugin '{word}' offers nothing that can be checked.")
         known = {c.name for c in loaded.registry} | {p.name for p in plugins}
         raise ConfigError(
-            f"'{word}' is neither a plugin nor a component, and no file or folder.{did_you_mean(word, known)} `attentkit "
+            f"'{word}' is not a plugin, a component, a file or a folder.{did_you_mean(word, known)} `attentkit "
             f"plugins` and `attentkit list` show all."
         )
     return found

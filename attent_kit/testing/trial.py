@@ -1,4 +1,4 @@
-"""A method set up as the engine does it, to take single steps; and an update that notes what it moves."""
+"""A method set up as in the engine, to take single steps; and an update that records what it moves."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +39,7 @@ class Trial:
 
     @property
     def stages(self) -> list[Stage]:
-        """Its stages, freshly asked for."""
+        """Its stages, asked for anew."""
         return list(self.alignment.stages())
 
     def batch(self, draw: Draw = random_batch) -> Batch:
@@ -68,7 +68,7 @@ class Trial:
 
 
 class Recorder:
-    """An `Update` that notes which optimizer moved what."""
+    """An `Update` that records which optimizer moved what."""
 
     def __init__(self, alignment: Alignment, optimizers: dict[str, Any], update: FabricUpdate) -> None:
         self.names = {id(p): n for n, p in alignment.named_parameters()}
@@ -78,13 +78,13 @@ class Recorder:
 
     def __call__(self, optimizer: str, loss: Tensor, when: Tensor | None = None) -> None:
         assert optimizer in self.optimizers, f'update("{optimizer}", ...): there is no such optimizer.'
-        assert loss.ndim == 0 and torch.isfinite(loss), f'update("{optimizer}", ...): the loss is no finite scalar.'
+        assert loss.ndim == 0 and torch.isfinite(loss), f'update("{optimizer}", ...): the loss is not a finite scalar.'
         before = {name: p.detach().clone() for name, p in self.parameters.items()}
         if when is not None:
             assert when.ndim == 0 and when.dtype == torch.bool, (
-                f'update("{optimizer}", ...): `when` is no boolean scalar.'
+                f'update("{optimizer}", ...): `when` is not a boolean scalar.'
             )
-        # A gate that chance has closed would hide what the update moves.
+        # A gate that happens to be closed would hide what the update moves.
         self.update(optimizer, loss)
         changed = {name for name, p in self.parameters.items() if not torch.equal(p, before[name])}
         own = {self.names[id(p)] for p in owned(self.optimizers[optimizer]) if id(p) in self.names}

@@ -29,7 +29,7 @@ class Check:
 
     @property
     def meaning(self) -> str:
-        """What a failure means, and how to mend it."""
+        """What a failure means, and how to fix it."""
         return " ".join((inspect.getdoc(self.claim) or "").split())
 
 
@@ -91,7 +91,7 @@ CHECKS = (
     *_checks(("selectors",), selectors.scores_a_look),
     *_checks(("layouts",), layouts.recognises_nothing_in_nothing, layouts.reads_a_data_set),
 )
-"""Every check, in the order in which they are made."""
+"""Every check, in the order of the run."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Verdict:
     found: str
     """What was found, or why it was skipped; empty after a pass."""
     meaning: str
-    """What a failure of this check means, and how to mend it."""
+    """What a failure of this check means, and how to fix it."""
     seconds: float
 
 
@@ -115,7 +115,7 @@ def checks_of(kind: str, words: Sequence[str] = ()) -> list[Check]:
 
 
 def judge(check: Check, subject: Subject) -> Verdict:
-    """Make one check. Whatever the component raises is its failure."""
+    """Run one check. Whatever the component raises counts as a failure."""
     outcome: Literal["pass", "fail", "skip"] = "pass"
     found, began = "", time.perf_counter()
     try:

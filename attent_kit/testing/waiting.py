@@ -21,10 +21,10 @@ READS = {
 
 
 class _Nobody(TorchFunctionMode):
-    """Refuses these calls where Python makes them; what PyTorch asks of itself inside of a call on a CPU does not count.
+    """Refuses these calls when Python makes them; what PyTorch calls internally on a CPU does not count.
 
-    Neither do tensors that are made here without a device, as a coin is that torch.rand(()) throws: they are the host's
-    everywhere, and nobody waits for them.
+    Neither do tensors created without a device, such as a coin flip from torch.rand(()): they live on the host, and nobody
+    waits for them.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class _Nobody(TorchFunctionMode):
 
 @contextmanager
 def nobody_waits(device: torch.device) -> Iterator[None]:
-    """AssertionError where the code inside waits for the device: CUDA itself says so, elsewhere the calls that would."""
+    """AssertionError if the code inside waits for the device: on CUDA the device says so, elsewhere the calls that would."""
     if device.type != "cuda":
         with _Nobody():
             yield
@@ -68,8 +68,8 @@ def nobody_waits(device: torch.device) -> Iterator[None]:
 
 
 def waits_for_nobody(subject: Subject) -> None:
-    """A step that reads a value makes the GPU idle until it is there, at every step. Leave out .item(), float(), bool() and
-    .cpu() of tensors: return losses as tensors, and give a condition to `update(..., when=condition)`."""
+    """When a step reads a value, the GPU idles until it is there, at every step. Leave out .item(), float(), bool() and
+    .cpu() of tensors: return losses as tensors, and pass a condition to `update(..., when=condition)`."""
     trial = Trial(subject)
     on_gpu = trial.fabric.device.type == "cuda"
     for stage in trial.stages:

@@ -1,8 +1,8 @@
 """What the installed segmentors can be built on, and which alignments can use that: asked of both, remembered on disk.
 
 A segmentor says what it can be built on (`Segmentor.backbones`). An alignment is built around a stand-in that has no
-layers and the segmentor's capabilities, and refuses it or not. No answer imports torch a second time: all are kept in
-one file of the user's cache, for the versions of the packages and the source of the plugins that gave them.
+layers and the segmentor's capabilities, and refuses it or not. A remembered answer needs no torch: all are kept in one
+file in the user's cache, and hold for the package versions and plugin sources that gave them.
 """
 
 import fnmatch
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # torch is imported when the first question is asked that is 
     from attent_kit.engine.backbones.stand_ins import StandIns
 
 SECONDS_BETWEEN_SAVES = 10.0
-"""What is not yet written when somebody loses patience."""
+"""At most this much work is lost on Ctrl-C."""
 Report = Callable[[str, int, int], None]
 
 
@@ -40,7 +40,7 @@ class Use(NamedTuple):
 
     alignment: str
     options: dict[str, Any]
-    """Options of the segmentor that it needs beside those that choose the backbone."""
+    """Options of the segmentor that it needs besides those that choose the backbone."""
     refused: str
     """Why it cannot be used; empty if it can."""
 
@@ -52,7 +52,7 @@ class Found(NamedTuple):
     name: str
     backbone: Backbone
     here: tuple[str, ...]
-    """Pretrained weights that lie in the local cache already."""
+    """Pretrained weights that are already in the local cache."""
     uses: tuple[Use, ...]
 
     @property
@@ -64,9 +64,9 @@ class Found(NamedTuple):
 def find(
     registry: Registry, pattern: str = "", most: int | None = None, report: Report = lambda what, done, total: None
 ) -> list[Found]:
-    """Backbones whose name holds `pattern`, or matches it as a glob, of at most so many parameters, with all that is known.
+    """Backbones whose name contains `pattern` or matches it as a glob, with at most `most` parameters, and all that is known.
 
-    ConfigError with the nearest names if there is none. What is not in the cache is worked out, which `report` is told.
+    ConfigError with the nearest names if there is none. What is not in the cache is worked out, and reported.
     """
     memory = Memory(registry)
     known = [(segmentor, name) for segmentor in registry.of("segmentors") for name in memory.names(segmentor)]
@@ -74,7 +74,7 @@ def find(
     if not wanted:
         nearest = get_close_matches(pattern, [name for _, name in known], n=3, cutoff=0.5)
         said = f" Did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
-        raise ConfigError(f"no backbone is called '{pattern}'.{said} A part of a name is enough, or a glob.")
+        raise ConfigError(f"no backbone is called '{pattern}'.{said} Part of a name is enough, or a glob.")
     found = []
     for done, (segmentor, name) in enumerate(wanted):
         if not memory.knows(segmentor, name):
@@ -94,7 +94,7 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 class Memory:
-    """Answers so far, of this process and of those before it."""
+    """All answers so far, from this process and earlier ones."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -113,13 +113,13 @@ class Memory:
         return f"backbone {segmentor.name} {name}" in self._answers
 
     def backbone(self, segmentor: Component, name: str) -> Backbone:
-        """The answer of the segmentor, or what one network comes to when it is built."""
+        """The segmentor's own answer, or what building its one network shows."""
         return Backbone.model_validate(
             self._ask(f"backbone {segmentor.name} {name}", lambda: self._describe(segmentor, name).model_dump())
         )
 
     def uses(self, segmentor: Component, backbone: Backbone) -> Iterator[Use]:
-        """Each alignment, as it is or with a second head or not at all."""
+        """How each alignment can use it: as it is, with a second head, or not at all."""
         if backbone.refused:
             return
         stride, channels = backbone.strides[-1], backbone.channels[-1]
@@ -138,7 +138,7 @@ class Memory:
                 yield Use(alignment.name, {}, said)
 
     def save(self) -> None:
-        """Write what is new; a cache that cannot be written is no error."""
+        """Write new answers; a cache that cannot be written is not an error."""
         if self._new:
             text = json.dumps({"fingerprint": self._fingerprint, "answers": self._answers})
             with suppress(AttentKitError, OSError):
@@ -183,7 +183,7 @@ class Memory:
 
 
 def _backbones(segmentor: Component) -> tuple[str, ...]:
-    """What the segmentor names; nothing if it cannot be imported, which its own line then says."""
+    """What the segmentor names; nothing if it cannot be imported, and then its own line says so."""
     try:
         named: tuple[str, ...] = segmentor.load().backbones()
         return named
@@ -192,7 +192,7 @@ def _backbones(segmentor: Component) -> tuple[str, ...]:
 
 
 def _is_whole(place: str, answer: Any) -> bool:
-    """Whether an answer read from disk is one of those that are written."""
+    """Whether an answer read from disk has the form of those that are written."""
     kind = place.partition(" ")[0]
     if kind == "backbone":
         try:
@@ -202,16 +202,16 @@ def _is_whole(place: str, answer: Any) -> bool:
     return isinstance(answer, list if kind == "names" else str)
 
 
-# Where things lie
+# Where files are
 
 
 def cache_folder() -> Path:
-    """The folder of this toolkit in the user's cache."""
+    """This toolkit's folder in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "attent-kit"
 
 
 def lies_here(place: str) -> bool:
-    """Whether weights of a backbone are in the local cache of Hugging Face or of torch.hub. Nothing is fetched."""
+    """Whether a backbone's weights are in the local cache of Hugging Face or torch.hub. Nothing is fetched."""
     hub = re.fullmatch(r"hf://([^/]+/[^/@]+)(?:@([^/]+))?/(.+)", place)
     if hub is None:
         folder = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch")
@@ -223,7 +223,7 @@ def lies_here(place: str) -> bool:
 
 
 def fingerprint(registry: Registry) -> str:
-    """What the answers depend on: versions of the plugins and of all that they require, and the plugins' source."""
+    """What the answers depend on: the versions of the plugins and of everything they require, and the plugins' sources."""
     components = [component for kind in KINDS for component in registry.of(kind)]
     distributions = {"attent-kit", *(component.distribution for component in components)}
     for distribution in list(distributions):

@@ -1,4 +1,4 @@
-"""Alignments built around a segmentor without layers, to learn whether they take it. No tensor here has values."""
+"""Alignments built around a segmentor without layers, to see whether they accept it. No tensor here has values."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,14 +25,14 @@ class StandIn(Segmentor):
 
 
 class StandIns:
-    """Asks alignments of one registry."""
+    """Asks the alignments of one registry."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._task = Task()
 
     def describe(self, segmentor: Component) -> Backbone:
-        """A segmentor that is one network, as it is by default."""
+        """A segmentor that is a network of its own, with its default options."""
 
         def build() -> Any:
             component: Any = segmentor.load()
@@ -51,7 +51,7 @@ class StandIns:
         )
 
     def asked(self, alignment: Component, segmentor: Component, stride: int, channels: int, head: bool) -> str:
-        """Why the alignment refuses a segmentor of these capabilities, or nothing if it takes it."""
+        """Why the alignment refuses a segmentor with these capabilities; empty if it accepts it."""
         try:
             component: Any = alignment.load()
             chosen = [name for name, field in component.Config.model_fields.items() if _chooses_a_segmentor(field)]
@@ -67,14 +67,14 @@ class StandIns:
 
 
 def in_words(error: Exception, component: Component) -> str:
-    """Our sentence, or that a plugin fails."""
+    """Our own message, or that the plugin failed."""
     if isinstance(error, AttentKitError):
         return str(error)
-    return f"{component.name} of {component.distribution} fails ({type(error).__name__}: {error}): tell the author of its plugin."
+    return f"{component.name} of {component.distribution} fails ({type(error).__name__}: {error}): tell the author of the plugin."
 
 
 def _without_memory(build: Callable[[], Any]) -> Any:
-    """What `build` makes, of tensors without values; with them, where it looks at values or refuses."""
+    """What `build` makes, with tensors without values; with real ones if it needs values or fails."""
     try:
         with torch.device("meta"):
             return build()
@@ -83,7 +83,7 @@ def _without_memory(build: Callable[[], Any]) -> Any:
 
 
 class _Around(Builder):
-    """Builds what an alignment asks for, and hands out the stand-in for each segmentor."""
+    """Builds what an alignment asks for, but hands out the stand-in as every segmentor."""
 
     def __init__(self, registry: Registry, task: Task, stand_in: StandIn) -> None:
         super().__init__(registry, task, seed=0, empty=True)

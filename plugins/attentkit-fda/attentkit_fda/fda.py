@@ -11,9 +11,9 @@ phase; the segmentor learns from them, and is pushed to be certain about target 
     L     = L_seg + 0.005 L_ent
     answer S(x_t)
 
-The paper averages three networks of beta 0.01, 0.05, 0.09 and trains them again on their own answers (MBT); here a run is
-one network of one beta. Slices are transformed as 0 to 2, not below 0 as the paper's photographs are not, so that the mean
-has no sign; and they are cut off at -1 and 1 again.
+The paper averages three networks with beta 0.01, 0.05 and 0.09 and retrains them on their own answers (MBT); here a run is
+one network with one beta. Slices are shifted to [0, 2] for the transform, since the paper's photographs are not negative
+either and their mean has no sign; the result is clipped to [-1, 1].
 """
 
 from collections.abc import Sequence
@@ -46,11 +46,11 @@ class FDA(Alignment):
         """Options of the exchange and of the penalty beside those of the segmentor."""
 
         beta: float = Field(0.01, gt=0, le=0.5)
-        """Half the side of the square of exchanged frequencies, as a part of the slice's shorter side."""
+        """Half the side of the square of exchanged frequencies, as a fraction of the slice's shorter side."""
         entropy: float = Field(0.005, ge=0)
         """Weight of L_ent."""
         eta: float = Field(2.0, gt=0.5)
-        """Exponent of the Charbonnier penalty: the greater, the more it looks at what is uncertain."""
+        """Exponent of the Charbonnier penalty: the larger, the more uncertain pixels count."""
 
     config: Config
 
@@ -81,7 +81,7 @@ class FDA(Alignment):
 
 
 def with_low_frequencies_of(style: Tensor, content: Tensor, beta: float) -> Tensor:
-    """`content` with the amplitudes of `style` at the lowest frequencies, its own phase, cut off at -1 and 1.
+    """`content` with the amplitudes of `style` at the lowest frequencies, its own phase, clipped to [-1, 1].
 
     Both [B, C, H, W]. Exchanged are the frequencies -n to n along each axis, n = floor(beta min(H, W)): with n = 0 the mean
     alone.
@@ -96,6 +96,6 @@ def with_low_frequencies_of(style: Tensor, content: Tensor, beta: float) -> Tens
 
 
 def _frequencies(size: int, device: torch.device) -> Tensor:
-    """|frequency| of each bin of a Fourier transform, in cycles an image."""
+    """|frequency| of each bin of a Fourier transform, in cycles per image."""
     bins = torch.arange(size, device=device)
     return torch.minimum(bins, size - bins)

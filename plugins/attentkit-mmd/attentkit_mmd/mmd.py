@@ -54,7 +54,7 @@ class MMD(Alignment):
         """Options of the distance beside those of the segmentor."""
 
         distance: Literal["mmd", "coral"] = "mmd"
-        """Which distance of the two sets of features falls."""
+        """Which distance between the two sets of features is minimised."""
         weight: float = Field(1.0, ge=0)
         """Weight of that distance."""
         positions: int = Field(512, ge=2)
@@ -103,7 +103,7 @@ def mmd(a: Tensor, b: Tensor) -> Tensor:
     pairs = n * (n - 1) + m * (m - 1) + 2 * n * m
     w = ((aa.sum() + bb.sum() + 2 * ab.sum()) / pairs).detach().clamp(min=1e-12)
     k_aa, k_bb, k_ab = (sum(torch.exp(-d / (g * w)) for g in BANDWIDTHS) / len(BANDWIDTHS) for d in (aa, bb, ab))
-    # A vector beside itself has k = 1 and is no pair.
+    # A vector paired with itself has k = 1 and does not count.
     return (k_aa.sum() - n) / (n * (n - 1)) + (k_bb.sum() - m) / (m * (m - 1)) - 2 * k_ab.mean()
 
 

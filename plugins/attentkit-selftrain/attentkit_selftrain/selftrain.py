@@ -53,15 +53,15 @@ class SelfTraining(Alignment):
         """Options of teacher, mixing and masking beside those of the segmentor."""
 
         momentum_of_teacher: float = Field(0.999, ge=0, lt=1)
-        """a, the part of the teacher that stays at each step."""
+        """a, the fraction of the teacher that stays at each step."""
         threshold: float = Field(0.968, ge=0, le=1)
-        """Probability from which the teacher counts as certain."""
+        """Probability above which the teacher counts as certain."""
         mixed: float = Field(1.0, ge=0)
         """Weight of L_mix."""
         masked: float = Field(1.0, ge=0)
         """Weight of L_msk."""
         mask_ratio: float = Field(0.7, ge=0, le=1)
-        """Part of the blocks that M blanks."""
+        """Fraction of the blocks that M blanks."""
         mask_block: int = Field(32, ge=1)
         """Side of a block in pixels; MIC has 64 on slices four times as large."""
         jitter: float = Field(0.2, ge=0)
@@ -131,7 +131,7 @@ def blocks(x: Tensor, side: int, ratio: float) -> Tensor:
 
 
 def jittered(x: Tensor, most: float) -> Tensor:
-    """Images [B, C, H, W] in [-1, 1] with another contrast, 1 +- `most`, and brightness, +- `most`, each its own."""
+    """Images [B, C, H, W] in [-1, 1] with another contrast, 1 +- `most`, and brightness, +- `most`, drawn for each image."""
     contrast, brightness = ((2 * torch.rand(2, len(x), 1, 1, 1, device=x.device) - 1) * most).unbind(0)
     return (x * (1 + contrast) + brightness).clamp(-1, 1)
 

@@ -81,7 +81,7 @@ class AdaOutput(Alignment):
         auxiliary_adversarial: float = Field(2e-4, ge=0)
         """Weight of L_adv at the auxiliary output."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
-        """Learning rate of the discriminators at the start; falls as poly 0.9."""
+        """Initial learning rate of the discriminators; falls as poly 0.9."""
 
     config: Config
 

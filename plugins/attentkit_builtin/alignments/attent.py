@@ -17,7 +17,7 @@ Entropy space: the segmentor sees source images and target images in source styl
     answer S(G_ts(x_t))
 
 Where slides and authors' code differ, both are options; `preset = "paper"` is the slides, `preset = "authors-code"` the code:
-- The slides print E summed over classes; the code keeps one channel a class, as ADVENT does. Default "per-class": it made
+- The slides print E summed over classes; the code keeps one channel per class, as ADVENT does. Default "per-class": it made
   the published numbers, and tells D_E which organ is uncertain.
 - The slides write the log-loss for L_gan and no L_idt; the code uses least squares and weight 5. The default is the code.
 - The gate of the slides and that of the code: options of the translator `attention`.
@@ -144,13 +144,13 @@ class AttENT(Alignment):
         entropy_discriminator: Choice[Discriminator] = Choice("fcn")
         """Network that tells entropy maps of source and translated target apart."""
         entropy: Literal["per-class", "summed"] = "per-class"
-        """E with one channel a class (authors' code), or summed over the classes (slides)."""
+        """E with one channel per class (authors' code), or summed over the classes (slides)."""
         adversarial: float = Field(1e-3, ge=0)
         """Weight of L_adv at the main output."""
         auxiliary_adversarial: float = Field(2e-4, ge=0)
         """Weight of L_adv at the auxiliary output."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
-        """Learning rate of the entropy discriminators at the start; falls as poly 0.9."""
+        """Initial learning rate of the entropy discriminators; falls as poly 0.9."""
 
     config: Config
 

@@ -15,7 +15,7 @@ Each gate is a value on the device that nobody waits for. The paper writes argma
 re-implementation in TLL does. The authors leave L_sem out of their own segmentation runs, for memory: `semantic = 0`
 skips it with its source network. `adversary = "none"` skips the last stage. Their segmentors, FCN8s and DRN-26, are
 replaced by the one of choice. They adapt with a fresh optimizer; here that of the segmentation stage goes on, at a lower
-rate. A closed gate holds the weights; BatchNorm, which the authors' FCN8s has not, sees the target in this stage all the same.
+rate. A closed gate holds the weights; BatchNorm, which the authors' FCN8s does not have, still sees the target in this stage.
 """
 
 from collections.abc import Sequence
@@ -131,11 +131,11 @@ class CyCADA(Alignment):
         adversarial: float = Field(0.1, ge=0)
         """Weight of L_adv."""
         accuracy_gate: float = Field(0.6, ge=0, le=1)
-        """The segmentor is updated while the discriminator is right at more than this part of the pixels."""
+        """The segmentor is updated while the discriminator is right on more than this fraction of the pixels."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
         """Learning rate of the discriminator."""
         adapt_rate: float = Field(0.1, gt=0)
-        """Learning rate of the segmentor in the last stage, as a part of `learning_rate`."""
+        """Learning rate of the segmentor in the last stage, as a fraction of `learning_rate`."""
         adapt_steps: int = Field(5_000, ge=1)
         """Steps of the last stage."""
 
@@ -209,7 +209,7 @@ class CyCADA(Alignment):
         return {**losses, "L_D_s": L_D_s, "L_D_t": L_D_t}
 
     def semantic_loss(self, batch: Batch, x_st: Tensor, x_ts: Tensor) -> Tensor:
-        """L_sem, or 0 where the source network is not good enough at the batch to be listened to."""
+        """L_sem, or 0 if the source network is not good enough on this batch to be trusted."""
         with torch.no_grad():
             y_t = self.F(batch.x_t).logits.argmax(1)
             good = cross_entropy(self.F(batch.x_s).logits, batch.y_s) <= self.config.semantic_gate

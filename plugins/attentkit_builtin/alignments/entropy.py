@@ -84,13 +84,13 @@ class Entropy(Alignment):
         entropy_discriminator: Choice[Discriminator] = Choice("fcn")
         """Network that tells entropy maps of the two domains apart; unused by MinEnt."""
         entropy: Literal["per-class", "summed"] = "per-class"
-        """E with one channel a class (authors' code), or summed over the classes (slides)."""
+        """E with one channel per class (authors' code), or summed over the classes (slides)."""
         adversarial: float = Field(1e-3, ge=0)
         """Weight of L_adv, or of the entropy itself, at the main output."""
         auxiliary_adversarial: float = Field(2e-4, ge=0)
         """The same at the auxiliary output."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
-        """Learning rate of the discriminators at the start; falls as the segmentor's."""
+        """Initial learning rate of the discriminators; falls as the segmentor's."""
 
     config: Config
 

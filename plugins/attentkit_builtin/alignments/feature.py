@@ -57,7 +57,7 @@ class Feature(Alignment):
         adversarial: float = Field(1e-3, ge=0)
         """Weight of L_adv."""
         discriminator_learning_rate: float = Field(1e-4, gt=0)
-        """Learning rate of the discriminator at the start; falls as poly 0.9."""
+        """Initial learning rate of the discriminator; falls as poly 0.9."""
 
     config: Config
 

@@ -132,13 +132,13 @@ class SIFA(Alignment):
         output_discriminator: Choice[Discriminator] = Choice("patch", padding=2)
         """Network of D_p and D_ll, which see logits."""
         cross_entropy: Literal["plain", "balanced"] = "balanced"
-        """Each pixel counts alike, or "balanced": the less, the more of the batch its class covers (SIFA)."""
+        """With "plain" every pixel counts the same; with "balanced" less, the more of the batch its class covers."""
         dice: float = Field(1.0, ge=0)
         """Weight of the Dice loss beside cross-entropy."""
         decoder_width: int = Field(32, ge=1)
         """Channels of U at full resolution; four times as many at the latent's."""
         decoder_dropout: float = Field(0.0, ge=0, lt=1)
-        """Chance with which U drops an activation in training."""
+        """Probability with which U drops an activation in training."""
         cycle: float = Field(10.0, ge=0)
         """Weight of L_cyc."""
         reconstruction: float = Field(0.1, ge=0)
@@ -152,13 +152,13 @@ class SIFA(Alignment):
         weight_decay: float = Field(1e-4, ge=0)
         """Weight of |S|^2 / 2."""
         pool: int = Field(50, ge=0)
-        """Images that the history of D_t and that of D_s hold."""
+        """Images in the history of D_t and in that of D_s."""
         learning_rate: float = Field(1e-3, gt=0)
-        """Learning rate of S at the start."""
+        """Initial learning rate of S."""
         translate_learning_rate: float = Field(2e-4, gt=0)
-        """Learning rate of G, U and the discriminators at the start."""
+        """Initial learning rate of G, U and the discriminators."""
         schedule: Literal["linear", "published"] = "linear"
-        """All rates fall to 0 in the second half; or they stay, but that of S in v1, which falls by a tenth ten times."""
+        """All rates fall to 0 in the second half; or they stay, except that of S in v1, which falls by a tenth ten times."""
         steps: int = Field(20_000, ge=1)
         """Steps of training."""
         batch_size: int = Field(4, ge=1)

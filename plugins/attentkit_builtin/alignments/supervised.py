@@ -1,4 +1,4 @@
-"""Supervised: a segmentor trained on labelled *target* images. The upper bound, and no adaptation method.
+"""Supervised: a segmentor trained on labelled *target* images. The upper bound, not an adaptation method.
 
 L_seg = CE(S(x_t), y_t)
 """

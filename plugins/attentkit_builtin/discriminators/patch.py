@@ -28,7 +28,7 @@ class PatchDiscriminator(Discriminator):
         padding: Literal[1, 2] = 1
         """Zeros around each convolution; 2 gives the slightly larger map of SIFA and SynSeg-Net."""
         pooled: bool = False
-        """Average the map to one logit an image, [B, N, 1, 1], as the authors of AttENT do."""
+        """Average the map to one logit per image, [B, N, 1, 1], as the authors of AttENT do."""
 
     def __init__(self, config: Any, channels: int, heads: int = 1) -> None:
         super().__init__(config, channels, heads)

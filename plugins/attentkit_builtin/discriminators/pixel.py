@@ -25,7 +25,7 @@ class PixelDiscriminator(Discriminator):
         hidden: tuple[PositiveInt, ...] = (512, 256)
         """Channels of the layers between; CyCADA takes 512, 256 on class scores and 1024, 512 on 4096 features."""
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-        """Chance with which a channel is dropped in training."""
+        """Probability of dropping a channel in training."""
 
     def __init__(self, config: Any, channels: int, heads: int = 1) -> None:
         super().__init__(config, channels, heads)

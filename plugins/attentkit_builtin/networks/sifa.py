@@ -27,7 +27,7 @@ Norm = Callable[[int], nn.Module]
 
 
 def affine_instance_norm(channels: int) -> nn.GroupNorm:
-    """Instance norm with a learned scale and shift a channel: [B, channels, h, w] -> the same."""
+    """Instance norm with a learned scale and shift per channel: [B, channels, h, w] -> the same."""
     return instance_norm(channels, affine=True)
 
 
@@ -94,7 +94,7 @@ class SifaDecoder(nn.Module):
     published, 2 for a quarter, 1 for a half. Features of another size are first resized, bilinearly, to the grid that
     this begins on.
 
-    `dropout` is the chance to drop a value after each convolution of the residual blocks, in train mode. The authors'
+    `dropout` is the probability of dropping a value after each convolution of the residual blocks, in train mode. The authors'
     blocks drop a quarter of them at all times, at predict too, by a default that their decoder inherits: here none are
     dropped, and `dropout=0.25` drops them in train mode only.
     """

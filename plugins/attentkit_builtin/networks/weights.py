@@ -13,15 +13,15 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def is_path(weights: str) -> bool:
-    """Whether the words name a file or folder and no published weights: they end as one, or have a separator in them."""
+    """Whether the words name a file or folder rather than published weights: they end like one, or contain a separator."""
     return weights.endswith(SUFFIXES) or any(sign in weights for sign in ("/", os.sep)) or weights in (".", "..")
 
 
 def load_encoder(encoder: nn.Module, path: Path, option: str = "encoder_weights") -> None:
     """Fill an encoder from a state dict saved by torchvision, timm, smp or this toolkit; its classification head, and
-    whatever else is no weight of the encoder, is dropped. A folder is read where it holds one such file.
+    whatever else is not a weight of the encoder, is dropped. A folder is read if it holds one such file.
 
-    A first convolution of other input channels is adapted: summed for one channel, repeated and rescaled for more.
+    A first convolution with other input channels is adapted: summed for one channel, repeated and rescaled for more.
     ConfigError, which names the `option` that gave the path, if the file cannot be read or lacks a weight of the encoder.
     """
     path = _file(path, option)
@@ -59,7 +59,7 @@ def _file(path: Path, option: str) -> Path:
         found = sorted(file for file in path.iterdir() if file.suffix == suffix and file.is_file())
         if len(found) > 1:
             raise ConfigError(
-                f"{path} holds {len(found)} {suffix} files: write which, as in {option} = '{path / found[0].name}'."
+                f"{path} holds {len(found)} {suffix} files: say which, as in {option} = '{path / found[0].name}'."
             )
         if found:
             return found[0]

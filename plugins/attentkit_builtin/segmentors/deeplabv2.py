@@ -52,7 +52,7 @@ class DeepLabV2Segmentor(Segmentor):
         def _a_local_file(cls, weights: str) -> str:
             if weights != "none" and not weights.endswith(SUFFIXES):
                 raise ValueError(
-                    f"'{weights}' is no file of weights: write 'none', or the path of a "
+                    f"'{weights}' is not a weights file: write 'none', or the path of a "
                     f"{' or '.join(SUFFIXES[:2])} file."
                 )
             return weights
@@ -86,7 +86,7 @@ class DeepLabV2Segmentor(Segmentor):
 
 
 class DilatedHead(nn.Module):
-    """Sum of 3 x 3 convolutions, one a dilation: [B, channels, h, w] -> [B, classes, h, w].
+    """Sum of 3 x 3 convolutions, one per dilation: [B, channels, h, w] -> [B, classes, h, w].
 
     Weights from N(0, 0.01) and biases at PyTorch's default, as in the authors' code. A dilation that is not summed has
     no convolution here; AdaptSegNet's code keeps two that never learn.

@@ -16,7 +16,7 @@ from attentkit_builtin.networks.resnet import Residual, Up, Upsampling, down, la
 
 
 class ResNetSegmentor(Segmentor):
-    """Residual generator of CycleGAN that answers classes, as in SynSeg-Net: no weights to fetch, no batch statistics."""
+    """CycleGAN's residual generator with classes as output, as in SynSeg-Net: no weights to fetch, no batch statistics."""
 
     class Config(ComponentConfig):
         small = {"width": 4, "blocks": 1}

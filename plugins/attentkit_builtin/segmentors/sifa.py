@@ -7,7 +7,7 @@ The same. IEEE TMI 2020 (v2). https://arxiv.org/abs/2002.02255
     logits    = 1 x 1 convolution of features              both without bias, resized to the image
     auxiliary = 1 x 1 convolution of the low-level map     v2 alone
 
-BatchNorm is TensorFlow's: it keeps 0.9 of its running statistics a step and adds 0.001 to the variance. Convolutions
+BatchNorm is TensorFlow's: it keeps 0.9 of its running statistics per step and adds 0.001 to the variance. Convolutions
 have no bias and pad with zeros. The logits are resized with pixel centres in place; the authors' resize, TensorFlow 1's,
 moves them by 3.5 pixels, which their head learns away.
 """
@@ -36,7 +36,7 @@ class SifaSegmentor(Segmentor):
         """Pixels of the image along one of the features, 8 as published; 4 leaves out the last pooling and 2 the last two,
         for images smaller than 256: one feature sees 474, 262 or 140 pixels."""
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-        """Chance to drop a value after each convolution, those of the heads too, in training: v1 has 0.25, v2 has 0."""
+        """Probability of dropping a value after each convolution in training, also in the heads: v1 has 0.25, v2 has 0."""
         auxiliary: bool = True
         """A second head on the low-level map, before the dilated convolutions: v2 has one, v1 has none."""
 

@@ -100,7 +100,7 @@ class SmpSegmentor(Segmentor):
                 return stage
             depth = _depth(info.data["architecture"], info.data["encoder_depth"])
             if stage >= depth:
-                raise ValueError(f"a stage shallower than the deepest is meant: 1 to {depth - 1} here, not {stage}.")
+                raise ValueError(f"it must be shallower than the deepest stage: 1 to {depth - 1} here, not {stage}.")
             return stage
 
         def without_weights(self) -> "SmpSegmentor.Config":
@@ -143,7 +143,7 @@ class SmpSegmentor(Segmentor):
                 raise
             raise ConfigError(
                 f"the decoder '{type(self.network).__name__.lower()}' normalises one value per image over the batch "
-                f"and cannot be trained on one image at a time: set a batch size of 2 or more, or "
+                f"and cannot be trained on single images: set a batch size of 2 or more, or "
                 f"choose architecture = 'unet'."
             ) from error
         auxiliary = None

@@ -36,7 +36,7 @@ def names() -> tuple[str, ...]:
 
 
 def describe(name: str) -> Backbone:
-    """What is known of one of `names`."""
+    """What is known about one of `names`."""
     with _without_warnings():
         return _architecture(name) if name in ARCHITECTURES else _encoder(name)
 
@@ -51,7 +51,7 @@ def _architecture(name: str) -> Backbone:
     if name == PLAIN:
         notes.append("for encoders of one resolution")
     if _needs_two_images(built):
-        notes.append("cannot be trained on one image at a time")
+        notes.append("cannot be trained on single images")
     return Backbone(
         part="architecture",
         options={"architecture": name} if name != PLAIN else {"architecture": name, "encoder": encoder},
@@ -74,7 +74,7 @@ def _encoder(name: str) -> Backbone:
     if not built.stage_channels[1]:
         notes.append("no map at 1/2 of the image, which decoders make do without")
     if name.startswith("timm-"):
-        notes.append("smp will drop names that begin with timm-: there is a tu- encoder like it")
+        notes.append("smp will drop names that start with timm-: use the tu- encoder like it")
     return Backbone(
         options={"encoder": name},
         parameters=_size(built.network.encoder),
@@ -128,7 +128,7 @@ def _takes(architecture: str, encoder: str) -> bool:
 
 @torch.no_grad()
 def _needs_two_images(built: Built) -> bool:
-    """Whether the decoder normalises one value an image over the batch."""
+    """Whether the decoder normalises one value per image over the batch."""
     with torch.device("meta"):
         x = torch.zeros(1, CHANNELS, built.smallest, built.smallest)
     try:

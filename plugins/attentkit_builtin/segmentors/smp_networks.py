@@ -193,11 +193,11 @@ ANOTHER_SIZE = (
     "Expected size for",
     "must match the size of tensor",
 )
-"""What torch says of weights that were made for another number of positions."""
+"""What torch says about weights made for another number of positions."""
 
 
 def _reason(error: Exception, wanted: Wanted) -> str:
-    """smp's or timm's error in our words, where they are no words for a user."""
+    """smp's or timm's error in our own words, if theirs do not help a user."""
     said = str(error).strip(" .:\n").partition("\n")[0]
     if "Unsupported model downsampling pattern" in said or "list index out of range" in said:
         return "it answers one resolution, or resolutions that smp cannot put in order, and this decoder needs several"

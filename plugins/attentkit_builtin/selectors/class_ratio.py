@@ -9,8 +9,8 @@ class ClassRatio(Selector):
         KL(t | s) = sum_k t_k log(t_k / s_k)         t: mean over pixels of p;  s: share of each class in source labels; nats
 
     The prior of Bateson, Kervadec, Dolz, Lombaert, Ben Ayed. Source-relaxed domain adaptation for image segmentation.
-    MICCAI 2020. Lower is better. It takes source and target patients to show like shares of each organ in the image, so
-    field of view and slice selection count. None where the source labels lack a class.
+    MICCAI 2020. Lower is better. It assumes that source and target patients show similar shares of each organ, so field of view
+    and slice selection matter. None where the source labels lack a class.
     """
 
     better = "lower"

@@ -11,8 +11,8 @@ class CycleAgreement(Selector):
                                                                         b: argmax of predict(G_st(G_ts(x_t)))
 
     The round trip of Zhu, Park, Isola, Efros (ICCV 2017), judged by what the segmentor sees, as Hoffman et al. (CyCADA, ICML
-    2018) judge one way of it. Higher is better. An organ that is found in neither counts 0, or finding nothing would be
-    perfect agreement. None where a method does not translate both ways.
+    2018) judge one way of it. Higher is better. An organ found in neither counts 0; otherwise finding nothing would be
+    perfect agreement. None if a method does not translate both ways.
     """
 
     better = "higher"

@@ -10,7 +10,7 @@ class InformationMaximisation(Selector):
 
     Krause, Perona, Gomes. Discriminative clustering by regularized information maximization. NeurIPS 2010; as a validator:
     Musgrave, Belongie, Lim. Three new validators and a large-scale benchmark ranking for unsupervised domain adaptation.
-    arXiv:2208.07360, 2022. Higher is better. It takes the classes to be of like size, which organs and background are not.
+    arXiv:2208.07360, 2022. Higher is better. It assumes classes of similar size, which organs and background are not.
     """
 
     better = "higher"

@@ -13,7 +13,7 @@ class SourceDice(Selector):
 
     Source accuracy of Musgrave, Belongie, Lim. Three new validators and a large-scale benchmark ranking for unsupervised
     domain adaptation. arXiv:2208.07360, 2022, as Dice; a method that trains on translated source images is judged on those.
-    Higher is better. Of the target it knows nothing. An organ that the slices do not have is left out: one invented pixel
+    Higher is better. It knows nothing about the target. An organ absent from the slices is left out: one invented pixel
     would count as much as a whole liver. None where no labelled source case is kept from training.
     """
 

@@ -23,7 +23,7 @@ class MLflow(Tracker):
     install = "attent-kit[mlflow]"
 
     def start(self, run: TrackedRun) -> str:
-        # Read when the package is imported: it would tell its makers how it is used, and us how it makes its tables.
+        # Read when the package is imported: stops usage reports to its makers, and log lines about its tables.
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
         from mlflow import MlflowClient
@@ -41,7 +41,7 @@ class MLflow(Tracker):
                 self.id = run.id
                 return self.id
             except MlflowException:
-                pass  # The store was deleted or is another one: there it is a new run.
+                pass  # The store was deleted or is another one, where this is a new run.
         self.id = self.client.create_run(self._experiment(store), run_name=run.name).info.run_id
         parameters = [Param(name, str(value)) for name, value in _flat(run.config)]
         for first in range(0, len(parameters), VALUES_AT_ONCE):
@@ -63,7 +63,7 @@ class MLflow(Tracker):
         found = self.client.get_experiment_by_name(EXPERIMENT)
         if found is not None:
             return str(found.experiment_id)
-        # Else files would go to wherever the command was typed.
+        # Otherwise files would go to wherever the command was typed.
         where = None if "MLFLOW_TRACKING_URI" in os.environ else (store / "mlflow-files").as_uri()
         return str(self.client.create_experiment(EXPERIMENT, artifact_location=where))
 

@@ -1,6 +1,6 @@
-"""Weights & Biases: offline files in the run's folder, sent by `wandb sync RUN/wandb/offline-run-*` if anybody wants that.
+"""Weights & Biases: offline files in the run's folder, uploaded by `wandb sync RUN/wandb/offline-run-*` on request.
 
-WANDB_MODE=online sends them while the run trains. A run that goes on writes another folder of the same id, which `wandb sync`
+WANDB_MODE=online uploads while the run trains. A resumed run writes another folder with the same id, which `wandb sync`
 appends.
 """
 
@@ -18,7 +18,7 @@ class WandB(Tracker):
     install = "attent-kit[wandb]"
 
     def start(self, run: TrackedRun) -> str:
-        # Read when the package is imported: it would report its own crashes, and talk.
+        # Read when the package is imported: no crash reports, no chatter.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
@@ -29,7 +29,7 @@ class WandB(Tracker):
             name=run.name,
             dir=str(run.folder),
             id=run.id,
-            # Offline there is nobody to ask what is there already; the id alone makes `wandb sync` append.
+            # Offline there is no server to ask what it already has; the id alone makes `wandb sync` append.
             resume=None if mode == "offline" else "allow",
             mode=mode,
             config=dict(run.config),
@@ -38,7 +38,7 @@ class WandB(Tracker):
                 x_save_requirements=False,
             ),
         )  # fmt: skip
-        # Its own counter of steps refuses to go back, as it must where a run goes on from its last checkpoint.
+        # Its own step counter refuses to go back, which it must when a run resumes from its last checkpoint.
         self.run.define_metric("*", step_metric="step")
         return str(self.run.id)
 
