@@ -202,7 +202,7 @@ def test_a_folder_is_read_where_it_holds_one_file_of_weights(tmp_path: Path) -> 
     loaded = build(3, **options, encoder_weights=str(tmp_path)).network.encoder
     assert all(torch.equal(value, given.state_dict()[name]) for name, value in loaded.state_dict().items())
     save_file(given.state_dict(), tmp_path / "another.safetensors")
-    with pytest.raises(ConfigError, match=r"holds 2 .safetensors files: write which, as in .*another.safetensors'"):
+    with pytest.raises(ConfigError, match=r"holds 2 .safetensors files.*another.safetensors'"):
         build(3, **options, encoder_weights=str(tmp_path))
 
 
