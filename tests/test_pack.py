@@ -154,6 +154,10 @@ SPOILT = {
     "another domain": (lambda p: rewritten(p, of("domain.json", b"{}")), "checksum of domain.json"),
     "a domain that is none": (lambda p: rewritten(p, of("domain.json", b"{}"), sign=True), "domain.json is missing or damaged"),
     "a configuration that is none": (lambda p: rewritten(p, of("config.toml", b"= ="), sign=True), "config.toml"),
+    "another method": (
+        lambda p: rewritten(p, lambda n, c: c.replace(b"seed = 3", b"seed = 4") if n == "config.toml" else c, sign=True),
+        "two runs",
+    ),
     "no text": (lambda p: rewritten(p, of("config.toml", b"\xff\xfe"), sign=True), "config.toml is not text"),
     "no manifest": (lambda p: rewritten(p, of(MANIFEST, b"[1]")), "does not describe a pack"),
     "a deep manifest": (lambda p: rewritten(p, of(MANIFEST, b"[" * 10**5)), "does not describe a pack"),

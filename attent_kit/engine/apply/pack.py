@@ -80,12 +80,14 @@ def write_pack(path: Path, files: Mapping[str, bytes], facts: Mapping[str, Any])
 
 def read_pack(path: Path) -> Pack:
     """The contents of a pack, each compared with its checksum. RunError for anything that `write_pack` does not write."""
+    if not zipfile.is_zipfile(path):
+        raise _not_a_pack(path, "it is not a whole zip file")
     try:
         with zipfile.ZipFile(path) as file:
             _refuse_strange(path, file.infolist(), path.stat().st_size)
             files = {entry.filename: _content(path, file, entry) for entry in file.infolist()}
     except _UNREADABLE as error:
-        raise _broken(path, "it is not a whole zip file") from error
+        raise _broken(path, "a part of it cannot be read") from error
     manifest = _manifest(path, files.pop(MANIFEST))
     signed = manifest["files"]
     if signed.keys() != files.keys():
@@ -151,7 +153,9 @@ def _manifest(path: Path, content: bytes) -> dict[str, Any]:
 
 
 def _not_a_pack(path: Path, why: str) -> RunError:
-    return RunError(f"{path} is not a pack of attent-kit: {why}. Ask for one made with `attentkit pack RUN run.zip`.")
+    return RunError(
+        f"{path} is not a pack of attent-kit: {why}. Name the folder of a run, or a zip made with `attentkit pack RUN run.zip`."
+    )
 
 
 def _broken(path: Path, why: str) -> RunError:

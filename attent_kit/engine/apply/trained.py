@@ -195,6 +195,8 @@ def _load_pack(
     for key, value in weights.items():
         name, _, inner = key.partition(".")
         states.setdefault(name, {})[inner] = value
+    if facts.get("config") != checkpoint.fingerprint(run.config):
+        raise RunError(f"{pack.path} was put together from two runs: make it again with `attentkit pack RUN run.zip`.")
     try:
         load_network_states(alignment, states)
         steps, selection = int(facts["steps"]), str(facts["selection"])
