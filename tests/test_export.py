@@ -33,10 +33,12 @@ CHOSEN = ALIGNMENTS if os.environ.get("ATTENTKIT_COMPLETE") else FEW
 @pytest.mark.parametrize("name", CHOSEN)
 def test_an_exported_method_gives_the_same_labels_for_any_number_of_slices(tmp_path, name, ending):
     alignment, _, _ = made(name)
-    predict, x = as_plain(alignment, "logits"), batch(size=3).x_t
+    predict, x = as_plain(alignment, "logits", 64), batch(size=3).x_t
     write_model(tmp_path / f"m{ending}", predict, x[:2])
     with torch.no_grad():
         expected = predict(x)
+    networks = {weight.partition(".")[0] for weight, _ in predict.alignment.named_parameters()}
+    assert networks == ({"S", "G_ts"} if name in ("attent", "pixel") else {"S"})
     assert len(expected.argmax(1).unique()) > 1
     for count in (1, 3):
         found = torch.from_numpy(answer_of(tmp_path / f"m{ending}", x[:count].numpy()))

@@ -16,6 +16,7 @@ from attent_kit.data.scans.volumes import sha256
 from attent_kit.engine.apply.card import run_card
 from attent_kit.engine.apply.trained import Domain, Loaded, TrainedRun, load_run, open_run
 from attent_kit.engine.run.assemble import unwrapped
+from attent_kit.engine.snapshots.look import networks_of_predict
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.files import write_text, write_whole
 from attent_kit.interfaces import Alignment
@@ -71,7 +72,7 @@ def export_run(run: Path, out: Path, registry: Registry, options: ExportOptions 
     _require(options.format)
     trained = open_run(run, registry)
     loaded = load_run(trained, registry, "cpu", options.select)
-    predict = as_plain(loaded.alignment, options.output)
+    predict = as_plain(loaded.alignment, options.output, trained.domain.size)
     domain = trained.domain
     try:
         write_model(out, predict, _slices(domain, 2))
@@ -88,10 +89,11 @@ def export_run(run: Path, out: Path, registry: Registry, options: ExportOptions 
     return [out, facts]
 
 
-def as_plain(alignment: Alignment, output: str) -> Predict:
-    """The networks as they are, without the wrappers that choose a precision."""
+def as_plain(alignment: Alignment, output: str, size: int) -> Predict:
+    """The networks that `predict` calls as they are, without the wrappers that choose a precision; all others are left out."""
+    called = networks_of_predict(alignment, size, torch.device("cpu"))
     for name, child in list(alignment.named_children()):
-        setattr(alignment, name, unwrapped(child))
+        setattr(alignment, name, unwrapped(child) if name in called else nn.Identity())
     return Predict(alignment, output).eval().requires_grad_(False)
 
 
