@@ -205,7 +205,7 @@ def test_data_that_have_changed_and_a_lone_segmentor_are_refused(trained_as, dat
         audit_run(folder, REGISTRY, "cpu")
     (folder / "config.toml").write_text(config)
     (folder / "checkpoint.ckpt").unlink()
-    with pytest.raises(ConfigError, match="copy checkpoint.ckpt"):
+    with pytest.raises(ConfigError, match="checkpoint.ckpt"):
         audit_run(folder, REGISTRY, "cpu")
 
 
