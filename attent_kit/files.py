@@ -1,11 +1,15 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and JSON files of ours that may be neither."""
 
+import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
 from attent_kit.errors import RunError
+
+Answer = TypeVar("Answer")
 
 
 def write_whole(path: Path, write: Callable[[Path], None], temporary: Path | None = None) -> None:
@@ -20,12 +24,27 @@ def write_whole(path: Path, write: Callable[[Path], None], temporary: Path | Non
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _keep_the_name(path.parent)
     except (OSError, RuntimeError) as error:
         # torch.save reports a full disk as a RuntimeError of its zip writer.
         raise not_written(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _keep_the_name(folder: Path) -> None:
+    """The new name, too, survives a power cut; on systems that open no folder (Windows) it needs nothing of the kind."""
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        # Some network disks sync no folders; the file itself is safe by now.
+        with suppress(OSError):
+            os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def not_written(path: Path, error: BaseException) -> RunError:
@@ -39,6 +58,52 @@ def not_written(path: Path, error: BaseException) -> RunError:
 def write_text(path: Path, text: str) -> None:
     """A text file, whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))  # type: ignore[arg-type, return-value]
+
+
+def parse_object(text: str | bytes, strict: bool = False) -> dict[str, Any] | None:
+    """A JSON object; None for anything else: text that was cut off, or is nested too deeply to be ours.
+
+    `strict`: NaN and Infinity, which JSON does not have, are anything else, too.
+    """
+    try:
+        found = json.loads(text, parse_constant=_refuse if strict else None)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file of ours; None if it is missing or damaged."""
+    try:
+        return parse_object(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"JSON has no {constant}")
+
+
+def while_unchanged(read: Callable[[Path], Answer]) -> Callable[[Path], Answer]:
+    """`read`, which is called again for a file only once that was replaced, edited or removed. Its answers are shared."""
+    known: dict[Path, tuple[tuple[int, ...] | None, Answer]] = {}
+
+    def answer(path: Path) -> Answer:
+        stamp = _stamp(path)
+        if path not in known or known[path][0] != stamp:
+            known[path] = stamp, read(path)
+        return known[path][1]
+
+    return answer
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes with a file, None if there is none. A file that is written whole has another inode each time."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 
 def _reason(error: BaseException) -> str:

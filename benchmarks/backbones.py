@@ -21,7 +21,7 @@ from torch.optim import Adam
 
 from attent_kit.build import Builder, configure
 from attent_kit.engine.compare.costs import size_of
-from attent_kit.engine.run.folder import packages
+from attent_kit.engine.run.record import packages
 from attent_kit.interfaces import Task
 from attent_kit.plugins import load
 

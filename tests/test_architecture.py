@@ -231,6 +231,42 @@ def test_no_file_is_long():
     assert [str(path) for path, length in lengths.items() if length > 450] == []
 
 
+# The folder of a run
+
+
+OF_OTHERS = {
+    ("engine/compare/cells.py", ".lock"), ("engine/train/fit.py", ".lock"),
+    ("engine/compare/results.py", "scores.csv"), ("report/render.py", "scores.csv"),
+}  # fmt: skip
+"""Names that other things have, too: the locks of a comparison's data and of a shared stage, and the scores of a comparison."""
+
+
+def names_used(path, files, folders):
+    """Those of the file names that stand in texts which are neither docstrings nor sentences, and of the folders that paths
+    are made of."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings:
+            yield from (name for name in files if name in node.value and " " not in node.value.strip())
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.right, ast.Constant):
+            yield from (name for name in folders if name == node.right.value)
+
+
+def test_only_the_folder_of_a_run_names_what_lies_in_it():
+    owner = FRAME / "engine" / "run" / "folder.py"
+    calls = [node for node in ast.walk(ast.parse(owner.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    names = {call.args[0].value for call in calls if getattr(call.func, "id", "") == "_Named"}
+    files, folders = {name for name in names if "." in name}, {name for name in names if "." not in name}
+    assert {"config.toml", "scores.csv", "segmentor.safetensors", ".lock"} <= files
+    assert folders == {"predictions", "selections", "snapshots"}
+    found = set()
+    for path in sources(FRAME):
+        if path != owner:
+            found |= {(path.relative_to(FRAME).as_posix(), name) for name in names_used(path, files, folders)}
+    assert found == OF_OTHERS
+
+
 # What an import costs
 
 

@@ -10,7 +10,7 @@ from conftest import contents, prepare_words, train_words
 from safetensors.torch import load_file
 
 from attent_kit.cli import run
-from attent_kit.engine.run.folder import place_of
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.report.scores import read_scores
 from attent_kit.report.selection import Scored, read_grades, read_selection, write_selection
 
@@ -63,7 +63,7 @@ def test_another_selection_of_a_finished_run_trains_nothing_and_answers_in_a_fol
     assert f"selected by {select}" in outcome.out and f"selector '{select}' chose without target labels" in outcome.out
     after = contents(folder)
     assert all(after[name] == before[name] for name in before)
-    place = place_of(folder, select)
+    place = RunFolder(folder).answers(select).path
     assert {name.partition("/selections/")[2] or name for name in after.keys() - before.keys()} == {
         f"selections/{select}/{name}"
         for name in ("scores.csv", "segmentor.safetensors", "selected.json", "slices.npz", "predictions/ct_3.nii.gz")

@@ -8,7 +8,7 @@ import pytest
 from conftest import contents
 
 from attent_kit.engine.compare.cells import run_cells
-from attent_kit.engine.run.folder import Busy, alone_in
+from attent_kit.engine.run.folder import Busy, RunFolder, alone_in
 from attent_kit.report.scores import read_scores
 
 SUITE = """
@@ -115,14 +115,18 @@ def test_predict_never_writes_over_its_input_or_over_another_file(attentkit, tra
 
 
 def test_one_folder_belongs_to_one_process(tmp_path):
-    with alone_in(tmp_path / "run"), pytest.raises(Busy, match="another process trains"), alone_in(tmp_path / "run"):
+    with (
+        alone_in(RunFolder(tmp_path / "run")),
+        pytest.raises(Busy, match="another process trains"),
+        alone_in(RunFolder(tmp_path / "run")),
+    ):
         pass
 
 
 def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.checkpoint.ckpt.123.part").write_text("half")
-    with alone_in(tmp_path / "run"):
+    with alone_in(RunFolder(tmp_path / "run")):
         assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]
 
 
@@ -149,7 +153,7 @@ def test_a_busy_row_is_left_to_the_other_process_and_looked_at_again(suite, tmp_
     held, release, order = threading.Event(), threading.Event(), []
 
     def hold():
-        with alone_in(cells[0].folder):
+        with alone_in(RunFolder(cells[0].folder)):
             held.set()
             release.wait(60)
 

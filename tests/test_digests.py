@@ -14,7 +14,7 @@ from test_bad_input import says
 
 from attent_kit.engine.run.checkpoint import read, read_weights, write, write_weights
 from attent_kit.engine.run.digest import digest
-from attent_kit.engine.snapshots.snapshots import snapshot_file
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import RunError
 
 TRANSLATE = [
@@ -103,8 +103,8 @@ def test_a_flipped_weight_of_a_snapshot_is_not_graded(attentkit, prepared, tmp_p
     folder = tmp_path / "run"
     words = [word.replace("segment_steps=3", "segment_steps=4") for word in train_words(prepared, folder)]
     assert attentkit(*words, "--set", "snapshots=2").code == 0
-    flip_a_weight(snapshot_file(folder, 2))
-    assert says(attentkit("select", folder), 1, f"{snapshot_file(folder, 2)} is missing or damaged")
+    flip_a_weight(RunFolder(folder).snapshot(2))
+    assert says(attentkit("select", folder), 1, f"{RunFolder(folder).snapshot(2)} is missing or damaged")
     assert not (folder / "grades.csv").exists()
 
 

@@ -13,8 +13,9 @@ from test_resume import REGISTRY, equal, settings, weights
 
 from attent_kit.cli import run as run_command
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.run.folder import Run
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.predict import entropy
+from attent_kit.engine.run.record import Run
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train import train as module
 from attent_kit.engine.train.fit import Progress
@@ -233,7 +234,9 @@ def test_what_snapshots_saw_is_kept_up_to_the_checkpoint_and_no_further(tmp_path
     def monitor(said):
         span = Span("segment", 0, 30)
         look = lambda step, stage: Glance(step, stage, 8, True, (0.9, 0.1), 0.1, -0.9 if step < 25 else 0.9)  # noqa: E731
-        return Monitor(tmp_path, DiscriminatorWatch({}, [span], 10), look, (0.9, 0.1), ("liver",), said.append)
+        return Monitor(
+            RunFolder(tmp_path), DiscriminatorWatch({}, [span], 10), look, (0.9, 0.1), ("liver",), said.append
+        )
 
     first, second = [], []
     watcher = monitor(first)
@@ -323,7 +326,7 @@ def test_an_organ_that_no_validation_case_shows_has_its_part_of_the_training_lab
 
 def test_a_line_of_the_log_holds_means_over_the_steps_that_have_a_loss(domains, tmp_path):
     """1, 2 and 6 are 3 on average; of 0.5 and 1 that are there it is 0.75."""
-    run = Run(tmp_path / "run", settings(domains, log_steps=3), {})
+    run = Run(RunFolder(tmp_path / "run"), settings(domains, log_steps=3), {})
     steps = [{"L_seg": 1.0, "L_gate": 0.5}, {"L_seg": 2.0}, {"L_seg": 6.0, "L_gate": 1.0}]
     answers = [run.log(n, "segment", {k: torch.tensor(v) for k, v in step.items()}) for n, step in enumerate(steps)]
     assert answers == [None, None, {"L_seg": 3.0, "L_gate": 0.75}]

@@ -19,7 +19,7 @@ def outcome(seed, *collapsed, row="W/o", scored=True):
 def monitor(folder, collapsed, *warnings):
     state = {"collapsed": collapsed, "warnings": [{"step": step, "check": check} for step, check in warnings]}
     (folder / "monitor.json").write_text(json.dumps(state))
-    return failed_checks(folder)
+    return failed_checks(folder / "monitor.json")
 
 
 def test_what_a_run_failed_at_is_what_was_wrong_at_its_end(tmp_path):
@@ -33,7 +33,7 @@ def test_what_a_run_failed_at_is_what_was_wrong_at_its_end(tmp_path):
 def test_a_run_without_a_readable_monitor_has_no_verdict(tmp_path, text):
     if text is not None:
         (tmp_path / "monitor.json").write_text(text)
-    assert failed_checks(tmp_path) is None
+    assert failed_checks(tmp_path / "monitor.json") is None
 
 
 @pytest.mark.parametrize(

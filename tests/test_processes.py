@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from attent_kit.engine.compare.suite import expand, read_suite
-from attent_kit.engine.run.folder import Busy
-from attent_kit.engine.run.status import cells_in, is_held, state_of
+from attent_kit.engine.run.folder import Busy, is_held
+from attent_kit.engine.run.status import cells_in, state_of
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train, trained_by_one
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load

@@ -64,7 +64,7 @@ def test_curves_are_the_logged_losses_and_what_cannot_be_read_is_counted(tmp_pat
     (tmp_path / "selection.csv").write_text(
         "step,selector,value,better\n10,E,0.5,lower\n20,E,x,lower\n20,E,0.1,lower\n"
     )
-    found = read_curves(tmp_path)
+    found = read_curves(tmp_path / "log.jsonl", tmp_path / "selection.csv")
     assert found.losses == {"L": [(9, 2.0), (19, 1.0)], "M": [(19, 3.0)]}
     assert found.stages == (("a", 9), ("b", 19)) and found.skipped == 2
     assert found.selectors == {"E": [(10, 0.5), (20, 0.1)]} and found.better == {"E": "lower"}
@@ -78,7 +78,7 @@ def test_a_long_log_is_averaged_over_neighbours():
 
 
 def test_a_run_that_logged_nothing_has_no_curves(tmp_path):
-    assert read_curves(tmp_path / "none") == ({}, (), {}, {}, 0)
+    assert read_curves(tmp_path / "none", tmp_path / "neither") == ({}, (), {}, {}, 0)
 
 
 def test_a_selector_is_drawn_from_its_worst_to_its_best_snapshot(tmp_path):
@@ -94,7 +94,7 @@ def test_a_selector_is_drawn_from_its_worst_to_its_best_snapshot(tmp_path):
         "2,high,5,higher",
     ]
     (tmp_path / "selection.csv").write_text("\n".join(lines) + "\n")
-    curves = read_curves(tmp_path)
+    curves = read_curves(tmp_path / "log.jsonl", tmp_path / "selection.csv")
     assert _scaled(curves) == {"low": [(1, 0.0), (2, 1.0), (3, 0.5)], "high": [(1, 0.0), (2, 1.0)]}
     png, svg = curve_figure({0: curves, 1: curves}, "A & B", tmp_path / "c")
     assert png.exists() and "A &amp; B" in svg.read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import torch
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.publish.panels import panel
+from attent_kit.engine.run.folder import Answers
 from attent_kit.engine.train import kept
 from attent_kit.engine.train.kept import first_cases, keep_slices, median_and_worst, slice_to_show
 from attent_kit.interfaces import Alignment
@@ -65,10 +66,10 @@ def test_the_slice_of_a_case_has_most_organs_and_among_those_the_largest_smalles
 
 
 def test_a_run_keeps_entropy_translation_and_the_way_back_of_the_slice_that_is_shown(target, tmp_path):
-    keep_slices(Negative(True, True), tmp_path, target, CPU, [])
+    keep_slices(Negative(True, True), Answers(tmp_path), target, CPU, [])
     z = slice_to_show(target, "ct_3")
     image = target.image_row("ct_3", z)[0].astype(np.float32)
-    found = panel(target, "ct_3", {"A": tmp_path})
+    found = panel(target, "ct_3", {"A": Answers(tmp_path)})
     assert (found.case, found.name) == ("ct_3", f"ct_3, slice {z}") and (found.image == image).all()
     # A byte has 255 steps from -1 to 1.
     assert np.abs(found.translations["A"] + image).max() < 1 / 127.5
@@ -80,8 +81,8 @@ def test_a_run_keeps_entropy_translation_and_the_way_back_of_the_slice_that_is_s
 
 def test_a_method_keeps_what_it_has(target, tmp_path):
     for name, translates, returns in (("none", False, False), ("one", True, False)):
-        keep_slices(Negative(translates, returns), tmp_path / name, target, CPU, [])
-    found = panel(target, "ct_3", {name: tmp_path / name for name in ("none", "one", "nowhere")})
+        keep_slices(Negative(translates, returns), Answers(tmp_path / name), target, CPU, [])
+    found = panel(target, "ct_3", {name: Answers(tmp_path / name) for name in ("none", "one", "nowhere")})
     assert set(found.entropies) == {"none", "one"} and set(found.translations) == {"one"} and not found.returns
 
 
@@ -90,7 +91,11 @@ def test_of_too_many_cases_the_median_the_worst_and_the_first_are_kept(target, t
     monkeypatch.setattr(target, "cases_in", lambda split: cases)
     monkeypatch.setattr(kept, "SLICES_KEPT", 2)
     keep_slices(
-        Negative(False, False), tmp_path, target, CPU, dice("ct_1", 0.9) + dice("ct_2", 0.2) + dice("ct_3", 0.5)
+        Negative(False, False),
+        Answers(tmp_path),
+        target,
+        CPU,
+        dice("ct_1", 0.9) + dice("ct_2", 0.2) + dice("ct_3", 0.5),
     )
     with np.load(tmp_path / "slices.npz") as arrays:
         assert {name.partition("-")[0] for name in arrays} == {"ct_3", "ct_2"}
@@ -100,10 +105,10 @@ def test_a_translation_of_an_earlier_version_is_still_shown(target, tmp_path):
     z = slice_to_show(target, "ct_3")
     image = np.full((1, 32, 32), 0.5, np.float16)
     np.savez_compressed(tmp_path / "translations.npz", **{f"ct_3-{z}": image})
-    assert (panel(target, "ct_3", {"A": tmp_path}).translations["A"] == 0.5).all()
+    assert (panel(target, "ct_3", {"A": Answers(tmp_path)}).translations["A"] == 0.5).all()
 
 
 def test_a_trained_run_has_kept_its_slices(trained, prepared):
-    found = panel(Prepared.open(prepared / "ct.h5"), "ct_3", {"W/o": trained})
+    found = panel(Prepared.open(prepared / "ct.h5"), "ct_3", {"W/o": Answers(trained)})
     assert set(found.predictions) == set(found.entropies) == {"W/o"} and not found.translations
     assert 0 <= found.entropies["W/o"].min() < found.entropies["W/o"].max() <= 1

@@ -10,9 +10,10 @@ from attent_kit.build import build_alignment
 from attent_kit.data.prepared.file import IGNORE, Prepared
 from attent_kit.engine.run.assemble import setup
 from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.snapshots.look import Viewer, class_ratios, networks_of_predict
-from attent_kit.engine.snapshots.snapshots import Snapshots, evenly_spaced, load_selectors, load_snapshot, snapshot_file
+from attent_kit.engine.snapshots.snapshots import Snapshots, evenly_spaced, load_selectors, load_snapshot
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
 from attent_kit.errors import AttentKitError, RunError
 from attent_kit.interfaces import Task
@@ -119,11 +120,11 @@ def test_snapshots_begin_when_all_networks_of_predict_are_trained_and_hold_those
     alignment, optimizers = built(name)
     assert networks_of_predict(alignment, 32, CPU) == called
     source, target = map(Prepared.open, domains)
-    snapshots = Snapshots(tmp_path, 3, load_selectors(REGISTRY), source, target, 0, CPU)
+    snapshots = Snapshots(RunFolder(tmp_path), 3, load_selectors(REGISTRY), source, target, 0, CPU)
     snapshots.plan(alignment, optimizers, alignment.stages())
     assert snapshots.steps == steps
     scores = snapshots.take(alignment, steps[0])
-    assert set(state(snapshot_file(tmp_path, steps[0]))["networks"]) == {*kept, ""}
+    assert set(state(RunFolder(tmp_path).snapshot(steps[0]))["networks"]) == {*kept, ""}
     assert {row.selector for row in read_selection(tmp_path / "selection.csv")} == set(scores)
 
 
@@ -169,7 +170,7 @@ def test_a_killed_and_resumed_run_ends_in_the_same_selection_and_snapshots(domai
 
 def test_going_back_drops_snapshots_of_later_steps_and_keeps_that_of_the_step_itself(domains, whole, tmp_path):
     folder = shutil.copytree(whole[0], tmp_path / "run")
-    snapshots = Snapshots(folder, 3, {}, *map(Prepared.open, domains), 5, CPU)
+    snapshots = Snapshots(RunFolder(folder), 3, {}, *map(Prepared.open, domains), 5, CPU)
     for step, rows, files in ((7, {5, 7}, {"step0000005.ckpt", "step0000007.ckpt"}), (6, {5}, {"step0000005.ckpt"})):
         snapshots.rewind(step, 9)
         assert {row.step for row in read_selection(folder / "selection.csv")} == rows
@@ -216,7 +217,7 @@ def test_a_snapshot_holds_the_networks_of_its_step_and_the_last_one_is_the_check
         for name, weights in end.items():
             if name:
                 getattr(alignment, name).load_state_dict(weights)
-        load_snapshot(folder, alignment, step, [5, 7, 9])
+        load_snapshot(RunFolder(folder), alignment, step, [5, 7, 9])
         assert equal(dict(alignment.S.state_dict()), dict(networks["S"])), step
     assert not equal(at_seven["networks"]["S"], end["S"])
 
@@ -296,7 +297,7 @@ def test_no_label_of_the_target_is_read_for_a_snapshot(domains, tmp_path, monkey
 
     monkeypatch.setattr(Prepared, "_read", guarded)
     alignment, optimizers = built("attent")
-    snapshots = Snapshots(tmp_path, 1, load_selectors(REGISTRY), source, target, 0, CPU)
+    snapshots = Snapshots(RunFolder(tmp_path), 1, load_selectors(REGISTRY), source, target, 0, CPU)
     snapshots.plan(alignment, optimizers, alignment.stages())
     assert set(snapshots.take(alignment, 9)) == ALL
     with pytest.raises(AssertionError, match="a target label was read"):

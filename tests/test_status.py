@@ -10,13 +10,14 @@ import pytest
 from attent_kit.cli import live
 from attent_kit.config import read_toml
 from attent_kit.engine.run import heartbeat as module
-from attent_kit.engine.run.folder import alone_in
+from attent_kit.engine.run.folder import RunFolder, alone_in, is_held
 from attent_kit.engine.run.heartbeat import Heartbeat, beating, write_failure
 from attent_kit.engine.run.settings import run_settings
-from attent_kit.engine.run.status import GridCell, failed_since, is_held, state_of
+from attent_kit.engine.run.status import GridCell, failed_since, state_of
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import RunError
 from attent_kit.plugins import load
+from attent_kit.report.scores import write_scores
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def put(folder, **changed):
 
 
 def test_a_heartbeat_says_stage_losses_rate_and_what_is_left_every_two_seconds(tmp_path, clock):
-    beat = Heartbeat(tmp_path, "cpu")
+    beat = Heartbeat(RunFolder(tmp_path), "cpu")
     beat("segment", 11, 111, {"L_seg": 0.5})
     first = read(tmp_path)
     assert (first["step"], first["steps_per_second"], first["seconds_left"]) == (11, 0.0, None)
@@ -68,7 +69,7 @@ def test_a_heartbeat_says_stage_losses_rate_and_what_is_left_every_two_seconds(t
 
 
 def test_another_stage_has_a_rate_of_its_own_and_is_said_at_once(tmp_path, clock):
-    beat = Heartbeat(tmp_path, "cpu")
+    beat = Heartbeat(RunFolder(tmp_path), "cpu")
     beat("translate", 1, 20, {"L_cyc": 1.0})
     clock["now"] += 0.5
     beat("segment", 11, 20)
@@ -84,7 +85,7 @@ def test_another_stage_has_a_rate_of_its_own_and_is_said_at_once(tmp_path, clock
 
 def test_a_heartbeat_ends_with_the_run_however_that_ends(tmp_path):
     (tmp_path / "failed.json").write_text("{}")
-    with pytest.raises(KeyboardInterrupt), beating(tmp_path, "cpu") as beat:
+    with pytest.raises(KeyboardInterrupt), beating(RunFolder(tmp_path), "cpu") as beat:
         beat("segment", 1, 2)
         assert {path.name for path in tmp_path.iterdir()} == {"progress.json"}
         raise KeyboardInterrupt
@@ -93,7 +94,7 @@ def test_a_heartbeat_ends_with_the_run_however_that_ends(tmp_path):
 
 def test_a_heartbeat_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "file").touch()
-    Heartbeat(tmp_path / "file", "cpu")("segment", 1, 2)
+    Heartbeat(RunFolder(tmp_path / "file"), "cpu")("segment", 1, 2)
 
 
 def test_a_run_has_a_heartbeat_while_it_trains_and_none_afterwards(trained, tmp_path):
@@ -120,40 +121,42 @@ def test_a_state_is_told_from_the_folder_alone(tmp_path):
     assert state_of(place).state == "waiting"
     put(tmp_path / "run")
     assert state_of(place).state == "dead"
-    with alone_in(tmp_path / "run"):
+    with alone_in(RunFolder(tmp_path / "run")):
         found = state_of(place)
         assert (found.state, found.progress["step"]) == ("running", 620) and found.silent < 60
     (tmp_path / "run/progress.json").unlink()
-    with alone_in(tmp_path / "run"):
+    with alone_in(RunFolder(tmp_path / "run")):
         assert state_of(place).progress is None and "starting" in live.line(state_of(place))
     (tmp_path / "run/checkpoint.ckpt").touch()
     assert state_of(place).state == "stopped"
-    write_failure(tmp_path / "run", RunError("no more memory"))
+    write_failure(RunFolder(tmp_path / "run"), RunError("no more memory"))
     assert (state_of(place).state, state_of(place).error) == ("failed", "no more memory")
     (tmp_path / "run/scores.csv").touch()
+    assert state_of(place).state == "failed"  # Cut off, so that it will be made again.
+    write_scores(tmp_path / "run/scores.csv", [])
     assert state_of(place).state == "done"
 
 
 def test_a_failure_counts_for_those_who_began_before_it(tmp_path):
     (tmp_path / "config.toml").touch()
     before = module.now()
-    write_failure(tmp_path, ZeroDivisionError("division by zero"))
-    assert str(failed_since(tmp_path, before)) == "ZeroDivisionError: division by zero"
-    assert failed_since(tmp_path, module.now()) is None
+    write_failure(RunFolder(tmp_path), ZeroDivisionError("division by zero"))
+    assert str(failed_since(RunFolder(tmp_path), before)) == "ZeroDivisionError: division by zero"
+    assert failed_since(RunFolder(tmp_path), module.now()) is None
     assert "ZeroDivisionError" in "".join(json.loads((tmp_path / "failed.json").read_text())["traceback"])
 
 
 def test_nothing_is_written_into_a_folder_that_is_no_run(tmp_path):
-    write_failure(tmp_path, RunError("it holds other files"))
+    write_failure(RunFolder(tmp_path), RunError("it holds other files"))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_asking_whether_a_lock_is_held_keeps_nobody_out_and_makes_no_file(tmp_path):
     assert not is_held(tmp_path / ".lock") and list(tmp_path.iterdir()) == []
-    with alone_in(tmp_path):
+    with alone_in(RunFolder(tmp_path)):
         assert is_held(tmp_path / ".lock")
     assert not is_held(tmp_path / ".lock")
-    with alone_in(tmp_path):
+    with alone_in(RunFolder(tmp_path)):
         pass
 
 
@@ -177,7 +180,7 @@ def test_a_line_says_how_far_a_run_is_or_that_its_process_is_dead(tmp_path, chan
     if not held:
         assert line in live.line(state_of(place))
         return
-    with alone_in(tmp_path / "run"):
+    with alone_in(RunFolder(tmp_path / "run")):
         said = live.line(state_of(place))
         assert said.startswith("AttENT, mr2ct, seed 0: ") and line in said
         assert ("silent for" in said) == ("updated" in changed)
@@ -200,7 +203,7 @@ def test_status_shows_the_grid_of_the_last_command_and_whatever_else_runs(attent
         {"row": "W/o", "direction": "mr2ct", "seed": 0, "folder": "mr2ct/w-o/seed0"},
     ]
     (tmp_path / "grid.json").write_text(json.dumps({"cells": cells}))
-    with alone_in(tmp_path / "ct2mr/other/seed3"):
+    with alone_in(RunFolder(tmp_path / "ct2mr/other/seed3")):
         outcome = attentkit("status", tmp_path)
         found = json.loads(attentkit("status", tmp_path, "--json").out)
     assert outcome.code == 0 and "\x1b" not in outcome.out
@@ -231,7 +234,7 @@ def test_status_of_a_folder_that_holds_nothing_of_ours(attentkit, tmp_path):
 def test_a_pipe_gets_a_line_of_what_runs_now_and_then(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(live, "SECONDS_BETWEEN_LINES", 0.01)
     place = put(tmp_path / "run")
-    with alone_in(tmp_path / "run"), live.live_grid([place]) as say:
+    with alone_in(RunFolder(tmp_path / "run")), live.live_grid([place]) as say:
         say("a line [b]of[/b] its own")
         while "L_cyc" not in (err := capsys.readouterr().err):
             pass

@@ -35,6 +35,7 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
     method's own segmentor, if that learned from source images as they are. Labels grade and do nothing else. All networks have
     their weights at the end of training, also where --select has scored another snapshot.
     """
+    from attent_kit.engine.run.folder import RunFolder
     from attent_kit.engine.study.shift import refuse_failed
     from attent_kit.engine.study.translation import MOVED, Audited, audit_comparison, audit_run
     from attent_kit.report.translation import lines
@@ -42,7 +43,7 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
     registry = load().registry
     with bars(("audit", 0)) as (bar,):
         if baseline is not None:
-            if not (folder / "config.toml").exists():
+            if not RunFolder(folder).is_run:
                 raise ConfigError("--baseline judges a single run: name its folder in place of the comparison's.")
             audited = Audited({folder: audit_run(folder, registry, device, baseline)}, [])
         else:

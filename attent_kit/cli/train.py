@@ -44,7 +44,7 @@ def command(
     another --select trains nothing again, and answers in its own folder below selections.
     """
     from attent_kit.data.prepared.file import Prepared
-    from attent_kit.engine.run.folder import place_of
+    from attent_kit.engine.run.folder import RunFolder
     from attent_kit.engine.run.provenance import explained
     from attent_kit.engine.run.settings import override, run_settings
     from attent_kit.engine.train.tracking import find_trackers
@@ -114,21 +114,24 @@ def command(
         print_table(title, ("organ", "Dice", "missed"), rows)
     else:
         click.echo("The target has no labelled test case, so there is nothing to score.")
+    files = RunFolder(folder)
+    answers = files.answers(select)
     if note := selection_note(select):
         click.echo(note)
-        click.echo(f"{folder}: checkpoint.ckpt, snapshots/, selection.csv")
-    weights = "" if note else "checkpoint.ckpt, "
-    click.echo(f"{place_of(folder, select)}: {weights}segmentor.safetensors, predictions/, scores.csv")
+        click.echo(f"{folder}: {files.checkpoint.name}, {files.snapshots.name}/, {files.selection.name}")
+    weights = "" if note else f"{files.checkpoint.name}, "
+    click.echo(f"{answers.path}: {weights}{answers.segmentor.name}, {answers.predictions.name}/, {answers.scores.name}")
 
 
 def _folder(given: dict[str, Any]) -> Path:
     """Where a run goes that is given no folder."""
     from attent_kit.data.prepared.file import Prepared
+    from attent_kit.engine.run.folder import RunKey
 
     method = given["alignment"]
     name = method.get("name") if isinstance(method, dict) else method
     domains = [Prepared.open(Path(str(given["data"][domain]))).domain for domain in ("source", "target")]
-    return Path("runs", "2".join(domains), str(name), f"seed{given.get('seed', 0)}")
+    return RunKey("2".join(domains), str(name), given.get("seed", 0)).folder(Path("runs")).path
 
 
 def _begun_in(config: Path | None, given: dict[str, Any]) -> Path:

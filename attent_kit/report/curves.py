@@ -1,12 +1,12 @@
 """Learning curves: the losses of a run's log.jsonl, and the label-free scores of its snapshots in selection.csv."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from attent_kit.files import parse_object
 from attent_kit.report.figures import plain_ticks, save
 from attent_kit.report.rows import records
 
@@ -36,14 +36,14 @@ class Curves(NamedTuple):
     """Lines that could not be read."""
 
 
-def read_curves(folder: Path) -> Curves:
-    """What lies in the folder of a run; a line that was cut off or edited is skipped and counted."""
+def read_curves(log: Path, selection: Path) -> Curves:
+    """What a run's log.jsonl and selection.csv hold; a line that was cut off or edited is skipped and counted."""
     losses: dict[str, list[tuple[int, float]]] = {}
     stages: dict[str, int] = {}
     skipped = 0
-    for line in _lines(folder / "log.jsonl"):
+    for line in _lines(log):
         try:
-            entry = json.loads(line)
+            entry = parse_object(line) or {}
             step, stage = int(entry.pop("step")), str(entry.pop("stage"))
             numbers = {str(name): float(value) for name, value in entry.items()}
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -55,7 +55,7 @@ def read_curves(folder: Path) -> Curves:
                 losses.setdefault(name, []).append((step, value))
     selectors: dict[str, list[tuple[int, float]]] = {}
     better: dict[str, str] = {}
-    for row in records(_lines(folder / "selection.csv")):
+    for row in records(_lines(selection)):
         try:
             step, value = int(row["step"]), float(row["value"])
             name, side = row["selector"], row["better"]

@@ -1,9 +1,10 @@
 """How runs ended, so that a table counts those that have collapsed: a row of three runs of which one did is no row of two."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from attent_kit.files import read_json
 
 
 class Outcome(NamedTuple):
@@ -18,32 +19,32 @@ class Outcome(NamedTuple):
     """Whether it has scores; a run that met NaN has none."""
 
 
-def outcome_of(row: str, direction: str, seed: int, folder: Path, scored: bool) -> Outcome | None:
-    """The outcome of the run in a folder that has scores or has collapsed; None of one that is not over."""
-    failed = failed_checks(folder)
+def outcome_of(row: str, direction: str, seed: int, monitor: Path, scored: bool) -> Outcome | None:
+    """The outcome of a run that has scores or, by its monitor.json, has collapsed; None of one that is not over."""
+    failed = failed_checks(monitor)
     return Outcome(row, direction, seed, failed or (), scored) if scored or failed else None
 
 
-def failed_checks(folder: Path) -> tuple[str, ...] | None:
-    """What the monitor.json of a run's folder says of its end; None if the run is not there, is not over or was not watched."""
-    failed = _failed(folder)
+def failed_checks(monitor: Path) -> tuple[str, ...] | None:
+    """What the monitor.json of a run says of its end; None if the run is not there, is not over or was not watched."""
+    failed = _failed(monitor)
     return None if failed is None else tuple(failed)
 
 
-def reasons(folder: Path) -> str:
+def reasons(monitor: Path) -> str:
     """The sentences of those checks; empty if there are none."""
-    return " ".join((_failed(folder) or {}).values())
+    return " ".join((_failed(monitor) or {}).values())
 
 
-def _failed(folder: Path) -> dict[str, str] | None:
+def _failed(monitor: Path) -> dict[str, str] | None:
     """Sentence by check, of a collapsed run at its end. Discriminators that have won are no collapse."""
     try:
-        state = json.loads((folder / "monitor.json").read_text(encoding="utf-8"))
+        state = read_json(monitor) or {}
         warnings = state["warnings"] if state["collapsed"] else []
         end = max((warning["step"] for warning in warnings), default=0)
         ends = [w for w in warnings if w["step"] == end and not w["check"].startswith("discriminator")]
         return {w["check"]: w.get("sentence", "") for w in ends}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

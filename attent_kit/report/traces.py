@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.errors import DataError
-from attent_kit.report.curves import curve_figure, read_curves
+from attent_kit.report.curves import Curves, curve_figure
 from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Strip, Strips, Text, drawing
 from attent_kit.report.shift import over_seeds, read_shift
 from attent_kit.report.translation import lines, read_audit
@@ -25,6 +25,8 @@ class Trained(NamedTuple):
     direction: str
     folders: Mapping[int, Path]
     """By seed."""
+    curves: Mapping[int, Curves]
+    """What each has logged, by seed."""
 
 
 def curves_section(runs: Sequence[Trained], titles: Mapping[str, str], folder: Path) -> Section:
@@ -36,9 +38,8 @@ def curves_section(runs: Sequence[Trained], titles: Mapping[str, str], folder: P
         for run in runs:
             if run.direction != direction:
                 continue
-            curves = {seed: read_curves(place) for seed, place in run.folders.items()}
-            skipped += sum(c.skipped for c in curves.values())
-            curves = {seed: c for seed, c in curves.items() if c.losses or c.selectors}
+            skipped += sum(c.skipped for c in run.curves.values())
+            curves = {seed: c for seed, c in run.curves.items() if c.losses or c.selectors}
             if curves:
                 title = f"{run.row}, {domains}"
                 files = curve_figure(curves, title, folder / f"curves-{direction}-{run.name}")

@@ -13,7 +13,7 @@ from attent_kit.data.scans.volumes import Volume, label_image, map_image
 from attent_kit.data.space.geometry import Grid
 from attent_kit.engine.apply.card import Image, image_facts
 from attent_kit.engine.apply.inputs import Input
-from attent_kit.engine.apply.trained import CHECKPOINT, Domain, Loaded, TrainedRun
+from attent_kit.engine.apply.trained import Domain, Loaded, TrainedRun
 from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
 from attent_kit.engine.snapshots.look import overhear
 from attent_kit.errors import ConfigError
@@ -87,7 +87,7 @@ def require_translator(run: TrainedRun, loaded: Loaded) -> None:
     if lacking := {name for name, _ in heard} - loaded.networks:
         raise ConfigError(
             f"{run.weights} holds only what segments, and a translation also needs {', '.join(sorted(lacking))}: leave the "
-            f"translation out, or use the folder of the run with its {CHECKPOINT}."
+            f"translation out, or use the folder of the run with its {run.files.checkpoint.name}."
         )
 
 

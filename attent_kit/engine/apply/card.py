@@ -16,7 +16,7 @@ from attent_kit.data.scans.volumes import Volume, sha256
 from attent_kit.engine.apply.inputs import Input
 from attent_kit.engine.apply.trained import Domain, Loaded, TrainedRun
 from attent_kit.engine.run.device import in_words
-from attent_kit.engine.run.folder import packages
+from attent_kit.engine.run.record import packages
 
 FORMAT = "attent-kit prediction"
 

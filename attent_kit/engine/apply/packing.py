@@ -12,9 +12,11 @@ from attent_kit.engine.apply.pack import CARD, CONFIG, DOMAIN, ENVIRONMENT, WEIG
 from attent_kit.engine.apply.trained import Loaded, load_run, open_run
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import network_states
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.provenance import recorded
 from attent_kit.engine.snapshots.look import networks_of_predict
 from attent_kit.errors import ConfigError
+from attent_kit.files import read_json
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
 
@@ -49,8 +51,8 @@ def pack_run(run: Path, out: Path, registry: Registry, options: PackOptions = Pa
     card = run_card(trained, loaded) | {"licence": options.licence}
     files = {
         CONFIG: to_toml(config).encode(),
-        DOMAIN: (run / DOMAIN).read_bytes(),
-        ENVIRONMENT: _as_json(_environment(run)),
+        DOMAIN: trained.files.domain.read_bytes(),
+        ENVIRONMENT: _as_json(_environment(trained.files)),
         CARD: _as_json(card),
         WEIGHTS: _weights(loaded, networks, config),
     }
@@ -78,16 +80,12 @@ def _weights(loaded: Loaded, networks: list[str], config: dict[str, Any]) -> byt
     return checkpoint.packed_weights(weights, facts)
 
 
-def _environment(run: Path) -> dict[str, Any]:
+def _environment(run: RunFolder) -> dict[str, Any]:
     """env.json of the run without what was typed and where it lies; of one without it, its components."""
-    try:
-        said = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        said = {}
-    if not isinstance(said, dict):
-        said = {}
-    said.pop("command", None)
-    return without_places({**said, "components": [dict(record) for record in recorded(run)]})  # type: ignore[no-any-return]
+    said = read_json(run.environment)
+    components = [dict(record) for record in recorded(run, said)]
+    kept = {name: value for name, value in (said or {}).items() if name != "command"}
+    return without_places({**kept, "components": components})  # type: ignore[no-any-return]
 
 
 def _as_json(value: Any) -> bytes:

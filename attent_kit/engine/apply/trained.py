@@ -1,7 +1,6 @@
 """A trained run as prediction needs it: its folder, whole or in three files, which are config.toml, domain.json and
 segmentor.safetensors, and do where the method's `predict` is its segmentor alone; or a pack, which does for every method."""
 
-import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,19 +17,19 @@ from attent_kit.engine.apply.pack import CONFIG, DOMAIN, ENVIRONMENT, WEIGHTS, P
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import load_network_states, setup
 from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.provenance import Record, missing, recorded, well_formed, what_to_type
 from attent_kit.engine.run.settings import RunSettings, run_settings
 from attent_kit.engine.snapshots.look import networks_of_predict
 from attent_kit.engine.snapshots.selection import chosen_step, refuse_unknown
-from attent_kit.engine.snapshots.snapshots import load_snapshot, snapshot_file
+from attent_kit.engine.snapshots.snapshots import load_snapshot
 from attent_kit.engine.train.train import total_steps
 from attent_kit.errors import AttentKitError, ConfigError, RunError
+from attent_kit.files import parse_object
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Component, Registry
 from attent_kit.report.scores import LAST, read_scores
 from attent_kit.report.selection import read_selection, steps_of
-
-CHECKPOINT, SEGMENTOR = "checkpoint.ckpt", "segmentor.safetensors"
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,17 @@ class TrainedRun:
         """The file that the weights are read from: the pack, the checkpoint, or where there is none, the exported segmentor."""
         if self.pack:
             return self.folder
-        whole = self.folder / CHECKPOINT
-        return whole if whole.exists() else self.folder / SEGMENTOR
+        return self.files.checkpoint if self.is_whole else self.files.answers().segmentor
+
+    @property
+    def files(self) -> RunFolder:
+        """What lies in the folder."""
+        return RunFolder(self.folder)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of its networks are there, or only what predicts."""
+        return not self.pack and self.files.checkpoint.exists()
 
     def weights_digest(self) -> dict[str, str]:
         """Name and SHA-256 of the file of the weights."""
@@ -108,22 +116,23 @@ def open_run(path: Path, registry: Registry) -> TrainedRun:
     """ConfigError if a folder holds no trained run or if its plugin is missing, RunError if domain.json or a pack is damaged."""
     if path.is_file():
         return _open_pack(read_pack(path), registry)
-    if not (path / "config.toml").exists() or not any((path / name).exists() for name in (CHECKPOINT, SEGMENTOR)):
+    files = RunFolder(path)
+    if not files.is_run or not any(weights.exists() for weights in (files.checkpoint, files.answers().segmentor)):
         raise ConfigError(
             f"{path} does not hold a trained run: name a folder that `attentkit train` or `compare` has made, or a zip of "
             "`attentkit pack`."
         )
-    config = read_toml(path / "config.toml")
-    component = _component(path, config, recorded(path), registry)
-    return TrainedRun(path, config, run_settings(config, registry), component, read_domain(path / "domain.json"))
+    config = read_toml(files.config)
+    component = _component(path, config, recorded(files), registry)
+    return TrainedRun(path, config, run_settings(config, registry), component, read_domain(files.domain))
 
 
 def _open_pack(pack: Pack, registry: Registry) -> TrainedRun:
     path = pack.path
     try:
         config = tomllib.loads(pack.text(CONFIG))
-        components = well_formed(json.loads(pack.text(ENVIRONMENT)).get("components"))
-    except (ValueError, AttributeError, RecursionError) as error:
+        components = well_formed((parse_object(pack.text(ENVIRONMENT)) or {})["components"])
+    except (ValueError, KeyError, RecursionError) as error:
         raise RunError(
             f"{path} is damaged: {CONFIG} or {ENVIRONMENT} in it cannot be read. Download it again."
         ) from error
@@ -147,7 +156,7 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
         _refuse_select(run, select)
         steps, selection, found = _load_pack(run, run.pack, alignment, fabric.device)
         return Loaded(*place, steps, found, selection)
-    if run.weights.name != CHECKPOINT:
+    if not run.is_whole:
         steps = _load_segmentor(run, alignment)
         _refuse_select(run, select)
         return Loaded(*place, steps, frozenset({alignment.predicts_with}))
@@ -158,9 +167,9 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
         )
     if select == LAST:
         return Loaded(*place, steps, networks)
-    steps = chosen_step(select, run.folder)
-    load_snapshot(run.folder, alignment, steps, steps_of(read_selection(run.folder / "selection.csv")))
-    snapshot = path if (path := snapshot_file(run.folder, steps)).exists() else None
+    steps = chosen_step(select, run.files)
+    load_snapshot(run.files, alignment, steps, steps_of(read_selection(run.files.selection)))
+    snapshot = path if (path := run.files.snapshot(steps)).exists() else None
     return Loaded(*place, steps, networks, select, snapshot)
 
 
@@ -176,7 +185,7 @@ def _load_segmentor(run: TrainedRun, alignment: Alignment) -> int:
     if not alignment.predicts_with:
         raise ConfigError(
             f"{run.weights} is the segmentor alone, and '{run.component.name}' predicts with more networks than that: copy "
-            f"{CHECKPOINT} of the run beside it, too."
+            f"{run.files.checkpoint.name} of the run beside it, too."
         )
     facts = checkpoint.load_segmentor(run.weights, alignment)
     if facts.get("config") not in (None, checkpoint.fingerprint(run.config)):
@@ -213,26 +222,27 @@ def _load_pack(
 
 def names_of(run: TrainedRun) -> tuple[str, str]:
     """Row and direction, as its scores name them."""
-    for pattern in ("scores.csv", "selections/*/scores.csv"):
-        for file in sorted(run.folder.glob(pattern)):
-            if scores := read_scores(file):
-                return scores[0].alignment, scores[0].direction
+    for answers in run.files.all_answers():
+        if scores := read_scores(answers.scores):
+            return scores[0].alignment, scores[0].direction
     return run.component.name, f"{run.domain.source.get('domain', '')}2{run.domain.name}"
 
 
 def read_domain(path: Path) -> Domain:
     """domain.json of a run. RunError if it is missing or damaged."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
+        text = path.read_bytes()
+    except OSError as error:
         raise _no_domain(path) from error
     return domain_of(text, path)
 
 
-def domain_of(text: str, path: Path) -> Domain:
+def domain_of(text: str | bytes, path: Path) -> Domain:
     """The same of the text of domain.json."""
+    domain = parse_object(text, strict=True)
+    if domain is None:
+        raise _no_domain(path)
     try:
-        domain = json.loads(text, parse_constant=_refuse)
         pixel, training = domain.get("pixel_mm"), domain.get("training")
         if domain["size"] < 1 or domain["channels"] % 2 == 0 or (pixel is not None and not pixel > 0):
             raise ValueError("size, channels or pixel_mm cannot be")
@@ -247,16 +257,12 @@ def domain_of(text: str, path: Path) -> Domain:
             source=dict(domain.get("source", {})),
             phantom=tuple(str(name) for name in domain.get("phantom", ())),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, AttentKitError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AttentKitError) as error:
         raise _no_domain(path) from error
 
 
 def _no_domain(path: Path) -> RunError:
     return RunError(f"{path} is missing or damaged: start the run's `attentkit train` again, it writes it anew.")
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
 
 
 def _component(folder: Path, config: dict[str, Any], records: list[Record], registry: Registry) -> Component:

@@ -19,9 +19,9 @@ from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.engine.compare.content import located
 from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.run.device import works
-from attent_kit.engine.run.folder import Busy
+from attent_kit.engine.run.folder import Busy, is_held
 from attent_kit.engine.run.heartbeat import in_a_sentence, now, write_failure
-from attent_kit.engine.run.status import FAILED, failed_since, is_held
+from attent_kit.engine.run.status import failed_since
 from attent_kit.engine.snapshots.selection import refuse_selection
 from attent_kit.engine.train.tracking import Trackers
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, task_of, train
@@ -123,9 +123,9 @@ def run_cells(
             (cell,) = located([waits], registry)
             if cell.done:
                 continue
-            error: Exception | None = failed_since(cell.folder, began)
+            error: Exception | None = failed_since(cell.run, began)
             if error is None:
-                if is_held(locks.get(cell.folder, cell.folder / ".lock")):
+                if is_held(locks.get(cell.folder, cell.run.lock)):
                     busy.append(cell)
                     continue
                 try:
@@ -144,7 +144,7 @@ def run_cells(
                 except Exception as raised:
                     # A mistake of one method does not end the comparison of the others.
                     error = raised
-                    write_failure(cell.folder, error)
+                    write_failure(cell.run, error)
             if error is None:
                 watch.finished(cell)
                 continue
@@ -172,7 +172,7 @@ def refuse_broken(device: str) -> None:
 
 def _unforeseen(error: Exception, cell: Cell) -> RunError:
     """What a method's own mistake says in a comparison, which goes on with the other cells."""
-    record = cell.folder / FAILED
+    record = cell.run.failed
     return RunError(in_a_sentence(error) + (f" (where: {record})" if record.exists() else ""))
 
 
@@ -182,7 +182,7 @@ def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry) -> None:
     for cell in cells:
         if not cell.done:
             target = Prepared.open(cell.settings.data.target)
-            refuse_selection(cell.select, cell.settings, cell.folder, target, registry)
+            refuse_selection(cell.select, cell.settings, cell.run, target, registry)
     _refuse_missing_labels(cells, registry)
     _refuse_what_cannot_be_built(cells, registry)
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +11,15 @@ from attent_kit import __version__
 from attent_kit.config import dump, read_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.suite import Cell
-from attent_kit.engine.run.folder import has_results, shaping
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.provenance import by_component, components_of, recorded
-from attent_kit.engine.run.settings import RunSettings
+from attent_kit.engine.run.settings import RunSettings, shaping
 from attent_kit.errors import AttentKitError
+from attent_kit.files import read_json, while_unchanged
 from attent_kit.registry import Registry
 
-CORE = "attent-kit"
+CORE, _CORE = "attent-kit", "attent_kit"
+"""Its name as a distribution, and in env.json."""
 
 
 class Content(NamedTuple):
@@ -45,17 +46,30 @@ def content_asked(settings: RunSettings, hashes: Sequence[str | None], registry:
     return Content(shaped, data, {**by_component(components_of(settings, registry)), CORE: __version__})
 
 
-def content_there(folder: Path) -> Content | None:
+def content_there(run: RunFolder) -> Content | None:
     """The content of what was trained in a run's folder; None if nothing was."""
-    if not has_results(folder):
+    if not run.has_results:
         return None
+    settings, hashes = _settings_in(run.config)
+    return Content(settings, hashes, _versions_in(run.environment) if hashes else {})
+
+
+@while_unchanged
+def _settings_in(config: Path) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """What shapes a run, and the hashes of its data."""
     try:
-        settings = shaping(read_toml(folder / "config.toml"))
+        settings = shaping(read_toml(config))
         data = settings.pop("data")
-        hashes = {name: data.get(f"{name}_hash") for name in ("source", "target")}
+        return settings, {name: data.get(f"{name}_hash") for name in ("source", "target")}
     except (AttentKitError, KeyError, AttributeError):
-        return Content({"config.toml": "cannot be read"}, {}, {})
-    return Content(settings, hashes, _versions_there(folder))
+        return {config.name: "cannot be read"}, {}
+
+
+@while_unchanged
+def _versions_in(environment: Path) -> dict[str, str]:
+    """Those of what a run is made of; empty where it does not say."""
+    said = read_json(environment) or {}
+    return {**by_component(recorded(RunFolder(environment.parent))), CORE: str(said[_CORE])} if _CORE in said else {}
 
 
 def differences(there: Content, asked: Content) -> list[str]:
@@ -74,25 +88,27 @@ def differences(there: Content, asked: Content) -> list[str]:
 def located(cells: Sequence[Cell], registry: Registry) -> list[Cell]:
     """The cells with the folder in which each lies, or will lie.
 
-    That is seedN, readable and where earlier versions left it, as long as no run of other content has it; then seedN with
-    a hash of the content. So what is there is never moved, and going back to earlier options finds it again.
+    That is seedN, which is readable, as long as no run of other content has it; then seedN with a hash of the content. So
+    what is there is never moved, and going back to earlier options finds it again.
+
+    The answer holds until somebody trains in seedN, which may be another process with another suite, and until the data are
+    made, whose hashes are part of the content: then look again. Files that have not changed are not read again.
     """
     found = []
     for cell in cells:
         asked = content_of(cell, registry)
-        plain = cell.folder.with_name(f"seed{cell.seed}")
+        plain = cell.key.folder(cell.run.out)
         there = content_there(plain)
         taken = there is not None and differences(there, asked)
-        found.append(replace(cell, folder=plain.with_name(f"{plain.name}-{asked.short}") if taken else plain))
+        run = cell.key.folder(cell.run.out, asked.short) if taken else plain
+        found.append(replace(cell, folder=run.path))
     return found
 
 
 def superseded(cell: Cell, registry: Registry) -> dict[Path, list[str]]:
     """Folders of this row, direction and seed that hold runs of other content, and in what each of them differs."""
     asked = content_of(cell, registry)
-    plain = cell.folder.with_name(f"seed{cell.seed}")
-    beside = [folder for folder in (plain, *sorted(plain.parent.glob(f"{plain.name}-*"))) if folder != cell.folder]
-    there = {folder: content_there(folder) for folder in beside}
+    there = {run.path: content_there(run) for run in cell.run.siblings()}
     return {folder: differences(content, asked) for folder, content in there.items() if content is not None}
 
 
@@ -102,23 +118,9 @@ def content_of(cell: Cell, registry: Registry) -> Content:
     return content_asked(cell.settings, [_hash_of(file) if file.exists() else None for file in files], registry)
 
 
+@while_unchanged
 def _hash_of(file: Path) -> str:
-    stat = file.stat()
-    return _hash_once(file, stat.st_mtime_ns, stat.st_size)
-
-
-@cache
-def _hash_once(file: Path, mtime: int, size: int) -> str:
     return Prepared.open(file).content_hash()
-
-
-def _versions_there(folder: Path) -> dict[str, str]:
-    """What env.json says; earlier versions named the distribution of the method alone."""
-    try:
-        core = str(json.loads((folder / "env.json").read_text(encoding="utf-8"))["attent_kit"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-    return {**by_component(recorded(folder)), CORE: core}
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,9 +21,10 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.run.assemble import setup
 from attent_kit.engine.run.device import in_words, launch
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.predict import SLICES_AT_ONCE, segment_slices
 from attent_kit.engine.train.train import task_of
-from attent_kit.files import write_text
+from attent_kit.files import read_json, write_text
 from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 from attent_kit.report.costs import Cost
@@ -32,7 +33,6 @@ SECONDS = 1.0
 """No further batch is timed once this has passed."""
 BATCHES = 5
 """Batches that are timed at most, after one to warm up."""
-FILE = "cost.json"
 _FIELDS = ("row", "parameters", "predicting", "multiply_adds", "image", "stage", "slices_per_second", "device")
 
 
@@ -49,44 +49,43 @@ def measure_costs(
 ) -> None:
     """Leave cost.json in one finished run of each row that has none. `report` is told the row, how many are done, of how many."""
     finished = {cell.row: cell for cell in reversed(cells) if cell.done}
-    known = {cell.row for cell in cells if _read(cell.folder / FILE)}
+    known = {cell.row for cell in cells if _read(cell.run)}
     wanted = [cell for row, cell in reversed(finished.items()) if row not in known]
     for done, cell in enumerate(wanted):
         report(cell.row, done, len(wanted))
-        write_text(cell.folder / FILE, json.dumps(_measured(cell, registry, device), indent=2) + "\n")
+        write_text(cell.run.cost, json.dumps(_measured(cell, registry, device), indent=2) + "\n")
 
 
 def read_costs(out: Path, rows: Sequence[str]) -> list[Cost]:
     """The costs of those rows that were measured, in that order."""
+    runs: dict[str, list[RunFolder]] = {}
+    for run in RunFolder.find(out):
+        if run.key:
+            # In all directions.
+            runs.setdefault(run.key.row, []).append(run)
     found: dict[str, Cost] = {}
-    for file in sorted(out.glob(f"*/*/*/{FILE}")):
-        c = _read(file)
-        if c is None:
+    for own in runs.values():
+        c = next((cost for run in own if (cost := _read(run)) is not None), None)
+        if c is None or c["row"] not in rows:
             continue
-        # All runs of the row, in this direction and the others.
-        speeds = [_steps_a_second(speed, c["stage"]) for speed in out.glob(f"*/{file.parent.parent.name}/*/speed.json")]
-        known = [speed for speed in speeds if speed is not None]
-        cost = Cost(
+        speeds = [speed for run in own if (speed := _steps_a_second(run, c["stage"])) is not None]
+        found[c["row"]] = Cost(
             c["row"], c["parameters"], c["predicting"], c["multiply_adds"], tuple(c["image"]),
-            median(known) if known else None, c["stage"], c["slices_per_second"], c["device"],
+            median(speeds) if speeds else None, c["stage"], c["slices_per_second"], c["device"],
         )  # fmt: skip
-        found.setdefault(cost.row, cost)
     return [found[row] for row in rows if row in found]
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _read(run: RunFolder) -> dict[str, Any] | None:
     """What `_measured` wrote; None where it is not there or damaged, so that it is measured again."""
-    try:
-        cost = json.loads(file.read_text(encoding="utf-8"))
-        return cost if {*_FIELDS} <= cost.keys() else None
-    except (OSError, ValueError, AttributeError):
-        return None
+    cost = read_json(run.cost)
+    return cost if cost is not None and {*_FIELDS} <= cost.keys() else None
 
 
-def _steps_a_second(file: Path, stage: str) -> float | None:
+def _steps_a_second(run: RunFolder, stage: str) -> float | None:
     try:
-        return float(json.loads(file.read_text(encoding="utf-8"))[stage]["steps_per_second"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return float((read_json(run.speed) or {})[stage]["steps_per_second"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.apply.trained import load_run, names_of, open_run
 from attent_kit.engine.compare.results_folder import is_shown
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.settings import pinned
 from attent_kit.engine.snapshots.selection import grade_snapshots, known_grades
 from attent_kit.errors import AttentKitError, ConfigError
@@ -28,20 +29,20 @@ class GradedRun(NamedTuple):
     selectors: list[Graded]
 
 
-def find_runs(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def find_runs(places: Sequence[Path]) -> tuple[list[RunFolder], list[RunFolder]]:
     """The runs with snapshots among and below `places`, in the order of their names, and those without.
 
     Of a comparison the runs that it shows, without earlier ones of the same row, direction and seed. ConfigError if there is
     none with any.
     """
-    found: dict[Path, None] = {}
-    bare: dict[Path, None] = {}
+    found: dict[RunFolder, None] = {}
+    bare: dict[RunFolder, None] = {}
     for place in places:
         if not place.is_dir():
             raise ConfigError(f"{place} is no folder: name a run, or the folder of a comparison.")
-        for folder in (config.parent for config in sorted(place.rglob("config.toml"))):
-            if folder == place or is_shown(folder) is not False:
-                (found if (folder / "selection.csv").exists() else bare)[folder] = None
+        for run in RunFolder.anywhere_below(place):
+            if run.path == place or is_shown(run) is not False:
+                (found if run.selection.exists() else bare)[run] = None
     if not found:
         raise ConfigError(
             f"{', '.join(map(str, places))}: no run here keeps snapshots. Train one with --set snapshots=5 or more."
@@ -50,11 +51,11 @@ def find_runs(places: Sequence[Path]) -> tuple[list[Path], list[Path]]:
 
 
 def grade_runs(
-    folders: Sequence[Path],
+    folders: Sequence[RunFolder],
     registry: Registry,
     device: str = "auto",
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
-    failed: Callable[[Path, AttentKitError], None] | None = None,
+    failed: Callable[[RunFolder, AttentKitError], None] | None = None,
 ) -> list[GradedRun]:
     """Each run with its selectors graded. Snapshots are segmented once, then known from the run's grades.csv.
 
@@ -71,20 +72,24 @@ def grade_runs(
     return graded
 
 
-def _grade_run(folder: Path, registry: Registry, device: str, report: Callable[[str, int, int], None]) -> GradedRun:
-    run = open_run(folder, registry)
+def _grade_run(
+    folder: RunFolder, registry: Registry, device: str, report: Callable[[str, int, int], None]
+) -> GradedRun:
+    run = open_run(folder.path, registry)
     grades = known_grades(folder)
     if not grades:
         loaded = load_run(run, registry, device)
         if not loaded.whole:
-            raise ConfigError(f"{folder}: the run's checkpoint.ckpt is missing, so its snapshots cannot be graded.")
+            raise ConfigError(
+                f"{folder}: the run's {folder.checkpoint.name} is missing, so its snapshots cannot be graded."
+            )
         data = run.settings.data
         source, target = Prepared.open(data.source), Prepared.open(data.target)
         pinned(run.settings, source.content_hash(), target.content_hash())
         grades = grade_snapshots(
             loaded.alignment, folder, target, loaded.device, lambda done, total: report(str(folder), done, total)
         )
-    selectors = grade(read_selection(folder / "selection.csv"), mean_dice(grades))
+    selectors = grade(read_selection(folder.selection), mean_dice(grades))
     row, direction = names_of(run)
     bound = bool(run.component.load().uses_target_labels)
     return GradedRun(str(folder), direction, row, run.settings.seed, bound, selectors)

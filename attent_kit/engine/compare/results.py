@@ -1,6 +1,5 @@
 """What lies finished in the folder of a comparison and belongs to its suite as that stands now."""
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,19 +8,16 @@ from attent_kit.build import configure
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.ablation import reason_against, rows_without
 from attent_kit.engine.compare.cells import domain_files
-from attent_kit.engine.compare.content import content_there, located, superseded
+from attent_kit.engine.compare.content import located, superseded
 from attent_kit.engine.compare.results_folder import title_of
 from attent_kit.engine.compare.suite import Cell, Suite, SuiteRow, domains_of, expand, options_of, slug
-from attent_kit.engine.run.folder import has_results
-from attent_kit.engine.run.status import has_scores
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import AttentKitError, DataError
 from attent_kit.registry import Registry
 from attent_kit.report.outcomes import Outcome, outcome_of
 from attent_kit.report.rows import records
-from attent_kit.report.scores import LAST, SCORE_AGAIN, Score, read_scores, refuse_gaps, write_scores
+from attent_kit.report.scores import LAST, SCORE_AGAIN, Score, write_scores
 from attent_kit.report.table import MethodRow
-
-_SEED = re.compile(r"seed(\d+)(-[0-9a-f]{8})?")
 
 
 class Results(NamedTuple):
@@ -51,8 +47,8 @@ def collect(
     added, as long as options, data and versions are as the suite has them now. Rows and directions of `cells` are listed
     even if nothing of them is finished. `words`: `--set` options.
     """
-    folders, rows, there = _standing(out, suite, registry, words, select)
-    shown = sorted((cell for cell in there if cell.done), key=lambda cell: cell.folder)
+    runs, rows, there = _standing(out, suite, registry, words, select)
+    shown = sorted((cell for cell in there if cell.answers.scores.exists()), key=lambda cell: cell.folder)
     scores, damaged = [], []
     for cell in shown:
         try:
@@ -64,65 +60,61 @@ def collect(
     methods = [MethodRow(row.label, _sees_target_labels(row, registry)) for row in rows if row.label in listed]
     directions = dict.fromkeys([*(cell.direction for cell in cells), *(cell.direction for cell in shown)])
     titles = {direction: title_of(direction, suite.domain_names) for direction in directions}
-    left_out = sorted(
-        {cell.row for cell in there if not cell.done and has_scores(cell.folder)} - {c.row for c in shown}
-    )
+    left_out = sorted({cell.row for cell in there if not cell.done and cell.run.has_scores} - {c.row for c in shown})
     outcomes = _outcomes({cell.folder: cell for cell in (*cells, *there)}.values())
-    return Results(scores, methods, titles, left_out, outcomes, _unseen(out, there, folders, registry), damaged)
+    return Results(scores, methods, titles, left_out, outcomes, _unseen(out, there, runs, registry), damaged)
 
 
 def standing(out: Path, suite: Suite, registry: Registry, words: Sequence[str] = (), select: str = LAST) -> list[Cell]:
     """Cells of the suite as it stands that were begun below `out`, also those that the suite does not ask for."""
-    return [cell for cell in _standing(out, suite, registry, words, select)[2] if has_results(cell.folder)]
+    return [cell for cell in _standing(out, suite, registry, words, select)[2] if cell.run.has_results]
 
 
 def _standing(
     out: Path, suite: Suite, registry: Registry, words: Sequence[str], select: str
-) -> tuple[list[Path], list[SuiteRow], list[Cell]]:
+) -> tuple[list[RunFolder], list[SuiteRow], list[Cell]]:
     """Folders of runs that were begun, rows that the suite has with them, and its cells there."""
-    folders = [folder for folder in sorted(out.glob("*/*/seed*")) if content_there(folder) is not None]
-    rows = _rows(suite, folders, registry, words)
-    return folders, rows, _cells(out, suite, rows, folders, registry, words, select)
+    runs = [run for run in RunFolder.find(out) if run.has_results]
+    rows = _rows(suite, runs, registry, words)
+    return runs, rows, _cells(out, suite, rows, runs, registry, words, select)
 
 
 def labels_in(out: Path, suite: Suite, registry: Registry, words: Sequence[str] = ()) -> list[str]:
     """Rows of which something lies below `out` already."""
-    folders = sorted(out.glob("*/*/seed*"))
-    slugs = {folder.parent.name for folder in folders}
-    return [row.label for row in _rows(suite, folders, registry, words) if slug(row.label) in slugs]
+    runs = RunFolder.find(out)
+    slugs = {run.key.row for run in runs if run.key}
+    return [row.label for row in _rows(suite, runs, registry, words) if slug(row.label) in slugs]
 
 
 def _outcomes(cells: Iterable[Cell]) -> list[Outcome]:
     """Of the cells that have scores or have collapsed; a run that is not over has no outcome."""
-    ordered = sorted(cells, key=lambda cell: (cell.direction, slug(cell.row), cell.seed))
-    found = (outcome_of(cell.row, cell.direction, cell.seed, cell.folder, cell.done) for cell in ordered)
+    ordered = sorted(cells, key=lambda cell: cell.key)
+    found = (outcome_of(cell.row, cell.direction, cell.seed, cell.run.monitor, cell.done) for cell in ordered)
     return [outcome for outcome in found if outcome]
 
 
 def scores_of(cell: Cell) -> list[Score]:
     """The score rows of a finished cell, under its label. DataError, with what to do, if they are not all of them."""
-    file = cell.place / "scores.csv"
+    target = Prepared.open(cell.settings.data.target)
+    cases = [case.id for case in target.cases_in("test") if case.has_labels]
     try:
-        scores = read_scores(file)
+        scores = cell.answers.read(cases, target.organs)
     except DataError as error:
         raise DataError(f"{str(error).partition(' Delete the file')[0]} {SCORE_AGAIN}") from None
     strange = {(s.direction, s.seed) for s in scores} - {(cell.direction, cell.seed)}
     if strange or len({s.alignment for s in scores}) > 1:
         raise DataError(
-            f"{file} has rows of another run than {cell.row}, {cell.direction}, seed {cell.seed}. {SCORE_AGAIN}"
+            f"{cell.answers.scores} has rows of another run than {cell.row}, {cell.direction}, seed {cell.seed}. {SCORE_AGAIN}"
         )
-    target = Prepared.open(cell.settings.data.target)
-    cases = [case.id for case in target.cases_in("test") if case.has_labels]
-    refuse_gaps(scores, file, cases, target.organs)
     return [score._replace(alignment=cell.row) for score in scores]
 
 
-def _rows(suite: Suite, folders: Iterable[Path], registry: Registry, words: Sequence[str]) -> list[SuiteRow]:
-    """The suite's rows, those of `folders` that an alignment's name has added, and after each those without a term of it."""
-    there = {folder.parent.name for folder in folders}
+def _rows(suite: Suite, runs: Collection[RunFolder], registry: Registry, words: Sequence[str]) -> list[SuiteRow]:
+    """The suite's rows, those of `runs` that an alignment's name has added, and after each those without a term of it."""
+    there = {run.key.row for run in runs if run.key}
     taken = {slug(row.label) for row in suite.rows}
     # A row of the suite that was called almost like its alignment, and no longer is, was not added by that name.
-    labels = {_label(folder) for folder in folders if folder.parent.name not in taken}
+    labels = {_label(run) for run in runs if run.key and run.key.row not in taken}
     names = [component.name for component in registry.of("alignments") if component.name in labels]
     rows: list[SuiteRow] = []
     for row in (*suite.rows, *(SuiteRow(label=name, alignment=name) for name in sorted(names))):
@@ -136,10 +128,10 @@ def _rows(suite: Suite, folders: Iterable[Path], registry: Registry, words: Sequ
     return rows
 
 
-def _label(folder: Path) -> str | None:
+def _label(run: RunFolder) -> str | None:
     """What the first line of a run's scores calls its row."""
     try:
-        with (folder / "scores.csv").open(newline="", encoding="utf-8") as file:
+        with run.answers().scores.open(newline="", encoding="utf-8") as file:
             return next(records(file), {}).get("alignment")
     except (OSError, UnicodeDecodeError):
         return None
@@ -154,22 +146,22 @@ def _can_be(suite: Suite, row: SuiteRow, registry: Registry, words: Sequence[str
 
 
 def _cells(
-    out: Path, suite: Suite, rows: Sequence[SuiteRow], folders: Sequence[Path], registry: Registry, words: Sequence[str],
+    out: Path, suite: Suite, rows: Sequence[SuiteRow], runs: Sequence[RunFolder], registry: Registry, words: Sequence[str],
     select: str,
 ) -> list[Cell]:  # fmt: skip
-    """A cell of the suite as it stands for every row, direction and seed that the folders have."""
-    there = {_place(folder) for folder in folders}
-    directions = [direction for direction in dict.fromkeys(d for d, _, _ in there) if _ends(direction, suite)]
-    seeds = sorted({seed for _, _, seed in there if seed is not None})
+    """A cell of the suite as it stands for every row, direction and seed that the runs have."""
+    there = {run.key for run in runs if run.key}
+    directions = [direction for direction in sorted({key.direction for key in there}) if _ends(direction, suite)]
+    seeds = sorted({key.seed for key in there})
     if not directions or not seeds:
         return []
     whole = suite.model_copy(update={"rows": tuple(rows), "directions": tuple(directions), "seeds": tuple(seeds)})
     cells = expand(whole, registry, domain_files(suite, out), out, words, select)
-    return located([cell for cell in cells if (cell.direction, slug(cell.row), cell.seed) in there], registry)
+    return located([cell for cell in cells if cell.key in there], registry)
 
 
-def _unseen(out: Path, cells: Sequence[Cell], folders: Sequence[Path], registry: Registry) -> list[str]:
-    """A sentence for each row of which something lies in the folders that no table shows."""
+def _unseen(out: Path, cells: Sequence[Cell], runs: Sequence[RunFolder], registry: Registry) -> list[str]:
+    """A sentence for each row of which some of the runs are in no table."""
     older: dict[str, dict[Path, list[str]]] = {}
     for cell in cells:
         older.setdefault(cell.row, {}).update(superseded(cell, registry))
@@ -180,7 +172,7 @@ def _unseen(out: Path, cells: Sequence[Cell], folders: Sequence[Path], registry:
             why = f"since the suite now differs in {_few(names)}"
             sentences.append(f"{row}: {_some(differing, out)} kept and not shown, {why}.")
     known = {cell.folder for cell in cells}.union(*older.values())
-    strangers = [folder for folder in folders if folder not in known and (folder / "scores.csv").exists()]
+    strangers = [run.path for run in runs if run.path not in known and run.answers().scores.exists()]
     if strangers:
         sentences.append(f"{_some(strangers, out)} kept and not shown, since the suite has no such row or direction.")
     return sentences
@@ -193,12 +185,6 @@ def _some(folders: Collection[Path], out: Path) -> str:
 
 def _few(words: Sequence[str]) -> str:
     return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
-
-
-def _place(folder: Path) -> tuple[str, str, int | None]:
-    """Direction, folder of the row, seed."""
-    found = _SEED.fullmatch(folder.name)
-    return folder.parent.parent.name, folder.parent.name, int(found[1]) if found else None
 
 
 def _ends(direction: str, suite: Suite) -> tuple[str, str] | None:

@@ -2,21 +2,20 @@
 
 comparison.toml         title, note, and the rows, directions and runs that count: asked for, or there and as the suite stands
 published.toml          a copy of the published numbers that the suite names
-<direction>/<row>/seed<N>/   the runs
+DIRECTION/ROW/seedN     the runs
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from attent_kit.config import read_toml, to_toml
 from attent_kit.engine.compare.suite import Cell, Suite, domains_of, slug
-from attent_kit.engine.run.folder import has_results, place_of
+from attent_kit.engine.run.folder import Answers, RunFolder, RunKey
 from attent_kit.errors import AttentKitError, ConfigError
-from attent_kit.files import write_text
+from attent_kit.files import while_unchanged, write_text
 from attent_kit.report.published import PublishedTable, read_published
-from attent_kit.report.scores import LAST, Score, read_scores, refuse_gaps
+from attent_kit.report.scores import LAST, Score
 from attent_kit.report.table import mark
 
 COMPARISON, PUBLISHED = "comparison.toml", "published.toml"
@@ -37,6 +36,10 @@ class Remembered(NamedTuple):
     select: str = LAST
     """Which snapshot of each run counts."""
 
+    def folders(self, out: Path) -> list[RunFolder]:
+        """Those of the runs, begun or not."""
+        return [RunFolder(out / run) for run in self.runs]
+
 
 class ShownRun(NamedTuple):
     """One run of the comparison."""
@@ -46,14 +49,14 @@ class ShownRun(NamedTuple):
     alignment: str
     direction: str
     seed: int
-    folder: Path
-    place: Path
-    """Where predictions and scores of the snapshot lie that counts: `folder`, or below it."""
+    folder: RunFolder
+    answers: Answers
+    """Predictions and scores of the snapshot that counts."""
     scores: tuple[Score, ...]
     """Empty if it is not finished, or no test case has labels."""
     done: bool
     config: dict[str, Any]
-    """config.toml as it is written; empty if it is missing."""
+    """Its settings as they are written; empty if they are missing."""
 
 
 def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | None, select: str = LAST) -> None:
@@ -61,12 +64,12 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
 
     What earlier calls, or other processes, have asked for and nobody has begun stays asked for."""
     before = recall(out)
-    runs = {_key(cell.folder, out): cell.folder.relative_to(out).as_posix() for cell in cells}
-    waiting = {_key(out / run, out): run for run in (before.runs if before else ()) if not has_results(out / run)}
+    runs: dict[RunKey | None, str] = {cell.run.key: cell.run.name for cell in cells}
+    waiting = {run.key: run.name for run in (before.folders(out) if before else ()) if run.key and not run.has_results}
     rows = {row.label: row.alignment for row in suite.rows} | {cell.row: cell.alignment for cell in cells}
     directions = {cell.direction: title_of(cell.direction, suite.domain_names) for cell in cells}
     if before:
-        of_rows, of_directions = {row for _, row, _ in waiting}, {direction for direction, _, _ in waiting}
+        of_rows, of_directions = {key.row for key in waiting}, {key.direction for key in waiting}
         rows |= {label: name for label, name in before.rows.items() if slug(label) in of_rows - {*map(slug, rows)}}
         directions = {name: title for name, title in before.directions.items() if name in of_directions} | directions
     remembered = {
@@ -86,12 +89,16 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
 
 def recall(out: Path) -> Remembered | None:
     """None if there is no comparison.toml; ConfigError if it is damaged."""
-    path = out / COMPARISON
+    return _remembered(out / COMPARISON)
+
+
+@while_unchanged
+def _remembered(path: Path) -> Remembered | None:
     if not path.exists():
         return None
     data = read_toml(path)
     try:
-        return Remembered(
+        found = Remembered(
             str(data["title"]),
             str(data["note"]),
             {str(label): str(alignment) for label, alignment in data["rows"].items()},
@@ -100,10 +107,13 @@ def recall(out: Path) -> Remembered | None:
             tuple(map(str, data["runs"])),
             str(data.get("select", LAST)),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+        if strange := [run.path for run in found.folders(path.parent) if run.key is None]:
+            raise ValueError(f"runs: {strange[0]}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"{path} is not a comparison.toml that `attentkit compare` wrote ({error!r}). Delete it and run that again."
         ) from None
+    return found
 
 
 def published_in(out: Path) -> list[PublishedTable]:
@@ -118,9 +128,9 @@ def runs_in(out: Path, remembered: Remembered | None) -> list[ShownRun]:
     """
     if not out.is_dir():
         raise ConfigError(f"{out} is no folder: name the --out of an `attentkit compare`, for example runs/phantom.")
-    if (out / "config.toml").exists():
+    if RunFolder(out).is_run:
         raise ConfigError(f"{out} is a single run: name the folder of the comparison, which holds DIRECTION/ROW/SEED.")
-    found = [run for folder in folders_of_runs(out, remembered) if (run := _run(folder, out, remembered)) is not None]
+    found = [_shown(run, remembered) for run in begun_in(out, remembered)]
     if not found:
         raise ConfigError(
             f"{out} holds no run: name the --out of an `attentkit compare`, or start one with --out {out}."
@@ -139,21 +149,25 @@ def runs_in(out: Path, remembered: Remembered | None) -> list[ShownRun]:
     )
 
 
-def folders_of_runs(out: Path, remembered: Remembered | None) -> list[Path]:
-    """Folders below `out` in which a run was begun, sorted: those of comparison.toml, or without one all that are there."""
-    there = sorted({path.parent for name in ("config.toml", "scores.csv") for path in out.glob(f"*/*/seed*/{name}")})
-    return [folder for folder in there if remembered is None or folder.relative_to(out).as_posix() in remembered.runs]
+def begun_in(out: Path, remembered: Remembered | None) -> list[RunFolder]:
+    """Runs below `out` that were begun, in the order of names: those of comparison.toml, or without one all that are there."""
+    wanted = None if remembered is None else {*remembered.folders(out)}
+    there = [run for run in RunFolder.find(out) if wanted is None or run in wanted]
+    return [run for run in there if run.is_run or run.answers().scores.exists()]
 
 
-def is_shown(folder: Path) -> bool | None:
+def is_shown(run: RunFolder) -> bool | None:
     """Whether the comparison in whose folder a run lies shows it: False if it shows another of the same row, direction and seed,
     None if it shows none of them, or if there is no comparison."""
-    folder = folder.resolve()
-    out = folder.parent.parent.parent
-    remembered = recall(out)
-    shown = {_key(out / run, out): out / run for run in (remembered.runs if remembered else ())}
-    found = shown.get(_key(folder, out)) if shown else None
-    return None if found is None else found == folder
+    run = RunFolder(run.path.resolve())
+    shown = _shown_in(run.out / COMPARISON).get(run.key) if run.key else None
+    return None if shown is None else shown == run
+
+
+@while_unchanged
+def _shown_in(path: Path) -> dict[RunKey | None, RunFolder]:
+    remembered = _remembered(path)
+    return {run.key: run for run in remembered.folders(path.parent)} if remembered else {}
 
 
 def title_of(direction: str, names: Sequence[str]) -> str:
@@ -165,41 +179,23 @@ def title_of(direction: str, names: Sequence[str]) -> str:
     return f"{source.upper()} to {target.upper()}"
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """An object that a run has left; empty if it is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _run(folder: Path, out: Path, remembered: Remembered | None) -> ShownRun | None:
-    direction, name, seed = _key(folder, out)
-    if not seed.isdecimal():
-        return None
+def _shown(run: RunFolder, remembered: Remembered | None) -> ShownRun:
+    key = run.key
+    assert key is not None
     select = remembered.select if remembered else LAST
-    place = place_of(folder, select)
-    path = place / "scores.csv"
-    scores = tuple(read_scores(path)) if path.exists() else ()
-    refuse_gaps(scores, path)
+    answers = run.answers(select)
+    done = answers.scores.exists()
+    scores = tuple(answers.read()) if done else ()
     try:
-        config = read_toml(folder / "config.toml")
+        config = read_toml(run.config)
     except AttentKitError:
         config = {}
     by_slug = {slug(label): label for label in remembered.rows} if remembered else {}
-    row = by_slug.get(name) or (scores[0].alignment if scores else name)
+    row = by_slug.get(key.row) or (scores[0].alignment if scores else key.row)
     label = mark(row, select)
     scores = tuple(score._replace(alignment=label) for score in scores)
-    return ShownRun(
-        label, _alignment(config, row, remembered), direction, int(seed), folder, place, scores, path.exists(), config
-    )
-
-
-def _key(folder: Path, out: Path) -> tuple[str, str, str]:
-    """Direction, folder of the row, seed; the hash of a run's content is not in it."""
-    direction, name, seeded = folder.relative_to(out).parts
-    return direction, name, seeded.removeprefix("seed").partition("-")[0]
+    alignment = _alignment(config, row, remembered)
+    return ShownRun(label, alignment, key.direction, key.seed, run, answers, scores, done, config)
 
 
 def _alignment(config: Mapping[str, Any], row: str, remembered: Remembered | None) -> str:

@@ -38,9 +38,10 @@ from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.splits import named_split, numbers_in, tested_numbers
-from attent_kit.engine.run.folder import place_of
+from attent_kit.engine.run.folder import Answers, RunFolder, RunKey
 from attent_kit.engine.run.settings import RunSettings, run_settings
-from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.errors import AttentKitError, ConfigError, DataError, did_you_mean
+from attent_kit.files import while_unchanged
 from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
@@ -159,14 +160,34 @@ class Cell:
     """What chooses the snapshot that is predicted and scored."""
 
     @property
-    def place(self) -> Path:
+    def key(self) -> RunKey:
+        """What tells its run from others of the comparison."""
+        return RunKey(self.direction, slug(self.row), self.seed)
+
+    @property
+    def run(self) -> RunFolder:
+        """What lies in its folder."""
+        return RunFolder(self.folder)
+
+    @property
+    def answers(self) -> Answers:
         """Where its predictions and scores lie."""
-        return place_of(self.folder, self.select)
+        return self.run.answers(self.select)
 
     @property
     def done(self) -> bool:
-        """Whether it has scores."""
-        return (self.place / "scores.csv").exists()
+        """Whether it has all scores that its target asks for; otherwise it is to be run."""
+        return self.answers.covers(*_to_be_scored(self.settings.data.target))
+
+
+@while_unchanged
+def _to_be_scored(target: Path) -> tuple[list[str], Sequence[str]]:
+    """The labelled test cases of a prepared file, and their organs; none where the file is not there yet."""
+    try:
+        prepared = Prepared.open(target)
+    except AttentKitError:
+        return [], ()
+    return [case.id for case in prepared.cases_in("test") if case.has_labels], prepared.organs
 
 
 def domains_of(direction: str, names: Sequence[str]) -> tuple[str, str]:
@@ -274,8 +295,8 @@ def expand(
                     settings = run_settings({**top, "alignment": alignment, "data": data, "seed": seed}, registry)
                 except ConfigError as error:
                     raise ConfigError(f"row '{row.label}': {error}") from None
-                folder = out / direction / slug(row.label) / f"seed{seed}"
-                cells.append(Cell(row.label, row.alignment, direction, seed, settings, folder, select))
+                run = RunKey(direction, slug(row.label), seed).folder(out)
+                cells.append(Cell(row.label, row.alignment, direction, seed, settings, run.path, select))
     return cells
 
 

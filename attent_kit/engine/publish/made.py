@@ -8,8 +8,9 @@ from typing import Any
 
 from attent_kit.config import to_toml
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.compare.results_folder import ShownRun, read_json
+from attent_kit.engine.compare.results_folder import ShownRun
 from attent_kit.errors import AttentKitError
+from attent_kit.files import read_json
 from attent_kit.registry import Registry
 from attent_kit.report.page import Facts, Heading, Listing, Section, Text
 
@@ -45,7 +46,7 @@ def made_section(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path)
     commands: dict[str, None] = {}
     facts: dict[str, list[tuple[str, str]]] = {}
     for run in runs:
-        env = read_json(run.folder / "env.json")
+        env = read_json(run.folder.environment)
         if not env:
             continue
         rows = _environment(env)

@@ -9,7 +9,8 @@ import numpy as np
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.volumes import read_labels
 from attent_kit.engine.compare.suite import Cell
-from attent_kit.engine.train.kept import KEPT, first_cases, slice_to_show
+from attent_kit.engine.run.folder import Answers
+from attent_kit.engine.train.kept import first_cases, slice_to_show
 from attent_kit.errors import DataError
 from attent_kit.report.figures import Panel
 
@@ -20,22 +21,22 @@ def panels(cells: Sequence[Cell], direction: str) -> list[Panel]:
     if not own:
         return []
     target = Prepared.open(own[0].settings.data.target)
-    places = {c.row: c.place for c in own}
-    return [panel(target, case, places) for case in first_cases(target)]
+    answers = {c.row: c.answers for c in own}
+    return [panel(target, case, answers) for case in first_cases(target)]
 
 
-def panel(target: Prepared, case: str, places: Mapping[str, Path]) -> Panel:
-    """The slice of a case and what each row makes of it; `places` are the folders of their predictions, by label.
+def panel(target: Prepared, case: str, answers: Mapping[str, Answers]) -> Panel:
+    """The slice of a case and what each row makes of it; `answers` by label.
 
     What a run has not left is not in the panel.
     """
     z, middle = slice_to_show(target, case), target.channels // 2
     predictions, kept = {}, {}
-    for row, place in places.items():
-        prediction = _prediction(place, target, case)
+    for row, own in answers.items():
+        prediction = _prediction(own.prediction(case), target, case)
         if prediction is not None:
             predictions[row] = prediction[z]
-        kept[row] = _kept(place, case, z, middle)
+        kept[row] = _kept(own, case, z, middle)
     return Panel(
         f"{case}, slice {z}",
         target.image_row(case, z)[middle].astype(np.float32),
@@ -48,8 +49,7 @@ def panel(target: Prepared, case: str, places: Mapping[str, Path]) -> Panel:
     )
 
 
-def _prediction(place: Path, target: Prepared, case: str) -> np.ndarray | None:
-    path = place / "predictions" / f"{case}.nii.gz"
+def _prediction(path: Path, target: Prepared, case: str) -> np.ndarray | None:
     if not path.exists():
         return None
     labels, grid = read_labels(path).array, target.grid(case)
@@ -60,17 +60,17 @@ def _prediction(place: Path, target: Prepared, case: str) -> np.ndarray | None:
     return grid.labels_to_slices(labels)
 
 
-def _kept(place: Path, case: str, z: int, middle: int) -> dict[str, np.ndarray]:
+def _kept(answers: Answers, case: str, z: int, middle: int) -> dict[str, np.ndarray]:
     """Float slices [H, W] by what they are; of a run of an earlier version the translation alone."""
     names = {what: f"{case}-{z}-{what}" for what in ("entropy", "translation", "return")}
-    stored = _arrays(place / KEPT, names.values())
+    stored = _arrays(answers.slices, names.values())
     found: dict[str, np.ndarray] = {}
     for what, name in names.items():
         if name in stored:
             array = stored[name].astype(np.float32)
             found[what] = array / 255 if what == "entropy" else array / 127.5 - 1
     if "translation" not in found:
-        for array in _arrays(place / "translations.npz", [f"{case}-{z}"]).values():
+        for array in _arrays(answers.path / "translations.npz", [f"{case}-{z}"]).values():
             found["translation"] = array[middle].astype(np.float32)
     return found
 

@@ -3,15 +3,17 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attent_kit.engine.compare.results_folder import Remembered, ShownRun, published_in, read_json, recall, runs_in
+from attent_kit.engine.compare.results_folder import Remembered, ShownRun, published_in, recall, runs_in
 from attent_kit.engine.compare.suite import slug
 from attent_kit.engine.publish.made import citations_section, made_section, prepared_of
 from attent_kit.engine.publish.slices import Gallery, cases_section, translations_section
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import AttentKitError
-from attent_kit.files import write_text
+from attent_kit.files import read_json, write_text
 from attent_kit.metrics.protocols import PROTOCOLS
 from attent_kit.registry import Registry
 from attent_kit.report.compared import Compared, ScoredRows, compared
+from attent_kit.report.curves import read_curves
 from attent_kit.report.latex import latex
 from attent_kit.report.numbers import boxes_section, comparisons_section, other_tables, tables_section
 from attent_kit.report.outcomes import Outcome, counts, outcome_of, reasons
@@ -64,7 +66,7 @@ def _compared(
     asked = reference or (remembered.reference if remembered else None)
     if asked is not None:
         asked = mark(asked, select)
-    ended = (outcome_of(run.row, run.direction, run.seed, run.folder, run.done) for run in runs)
+    ended = (outcome_of(run.row, run.direction, run.seed, run.folder.monitor, run.done) for run in runs)
     scores = [score for run in runs for score in run.scores]
     scored = ScoredRows(
         remembered.title if remembered else out.resolve().name,
@@ -113,7 +115,7 @@ def _methods(
     alignments = {run.row: run.alignment for run in runs}
     if remembered:
         # A row that is asked for and not begun has its place, too.
-        asked = {run.partition("/seed")[0].partition("/")[2] for run in remembered.runs}
+        asked = {run.key.row for run in remembered.folders(out) if run.key}
         rows = {mark(row, remembered.select): name for row, name in remembered.rows.items() if slug(row) in asked}
         alignments = rows | alignments
     bounds: dict[str, bool] = {}
@@ -135,7 +137,7 @@ def _titles(runs: Sequence[ShownRun], remembered: Remembered | None) -> dict[str
     for run in runs:
         if run.direction in titles:
             continue
-        domain = read_json(run.folder / "domain.json")
+        domain = read_json(run.folder.domain) or {}
         source = domain.get("source")
         names = [source.get("domain") if isinstance(source, dict) else None, domain.get("domain")]
         known = " to ".join(str(name).upper() for name in names) if all(names) else run.direction
@@ -146,17 +148,26 @@ def _titles(runs: Sequence[ShownRun], remembered: Remembered | None) -> dict[str
 def _organs(scores: Sequence[Score], runs: Sequence[ShownRun]) -> tuple[str, ...]:
     """As the data number them, then others that have scores."""
     for run in runs:
-        organs = read_json(run.folder / "domain.json").get("organs")
+        organs = (read_json(run.folder.domain) or {}).get("organs")
         if isinstance(organs, list):
             return tuple(dict.fromkeys([*map(str, organs), *(score.organ for score in scores)]))
     return tuple(dict.fromkeys(score.organ for score in scores))
 
 
 def _trained(runs: Sequence[ShownRun]) -> list[Trained]:
-    folders: dict[tuple[str, str], dict[int, Path]] = {}
+    folders: dict[tuple[str, str], dict[int, RunFolder]] = {}
     for run in runs:
         folders.setdefault((run.row, run.direction), {})[run.seed] = run.folder
-    return [Trained(row, slug(row), direction, found) for (row, direction), found in folders.items()]
+    return [
+        Trained(
+            row,
+            slug(row),
+            direction,
+            {seed: folder.path for seed, folder in found.items()},
+            {seed: read_curves(folder.log, folder.selection) for seed, folder in found.items()},
+        )
+        for (row, direction), found in folders.items()
+    ]
 
 
 def _weight(protocol: str) -> str | None:
@@ -180,7 +191,7 @@ def _collapsed(runs: Sequence[ShownRun]) -> list[str]:
         f"{run.row}, {run.direction}, seed {run.seed} has collapsed and "
         f"{'is counted all the same' if run.done else 'has no scores'}. {why}"
         for run in runs
-        if (why := reasons(run.folder))
+        if (why := reasons(run.folder.monitor))
     ]
 
 
@@ -189,15 +200,14 @@ def _missing(
 ) -> list[str]:
     """Runs that were asked for or begun, and are not over."""
     over = {(outcome.row, outcome.direction, outcome.seed) for outcome in outcomes}
-    by_place = {run.folder.relative_to(out).as_posix(): run for run in runs}
+    by_folder = {run.folder: run for run in runs}
     rows = {slug(label): label for label in remembered.rows} if remembered else {}
     made = []
-    for place in dict.fromkeys([*(remembered.runs if remembered else ()), *by_place]):
-        run = by_place.get(place)
+    for folder in dict.fromkeys([*(remembered.folders(out) if remembered else ()), *by_folder]):
+        run = by_folder.get(folder)
         if run is None:
-            direction, _, rest = place.partition("/")
-            name, _, seed = rest.partition("/seed")
-            made.append(f"{rows.get(name, name)}, {direction}, seed {seed}")
+            if key := folder.key:
+                made.append(f"{rows.get(key.row, key.row)}, {key.direction}, seed {key.seed}")
         elif (run.row, run.direction, run.seed) not in over:
             made.append(f"{run.row}, {run.direction}, seed {run.seed}")
     return made

@@ -7,6 +7,7 @@ from pathlib import Path
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.results_folder import ShownRun
 from attent_kit.engine.publish.panels import panel
+from attent_kit.engine.run.folder import Answers
 from attent_kit.engine.train.kept import RULE, first_cases, median_and_worst
 from attent_kit.errors import AttentKitError
 from attent_kit.report.compared import Compared
@@ -74,12 +75,12 @@ class Gallery:
         return list(dict.fromkeys(target for target in self._targets.values() if isinstance(target, str)))
 
     def _panel(self, direction: str, target: Prepared, case: str) -> Panel | None:
-        places: dict[str, Path] = {}
+        answers: dict[str, Answers] = {}
         for run in self._runs:
             if run.direction == direction and run.done:
-                places.setdefault(run.row, run.place)
+                answers.setdefault(run.row, run.answers)
         try:
-            return panel(target, case, places)
+            return panel(target, case, answers)
         except AttentKitError as error:
             self.doubts.append(f"{case} cannot be shown: {error}")
             return None

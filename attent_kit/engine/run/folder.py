@@ -1,47 +1,236 @@
-"""A run's folder: settings, environment, log, checkpoint, predictions, scores.
+"""A run's folder: where everything lies that a run leaves, what its folder is called, and what is known of the run. No torch.
 
-config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  progress.json  failed.json  trackers.json
-checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv
-segmentor.safetensors  predictions/*.nii.gz  scores.csv  slices.npz
-selections/NAME/: the last line again, of the snapshot that NAME chooses
+OUT/DIRECTION/ROW/seedN          or seedN-HASH, beside a run of the same seed and of other content; a run alone lies anywhere
+    config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  progress.json  failed.json  trackers.json
+    checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv
+    segmentor.safetensors  predictions/*.nii.gz  scores.csv  slices.npz
+    selections/NAME/: the last line again, of the snapshot that NAME chooses, and selected.json
 """
 
-import difflib
-import json
-import math
-import platform
-import resource
-import statistics
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
-from attent_kit import __version__
-from attent_kit.config import dump, read_toml, to_toml
-from attent_kit.data.prepared.familiar import Familiar
-from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.run.device import in_words
-from attent_kit.engine.run.provenance import record
-from attent_kit.engine.run.settings import RunSettings
-from attent_kit.errors import ConfigError, RunError
-from attent_kit.files import write_text
-from attent_kit.registry import Component
-from attent_kit.report.scores import LAST
-
-_RESULTS = ("checkpoint.ckpt", "scores.csv", "segmentor.safetensors")
-_SETTINGS_THAT_MAY_CHANGE = ("save_seconds", "log_steps", "snapshots")
-
+from attent_kit.errors import ConfigError, DataError, RunError
+from attent_kit.files import read_json, while_unchanged
+from attent_kit.report.scores import LAST, Score, read_scores, refuse_gaps
 
 SECONDS_TO_TRY = 0.3
 """For a lock: who only asks whether it is held has it for a moment."""
+_SEEDED = re.compile(r"seed(\d+)(?:-([0-9a-f]{8}))?")
+
+
+class _Named:
+    """A name in the folder `path` of a class."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, place: Any, _: object = None) -> Path:
+        path: Path = place.path
+        return path / self._name
+
+
+class RunKey(NamedTuple):
+    """What tells the runs of a comparison apart; it makes the place of their folders."""
+
+    direction: str
+    row: str
+    """The row as the name of a folder."""
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """DIRECTION/ROW/seedN."""
+        return f"{self.direction}/{self.row}/seed{self.seed}"
+
+    def folder(self, out: Path, content: str = "") -> "RunFolder":
+        """The run's folder in that of its comparison; `content` is a hash where another run has the plain one."""
+        return RunFolder(out / (f"{self.name}-{content}" if content else self.name))
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Where a run keeps what it makes of one of its snapshots."""
+
+    path: Path
+
+    segmentor = _Named("segmentor.safetensors")
+    """The weights that predict, which load without the method."""
+    predictions = _Named("predictions")
+    scores = _Named("scores.csv")
+    slices = _Named("slices.npz")
+    """What figures show of it."""
+    selected = _Named("selected.json")
+    """What chose the snapshot, if it is not the last."""
+
+    def prediction(self, case: str) -> Path:
+        """The label map of a test case."""
+        return self.predictions / f"{case}.nii.gz"
+
+    @property
+    def done(self) -> bool:
+        """Whether its scores are there, whole and readable."""
+        return _scored(self.scores) is not None
+
+    def covers(self, cases: Sequence[str], organs: Sequence[str]) -> bool:
+        """Whether it is done, and has scores of these organs in all these cases."""
+        scored = _scored(self.scores)
+        return scored is not None and scored.cases >= {*cases} and (not cases or scored.organs >= {*organs})
+
+    def read(self, cases: Sequence[str] = (), organs: Sequence[str] = ()) -> list[Score]:
+        """The scores. DataError, with what to do, if the file is damaged, has gaps, or lacks one of these."""
+        scores = read_scores(self.scores)
+        refuse_gaps(scores, self.scores, cases, organs)
+        return scores
+
+
+class _Scored(NamedTuple):
+    """What scores are of."""
+
+    cases: frozenset[str]
+    organs: frozenset[str]
+
+
+@while_unchanged
+def _scored(path: Path) -> _Scored | None:
+    """None if there are no scores or not all of them."""
+    if not path.exists():
+        return None
+    try:
+        scores = Answers(path.parent).read()
+    except DataError:
+        return None
+    return _Scored(frozenset(score.case for score in scores), frozenset(score.organ for score in scores))
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder, whether it is there yet or not."""
+
+    path: Path
+
+    config = _Named("config.toml")
+    """All settings; whatever has it is a run."""
+    domain = _Named("domain.json")
+    """What prediction must know of the target."""
+    environment = _Named("env.json")
+    """What it was computed with."""
+    log = _Named("log.jsonl")
+    """Losses."""
+    speed = _Named("speed.json")
+    cost = _Named("cost.json")
+    """What its row costs."""
+    monitor = _Named("monitor.json")
+    """What was seen while it trained, and whether it collapsed."""
+    progress = _Named("progress.json")
+    """How far it is, while a process works at it."""
+    failed = _Named("failed.json")
+    """Why it gave up."""
+    trackers = _Named("trackers.json")
+    """What trackers know it by."""
+    checkpoint = _Named("checkpoint.ckpt")
+    """All of its state."""
+    snapshots = _Named("snapshots")
+    selection = _Named("selection.csv")
+    """What selectors say of the snapshots."""
+    grades = _Named("grades.csv")
+    """What target labels say of them."""
+    selections = _Named("selections")
+    """Answers of chosen snapshots, by what chose them."""
+    lock = _Named(".lock")
+    """Held by the process that works at it."""
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    # What it is called
+
+    @property
+    def key(self) -> RunKey | None:
+        """None if it does not lie as a run of a comparison does."""
+        seeded = _SEEDED.fullmatch(self.path.name)
+        row = self.path.parent
+        return RunKey(row.parent.name, row.name, int(seeded[1])) if seeded else None
+
+    @property
+    def out(self) -> Path:
+        """The folder of its comparison, if it has a key."""
+        return self.path.parent.parent.parent
+
+    @property
+    def name(self) -> str:
+        """DIRECTION/ROW/seedN, with its hash if it has one, as comparison.toml and grid.json name it."""
+        return self.path.relative_to(self.out).as_posix()
+
+    @staticmethod
+    def find(out: Path) -> list["RunFolder"]:
+        """Every folder that lies below that of a comparison as a run does, in the order of names."""
+        return [run for path in sorted(out.glob("*/*/seed*")) if (run := RunFolder(path)).key and path.is_dir()]
+
+    @staticmethod
+    def anywhere_below(place: Path) -> list["RunFolder"]:
+        """Every run at or below a place, whatever it is called, in the order of names."""
+        return [RunFolder(config.parent) for config in sorted(place.rglob(RunFolder(place).config.name))]
+
+    def siblings(self) -> list["RunFolder"]:
+        """Other folders of the same direction, row and seed, in the order of names."""
+        beside = map(RunFolder, sorted(self.path.parent.glob("seed*")))
+        return [run for run in beside if run.key is not None and run.key == self.key and run != self]
+
+    # Its parts
+
+    def snapshot(self, step: int) -> Path:
+        """The networks as they were after a step."""
+        return self.snapshots / f"step{step:07d}.ckpt"
+
+    def all_snapshots(self) -> list[Path]:
+        """The files of all snapshots that are there."""
+        return sorted(self.snapshots.glob("*.ckpt"))
+
+    def answers(self, select: str = LAST) -> Answers:
+        """Where it keeps its answers with a selection, so that none overwrites another's; those of the last lie in the run."""
+        return Answers(self.path if select == LAST else self.selections / select)
+
+    def all_answers(self) -> list[Answers]:
+        """Of every selection that has scores, readable or not; those of the last snapshot first."""
+        chosen = sorted(place.parent for place in self.selections.glob(f"*/{self.answers().scores.name}"))
+        return [*([self.answers()] if self.answers().scores.exists() else []), *map(Answers, chosen)]
+
+    # How far it is
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a run was begun in it."""
+        return self.config.exists()
+
+    @property
+    def has_results(self) -> bool:
+        """Whether something was trained in it, so that it belongs to one configuration."""
+        left = (self.checkpoint, self.answers().scores, self.answers().segmentor)
+        return self.is_run and any(path.exists() for path in left)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether it is finished: scored, with whichever of its snapshots."""
+        return any(answers.done for answers in self.all_answers())
+
+    def is_held(self, otherwise: bool = False) -> bool:
+        """Whether a living process works at it; `otherwise` where the lock may not be tried."""
+        return is_held(self.lock, otherwise)
+
+    def read_progress(self) -> dict[str, Any] | None:
+        """What the process that works at it, or that died at it, said last."""
+        return read_json(self.progress)
+
+    def read_failure(self) -> dict[str, Any] | None:
+        """Why it gave up, if it did."""
+        return read_json(self.failed)
 
 
 class Busy(RunError):
@@ -54,216 +243,31 @@ class Busy(RunError):
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(run: RunFolder) -> Iterator[None]:
     """Hold the folder of a run, made if it is new, against other processes; Busy if one of them holds it."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is a file. Name a folder with --out.")
-    folder.mkdir(parents=True, exist_ok=True)
+    if run.path.exists() and not run.path.is_dir():
+        raise ConfigError(f"{run} is a file. Name a folder with --out.")
+    run.path.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=SECONDS_TO_TRY):
+        with FileLock(run.lock, timeout=SECONDS_TO_TRY):
             # What a killed process was writing: nobody else can be writing now.
-            for part in folder.rglob(".*.part"):
+            for part in run.path.rglob(".*.part"):
                 part.unlink()
             yield
     except Timeout:
-        sentence = f"another process trains in {folder}. Wait for it, or name another folder with --out."
-        raise Busy(sentence, folder / ".lock") from None
+        sentence = f"another process trains in {run}. Wait for it, or name another folder with --out."
+        raise Busy(sentence, run.lock) from None
 
 
-class NotFinite(RunError):
-    """A loss is NaN or infinite, so that nothing can be trained any more."""
-
-    def __init__(self, sentence: str, step: int, stage: str) -> None:
-        super().__init__(sentence)
-        self.step, self.stage = step, stage
-
-
-class Run:
-    """One folder, which belongs to one configuration."""
-
-    def __init__(self, folder: Path, settings: RunSettings, components: Sequence[Component] = ()) -> None:
-        """Open or make the folder; refuse one that another configuration made, and print what differs.
-
-        `components`: the method and its networks.
-        """
-        self.folder = folder
-        self.settings = settings
-        self.components = list(components)
-        self.checkpoint = folder / "checkpoint.ckpt"
-        self._pending: list[tuple[int, str, dict[str, Tensor]]] = []
-        config = folder / "config.toml"
-        if not config.exists() and folder.exists() and any(not p.name.startswith(".") for p in folder.iterdir()):
-            raise ConfigError(f"{folder} holds other files and no run. Name a new or empty folder with --out.")
-        refuse_another(folder, settings)
-        if not has_results(folder):
-            write_text(config, to_toml(dump(settings)))
-
-    def write_domain(self, source: Prepared, target: Prepared) -> None:
-        """domain.json: what prediction must know of the target, so that a run needs its prepared files no more; and what the
-        run was trained on, so that an image unlike that is noticed."""
-        domain = {
-            name: getattr(target, name) for name in ("domain", "modality", "organs", "size", "pixel_mm", "channels")
-        }
-        familiar = Familiar.of(target)
-        domain |= {
-            "intensity": target.intensity.to_dict(),
-            "training": familiar.to_dict() if familiar else None,
-            "source": {"domain": source.domain, "modality": source.modality, "cases": len(source.ids("train"))},
-            "phantom": [prepared.domain for prepared in (source, target) if prepared.manifest.get("phantom")],
-        }
-        write_text(self.folder / "domain.json", json.dumps(domain, indent=2) + "\n")
-
-    def write_environment(self, device: torch.device, precision: str) -> None:
-        """env.json: what the run was computed with."""
-        environment = {
-            "attent_kit": __version__,
-            "plugins": {component.distribution: component.version for component in self.components},
-            "components": record(self.components),
-            "command": sys.argv,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "device": in_words(device),
-            "threads": torch.get_num_threads(),
-            "precision": precision,
-            "packages": packages(),
-        }
-        write_text(self.folder / "env.json", json.dumps(environment, indent=2) + "\n")
-
-    def write_speed(self, stage: str, steps: int, seconds: float, device: torch.device, snapshots: float) -> None:
-        """speed.json: steps of a stage that this process trained, their wall time, and its peak memory in MiB so far.
-
-        `snapshots`: seconds that snapshots took, which are not in `seconds`.
-        """
-        path = self.folder / "speed.json"
-        stages = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        stages[stage] = {
-            "steps": steps,
-            "seconds": round(seconds, 2),
-            "steps_per_second": round(steps / seconds, 3),
-            "snapshot_seconds": round(snapshots, 2),
-            "peak_memory_MiB": _peak_memory(device),
-        }
-        write_text(path, json.dumps(stages, indent=2) + "\n")
-
-    def log(self, step: int, stage: str, losses: Mapping[str, Tensor]) -> dict[str, float] | None:
-        """Remember a step's losses on the device. Every `log_steps` steps they are read, averaged and written."""
-        self._pending.append((step, stage, {name: loss.detach() for name, loss in losses.items()}))
-        if (step + 1) % self.settings.log_steps == 0:
-            return self.flush()
-        return None
-
-    def flush(self) -> dict[str, float] | None:
-        """Write the pending losses as one line of log.jsonl: their means over the steps since the last line.
-
-        NotFinite if one of them is none.
-        """
-        if not self._pending:
-            return None
-        step, stage, _ = self._pending[-1]
-        values: dict[str, list[Tensor]] = {}
-        for _, s, losses in self._pending:
-            for name, loss in losses.items() if s == stage else ():
-                values.setdefault(name, []).append(loss.float())
-        self._pending.clear()
-        # A step may leave out a loss that it did not need: each is averaged over the steps that have it.
-        # One wait for the device. Added up in double precision: then it does not matter where a checkpoint cut a line.
-        flat = iter(torch.stack([loss for v in values.values() for loss in v]).tolist() if values else [])
-        means = {name: statistics.fmean(islice(flat, len(v))) for name, v in values.items()}
-        bad = [name for name, mean in means.items() if not math.isfinite(mean)]
-        if bad:
-            sentence = (
-                f"{', '.join(bad)} of stage '{stage}' is no longer a finite number at step {step}. Lower the learning rate "
-                f"(`attentkit show` lists the options) and train into another --out."
-            )
-            raise NotFinite(sentence, step, stage)
-        try:
-            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "stage": stage, **means}) + "\n")
-        except OSError as error:
-            raise RunError(
-                f"{self.folder / 'log.jsonl'} could not be written ({error.strerror}). The last checkpoint is unchanged: "
-                f"make room and start the same command again."
-            ) from None
-        return means
-
-    def rewind_log(self, step: int) -> None:
-        """Drop log lines of steps that will be trained again."""
-        path = self.folder / "log.jsonl"
-        if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) < step]
-            write_text(path, "".join(line + "\n" for line in kept))
-
-
-def place_of(folder: Path, select: str) -> Path:
-    """Where a run keeps its answers with one selection, so that none overwrites another's: its folder for the last step."""
-    return folder if select == LAST else folder / "selections" / select
-
-
-def _step(line: str) -> float:
-    """The step of a log line; a line cut off by a kill belongs to no step that is kept."""
+def is_held(lock: Path, otherwise: bool = False) -> bool:
+    """Whether a living process holds a lock: a killed one holds none. `otherwise` where the lock may not be tried."""
+    if not lock.exists():
+        return False
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return float("inf")
-
-
-def has_results(folder: Path) -> bool:
-    """Whether something was trained in the folder, which then belongs to one configuration."""
-    return (folder / "config.toml").exists() and any((folder / name).exists() for name in _RESULTS)
-
-
-def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain settings of a run without those that do not shape what it ends in."""
-    return {name: value for name, value in settings.items() if name not in _SETTINGS_THAT_MAY_CHANGE}
-
-
-def refuse_another(folder: Path, settings: RunSettings) -> None:
-    """ConfigError with the lines that differ, if the folder holds results of other settings."""
-    if not has_results(folder):
-        return
-    old, new = shaping(read_toml(folder / "config.toml")), shaping(dump(settings))
-    was, now = old.pop("data", {}), new.pop("data")
-    for name in ("source", "target"):
-        before, after = (data.get(f"{name}_hash", data.get(name)) for data in (was, now))
-        if f"{name}_hash" not in now:
-            before = was.get(name)
-        # Where a file lies does not matter, what it holds does.
-        if before != after and old == new:
-            raise ConfigError(
-                f"{now[name]} is not what the run in {folder} was made with. Restore the data, or name another folder "
-                f"with --out."
-            )
-    if old == new:
-        return
-    lines = difflib.unified_diff(
-        to_toml(old).splitlines(), to_toml(new).splitlines(), "there", "asked for", lineterm="", n=0
-    )
-    changed = "\n".join(f"  {line}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
-    raise ConfigError(
-        f"{folder} holds a run of another configuration (- there, + asked for):\n{changed}\n"
-        f"Name another folder with --out, or delete this one."
-    )
-
-
-_PACKAGES = (
-    "torch", "timm", "segmentation-models-pytorch", "lightning-fabric", "numpy", "scipy", "nibabel", "h5py", "pydantic",
-)  # fmt: skip
-
-
-def packages(*more: str) -> dict[str, str]:
-    """Versions of the libraries that a run computes with, and of `more`."""
-    return {name: _version(name) for name in (*_PACKAGES, *more)}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) // 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // (2**20 if sys.platform == "darwin" else 2**10)
+        # Not at the first try: somebody else may just be asking the same.
+        with FileLock(lock, timeout=0.05, poll_interval=0.01):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return otherwise

@@ -9,10 +9,9 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from attent_kit.engine.run.status import FAILED, PROGRESS
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import AttentKitError, out_of_memory
 from attent_kit.files import write_text
 
@@ -22,8 +21,8 @@ SECONDS_BETWEEN_BEATS = 2.0
 class Heartbeat:
     """Writes progress.json whole, every few seconds and at once when the stage changes."""
 
-    def __init__(self, folder: Path, device: str) -> None:
-        self._path, self._device = folder / PROGRESS, device
+    def __init__(self, run: RunFolder, device: str) -> None:
+        self._path, self._device = run.progress, device
         self._stage, self._losses = "", {}  # type: tuple[str, dict[str, float]]
         self._written = self._began = -math.inf
         self._first = 0
@@ -58,23 +57,23 @@ class Heartbeat:
 
 
 @contextmanager
-def beating(folder: Path, device: str) -> Iterator[Heartbeat]:
+def beating(run: RunFolder, device: str) -> Iterator[Heartbeat]:
     """A heartbeat while the block runs; an earlier failure is forgotten."""
-    (folder / FAILED).unlink(missing_ok=True)
+    run.failed.unlink(missing_ok=True)
     try:
-        yield Heartbeat(folder, device)
+        yield Heartbeat(run, device)
     finally:
-        (folder / PROGRESS).unlink(missing_ok=True)
+        run.progress.unlink(missing_ok=True)
 
 
-def write_failure(folder: Path, error: Exception) -> None:
+def write_failure(run: RunFolder, error: Exception) -> None:
     """failed.json of a run, if it is one by now: the sentence, when, and where in the code."""
-    if not (folder / "config.toml").exists():
+    if not run.is_run:
         return
     where = [] if isinstance(error, AttentKitError) else traceback.format_exception(error)
     said = {"error": in_a_sentence(error), "time": now(), "traceback": "".join(where).splitlines()}
     with suppress(AttentKitError):
-        write_text(folder / FAILED, json.dumps(said, indent=2, ensure_ascii=False) + "\n")
+        write_text(run.failed, json.dumps(said, indent=2, ensure_ascii=False) + "\n")
 
 
 def in_a_sentence(error: Exception) -> str:

@@ -1,6 +1,5 @@
 """Which components a run is made of and which plugins offer them; and what to type where one of them is missing."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from safetensors import safe_open
 
 from attent_kit.config import Choice, read_toml
 from attent_kit.engine.run.checkpoint import FACTS
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.settings import RunSettings
-from attent_kit.errors import ConfigError
+from attent_kit.errors import AttentKitError, ConfigError
+from attent_kit.files import parse_object, read_json
 from attent_kit.registry import Component, Registry
 
 Record = Mapping[str, str]
@@ -52,16 +53,17 @@ def record(components: Iterable[Component]) -> list[dict[str, str]]:
     return [r for n, r in enumerate(records) if r not in records[:n]]
 
 
-def recorded(folder: Path) -> list[Record]:
-    """What a run's folder says of its components: env.json, or where only weights were passed on, the weights; else nothing."""
+def recorded(run: RunFolder, said: Mapping[str, Any] | None = None) -> list[Record]:
+    """What a run's folder says of its components: env.json, or where only weights were passed on, the weights; else nothing.
+
+    `said`: what env.json holds, where that is at hand.
+    """
+    said = read_json(run.environment) if said is None else said
+    if said is not None:
+        return well_formed(said.get("components")) or _by_plugins(run, said)
     try:
-        said = json.loads((folder / "env.json").read_text(encoding="utf-8"))
-        return well_formed(said.get("components")) or _by_plugins(folder, said)
-    except (OSError, ValueError, AttributeError):
-        pass
-    try:
-        with safe_open(folder / "segmentor.safetensors", framework="np") as file:
-            return well_formed(json.loads((file.metadata() or {}).get(FACTS, "{}")).get("components"))
+        with safe_open(run.answers().segmentor, framework="np") as file:
+            return well_formed((parse_object((file.metadata() or {}).get(FACTS, "{}")) or {}).get("components"))
     except Exception:  # whatever is wrong with the file is said when it is loaded
         return []
 
@@ -71,14 +73,17 @@ def well_formed(said: Any) -> list[Record]:
     needed = set(_FIELDS) - {"file"}
     return [
         r
-        for r in said or []
+        for r in (said if isinstance(said, list) else [])
         if isinstance(r, dict) and needed <= r.keys() and all(isinstance(v, str) for v in r.values())
     ]
 
 
-def _by_plugins(folder: Path, said: Mapping[str, Any]) -> list[Record]:
+def _by_plugins(run: RunFolder, said: Mapping[str, Any]) -> list[Record]:
     """The method alone, of a run of a version that recorded no more."""
-    table = read_toml(folder / "config.toml").get("alignment")
+    try:
+        table = read_toml(run.config).get("alignment")
+    except AttentKitError:
+        return []
     name = table.get("name") if isinstance(table, dict) else table
     plugins = said.get("plugins")
     if not isinstance(plugins, dict) or not isinstance(name, str):
@@ -112,19 +117,19 @@ def what_to_type(folder: Path, lacking: Sequence[Record]) -> str:
 def explained(error: ConfigError, folder: Path, registry: Registry) -> ConfigError:
     """The same error; or if it is about a component that runs in or below `folder` have had from a plugin that is missing,
     what to type."""
-    for run in (folder, *sorted(path.parent for path in folder.glob("*/*/*/env.json"))):
+    for run in (RunFolder(folder), *RunFolder.find(folder)):
         lacking = [r for r in missing(recorded(run), registry) if f"'{r['name']}'" in str(error)]
         if lacking:
-            return ConfigError(what_to_type(run, lacking))
+            return ConfigError(what_to_type(run.path, lacking))
     return error
 
 
-def refuse_changed_file(folder: Path, components: Iterable[Component]) -> None:
+def refuse_changed_file(run: RunFolder, components: Iterable[Component]) -> None:
     """ConfigError if the run was begun with a single file that has changed since: it would not go on as the same method."""
-    before = {r["file"]: r["version"] for r in recorded(folder) if r.get("file")}
+    before = {r["file"]: r["version"] for r in recorded(run) if r.get("file")}
     for component in components:
         if component.file and before.get(component.file, component.version) != component.version:
             raise ConfigError(
-                f"{folder} was begun with {component.file} as it was ({before[component.file]}), and the file has changed "
+                f"{run} was begun with {component.file} as it was ({before[component.file]}), and the file has changed "
                 f"since ({component.version}). Restore it, or name another folder with --out."
             )

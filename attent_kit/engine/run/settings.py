@@ -60,6 +60,14 @@ def pinned(settings: RunSettings, source_hash: str, target_hash: str) -> RunSett
     return settings.model_copy(update={"data": data})
 
 
+def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain settings of a run without those that do not shape what it ends in."""
+    return {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
+
+
+_MAY_CHANGE = ("save_seconds", "log_steps", "snapshots")
+
+
 def run_settings(data: Mapping[str, Any], registry: Resolver) -> RunSettings:
     """Validated settings."""
     return validate(RunSettings, data, registry)

@@ -6,13 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock, Timeout
-
 from attent_kit.config import read_toml
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import AttentKitError, ConfigError, RunError
-from attent_kit.files import write_text
+from attent_kit.files import read_json, write_text
 
-GRID, PROGRESS, FAILED = "grid.json", "progress.json", "failed.json"
+GRID = "grid.json"
 STATES = {
     "done": "it has scores",
     "running": "a process holds it",
@@ -33,6 +32,15 @@ class GridCell(NamedTuple):
     seed: int
     folder: Path
 
+    @property
+    def run(self) -> RunFolder:
+        return RunFolder(self.folder)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has scores, of whichever snapshot: what was asked for does not stand in grid.json."""
+        return self.run.has_scores
+
 
 class CellState(NamedTuple):
     """A cell, and how far it is."""
@@ -44,7 +52,7 @@ class CellState(NamedTuple):
     state: str
     """One of STATES."""
     progress: dict[str, Any] | None
-    """progress.json of a process that runs, or of one that died."""
+    """What a process that runs, or one that died, said last."""
     silent: float | None
     """Seconds since it was written."""
     error: str | None
@@ -62,75 +70,48 @@ def write_grid(out: Path, cells: Iterable[Any]) -> None:
 
 def cells_in(out: Path) -> list[GridCell]:
     """Cells of grid.json and whatever else runs below `out`; or the one run that `out` is. ConfigError if it is neither."""
-    if (out / "config.toml").exists():
-        return [_place_of_run(out)]
-    grid = _read(out / GRID)
+    if RunFolder(out).is_run:
+        return [_cell_of_run(RunFolder(out))]
+    grid = read_json(out / GRID) or {}
     try:
-        places = [GridCell(c["row"], c["direction"], int(c["seed"]), out / c["folder"]) for c in (grid or {})["cells"]]
+        cells = [GridCell(c["row"], c["direction"], int(c["seed"]), out / c["folder"]) for c in grid["cells"]]
     except (KeyError, TypeError, ValueError):
-        places = []
-    known = {place.folder for place in places}
-    for file in sorted(out.glob(f"*/*/seed*/{PROGRESS if places else 'config.toml'}")):
-        if file.parent not in known:
-            places.append(_place_of_run(file.parent))
-    if not places:
+        cells = []
+    known = {cell.folder for cell in cells}
+    others = [run for run in RunFolder.find(out) if run.path not in known]
+    cells += [_cell_of_run(run) for run in others if (run.progress if cells else run.config).exists()]
+    if not cells:
         raise ConfigError(f"{out} holds no comparison and no run: name the --out of an `attentkit compare` or `train`.")
-    return places
+    return cells
 
 
-def state_of(place: Any) -> CellState:
-    """How far a cell is; `place` has row, direction, seed and folder."""
-    folder: Path = place.folder
-    progress, failure = _read(folder / PROGRESS), _read(folder / FAILED)
+def state_of(cell: Any) -> CellState:
+    """How far a cell is; it has row, direction, seed and folder, and says whether it is done."""
+    run = RunFolder(cell.folder)
+    progress, failure = run.read_progress(), run.read_failure()
     silent = None if progress is None else _seconds_since(progress.get("updated"))
-    if _is_done(place):
+    if cell.done:
         state, progress = "done", None
-    elif is_held(folder / ".lock", otherwise=silent is not None and silent < SILENT):
+    elif run.is_held(otherwise=silent is not None and silent < SILENT):
         state = "running"
     elif progress is not None:
         state = "dead"
     elif failure is not None:
         state = "failed"
     else:
-        state = "stopped" if (folder / "checkpoint.ckpt").exists() else "waiting"
+        state = "stopped" if run.checkpoint.exists() else "waiting"
     error = str((failure or {}).get("error", "")) or None
     return CellState(
-        place.row, place.direction, place.seed, folder, state, progress, silent, error if state == "failed" else None
+        cell.row, cell.direction, cell.seed, run.path, state, progress, silent, error if state == "failed" else None
     )
 
 
-def _is_done(place: Any) -> bool:
-    """Whether a cell has the scores that it is asked for; of a place in grid.json, whether it has any."""
-    if hasattr(place, "done"):
-        return bool(place.done)
-    return has_scores(place.folder)
-
-
-def has_scores(folder: Path) -> bool:
-    """Whether a run is finished: it has scores, of whichever of its snapshots."""
-    return (folder / "scores.csv").exists() or any(folder.glob("selections/*/scores.csv"))
-
-
-def failed_since(folder: Path, began: str) -> RunError | None:
+def failed_since(run: RunFolder, began: str) -> RunError | None:
     """Why a run failed, if it did after a time that `attent_kit.engine.run.heartbeat.now` gave."""
-    failure = _read(folder / FAILED)
+    failure = run.read_failure()
     if failure is None or str(failure.get("time", "")) < began:
         return None
     return RunError(str(failure.get("error")))
-
-
-def is_held(lock: Path, otherwise: bool = False) -> bool:
-    """Whether a living process holds a lock: a killed one holds none. `otherwise` where the lock may not be tried."""
-    if not lock.exists():
-        return False
-    try:
-        # Not at the first try: somebody else may just be asking the same.
-        with FileLock(lock, timeout=0.05, poll_interval=0.01):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return otherwise
 
 
 def counted(states: Sequence[CellState]) -> dict[str, int]:
@@ -139,22 +120,13 @@ def counted(states: Sequence[CellState]) -> dict[str, int]:
     return {state: number for state, number in numbers.items() if number}
 
 
-def _place_of_run(folder: Path) -> GridCell:
+def _cell_of_run(run: RunFolder) -> GridCell:
     try:
-        config = read_toml(folder / "config.toml")
+        config = read_toml(run.config)
         name, seed = config["alignment"]["name"], int(config["seed"])
     except (AttentKitError, KeyError, TypeError, ValueError):
-        name, seed = folder.parent.name, 0
-    return GridCell(str(name), folder.parent.parent.name, seed, folder)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON file of ours; None if it is not there or was spoiled."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        name, seed = (run.key.row, run.key.seed) if run.key else (run.path.parent.name, 0)
+    return GridCell(str(name), run.path.parent.parent.name, seed, run.path)
 
 
 def _seconds_since(written: object) -> float | None:

@@ -7,13 +7,12 @@ scores; and it is what published code did (AttENT's keeps the best epoch on the 
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.assemble import load_network_states, network_states
-from attent_kit.engine.run.folder import has_results
+from attent_kit.engine.run.folder import Answers, RunFolder
 from attent_kit.engine.run.predict import segment_case
 from attent_kit.engine.run.settings import RunSettings
 from attent_kit.engine.snapshots.snapshots import load_snapshot
@@ -46,15 +45,15 @@ def refuse_unknown(select: str, registry: Registry) -> None:
         registry.find("selectors", select)
 
 
-def refuse_selection(select: str, settings: RunSettings, folder: Path, target: Prepared, registry: Registry) -> None:
-    """ConfigError or DataError, before anything is trained, if the run in `folder` will have nothing to choose from."""
+def refuse_selection(select: str, settings: RunSettings, run: RunFolder, target: Prepared, registry: Registry) -> None:
+    """ConfigError or DataError, before anything is trained, if the run will have nothing to choose from."""
     refuse_unknown(select, registry)
     if select == LAST:
         return
-    trained = has_results(folder) and (folder / "scores.csv").exists()
-    if not (folder / "selection.csv").exists() and (trained or not settings.snapshots):
+    trained = run.has_results and run.answers().scores.exists()
+    if not run.selection.exists() and (trained or not settings.snapshots):
         raise ConfigError(
-            f"{folder} keeps no snapshots that --select {select} could choose from: train into another --out, with --set "
+            f"{run} keeps no snapshots that --select {select} could choose from: train into another --out, with --set "
             f"snapshots=5."
         )
     if select == ORACLE and not any(case.has_labels for case in target.cases_in("test")):
@@ -65,56 +64,56 @@ def refuse_selection(select: str, settings: RunSettings, folder: Path, target: P
 
 
 def load_selected(
-    select: str, alignment: Alignment, folder: Path, target: Prepared, device: torch.device
+    select: str, alignment: Alignment, run: RunFolder, target: Prepared, device: torch.device
 ) -> int | None:
     """Put the networks of the chosen snapshot into an alignment that has those of the end; its step, None for `last`."""
     if select == LAST:
         return None
     if select == ORACLE:
-        grade_snapshots(alignment, folder, target, device)
-    step = chosen_step(select, folder)
-    load_snapshot(folder, alignment, step, steps_of(read_selection(folder / "selection.csv")))
+        grade_snapshots(alignment, run, target, device)
+    step = chosen_step(select, run)
+    load_snapshot(run, alignment, step, steps_of(read_selection(run.selection)))
     return step
 
 
-def chosen_step(select: str, folder: Path) -> int:
+def chosen_step(select: str, run: RunFolder) -> int:
     """The step of the snapshot that a selector chooses, or that target labels prefer once they have graded all.
 
     ConfigError if they have not, DataError if the selector has scored none.
     """
     if select != ORACLE:
-        return choose(read_selection(folder / "selection.csv"), select)
-    if not (grades := known_grades(folder)):
-        raise ConfigError(f"the snapshots of {folder} are not graded yet: type `attentkit select {folder}` first.")
+        return choose(read_selection(run.selection), select)
+    if not (grades := known_grades(run)):
+        raise ConfigError(f"the snapshots of {run} are not graded yet: type `attentkit select {run}` first.")
     return best_step(mean_dice(grades))
 
 
-def write_selected(place: Path, select: str, step: int) -> None:
+def write_selected(answers: Answers, select: str, step: int) -> None:
     """selected.json: what was chosen, and whether by labels of the target."""
     chosen = {"selection": select, "step": step, "label_free": select != ORACLE}
-    write_text(place / "selected.json", json.dumps(chosen, indent=2) + "\n")
+    write_text(answers.selected, json.dumps(chosen, indent=2) + "\n")
 
 
-def known_grades(folder: Path) -> list[Grade]:
+def known_grades(run: RunFolder) -> list[Grade]:
     """grades.csv, if it has all snapshots of the run; otherwise nothing."""
-    known = read_grades(folder / "grades.csv")
-    return known if {grade.step for grade in known} == {*steps_of(read_selection(folder / "selection.csv"))} else []
+    known = read_grades(run.grades)
+    return known if {grade.step for grade in known} == {*steps_of(read_selection(run.selection))} else []
 
 
 def grade_snapshots(
-    alignment: Alignment, folder: Path, target: Prepared, device: torch.device,
+    alignment: Alignment, run: RunFolder, target: Prepared, device: torch.device,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Grade]:  # fmt: skip
     """Dice of every snapshot on the labelled test cases of the target, kept in grades.csv, so that it is computed once.
 
     `alignment` has the networks of the end, before and afterwards.
     """
-    steps = steps_of(read_selection(folder / "selection.csv"))
+    steps = steps_of(read_selection(run.selection))
     cases = [case.id for case in target.cases_in("test") if case.has_labels]
     if not steps or not cases:
         what = "no snapshots" if not steps else f"no labelled test case of {target.path}"
-        raise DataError(f"{folder} has {what}, so there is nothing to grade.")
-    if known := known_grades(folder):
+        raise DataError(f"{run} has {what}, so there is nothing to grade.")
+    if known := known_grades(run):
         return known
     states = network_states(alignment)
     end = {name: {key: value.clone() for key, value in state.items()} for name, state in states.items()}
@@ -122,12 +121,12 @@ def grade_snapshots(
     for done, step in enumerate(steps):
         report(done, len(steps))
         load_network_states(alignment, end)
-        load_snapshot(folder, alignment, step, steps)
+        load_snapshot(run, alignment, step, steps)
         for case in cases:
             prediction = segment_case(alignment, target, case, device)
             truth, _ = target.truth(case)
             for value, organ in enumerate(target.organs, start=1):
                 grades.append(Grade(step, case, organ, dice(prediction == value, truth == value)))
     load_network_states(alignment, end)
-    write_grades(folder / "grades.csv", grades)
+    write_grades(run.grades, grades)
     return grades

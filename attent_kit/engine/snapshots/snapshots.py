@@ -8,7 +8,6 @@ run's checkpoint, and so are all networks of the last snapshot.
 import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch.optim import Optimizer
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import network_states, trains
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.snapshots.look import Viewer, networks_of_predict
 from attent_kit.errors import AttentKitError, RunError
 from attent_kit.interfaces import Alignment, Stage
@@ -29,10 +29,10 @@ class Snapshots:
     """Takes the snapshots of one run."""
 
     def __init__(
-        self, folder: Path, count: int, selectors: Mapping[str, Selector], source: Prepared, target: Prepared, seed: int,
+        self, run: RunFolder, count: int, selectors: Mapping[str, Selector], source: Prepared, target: Prepared, seed: int,
         device: torch.device,
     ) -> None:  # fmt: skip
-        self.folder, self.count, self.selectors = folder, count, selectors
+        self.run, self.count, self.selectors = run, count, selectors
         self.source, self.target, self.seed, self.device = source, target, seed, device
         self.steps: list[int] = []
         """Steps of the run after which a snapshot is due; known once it is planned."""
@@ -53,16 +53,17 @@ class Snapshots:
 
     def rewind(self, step: int, total: int) -> None:
         """Forget what belongs to steps that will be trained again, and all that was made of a training that is not over."""
-        kept = [row for row in read_selection(self.folder / "selection.csv") if row.step <= step]
+        run = self.run
+        kept = [row for row in read_selection(run.selection) if row.step <= step]
         if step < total:
-            for path in (self.folder / "selection.csv", self.folder / "grades.csv"):
+            for path in (run.selection, run.grades):
                 path.unlink(missing_ok=True)
-            shutil.rmtree(self.folder / "selections", ignore_errors=True)
-            for path in (self.folder / "snapshots").glob("*.ckpt"):
-                if path not in {snapshot_file(self.folder, row.step) for row in kept}:
+            shutil.rmtree(run.selections, ignore_errors=True)
+            for path in run.all_snapshots():
+                if path not in {run.snapshot(row.step) for row in kept}:
                     path.unlink()
             if kept:
-                write_selection(self.folder / "selection.csv", kept)
+                write_selection(run.selection, kept)
 
     def due(self, step: int) -> bool:
         """Whether a snapshot is due after so many steps of the run."""
@@ -90,10 +91,10 @@ class Snapshots:
                 "networks": {name: states[name] for name in (*self._networks, "")},
                 "optimizers": {},
             }
-            checkpoint.write(snapshot_file(self.folder, step), state)
-        rows = [row for row in read_selection(self.folder / "selection.csv") if row.step != step]
+            checkpoint.write(self.run.snapshot(step), state)
+        rows = [row for row in read_selection(self.run.selection) if row.step != step]
         rows += [Scored(step, name, value, self.selectors[name].better) for name, value in scores.items()]
-        write_selection(self.folder / "selection.csv", rows)
+        write_selection(self.run.selection, rows)
         return scores
 
 
@@ -116,14 +117,9 @@ def evenly_spaced(counted: Sequence[int], lengths: Sequence[int], count: int) ->
     return steps
 
 
-def snapshot_file(folder: Path, step: int) -> Path:
-    """Where a run keeps the networks of a step."""
-    return folder / "snapshots" / f"step{step:07d}.ckpt"
-
-
-def load_snapshot(folder: Path, alignment: Alignment, step: int, steps: Iterable[int]) -> None:
+def load_snapshot(run: RunFolder, alignment: Alignment, step: int, steps: Iterable[int]) -> None:
     """Put the networks of a step into an alignment that has those of the end; `steps` are those of all snapshots."""
-    path = snapshot_file(folder, step)
+    path = run.snapshot(step)
     if not path.exists() and step == max(steps):
         return
     try:

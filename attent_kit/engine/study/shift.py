@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.apply.trained import SEGMENTOR, TrainedRun, load_run, names_of, open_run
-from attent_kit.engine.compare.results_folder import folders_of_runs, is_shown, recall
+from attent_kit.engine.apply.trained import TrainedRun, load_run, names_of, open_run
+from attent_kit.engine.compare.results_folder import begun_in, is_shown, recall
 from attent_kit.engine.compare.suite import slug
 from attent_kit.engine.run import checkpoint
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.settings import pinned
-from attent_kit.engine.run.status import has_scores
 from attent_kit.engine.study.views import Slices, View, sample, view_of_images, view_through
 from attent_kit.engine.train.train import task_of
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
@@ -236,14 +236,14 @@ def title_of(direction: str, row: str) -> str:
 
 def finished_runs(out: Path) -> list[Path]:
     """Folders of the runs with scores below `out`, seeds in order of their number; ConfigError if there is none."""
-    if (out / "config.toml").exists():
+    if RunFolder(out).is_run:
         return [out]
-    found = [folder for folder in folders_of_runs(out, recall(out)) if has_scores(folder)]
+    found = [run for run in begun_in(out, recall(out)) if run.has_scores]
     if not found:
         raise ConfigError(
             f"{out} holds no finished run: name the folder of a run, or of a comparison that `attentkit compare` has made."
         )
-    return sorted(found, key=lambda f: (f.parent, len(_plain(f)), f.name))
+    return [run.path for run in sorted(found, key=lambda run: (run.key or (), run.path.name))]
 
 
 def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
@@ -263,7 +263,8 @@ def baseline_of(folder: Path, registry: Registry) -> Path | None:
     folder = folder.resolve()
     found = []
     for beside in sorted(folder.parent.parent.glob("*/*")):
-        if _plain(beside) != _plain(folder) or not has_scores(beside) or is_shown(beside) is False:
+        files = RunFolder(beside)
+        if _seed_of(files) != _seed_of(RunFolder(folder)) or not files.has_scores or is_shown(files) is False:
             continue
         try:
             run = open_run(beside, registry)
@@ -273,18 +274,18 @@ def baseline_of(folder: Path, registry: Registry) -> Path | None:
             continue
         if alone and _hashes(run) == own:
             found.append(beside)
-    shown = [beside for beside in found if is_shown(beside)]
-    return shown[0] if shown else max(found, key=lambda f: (f / "config.toml").stat().st_mtime_ns, default=None)
+    shown = [beside for beside in found if is_shown(RunFolder(beside))]
+    return shown[0] if shown else max(found, key=lambda f: RunFolder(f).config.stat().st_mtime_ns, default=None)
 
 
-def _plain(folder: Path) -> str:
-    """ "seed0" of seed0, and of seed0-1a2b3c4d that holds a run of the same seed."""
-    return folder.name.partition("-")[0]
+def _seed_of(run: RunFolder) -> int | str:
+    """Of a run that does not lie as those of a comparison do, its name."""
+    return run.key.seed if run.key else run.path.name
 
 
 def whole(run: TrainedRun) -> TrainedRun:
     """The same run; ConfigError if not all of its networks are there."""
-    if run.pack or run.weights.name == SEGMENTOR:
+    if not run.is_whole:
         raise ConfigError(
             f"{run.folder} holds only what `predict` calls, and how images reach it is measured too: name the folder of the "
             "whole run, with its checkpoint.ckpt."
@@ -298,7 +299,7 @@ def _hashes(run: TrainedRun) -> tuple[str | None, str | None]:
 
 def weights(run: TrainedRun) -> str:
     """What tells the weights of one run from those of another."""
-    path = run.folder / SEGMENTOR
+    path = run.files.answers().segmentor
     with open(path if path.exists() else run.weights, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return f"{checkpoint.fingerprint(run.config)} {digest}"

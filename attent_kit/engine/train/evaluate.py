@@ -1,6 +1,5 @@
 """Predict the test cases of a run and score them on the grid of the original volumes."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.volumes import write_labels
+from attent_kit.engine.run.folder import Answers
 from attent_kit.engine.run.predict import segment_case
 from attent_kit.interfaces import Alignment
 from attent_kit.metrics import protocol
@@ -24,24 +24,27 @@ class Names(NamedTuple):
     """What chose its snapshot."""
 
 
-def score_run(alignment: Alignment, place: Path, target: Prepared, device: torch.device, names: Names) -> list[Score]:
-    """Write predictions/<case>.nii.gz for every test case and scores.csv for those with labels, below `place`; its rows."""
+def score_run(
+    alignment: Alignment, answers: Answers, target: Prepared, device: torch.device, names: Names
+) -> list[Score]:
+    """Write predictions/<case>.nii.gz for every test case and scores.csv for those with labels; its rows."""
     scores = []
     for case in target.cases_in("test"):
         prediction = segment_case(alignment, target, case.id, device)
-        path = place / "predictions" / f"{case.id}.nii.gz"
-        write_labels(path, prediction, np.array(target.grid(case.id).affine))
+        write_labels(answers.prediction(case.id), prediction, np.array(target.grid(case.id).affine))
         if case.has_labels:
             truth, spacing = target.truth(case.id)
             scores += [
                 Score(names.row, names.direction, names.seed, case.id, *metric, PROTOCOL, names.selection)
                 for metric in protocol(PROTOCOL).rows(prediction, truth, target.organs, spacing)
             ]
-    write_scores(place / "scores.csv", scores)
+    write_scores(answers.scores, scores)
     return scores
 
 
-def is_answered(place: Path, target: Prepared) -> bool:
-    """Whether what `score_run` writes is all there."""
-    files = [place / "predictions" / f"{case}.nii.gz" for case in target.ids("test")]
-    return all(file.exists() for file in (*files, place / "scores.csv"))
+def scores_there(answers: Answers, target: Prepared) -> list[Score] | None:
+    """The scores of a run that has all its answers; None if one is missing or damaged, and all are made again."""
+    if not all(path.exists() for path in (answers.segmentor, *map(answers.prediction, target.ids("test")))):
+        return None
+    cases = [case.id for case in target.cases_in("test") if case.has_labels]
+    return answers.read(cases, target.organs) if answers.covers(cases, target.organs) else None

@@ -25,7 +25,7 @@ from attent_kit.engine.run.assemble import (
     train_only,
     trained_networks,
 )
-from attent_kit.engine.run.folder import Run
+from attent_kit.engine.run.record import Run
 from attent_kit.engine.snapshots.snapshots import Snapshots
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.errors import RunError
@@ -79,7 +79,7 @@ def fit(
     stages = alignment.stages()
     total = sum(stage.steps for stage in stages)
     update = FabricUpdate(fabric, optimizers)
-    first_step = checkpoint.resume(run.checkpoint, alignment, optimizers, fabric)
+    first_step = checkpoint.resume(run.folder.checkpoint, alignment, optimizers, fabric)
     _go_on_from(first_step, alignment, optimizers, run, snapshots, watchers)
     if first_step == 0:
         rehearse(alignment, optimizers, stages, batches)
@@ -118,7 +118,7 @@ def fit(
                 if at_end or interruption.requested or time.monotonic() - saved >= run.settings.save_seconds:
                     run.flush()
                     before = time.monotonic()
-                    checkpoint.save(run.checkpoint, alignment, optimizers, step + 1, fabric)
+                    checkpoint.save(run.folder.checkpoint, alignment, optimizers, step + 1, fabric)
                     saved = time.monotonic()
                     saving += saved - before
                 if interruption.requested:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.run.folder import Answers
 from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source, slices_as_target
 from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment
@@ -16,7 +17,6 @@ from attent_kit.report.scores import PROTOCOL, Score
 CASES_SHOWN = 3
 SLICES_KEPT = 40
 """Test cases of which a run keeps a slice, at most: with 256 x 256 pixels 5 MB."""
-KEPT = "slices.npz"
 RULE = (
     "Cases are ordered by their Dice, the mean over organs, seeds and the rows that see no target labels: shown are the "
     "median (of an even number the better of the two in the middle) and the worst. Of a case it is the slice with most "
@@ -52,9 +52,9 @@ def median_and_worst(scores: Sequence[Score]) -> list[str]:
 
 
 def keep_slices(
-    alignment: Alignment, place: Path, target: Prepared, device: torch.device, scores: Sequence[Score]
+    alignment: Alignment, answers: Answers, target: Prepared, device: torch.device, scores: Sequence[Score]
 ) -> None:
-    """`place`/slices.npz: entropy map, translation and the way back of a slice of each test case, bytes [H, W].
+    """slices.npz: entropy map, translation and the way back of a slice of each test case, bytes [H, W].
 
     Of more than SLICES_KEPT cases it keeps the median and the worst of the run, then the first.
     """
@@ -78,7 +78,7 @@ def keep_slices(
         for what, stack in kept.items()
         for n, (case, z) in enumerate(chosen)
     }
-    write_whole(place / KEPT, lambda path: _savez(path, arrays))
+    write_whole(answers.slices, lambda path: _savez(path, arrays))
 
 
 def _bytes(images: np.ndarray) -> np.ndarray:

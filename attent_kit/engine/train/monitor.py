@@ -8,20 +8,17 @@ A first stage taken over from another run is watched in that run.
 
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.run.folder import NotFinite, Run
+from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.record import NotFinite, Run
 from attent_kit.engine.train.fit import Progress, spans
 from attent_kit.engine.train.glance import class_shares, looks_at
 from attent_kit.engine.train.health import COLLAPSED, Alarm, DiscriminatorWatch, Glance, Span, look_alarms
-from attent_kit.files import write_text
+from attent_kit.files import parse_object, read_json, write_text
 from attent_kit.interfaces import Alignment
-
-FILE = "monitor.json"
 
 
 def monitor_of(
@@ -49,7 +46,7 @@ class Monitor:
 
     def __init__(
         self,
-        folder: Path,
+        run: RunFolder,
         watch: DiscriminatorWatch,
         look: Callable[[int, str], Glance],
         expected: Sequence[float],
@@ -58,7 +55,7 @@ class Monitor:
     ) -> None:
         """`expected` is the part of the pixels of each class in the source; `warned` gets each sentence
         once, when it is new."""
-        self.folder, self._look, self._expected, self._organs, self._warned = folder, look, expected, organs, warned
+        self._run, self._look, self._expected, self._organs, self._warned = run, look, expected, organs, warned
         self._watch, self._end = watch, watch.spans[-1]
         self._looks: list[Glance] = []
         self._from_log: list[Alarm] = []
@@ -69,11 +66,11 @@ class Monitor:
 
     def begin(self, step: int) -> None:
         """Take up what is known of the first `step` steps; the log ends there."""
-        self._looks = [look for look in _looks_in(self.folder / FILE) if look.step <= step]
+        self._looks = [look for look in _looks_in(self._run) if look.step <= step]
         self._ended = bool(self._looks) and self._looks[-1].step == self._end.last
         self._read_log()
         self._said = set(self._alarms())
-        if (self.folder / FILE).exists():
+        if self._run.monitor.exists():
             self._write()
 
     def see(self, progress: Progress) -> None:
@@ -111,15 +108,15 @@ class Monitor:
         self._looks = [look for look in self._looks if look.step < step] + [self._look(step, stage)]
 
     def _read_log(self) -> None:
-        path = self.folder / "log.jsonl"
-        if not path.exists():
+        if not self._run.log.exists():
             return
-        with open(path, encoding="utf-8") as file:
+        with open(self._run.log, "rb") as file:
             file.seek(self._read)
             lines = file.read()
             self._read = file.tell()
         for line in lines.splitlines():
-            self._from_log += self._watch.add(json.loads(line))
+            if (losses := parse_object(line)) is not None:
+                self._from_log += self._watch.add(losses)
 
     def _alarms(self) -> list[Alarm]:
         looks = look_alarms(self._looks, self._expected, self._organs, self._ended)
@@ -139,13 +136,13 @@ class Monitor:
             "warnings": [alarm._asdict() for alarm in self._alarms()],
             "looks": [look._asdict() for look in self._looks],
         }
-        write_text(self.folder / FILE, json.dumps(state, indent=2, ensure_ascii=False) + "\n")
+        write_text(self._run.monitor, json.dumps(state, indent=2, ensure_ascii=False) + "\n")
 
 
-def _looks_in(path: Path) -> list[Glance]:
+def _looks_in(run: RunFolder) -> list[Glance]:
     """The looks of an earlier process; none if the file is not there or is damaged."""
     try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return [Glance(**{**look, "shares": tuple(look["shares"])}) for look in state["looks"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        looks = (read_json(run.monitor) or {})["looks"]
+        return [Glance(**{**look, "shares": tuple(look["shares"])}) for look in looks]
+    except (KeyError, TypeError):
         return []

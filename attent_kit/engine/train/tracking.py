@@ -4,20 +4,15 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 
+from attent_kit.engine.run.folder import Answers, RunFolder
 from attent_kit.engine.train.fit import Progress
 from attent_kit.errors import ConfigError
-from attent_kit.files import write_text
+from attent_kit.files import read_json, write_text
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, Score, only_selection, summarise
 from attent_kit.report.table import METRICS
 from attent_kit.tracker import TrackedRun, Tracker
-
-FILE = "trackers.json"
-OF_RUN, OF_ANSWERS = ("config.toml", "env.json", "log.jsonl", "monitor.json"), ("scores.csv", "selected.json")
-"""Files that a tracker gets, where they are: in the run's folder, and where its answers lie with the selection that was asked
-for. Weights and images of patients stay where they are."""
 
 Trackers = Mapping[str, type[Tracker]]
 
@@ -41,13 +36,14 @@ class Tracking:
 
     def __init__(self, trackers: Trackers, run: TrackedRun, warned: Callable[[str], None]) -> None:
         self._classes, self._run, self._warned = trackers, run, warned
+        self._files = RunFolder(run.folder)
         self._working: dict[str, Tracker] = {}
 
     def begin(self, step: int) -> None:
         """Start each, where it stopped if it knows this run."""
         if not self._classes:
             return
-        ids = _ids_in(self._run.folder / FILE)
+        ids = {name: str(known) for name, known in (read_json(self._files.trackers) or {}).items()}
 
         def start(name: str, tracker: Tracker) -> None:
             ids[name] = str(tracker.start(self._run._replace(step=step, id=ids.get(name))))
@@ -58,7 +54,7 @@ class Tracking:
             except Exception as error:
                 self._warn(name, error)
         self._each(start)
-        write_text(self._run.folder / FILE, json.dumps(ids, indent=2, sort_keys=True) + "\n")
+        write_text(self._files.trackers, json.dumps(ids, indent=2, sort_keys=True) + "\n")
 
     def see(self, progress: Progress) -> None:
         """Pass on what is new."""
@@ -67,10 +63,10 @@ class Tracking:
         if values:
             self._each(lambda _, tracker: tracker.log(progress.step, values))
 
-    def end(self, scores: Sequence[Score], place: Path) -> None:
-        """The run is trained and scored; its answers lie in `place`."""
-        means = mean_scores(scores)
-        named = [*(self._run.folder / name for name in OF_RUN), *(place / name for name in OF_ANSWERS)]
+    def end(self, scores: Sequence[Score], answers: Answers) -> None:
+        """The run is trained and scored. Trackers get its texts; weights and images of patients stay where they are."""
+        means, run = mean_scores(scores), self._files
+        named = (run.config, run.environment, run.log, run.monitor, answers.scores, answers.selected)
         files = [path for path in named if path.exists()]
         self._each(lambda _, tracker: tracker.end(means, files))
         self._working.clear()
@@ -103,10 +99,3 @@ def mean_scores(scores: Sequence[Score]) -> dict[str, float]:
     for metric, unit in METRICS if scores else ():
         means |= {f"{chosen}{metric}/{s.organ}": s.mean for s in summarise(scores, metric, "cases", unit)}
     return {name: mean for name, mean in means.items() if not math.isnan(mean)}
-
-
-def _ids_in(path: Path) -> dict[str, str]:
-    try:
-        return {str(name): str(run) for name, run in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError):
-        return {}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
@@ -14,18 +14,18 @@ from lightning_fabric import Fabric
 
 from attent_kit import __version__
 from attent_kit.build import build_alignment
-from attent_kit.config import read_toml
 from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.device import launch
-from attent_kit.engine.run.folder import SECONDS_TO_TRY, Busy, NotFinite, Run, alone_in, place_of
+from attent_kit.engine.run.folder import SECONDS_TO_TRY, Answers, Busy, RunFolder, RunKey, alone_in
 from attent_kit.engine.run.heartbeat import Heartbeat, beating
 from attent_kit.engine.run.provenance import components_of, record, refuse_changed_file
+from attent_kit.engine.run.record import NotFinite, Run
 from attent_kit.engine.run.settings import RunSettings, pinned
 from attent_kit.engine.snapshots.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.snapshots.snapshots import Snapshots, load_selectors
-from attent_kit.engine.train.evaluate import Names, is_answered, score_run
+from attent_kit.engine.train.evaluate import Names, score_run, scores_there
 from attent_kit.engine.train.fit import Progress, Report, fit
 from attent_kit.engine.train.kept import keep_slices
 from attent_kit.engine.train.monitor import monitor_of
@@ -33,7 +33,7 @@ from attent_kit.engine.train.tracking import Trackers, Tracking
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
-from attent_kit.report.scores import LAST, Score, read_scores
+from attent_kit.report.scores import LAST, Score
 from attent_kit.tracker import TrackedRun
 
 
@@ -86,26 +86,27 @@ def train(
     task = task_of(source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
     components = components_of(settings, registry)
-    refuse_selection(options.select, settings, folder, target, registry)
+    files = RunFolder(folder)
+    refuse_selection(options.select, settings, files, target, registry)
     selectors = load_selectors(registry) if settings.snapshots else {}
     row, direction = options.row or settings.alignment.name, options.direction or f"{source.domain}2{target.domain}"
     names = Names(row, direction, settings.seed, options.select)
-    with alone_in(folder), ExitStack() as closing:
-        resumes = (folder / "checkpoint.ckpt").exists()
+    with alone_in(files), ExitStack() as closing:
+        resumes = files.checkpoint.exists()
         if resumes:
-            refuse_changed_file(folder, components)
+            refuse_changed_file(files, components)
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
-        run = Run(folder, settings, components)
-        beat = closing.enter_context(beating(folder, str(fabric.device)))
+        run = Run(files, settings, components)
+        beat = closing.enter_context(beating(files, str(fabric.device)))
         run.write_domain(source, target)
-        if not (folder / "scores.csv").exists() and not (folder / "selections").exists():
+        if not files.all_answers():
             run.write_environment(fabric.device, precision_of(fabric))
         watcher.opened(alignment)
         batches = training_batches(
             source, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
         )
         stage_file = options.shared and shared_stage_file(options.shared, alignment, run, source, target, fabric)
-        snapshots = Snapshots(folder, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
+        snapshots = Snapshots(files, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
         monitor = monitor_of(alignment, run, source, target, fabric.device, watcher.warned)
         tracking = Tracking(options.trackers, tracked_run(names, run, options.store), watcher.warned)
         closing.callback(tracking.close)
@@ -118,13 +119,13 @@ def train(
                 raise
         steps = total_steps(alignment)
         beat("predict", steps, steps)
-        place = place_of(folder, options.select)
-        known = None if trained else _answers_in(place, target)
+        answers = files.answers(options.select)
+        known = None if trained else scores_there(answers, target)
         if known is not None:
             return known
         monitor.end()
-        scores = _answer(alignment, run, place, target, fabric.device, names)
-        tracking.end(scores, place)
+        scores = _answer(alignment, run, answers, target, fabric.device, names)
+        tracking.end(scores, answers)
         return scores
 
 
@@ -145,35 +146,26 @@ class _Teller:
         self._stepped(progress)
 
 
-def _answers_in(place: Path, target: Prepared) -> list[Score] | None:
-    """The scores of a run that has all its answers; None if one is missing or damaged, and all are made again."""
-    if is_answered(place, target) and (place / "segmentor.safetensors").exists():
-        with suppress(DataError):
-            return read_scores(place / "scores.csv")
-    return None
-
-
 def _answer(
-    alignment: Alignment, run: Run, place: Path, target: Prepared, device: torch.device, names: Names
+    alignment: Alignment, run: Run, answers: Answers, target: Prepared, device: torch.device, names: Names
 ) -> list[Score]:
     """Choose the snapshot, export it, predict and score the test cases, keep the slices that figures show."""
     step = load_selected(names.selection, alignment, run.folder, target, device)
-    config = checkpoint.fingerprint(read_toml(run.folder / "config.toml"))
+    config = checkpoint.fingerprint(run.config)
     facts = {"config": config, "steps": total_steps(alignment), "components": record(run.components)}
     if step is not None:
         facts |= {"steps": step, "selection": names.selection}
-        write_selected(place, names.selection, step)
-    checkpoint.export_segmentor(place / "segmentor.safetensors", alignment, facts)
-    scores = score_run(alignment, place, target, device, names)
-    keep_slices(alignment, place, target, device, scores)
+        write_selected(answers, names.selection, step)
+    checkpoint.export_segmentor(answers.segmentor, alignment, facts)
+    scores = score_run(alignment, answers, target, device, names)
+    keep_slices(alignment, answers, target, device, scores)
     return scores
 
 
 def tracked_run(names: Names, run: Run, store: Path | None) -> TrackedRun:
     """What a tracker is told of a run before it begins."""
-    title = f"{names.direction}/{names.row}/seed{names.seed}"
-    config = read_toml(run.folder / "config.toml")
-    return TrackedRun(title, run.folder, store or run.folder, config, 0, None)
+    title = RunKey(names.direction, names.row, names.seed).name
+    return TrackedRun(title, run.folder.path, store or run.folder.path, run.config, 0, None)
 
 
 def precision_of(fabric: Fabric) -> str:
