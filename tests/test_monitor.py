@@ -12,6 +12,7 @@ from conftest import prepare_words, train_words
 from test_resume import REGISTRY, equal, settings, weights
 
 from attent_kit.cli import run as run_command
+from attent_kit.config import read_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.predict import entropy
@@ -327,6 +328,7 @@ def test_an_organ_that_no_validation_case_shows_has_its_part_of_the_training_lab
 def test_a_line_of_the_log_holds_means_over_the_steps_that_have_a_loss(domains, tmp_path):
     """1, 2 and 6 are 3 on average; of 0.5 and 1 that are there it is 0.75."""
     run = Run(RunFolder(tmp_path / "run"), settings(domains, log_steps=3), {})
+    assert run.config == read_toml(run.folder.config)
     steps = [{"L_seg": 1.0, "L_gate": 0.5}, {"L_seg": 2.0}, {"L_seg": 6.0, "L_gate": 1.0}]
     answers = [run.log(n, "segment", {k: torch.tensor(v) for k, v in step.items()}) for n, step in enumerate(steps)]
     assert answers == [None, None, {"L_seg": 3.0, "L_gate": 0.75}]

@@ -69,7 +69,9 @@ def _settings_in(config: Path) -> tuple[dict[str, Any], dict[str, str | None]]:
 def _versions_in(environment: Path) -> dict[str, str]:
     """Those of what a run is made of; empty where it does not say."""
     said = read_json(environment) or {}
-    return {**by_component(recorded(RunFolder(environment.parent))), CORE: str(said[_CORE])} if _CORE in said else {}
+    if _CORE not in said:
+        return {}
+    return {**by_component(recorded(RunFolder(environment.parent), said)), CORE: str(said[_CORE])}
 
 
 def differences(there: Content, asked: Content) -> list[str]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.build import configure
-from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.ablation import reason_against, rows_without
 from attent_kit.engine.compare.cells import domain_files
 from attent_kit.engine.compare.content import located, superseded
@@ -16,7 +15,7 @@ from attent_kit.errors import AttentKitError, DataError
 from attent_kit.registry import Registry
 from attent_kit.report.outcomes import Outcome, outcome_of
 from attent_kit.report.rows import records
-from attent_kit.report.scores import LAST, SCORE_AGAIN, Score, write_scores
+from attent_kit.report.scores import LAST, SCORE_AGAIN, Score, read_scores, refuse_gaps, write_scores
 from attent_kit.report.table import MethodRow
 
 
@@ -95,17 +94,17 @@ def _outcomes(cells: Iterable[Cell]) -> list[Outcome]:
 
 def scores_of(cell: Cell) -> list[Score]:
     """The score rows of a finished cell, under its label. DataError, with what to do, if they are not all of them."""
-    target = Prepared.open(cell.settings.data.target)
-    cases = [case.id for case in target.cases_in("test") if case.has_labels]
+    file = cell.answers.scores
     try:
-        scores = cell.answers.read(cases, target.organs)
+        scores = read_scores(file)
     except DataError as error:
         raise DataError(f"{str(error).partition(' Delete the file')[0]} {SCORE_AGAIN}") from None
     strange = {(s.direction, s.seed) for s in scores} - {(cell.direction, cell.seed)}
     if strange or len({s.alignment for s in scores}) > 1:
         raise DataError(
-            f"{cell.answers.scores} has rows of another run than {cell.row}, {cell.direction}, seed {cell.seed}. {SCORE_AGAIN}"
+            f"{file} has rows of another run than {cell.row}, {cell.direction}, seed {cell.seed}. {SCORE_AGAIN}"
         )
+    refuse_gaps(scores, file, *cell.to_be_scored)
     return [score._replace(alignment=cell.row) for score in scores]
 
 

@@ -177,12 +177,16 @@ class Cell:
     @property
     def done(self) -> bool:
         """Whether it has all scores that its target asks for; otherwise it is to be run."""
-        return self.answers.covers(*_to_be_scored(self.settings.data.target))
+        return self.answers.covers(*self.to_be_scored)
+
+    @property
+    def to_be_scored(self) -> tuple[list[str], Sequence[str]]:
+        """The labelled test cases of its target, and their organs; none where that is not there yet."""
+        return _to_be_scored(self.settings.data.target)
 
 
 @while_unchanged
 def _to_be_scored(target: Path) -> tuple[list[str], Sequence[str]]:
-    """The labelled test cases of a prepared file, and their organs; none where the file is not there yet."""
     try:
         prepared = Prepared.open(target)
     except AttentKitError:
