@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from attent_kit.backbone import Backbone
 from attent_kit.errors import AttentKitError, ConfigError
-from attent_kit.files import write_text
+from attent_kit.files import read_json, write_text
 from attent_kit.registry import KINDS, Component, Registry
 
 if TYPE_CHECKING:  # torch is imported when the first question is asked that is not remembered
@@ -147,10 +147,10 @@ class Memory:
 
     def _read(self) -> dict[str, Any]:
         try:
-            kept = json.loads(self._path.read_text(encoding="utf-8"))
+            kept = read_json(self._path) or {}
             answers = kept["answers"] if kept["fingerprint"] == self._fingerprint else {}
             return answers if all(_is_whole(place, answer) for place, answer in answers.items()) else {}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError):
             return {}
 
     def _ask(self, place: str, question: Callable[[], Any]) -> Any:

@@ -110,6 +110,7 @@ def run_on(
             worker.errors.close()
     if asked:
         raise KeyboardInterrupt
+    # Where each lies is known only now: a process of another suite may have begun a run in between.
     left = {n for n, cell in enumerate(located(cells, registry)) if not cell.done} - failed.keys()
     for number in left:
         failed[number] = RunError("its process ended before it was done. Start the same command again to go on.")

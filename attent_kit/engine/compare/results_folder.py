@@ -130,7 +130,8 @@ def runs_in(out: Path, remembered: Remembered | None) -> list[ShownRun]:
         raise ConfigError(f"{out} is no folder: name the --out of an `attentkit compare`, for example runs/phantom.")
     if RunFolder(out).is_run:
         raise ConfigError(f"{out} is a single run: name the folder of the comparison, which holds DIRECTION/ROW/SEED.")
-    found = [_shown(run, remembered) for run in begun_in(out, remembered)]
+    labels = {slug(label): label for label in remembered.rows} if remembered else {}
+    found = [_shown(run, labels, remembered) for run in begun_in(out, remembered)]
     if not found:
         raise ConfigError(
             f"{out} holds no run: name the --out of an `attentkit compare`, or start one with --out {out}."
@@ -179,7 +180,8 @@ def title_of(direction: str, names: Sequence[str]) -> str:
     return f"{source.upper()} to {target.upper()}"
 
 
-def _shown(run: RunFolder, remembered: Remembered | None) -> ShownRun:
+def _shown(run: RunFolder, labels: Mapping[str, str], remembered: Remembered | None) -> ShownRun:
+    """`labels` of rows by the names of their folders."""
     key = run.key
     assert key is not None
     select = remembered.select if remembered else LAST
@@ -190,8 +192,7 @@ def _shown(run: RunFolder, remembered: Remembered | None) -> ShownRun:
         config = read_toml(run.config)
     except AttentKitError:
         config = {}
-    by_slug = {slug(label): label for label in remembered.rows} if remembered else {}
-    row = by_slug.get(key.row) or (scores[0].alignment if scores else key.row)
+    row = labels.get(key.row) or (scores[0].alignment if scores else key.row)
     label = mark(row, select)
     scores = tuple(score._replace(alignment=label) for score in scores)
     alignment = _alignment(config, row, remembered)

@@ -25,7 +25,7 @@ from attent_kit.engine.run.settings import pinned
 from attent_kit.engine.study.views import Slices, View, sample, view_of_images, view_through
 from attent_kit.engine.train.train import task_of
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
-from attent_kit.files import write_text
+from attent_kit.files import read_json, write_text
 from attent_kit.metrics.shift import Measured, Sample, principal_components, shift
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
@@ -342,7 +342,7 @@ def _write(path: Path, made_of: dict[str, Any], made: Shift) -> None:
 def _read(path: Path, made_of: dict[str, Any], direction: str, row: str, seed: int) -> Shift | None:
     """What `_write` wrote of the same things; None for anything else, which is then measured again."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path) or {}
         if content["made_of"] != made_of:
             return None
         rows = [
@@ -354,5 +354,5 @@ def _read(path: Path, made_of: dict[str, Any], direction: str, row: str, seed: i
             for p in content["panels"]
         ]
         return Shift(rows, panels, [str(note) for note in content["notes"]])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None

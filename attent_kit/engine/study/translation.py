@@ -26,7 +26,7 @@ from attent_kit.engine.run.assemble import segmentor_of
 from attent_kit.engine.run.predict import in_batches, slices_as_source
 from attent_kit.engine.study.shift import Failed, Tell, baseline_of, domains_of_run, each, finished_runs, weights, whole
 from attent_kit.errors import AttentKitError, ConfigError, DataError
-from attent_kit.files import write_text
+from attent_kit.files import read_json, write_text
 from attent_kit.interfaces import Alignment
 from attent_kit.metrics.structure import agreement, edge_agreement, edges, self_similarity, volume_drift
 from attent_kit.registry import Registry
@@ -259,10 +259,10 @@ def _reads_source_style(loaded: Loaded, target: Prepared) -> bool:
 def _known(paths: list[Path], made_of: dict[str, Any]) -> TranslationAudit | None:
     """What was written of the same things; None if a file is missing or made of something else."""
     try:
-        facts = json.loads(paths[1].read_text(encoding="utf-8"))
+        facts = read_json(paths[1]) or {}
         if facts["made_of"] != made_of or not all(path.exists() for path in paths):
             return None
         moved = {str(measure): float(value) for measure, value in facts["moved"].items()}
         return TranslationAudit(read_audit(paths[0]), str(facts["judge"]), str(facts["expected"]), moved, paths)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError):
+    except (ValueError, KeyError, TypeError, AttributeError, DataError):
         return None
