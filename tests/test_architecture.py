@@ -237,8 +237,10 @@ def test_no_file_is_long():
 OF_OTHERS = {
     ("engine/compare/cells.py", ".lock"), ("engine/train/fit.py", ".lock"),
     ("engine/compare/results.py", "scores.csv"), ("report/render.py", "scores.csv"),
+    *(("engine/apply/pack.py", name) for name in ("config.toml", "domain.json", "env.json")),
 }  # fmt: skip
-"""Names that other things have, too: the locks of a comparison's data and of a shared stage, and the scores of a comparison."""
+"""Names that other things have, too: the locks of a comparison's data and of a shared stage, the scores of a
+comparison, and the files of a pack."""
 
 
 def names_used(path, files, folders):

@@ -56,8 +56,8 @@ def ran(monkeypatch):
     """What is run, which then trains nothing."""
     cells = []
 
-    def train(settings, folder, registry, device, row, direction, shared, **more):
-        cells.append((row, direction, settings.seed))
+    def train(settings, folder, registry, device, options, watcher):
+        cells.append((options.row, options.direction, settings.seed))
 
     monkeypatch.setattr(module, "train", train)
     return cells
@@ -202,8 +202,8 @@ def test_a_run_whose_config_cannot_be_read_is_kept_and_another_takes_its_place(c
 
 
 def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_others(compare, out, monkeypatch):
-    def train(settings, folder, registry, device, row, direction, shared, **more):
-        if row == "AttENT":
+    def train(settings, folder, registry, device, options, watcher):
+        if options.row == "AttENT":
             (folder / "config.toml").parent.mkdir(parents=True)
             (folder / "config.toml").touch()
             return {}["x"]
@@ -220,8 +220,8 @@ def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_
 def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out, monkeypatch):
     tried = []
 
-    def train(settings, folder, registry, device, row, direction, shared, **more):
-        tried.append(row)
+    def train(settings, folder, registry, device, options, watcher):
+        tried.append(options.row)
         raise RuntimeError("CUDA error: device-side assert triggered")
 
     monkeypatch.setattr(module, "train", train)
@@ -237,7 +237,7 @@ def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out,
 def test_rows_that_were_added_stay_in_the_table_until_the_options_change(compare, out, monkeypatch):
     assert compare("-m", "entropy").code == 0
     ran = []
-    monkeypatch.setattr(module, "train", lambda *a, **k: ran.append(k["row"]))
+    monkeypatch.setattr(module, "train", lambda *a: ran.append(a[4].row))
     assert compare().code == 0 and ran == []
     assert "| entropy | " in (out / "table.md").read_text(encoding="utf-8")
     assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation", "AttENT", "entropy"}
