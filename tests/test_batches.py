@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
 from attent_kit.data.prepared.augment import Augmentation
 from attent_kit.data.prepared.batches import Batches, ResidentSlices, StreamedSlices, training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.pairs import Pair
-from attent_kit.data.space.intensity import Intensity
 from attent_kit.errors import DataError
 
 CPU = torch.device("cpu")
@@ -42,10 +42,9 @@ def domain(folder, labelled=(1, 2, 3), channels=1, train=(1, 2)):
             nib.save(nib.Nifti1Image(array, np.eye(4)), file)
         pairs.append(Pair(str(case), files[0], files[1] if case in labelled else None))
     split = {"train": [str(case) for case in train], "test": [str(c) for c in (1, 2, 3) if c not in train]}
-    out = folder / "domain.h5"
-    intensity = Intensity("window", 0, 100)
-    prepare(pairs, out, modality="ct", organs={"liver": 1}, size=8, channels=channels, intensity=intensity, split=split)
-    return Prepared.open(out)
+    options = PrepareOptions(modality="ct", organs={"liver": 1}, size=8, channels=channels, window=(0, 100), **split)
+    prepare(pairs, folder / "domain.h5", options)
+    return Prepared.open(folder / "domain.h5")
 
 
 @pytest.fixture(scope="module")

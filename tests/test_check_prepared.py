@@ -12,6 +12,7 @@ from conftest import contents
 
 from attent_kit.cli import run
 from attent_kit.data.check.prepared import differing
+from attent_kit.data.prepared.file import IN_MANIFEST, IN_RECORD, Prepared
 
 SPLIT = {"train": (1, 2, 3, 4), "val": (5,), "test": (6,)}
 
@@ -146,11 +147,10 @@ def test_constants_are_measured_on_training_cases_and_the_file_says_so(attentkit
     ("measured_on", "severity", "words"),
     [
         (["mr_1", "mr_5", "mr_6"], "error", "measured on cases that are not in train: mr_5, mr_6"),
-        (None, "note", "does not say on which cases"),
     ],
 )
 def test_constants_of_other_cases_are_told(attentkit, own, measured_on, severity, words):
-    edit(own / "mr.h5", lambda m: m.update(measured_on=measured_on) if measured_on else m.pop("measured_on"))
+    edit(own / "mr.h5", lambda m: m.update(measured_on=measured_on))
     ((how_bad, _, evidence),) = checked(attentkit, own / "mr.h5").about("intensity")
     assert how_bad == severity and words in evidence
 
@@ -242,23 +242,27 @@ def test_a_damaged_case_is_told_and_the_others_are_looked_at(attentkit, own, whe
     assert [(s, case) for s, case, _ in found.about("unreadable")] == [("error", "ct_2"), ("error", "ct_4")]
 
 
-@pytest.mark.parametrize("key", ["organs", "size", "intensity", "cases", "splits"])
-def test_a_manifest_that_lacks_something_is_no_traceback(attentkit, own, key):
+@pytest.mark.parametrize("key", IN_MANIFEST)
+def test_a_manifest_that_lacks_something_is_one_error_and_nonsense_no_traceback(attentkit, own, key):
     edit(own / "ct.h5", lambda manifest: manifest.pop(key))
-    checked(attentkit, own / "ct.h5", own / "mr.h5")
+    evidence = only(checked(attentkit, own / "ct.h5", own / "mr.h5"), "unreadable", "error")
+    assert key == "format" or f"lacks '{key}'" in evidence
     edit(own / "mr.h5", lambda manifest: manifest.update({key: "nonsense"}))
     checked(attentkit, own / "ct.h5", own / "mr.h5")
 
 
-@pytest.mark.parametrize(
-    "key", ["slices", "affine", "shape", "blank", "content", "image", "labels", "splits", "doubts"]
-)
-def test_a_record_that_lacks_something_is_no_traceback(attentkit, own, key):
+@pytest.mark.parametrize("key", IN_RECORD)
+def test_a_record_that_lacks_something_is_one_error_and_nonsense_no_traceback(attentkit, own, key):
     edit(own / "ct.h5", lambda manifest: record(manifest, "ct_2").pop(key))
-    found = checked(attentkit, own / "ct.h5")
-    assert found.code == 3 or key == "doubts"
+    assert f"lacks '{key}'" in only(checked(attentkit, own / "ct.h5"), "unreadable", "error")
     edit(own / "mr.h5", lambda manifest: record(manifest, "mr_2").update({key: "nonsense"}))
     checked(attentkit, own / "mr.h5")
+
+
+def test_a_prepared_file_says_what_it_must_and_no_more(sound):
+    manifest = Prepared.open(sound / "mr.h5").manifest
+    assert set(manifest) == set(IN_MANIFEST)
+    assert all(set(each) == set(IN_RECORD) for each in manifest["cases"])
 
 
 def test_what_is_no_prepared_file_is_an_error(attentkit, own):

@@ -1,6 +1,7 @@
 import errno
 import math
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -27,10 +28,17 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SIZES, "tiny", TINY)
 
 
-def centroid(case: PhantomCase, organ: str) -> np.ndarray | None:
-    """World position in mm, or None where the patient lacks the organ."""
-    voxels = np.argwhere(case.labels == ORGANS.index(organ) + 1)
-    return nib.affines.apply_affine(case.affine, voxels.mean(0)) if len(voxels) else None
+def centroids(cases: Iterable[PhantomCase]) -> list[tuple[PhantomCase, dict[str, np.ndarray]]]:
+    """World position in mm of each organ of each case; every organ but those that a patient has lost."""
+    found = []
+    for case in cases:
+        centres = {}
+        for number, organ in enumerate(ORGANS, start=1):
+            if len(voxels := np.argwhere(case.labels == number)):
+                centres[organ] = nib.affines.apply_affine(case.affine, voxels.mean(0))
+        assert set(centres) == set(ORGANS) - set(case.facts["missing"])
+        found.append((case, centres))
+    return found
 
 
 def median(case: PhantomCase, organ: str) -> float:
@@ -46,11 +54,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_liver_and_right_kidney_are_on_the_patients_right_and_the_others_on_the_left(cases):
-    for case in cases.values():
-        for organ, side in (("liver", 1), ("right kidney", 1), ("left kidney", -1), ("spleen", -1)):
-            center = centroid(case, organ)
+    sides = {"liver": 1, "right kidney": 1, "left kidney": -1, "spleen": -1}
+    for case, centres in centroids(cases.values()):
+        for organ, center in centres.items():
             # RAS: +x is the patient's right, and the spine is near x = 0.
-            assert center is None or 30 < side * center[0] < 145, (case.codes, organ, center)
+            assert 30 < sides[organ] * center[0] < 145, (case.codes, organ, center)
 
 
 def test_the_axes_are_stored_as_the_affine_says(cases):
@@ -62,11 +70,16 @@ def test_the_axes_are_stored_as_the_affine_says(cases):
 
 
 def test_the_liver_lies_in_front_of_the_spleen_and_above_the_kidneys(cases):
-    for case in cases.values():
-        liver = centroid(case, "liver")
-        assert (spleen := centroid(case, "spleen")) is None or liver[1] > spleen[1] + 15
-        for kidney in ("right kidney", "left kidney"):
-            assert (center := centroid(case, kidney)) is None or liver[2] > center[2] + 10
+    compared = 0
+    for _, centres in centroids(cases.values()):
+        liver = centres.pop("liver")
+        compared += len(centres)
+        for organ, center in centres.items():
+            if organ == "spleen":
+                assert liver[1] > center[1] + 15
+            else:
+                assert liver[2] > center[2] + 10
+    assert compared >= 3 * len(cases) - 1, "one organ at most is missing"
 
 
 @pytest.mark.parametrize(

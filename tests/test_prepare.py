@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from conftest import without_bytecode
 
+from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
 from attent_kit.data.prepared.file import IGNORE, Prepared, encode
 from attent_kit.data.scans.volumes import read_volume
 from attent_kit.data.sets.pairs import case_name, find_pairs
 from attent_kit.data.sets.splits import divide
-from attent_kit.data.space.intensity import Intensity
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 
 RAS = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -49,8 +49,9 @@ def five(tmp_path):
 
 def run(folder, out="ct.h5", **options):
     pairs = options.pop("pairs", None) or find_pairs(folder / "images", folder / "labels", allow_unlabelled=True)
-    options = {"modality": "ct", "organs": ORGANS, "size": 8, **options}
-    return prepare(pairs, folder / out, **options), Prepared.open(folder / out)
+    report = options.pop("report", None)
+    chosen = PrepareOptions(**{"modality": "ct", "organs": ORGANS, "size": 8, **options})
+    return prepare(pairs, folder / out, chosen, report=report).manifest, Prepared.open(folder / out)
 
 
 # Finding
@@ -145,7 +146,7 @@ def test_an_impossible_split_is_one_sentence(split, sentence):
 
 
 def test_a_prepared_file_holds_what_training_and_scoring_need(five):
-    manifest, prepared = run(five, split={"test": ["0005"], "val": ["0004"]})
+    manifest, prepared = run(five, test=["0005"], val=["0004"])
     assert prepared.organs == ("liver", "spleen") and prepared.domain == prepared.modality == "ct"
     assert prepared.ids("train") == ("0001", "0002", "0003") and prepared.ids("test") == ("0005",)
     images, labels = prepared.images(prepared.ids("train")), prepared.labels(prepared.ids("train"))
@@ -206,12 +207,12 @@ def test_a_volume_encoded_by_itself_is_what_the_prepared_file_holds(five):
 
 def test_constants_come_from_the_training_cases_alone(five):
     pairs = find_pairs(five / "images", five / "labels")
-    before, _ = run(five, modality="mr", split={"test": ["0005"]})
+    before, _ = run(five, modality="mr", test=["0005"])
     image = nib.load(pairs[4].image)
     nib.save(nib.Nifti1Image(image.get_fdata() * 50, image.affine), pairs[4].image)
-    after, _ = run(five, modality="mr", split={"test": ["0005"]})
+    after, _ = run(five, modality="mr", test=["0005"])
     assert before["intensity"] == after["intensity"] and before["intensity"]["kind"] == "percentiles"
-    assert before["intensity"] != run(five, modality="mr", split={"test": ["0001"]})[0]["intensity"]
+    assert before["intensity"] != run(five, modality="mr", test=["0001"])[0]["intensity"]
 
 
 def test_preparing_twice_gives_the_same_bytes(five):
@@ -227,7 +228,7 @@ def test_preparing_twice_gives_the_same_bytes(five):
 def test_unlabelled_cases_can_be_trained_on_but_not_scored(tmp_path):
     write_case(tmp_path, "a", seed=1)
     write_case(tmp_path, "b", seed=2, labelled=False)
-    _, prepared = run(tmp_path, split={"train": ["a", "b"], "test": ["b"]})
+    _, prepared = run(tmp_path, train=["a", "b"], test=["b"])
     assert [case.has_labels for case in prepared.cases] == [True, False] and prepared.shared_cases == ("b",)
     assert (prepared.labels(["b"]) == IGNORE).all() and (prepared.label_row("b", 0) == IGNORE).all()
     with pytest.raises(DataError, match="no labels"):
@@ -297,11 +298,12 @@ def test_a_full_disk_is_one_sentence(five, room):
     script = f"""
 import resource
 from attent_kit.data.sets.pairs import find_pairs
+from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
 from attent_kit.errors import AttentKitError
 resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
 try:
-    prepare(find_pairs("images", "labels"), "ct.h5", modality="ct", organs={ORGANS!r}, size=64)
+    prepare(find_pairs("images", "labels"), "ct.h5", PrepareOptions(modality="ct", organs={ORGANS!r}, size=64))
 except AttentKitError as error:
     print("sentence:", error)
 """
@@ -313,17 +315,17 @@ except AttentKitError as error:
 
 
 def test_options_that_cannot_be_meant_are_one_sentence(five):
-    for options in ({"size": 0}, {"channels": 2}, {"organs": {}}, {"others": "ignore"}, {"out": "images"}):
+    for options in ({"size": 0}, {"channels": 2}, {"organs": {}}, {"test": 2.0}, {"out": "images"}):
         with pytest.raises(AttentKitError):
             run(five, **options)
     image = five / "images" / "img0001.nii.gz"
     for pairs in ([("a", image, None)] * 2, [("a/b", image, None)], [("a", five / "none.nii", None)]):
         with pytest.raises(DataError):
-            prepare(pairs, five / "ct.h5", modality="ct", organs=ORGANS)
+            prepare(pairs, five / "ct.h5", PrepareOptions(modality="ct", organs=ORGANS))
     with pytest.raises(DataError, match="no case to prepare"):
-        prepare([], five / "ct.h5", modality="ct", organs=ORGANS)
+        prepare([], five / "ct.h5", PrepareOptions(modality="ct"))
     with pytest.raises(ConfigError, match="no case is for training"):
-        run(five, intensity=Intensity("percentiles"), split={"train": [], "test": ["0001"]})
+        run(five, modality="mr", train=[], test=["0001"])
 
 
 def test_a_file_that_was_not_prepared_is_one_sentence(five):

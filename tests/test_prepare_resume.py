@@ -16,6 +16,7 @@ from conftest import contents, prepare_words, write_case
 from test_bad_runs import on_a_full_disk
 
 from attent_kit.data.prepare import cases
+from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.plan import PairList
 from attent_kit.data.prepare.prepare import prepare
 from attent_kit.data.prepare.unfinished import Unfinished, key_of
@@ -23,7 +24,7 @@ from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.data.workers import asking
 from attent_kit.errors import RunError
 
-OPTIONS = {"modality": "mr", "size": 12, "split": {"test": ["c4"]}, "channels": 3, "foreground_only": True}
+OPTIONS = {"modality": "mr", "size": 12, "test": ["c4"], "channels": 3, "foreground_only": True}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def volumes_of_five(tmp_path_factory):
 def undisturbed(volumes_of_five, tmp_path_factory):
     """mr.h5 and mr.toml as a call makes them that nothing stops."""
     out = tmp_path_factory.mktemp("undisturbed")
-    prepare(pairs_of(volumes_of_five), out / "mr.h5", **OPTIONS)
+    prepare(pairs_of(volumes_of_five), out / "mr.h5", PrepareOptions(**OPTIONS))
     assert sorted(contents(out)) == ["mr.h5", "mr.toml"]
     return contents(out)
 
@@ -54,6 +55,7 @@ KILLED = """
 import json, os, random, signal, sys
 from pathlib import Path
 from attent_kit.data.sets.pairs import find_pairs
+from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
 
 folder, place, options = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
@@ -71,7 +73,7 @@ def attempt(out, last):
             if calls == last:
                 os.kill(os.getpid(), signal.SIGKILL)
         sys.setprofile(count)
-        prepare(pairs, out, **options)
+        prepare(pairs, out, PrepareOptions(**options))
         sys.setprofile(None)
         os.write(writer, str(calls).encode())
         os._exit(0)
@@ -132,11 +134,11 @@ def test_what_was_finished_is_not_read_again(volumes_of_five, undisturbed, tmp_p
     read = read_by(monkeypatch)
     out, pairs = tmp_path / "mr.h5", pairs_of(volumes_of_five)
     with pytest.raises(KeyboardInterrupt):
-        prepare(pairs, out, **OPTIONS, report=stop_at(6))  # four training cases are measured, then c1 and c2 finished
+        prepare(pairs, out, PrepareOptions(**OPTIONS), report=stop_at(6))  # measures four, then finishes c1 and c2
     assert read == ["c1", "c2", "c3", "c5", "c1", "c2"]
     assert [path.name for path in tmp_path.iterdir()] == [".mr.h5.unfinished"]
     read.clear()
-    prepare(pairs, out, **OPTIONS)
+    prepare(pairs, out, PrepareOptions(**OPTIONS))
     assert read == ["c3", "c4", "c5"] and contents(tmp_path) == undisturbed
 
 
@@ -147,34 +149,34 @@ def test_a_case_that_changed_meanwhile_is_read_again_and_other_options_read_all_
     read = read_by(monkeypatch)
     out, options = tmp_path / "mr.h5", {**OPTIONS, "modality": "ct"}
     with pytest.raises(KeyboardInterrupt):
-        prepare(pairs_of(folder), out, **options, report=stop_at(4))
+        prepare(pairs_of(folder), out, PrepareOptions(**options), report=stop_at(4))
     write_case(folder, "c2", "mr", seed=77)
     read.clear()
     with pytest.raises(KeyboardInterrupt):
-        prepare(pairs_of(folder), out, **options, report=stop_at(4))
+        prepare(pairs_of(folder), out, PrepareOptions(**options), report=stop_at(4))
     assert read == ["c2"]
     read.clear()
     read.clear()
     newer = PairList(pairs_of(folder))
     newer.origin = "pairs of attent-kit 99"
     with pytest.raises(KeyboardInterrupt):
-        prepare(newer, out, **options, report=stop_at(4))
+        prepare(newer, out, PrepareOptions(**options), report=stop_at(4))
     assert read == ["c1", "c2", "c3", "c4"]
     read.clear()
-    again = prepare(pairs_of(folder), out, **{**options, "size": 10})
+    again = prepare(pairs_of(folder), out, PrepareOptions(**{**options, "size": 10}))
     assert read == ["c1", "c2", "c3", "c4", "c5"]
-    assert again == prepare(pairs_of(folder), tmp_path / "fresh.h5", **{**options, "size": 10})
+    assert again == prepare(pairs_of(folder), tmp_path / "fresh.h5", PrepareOptions(**{**options, "size": 10}))
 
 
 def test_a_damaged_file_of_a_finished_case_is_made_anew(volumes_of_five, undisturbed, tmp_path):
     for spoil in (b"", b"PK\x03\x04 not an archive", None):
         with pytest.raises(KeyboardInterrupt):
-            prepare(pairs_of(volumes_of_five), tmp_path / "mr.h5", **OPTIONS, report=stop_at(7))
+            prepare(pairs_of(volumes_of_five), tmp_path / "mr.h5", PrepareOptions(**OPTIONS), report=stop_at(7))
         for path in (tmp_path / ".mr.h5.unfinished").glob("*.npz"):
             content = bytearray(path.read_bytes())
             content[len(content) // 2] ^= 255
             path.write_bytes(bytes(content) if spoil is None else spoil)
-        prepare(pairs_of(volumes_of_five), tmp_path / "mr.h5", **OPTIONS)
+        prepare(pairs_of(volumes_of_five), tmp_path / "mr.h5", PrepareOptions(**OPTIONS))
         assert contents(tmp_path) == undisturbed
 
 
@@ -193,8 +195,8 @@ def test_what_is_kept_comes_back_and_nothing_is_unpickled(tmp_path):
 def test_two_processes_do_not_prepare_the_same_file(volumes_of_five, tmp_path):
     out = tmp_path / "mr.h5"
     with Unfinished(out).claimed(), pytest.raises(RunError, match="mr.h5 is being prepared by another process: wait"):
-        prepare(pairs_of(volumes_of_five), out, **OPTIONS)
-    prepare(pairs_of(volumes_of_five), out, **OPTIONS)
+        prepare(pairs_of(volumes_of_five), out, PrepareOptions(**OPTIONS))
+    prepare(pairs_of(volumes_of_five), out, PrepareOptions(**OPTIONS))
 
 
 # Several processes
@@ -206,7 +208,7 @@ def test_any_number_of_processes_finds_the_same_bytes(volumes_of_five, undisturb
     prepare(
         pairs_of(volumes_of_five)[::-1],
         tmp_path / "mr.h5",
-        **OPTIONS,
+        PrepareOptions(**OPTIONS),
         workers=workers,
         report=lambda *c: calls.append(c),
     )

@@ -9,6 +9,7 @@ import pytest
 from conftest import prepare_words, write_case
 from test_bad_input import says
 
+from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.plan import PairList, leads_out
 from attent_kit.data.prepare.prepare import prepare
 from attent_kit.data.prepared.file import Prepared
@@ -288,7 +289,7 @@ def test_links_where_the_output_goes_are_replaced_and_not_written_through(volume
     (tmp_path / "ct.h5").symlink_to(tmp_path / "precious" / "file")
     (tmp_path / ".ct.h5.unfinished").symlink_to(tmp_path / "precious")
     pairs = [Pair("a", volumes / "ct" / "images" / "ct_1.nii.gz")]
-    prepare(pairs, tmp_path / "ct.h5", modality="ct", size=8)
+    prepare(pairs, tmp_path / "ct.h5", PrepareOptions(modality="ct", size=8))
     assert [path.name for path in (tmp_path / "precious").iterdir()] == ["file"]
     assert (tmp_path / "precious" / "file").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct.h5", "ct.toml", "precious"]
@@ -303,7 +304,7 @@ def test_inputs_and_other_toml_files_are_never_written_over(volumes, tmp_path):
     for out, sentence in ((image, "which is an input"), (tmp_path / "mine.h5", "is no manifest"),
                           (tmp_path / "x.toml", "name the prepared file")):  # fmt: skip
         with pytest.raises(ConfigError, match=sentence):
-            prepare([("a", image, None)], out, modality="ct", size=8)
+            prepare([("a", image, None)], out, PrepareOptions(modality="ct", size=8))
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -351,5 +352,5 @@ def test_an_answer_that_no_layout_should_give_is_one_sentence(volumes, tmp_path,
     layout = Wrong(pairs)
     layout.answer = answer
     with pytest.raises(AttentKitError, match=sentence) as error:
-        prepare(layout, tmp_path / "x.h5", modality="ct", size=8)
+        prepare(layout, tmp_path / "x.h5", PrepareOptions(modality="ct", size=8))
     assert type(error.value) is kind and list(tmp_path.iterdir()) == []

@@ -44,12 +44,8 @@ def command(
     Exit code 3 if there is an error, 0 with warnings and notes alone.
     """
     from attent_kit.data.check.check import CheckOptions, check
-    from attent_kit.data.sets.labelmap import LabelMap
 
-    options = CheckOptions(
-        layout, part, labels, modality.lower() if modality else None,
-        None if organs is None else LabelMap.parse(organs), targets,
-    )  # fmt: skip
+    options = CheckOptions(layout, part, labels, modality, organs, targets)
     with bars(("check", 0)) as (bar,):
         found = check(paths, load().registry, options, bar.count("check"))
     if as_json:

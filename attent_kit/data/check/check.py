@@ -26,7 +26,7 @@ from attent_kit.data.check.patients import duplicate_findings
 from attent_kit.data.check.prepared import InFile, agreement_findings
 from attent_kit.data.check.sets import set_findings, split_findings
 from attent_kit.data.doubts.findings import SEVERITIES, Finding, refusal
-from attent_kit.data.prepare.plan import Organs
+from attent_kit.data.prepare.options import Organs, modality_of, organs_of
 from attent_kit.data.sets.recognise import open_layout, parts_at
 from attent_kit.data.workers import ReportDone, counted
 from attent_kit.errors import ConfigError, DataError
@@ -48,9 +48,13 @@ class CheckOptions:
     modality: str | None = None
     """ct or mr, where the data set does not say."""
     organs: Organs | None = None
-    """Organs with their label values; None leaves them to the data set."""
+    """Organs with their label values; None leaves them to the data set. A LabelMap from here on."""
     targets: Sequence[Path] = ()
     """The prepared files that are to be targets."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "modality", modality_of(self.modality))
+        object.__setattr__(self, "organs", organs_of(self.organs))
 
 
 class CheckResult(NamedTuple):

@@ -20,7 +20,8 @@ from attent_kit.data.check.grey import grey_findings
 from attent_kit.data.doubts.case import grid_doubts, unplaced
 from attent_kit.data.doubts.findings import Finding, Severity, doubted, refusal
 from attent_kit.data.prepare.cases import read_scan
-from attent_kit.data.prepare.plan import Organs, entries_of, entry_files, label_map_of
+from attent_kit.data.prepare.options import Organs
+from attent_kit.data.prepare.plan import entries_of, entry_files, label_map_of
 from attent_kit.data.scans.dicom_file import is_dicom, read_header, text
 from attent_kit.data.scans.grids import apart, corners_apart, rounding
 from attent_kit.data.scans.nifti_file import unit_of
@@ -51,7 +52,7 @@ class OnDisk:
         self.modality = modality
         self.findings: list[Finding] = []
         """About the data set as a whole, known before a volume is read."""
-        self.label_map, _ = label_map_of(layout, organs, "error")
+        self.label_map, _ = label_map_of(layout, organs)
         self.chosen = organs is not None
         self.entries: dict[str, Entry] = {}
         layout.refused = []

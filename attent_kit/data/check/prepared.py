@@ -119,7 +119,7 @@ class InFile:
         found += case_findings(seen)
         # What the pictures and headers told when they were read; the rest is seen here again, with more numbers.
         again = set() if labels is None else set(label_doubts(labels, prepared.organs))
-        found += [doubted(doubt) for doubt in record.get("doubts", ()) if doubt not in again]
+        found += [doubted(doubt) for doubt in record["doubts"] if doubt not in again]
         if "train" in case.splits and window.kind == "percentiles" and case.kept:
             dark = image.min()
             bright = image[list(case.kept), ::2, ::2]
@@ -191,11 +191,8 @@ class InFile:
         """Whether the constants of the grey values come from training cases alone."""
         if prepared.intensity.kind != "percentiles":
             return []
-        measured_on, training = prepared.manifest.get("measured_on"), set(prepared.ids("train"))
-        if measured_on is None:
-            evidence = "it does not say on which cases its intensity constants were measured"
-            return [Finding("note", "intensity", evidence, AGAIN)]
-        others = sorted(set(measured_on) - training)
+        measured_on = prepared.manifest["measured_on"]
+        others = sorted(set(measured_on) - set(prepared.ids("train")))
         seen = sorted(set(measured_on) & {*prepared.ids("val"), *prepared.ids("test")})
         if not others and not seen:
             return []
@@ -205,7 +202,7 @@ class InFile:
 
     def _stamped(self, prepared: Prepared) -> list[Finding]:
         """Whether it was prepared with --foreground-only."""
-        if not prepared.manifest.get("label_driven"):
+        if not prepared.manifest["label_driven"]:
             return []
         training = prepared.cases_in("train")
         seen, kept = (sum(len(getattr(case, name)) for case in training) for name in ("with_organ", "kept"))

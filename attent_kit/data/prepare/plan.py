@@ -1,19 +1,18 @@
 """What is to be prepared: cases, modality, organs and splits, settled from file names before a volume is read."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from attent_kit.data.prepare.options import Organs, PrepareOptions, organs_of
 from attent_kit.data.scans.volumes import read_labels, read_volume
-from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap, Others
+from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
 from attent_kit.data.sets.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.splits import SPLITS, Fold, Split, divide, divide_into_folds, split_by_name
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
-
-Organs = Mapping[str, int | Sequence[int]] | LabelMap
 
 
 class PairList(Layout):
@@ -70,36 +69,40 @@ class DomainPlan:
         return [entry.id for entry in self.entries if len(self.splits_of(entry.id)) > 1]
 
 
-def plan(
-    layout: Layout,
-    modality: str | None,
-    organs: Organs | None,
-    others: Others,
-    split: Split | Fold | str | None,
-    seed: int,
-) -> DomainPlan:
+def plan(layout: Layout, options: PrepareOptions) -> DomainPlan:
     """ConfigError where something must be said that was not, DataError for files that are no cases."""
     entries = _checked(layout)
     _refuse_none_labelled(entries, layout)
-    entries, modality, decisions = _of_one_modality(entries, modality, layout)
-    label_map, more = label_map_of(layout, organs, others)
+    entries, modality, decisions = _of_one_modality(entries, options.modality, layout)
+    label_map, more = label_map_of(layout, options.organs)
     decisions += more
-    splits, name, rule, more = _divided(entries, split, seed, modality)
+    splits, name, rule, more = _divided(entries, options, modality)
     decisions += more
     in_a_split = {case for members in splits.values() for case in members}
-    warnings = []
-    if left_out := [entry.id for entry in entries if entry.id not in in_a_split]:
-        warnings.append(f"in no split and left out: {', '.join(left_out)}.")
     kept = tuple(entry for entry in entries if entry.id in in_a_split)
-    settled = DomainPlan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), tuple(warnings))
+    settled = DomainPlan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), ())
+    left_out = [entry.id for entry in entries if entry.id not in in_a_split]
+    return replace(settled, warnings=tuple(_split_warnings(settled, left_out)))
+
+
+def _split_warnings(settled: DomainPlan, left_out: list[str]) -> Iterator[str]:
+    """What is doubtful about the splits, a sentence each."""
+    if left_out:
+        yield f"in no split and left out: {', '.join(left_out)}."
     if shared := settled.shared:
-        warnings.append(f"in several splits, so that scores are not those of unseen patients: {', '.join(shared)}.")
-    if rule == "layout" and splits["test"] and not any(e.labels for e in kept if e.id in splits["test"]):
-        warnings.append(
+        yield f"in several splits, so that scores are not those of unseen patients: {', '.join(shared)}."
+    tested = settled.splits["test"]
+    if settled.rule == "layout" and tested and not any(e.labels for e in settled.entries if e.id in tested):
+        yield (
             "no test case of the data set has labels, so nothing will be scored: choose test cases with --test, "
             "--split or --fold."
         )
-    return DomainPlan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), tuple(warnings))
+    for part in ("train", "test"):
+        if not settled.splits[part]:
+            yield (
+                f"no case is for {part}ing, and a source needs training cases, a target both: name some with --{part}, or "
+                "deal them with --fold."
+            )
 
 
 def entry_files(entry: Entry) -> tuple[Path, ...]:
@@ -179,10 +182,10 @@ def _of_one_modality(entries: list[Entry], modality: str | None, layout: Layout)
     return of_it, modality, [f"Only the {len(of_it)} case(s) of modality {modality}, of {len(entries)}."]
 
 
-def label_map_of(layout: Layout, organs: Organs | None, others: Others) -> tuple[LabelMap, list[str]]:
+def label_map_of(layout: Layout, organs: Organs | None) -> tuple[LabelMap, list[str]]:
     """The label map that is asked for, or else that of the data set, or else 1 to 4; and what was decided, a sentence each."""
-    if organs is not None:
-        return LabelMap.of(organs, others), []
+    if (asked := organs_of(organs)) is not None:
+        return asked, []
     if layout.organs is None:
         return LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)}), []
     label_map = layout.organs.in_task_order()
@@ -195,9 +198,10 @@ def label_map_of(layout: Layout, organs: Organs | None, others: Others) -> tuple
 
 
 def _divided(
-    entries: list[Entry], split: Split | Fold | str | None, seed: int, modality: str
+    entries: list[Entry], options: PrepareOptions, modality: str
 ) -> tuple[dict[str, tuple[str, ...]], str | None, Any, list[str]]:
     """Cases of each split, the name of the split, how it was made, and what was decided on the way."""
+    split, seed = options.divided, options.seed
     own = {name: tuple(entry.id for entry in entries if entry.split == name) for name in SPLITS}
     if stray := [entry for entry in entries if entry.split not in (None, *SPLITS)]:
         raise DataError(f"the data set puts the case '{stray[0].id}' into '{stray[0].split}': use {', '.join(SPLITS)}.")

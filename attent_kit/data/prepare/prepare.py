@@ -5,108 +5,89 @@ What is in the file stands in `attent_kit.data.prepared.file`. The same provenan
 
 import contextlib
 import json
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 
 from attent_kit.data.doubts.case import organs_never_seen
 from attent_kit.data.phantom.write import in_phantom
 from attent_kit.data.prepare.cases import CaseTask, Recipe, finish_case, measure_case
-from attent_kit.data.prepare.plan import DomainPlan, Organs, PairList, entry_files, plan
+from attent_kit.data.prepare.options import DEFAULTS, PrepareOptions
+from attent_kit.data.prepare.plan import DomainPlan, PairList, entry_files, plan
+from attent_kit.data.prepare.preview import preview_of, refuse_preview
 from attent_kit.data.prepare.unfinished import Finished, Unfinished
-from attent_kit.data.prepared.file import FORMAT, VERSION, Manifest
+from attent_kit.data.prepared.file import FORMAT, VERSION, Manifest, Prepared
 from attent_kit.data.prepared.hdf5 import writing
 from attent_kit.data.prepared.manifest import beside, refuse_to_overwrite, to_toml, versions
-from attent_kit.data.sets.labelmap import Others
 from attent_kit.data.sets.layout import Layout, names_a_case
 from attent_kit.data.sets.pairs import Pair
-from attent_kit.data.sets.splits import Fold, Split
+from attent_kit.data.sets.recognise import open_layout
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.data.workers import Ask, ReportDone, WorkerEnded, asking, counted, sensible_workers
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import not_written, write_whole
+from attent_kit.registry import Registry
+
+
+def prepare_data_set(
+    path: Path | str,
+    out: Path | str,
+    registry: Registry,
+    options: PrepareOptions = DEFAULTS,
+    *,
+    preview: Path | None = None,
+    workers: int | None = None,
+    report: ReportDone | None = None,
+) -> Prepared:
+    """`attentkit prepare`: the data set at `path` as the prepared file `out`, and a picture of some cases at `preview`.
+
+    `path` is read by one of the layouts of `registry`; the rest is as in `prepare`.
+    """
+    refuse_preview(preview, Path(out))
+    layout = open_layout(
+        path, registry, options.layout, options.part,
+        labels=options.labels, allow_unlabelled=options.allow_unlabelled or None,
+    )  # fmt: skip
+    prepared = prepare(layout, out, options, workers=workers, report=report)
+    if preview is not None:
+        preview_of(prepared, preview)
+    return prepared
 
 
 def prepare(
     source: Layout | Sequence[Pair | tuple[str, Path, Path | None]],
     out: Path | str,
+    options: PrepareOptions = DEFAULTS,
     *,
-    modality: str | None = None,
-    organs: Organs | None = None,
-    others: Others = "error",
-    domain: str | None = None,
-    size: int = 256,
-    pixel: float | None = None,
-    channels: int = 1,
-    intensity: Intensity | None = None,
-    split: Split | Fold | str | None = None,
-    seed: int = 0,
-    foreground_only: bool = False,
-    options: Mapping[str, Any] | None = None,
     workers: int | None = 1,
     report: ReportDone | None = None,
-) -> Manifest:
-    """Writes `out` and its manifest beside it, and returns the manifest; the same input gives the same bytes of both.
+) -> Prepared:
+    """Writes `out` and its manifest beside it; the same input gives the same bytes of both.
 
-    `source` is a data set, or pairs of files. `modality` and `organs`, the task's organs in order with their values in the
-    label files, may be left out where the data set knows them; `others` = "background" lets every other value pass as
-    background. Slices have `size` pixels a side, of `pixel` mm, or as many mm as the field of view asks for. Intensity
-    constants are measured on the training cases alone. `channels` is 1, or an odd number of neighbouring slices. Slices
-    without contrast are kept for prediction and left out of training, which needs no label; with `foreground_only` so are,
-    of training cases on the source side, those without any organ. `split` is fractions, lists of cases, the name of a
-    split, or a fold; None leaves it to the data set, and else to fractions. `options` are the words of the user, for the
-    manifest. `workers` processes, or as many as are sensible for None, find the same.
+    `source` is a data set, or pairs of files. Intensity constants are measured on the training cases alone. Slices without
+    contrast are kept for prediction and left out of training, which needs no label; with `foreground_only` so are, of
+    training cases on the source side, those without any organ. `workers` processes, or as many as are sensible for None,
+    find the same. `report(case, done, total)` is called after each case.
 
     A call that was killed goes on where it was. DataError for any unusable input, RunError if `out` cannot be written;
     an existing `out` is then as it was.
     """
     out = Path(out)
     layout = source if isinstance(source, Layout) else PairList(source)
-    settled = plan(layout, modality, organs, others, split, seed)
-    domain = domain or settled.modality
-    if not names_a_case(domain):
-        raise ConfigError(f"{domain[:40]!r} cannot name a domain: use letters and digits, as in --domain mr.")
-    _refuse_what_cannot_be(out, settled, size, channels, pixel, workers)
+    settled = plan(layout, options)
+    _refuse_what_cannot_be(out, settled, options, workers)
     recipe = Recipe(
-        layout, Unfinished(out), settled.modality, settled.label_map, size, pixel,
-        intensity or Intensity.default(settled.modality), foreground_only, len(settled.splits["train"]),
+        layout, Unfinished(out), settled.modality, settled.label_map, options.size, options.pixel,
+        options.intensity(settled.modality), options.foreground_only, len(settled.splits["train"]),
     )  # fmt: skip
     tasks = [CaseTask(entry, settled.splits_of(entry.id)) for entry in settled.entries]
-    manifest: Manifest = {
-        "format": FORMAT,
-        "version": VERSION,
-        "domain": domain,
-        "modality": settled.modality,
-        "layout": {"origin": layout.origin, "part": layout.part},
-        "options": dict(options or {}),
-        "organs": list(settled.label_map.organs),
-        "label_map": settled.label_map.to_dict(),
-        "size": size,
-        "pixel_mm": pixel,
-        "channels": channels,
-        "intensity": {},
-        "measured_on": [],
-        "label_driven": ["source training sees slices with an organ only"] if foreground_only else [],
-        "splits": {name: list(members) for name, members in settled.splits.items()},
-        "split": settled.split,
-        "split_rule": settled.rule,
-        "seed": seed,
-        "shared_cases": settled.shared,
-        "phantom": any(in_phantom(folder) for folder in {entry.images[0].parent for entry in settled.entries}),
-        "decisions": list(settled.decisions),
-        "warnings": list(settled.warnings),
-        "versions": versions(),
-        "cases": [],
-    }
+    manifest = _without_cases(settled, options)
     if workers is None:
         workers = sensible_workers(len(tasks), _bytes_of(settled))
-
     try:
         with recipe.unfinished.claimed(), _removed_unless_stopped(recipe.unfinished):
             folder = recipe.unfinished.folder
@@ -118,7 +99,37 @@ def prepare(
             os.replace(folder / "manifest.part", beside(out))
     except OSError as error:
         raise not_written(out, error) from error
-    return manifest
+    return Prepared(out, manifest)
+
+
+def _without_cases(settled: DomainPlan, options: PrepareOptions) -> Manifest:
+    """What the manifest says before a volume is read."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "domain": options.domain or settled.modality,
+        "modality": settled.modality,
+        "layout": {"origin": settled.layout.origin, "part": settled.layout.part},
+        "options": options.words(),
+        "organs": list(settled.label_map.organs),
+        "label_map": settled.label_map.to_dict(),
+        "size": options.size,
+        "pixel_mm": options.pixel,
+        "channels": options.channels,
+        "intensity": {},
+        "measured_on": [],
+        "label_driven": ["source training sees slices with an organ only"] if options.foreground_only else [],
+        "splits": {name: list(members) for name, members in settled.splits.items()},
+        "split": settled.split,
+        "split_rule": settled.rule,
+        "seed": options.seed,
+        "shared_cases": settled.shared,
+        "phantom": any(in_phantom(folder) for folder in {entry.images[0].parent for entry in settled.entries}),
+        "decisions": list(settled.decisions),
+        "warnings": list(settled.warnings),
+        "versions": versions(),
+        "cases": [],
+    }
 
 
 def _write(
@@ -191,15 +202,12 @@ def _kept(unfinished: Unfinished, key: str) -> Finished:
     return found
 
 
-def _refuse_what_cannot_be(
-    out: Path, settled: DomainPlan, size: int, channels: int, pixel: float | None, workers: int | None
-) -> None:
+def _refuse_what_cannot_be(out: Path, settled: DomainPlan, options: PrepareOptions, workers: int | None) -> None:
+    domain = options.domain or settled.modality
+    if not names_a_case(domain):
+        raise ConfigError(f"{domain[:40]!r} cannot name a domain: use letters and digits, as in --domain mr.")
     if out.is_dir():
         raise ConfigError(f"{out} is a folder: name the file to write, as in {out / settled.modality}.h5.")
-    if size < 1 or channels < 1 or channels % 2 == 0:
-        raise ConfigError(f"size is {size} and channels {channels}: use 1 or more, and an odd number, as in 256 and 1.")
-    if pixel is not None and not (math.isfinite(pixel) and pixel > 0):
-        raise ConfigError(f"a pixel of {pixel:g} mm cannot be: give its side in mm, as in 1.5.")
     if workers is not None and workers < 1:
         raise ConfigError(f"{workers} workers cannot work: use 1 or more.")
     refuse_to_overwrite(out, [file for entry in settled.entries for file in entry_files(entry)])

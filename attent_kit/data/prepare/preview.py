@@ -23,9 +23,8 @@ def refuse_preview(path: Path | None, out: Path) -> None:
         raise ConfigError(f"{path} is there already and is no preview: name another --preview.")
 
 
-def preview_of(prepared: Path, path: Path) -> None:
+def preview_of(domain: Prepared, path: Path) -> None:
     """A PNG of at most six cases, those with doubts before others: four axial slices and a coronal one of each."""
-    domain = Prepared.open(prepared)
     records = {record["id"]: record for record in domain.manifest["cases"]}
     rows = []
     for case in _cases_to_show(domain):
@@ -38,15 +37,15 @@ def preview_of(prepared: Path, path: Path) -> None:
             facts.append(", ".join(f"{organ} {n * ml:.0f} ml" for organ, n in record["labels"]["voxels"].items()))
         else:
             facts.append("no labels")
-        facts.extend(record.get("decisions", ()))
-        rows.append(CaseRow(case.id, tuple(facts), tuple(record.get("doubts", ())), _views(domain, case)))
+        facts.extend(record["decisions"])
+        rows.append(CaseRow(case.id, tuple(facts), tuple(record["doubts"]), _views(domain, case)))
     grey = domain.intensity
     scale = f"{grey.low:g} to {grey.high:g}" if grey.low is not None and grey.high is not None else grey.kind
     title = (
         f"{domain.domain}: {len(domain.cases)} case(s), {len(rows)} shown. Grey values {scale}. "
         "R is the patient's right; axial slices from the feet on the left to the head."
     )
-    montage(rows, domain.organs, title, domain.manifest.get("decisions", ()), path)
+    montage(rows, domain.organs, title, domain.manifest["decisions"], path)
     domain.close()
 
 
@@ -59,7 +58,7 @@ def slices_to_show(labels: np.ndarray | None, count: int) -> list[int]:
 
 
 def _cases_to_show(domain: Prepared) -> list[Case]:
-    doubtful = {record["id"] for record in domain.manifest["cases"] if record.get("doubts")}
+    doubtful = {record["id"] for record in domain.manifest["cases"] if record["doubts"]}
     first = [case for case in domain.cases if case.id in doubtful][:CASES]
     rest = [case for case in domain.cases if case.id not in doubtful]
     free = min(CASES - len(first), len(rest))

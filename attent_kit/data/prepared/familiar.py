@@ -58,9 +58,9 @@ class Familiar:
     """The coarser of that and the native pixels."""
     distance_mm: Range
     """Between slices."""
-    floor: Range | None = None
-    """This and `percentiles` on the scale from -1 to 1; None where the file was prepared before they were kept."""
-    percentiles: tuple[Range, ...] = ()
+    floor: Range
+    """This and `percentiles` on the scale from -1 to 1."""
+    percentiles: tuple[Range, ...]
 
     @classmethod
     def of(cls, prepared: Prepared) -> "Familiar | None":
@@ -69,10 +69,8 @@ class Familiar:
         if not records:
             return None
         grids = [prepared.grid(record["id"]) for record in records]
-        floor, percentiles = None, []
-        if all("grey" in record for record in records):
-            scaled = [_scaled(record["grey"], record["low"], record["high"]) for record in records]
-            floor, *percentiles = (_range(values) for values in zip(*scaled, strict=True))
+        scaled = [_scaled(record["grey"], record["low"], record["high"]) for record in records]
+        floor, *percentiles = (_range(values) for values in zip(*scaled, strict=True))
         return cls(
             len(records),
             _range([grid.pixel for grid in grids]),
@@ -84,17 +82,16 @@ class Familiar:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` is the way back."""
-        return {name: value for name, value in vars(self).items() if value not in (None, ())}
+        return dict(vars(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Familiar":
         """What `to_dict` wrote. TypeError, ValueError or KeyError for anything else."""
         pixel, resolution, distance = (_pair(values[name]) for name in ("pixel_mm", "resolution_mm", "distance_mm"))
-        floor = _pair(values["floor"]) if "floor" in values else None
-        percentiles = tuple(_pair(pair) for pair in values.get("percentiles", ()))
-        if len(percentiles) != (0 if floor is None else len(PERCENTS)):
-            raise ValueError("floor and percentiles go together")
-        return cls(int(values["cases"]), pixel, resolution, distance, floor, percentiles)
+        percentiles = tuple(_pair(pair) for pair in values["percentiles"])
+        if len(percentiles) != len(PERCENTS):
+            raise ValueError(f"{len(percentiles)} percentiles, not {len(PERCENTS)}")
+        return cls(int(values["cases"]), pixel, resolution, distance, _pair(values["floor"]), percentiles)
 
     def doubts(self, array: np.ndarray, grid: Grid, intensity: Intensity, modality: str) -> list[str]:
         """What of an image [X, Y, Z] is unlike the training cases, a sentence each."""
@@ -112,8 +109,6 @@ class Familiar:
         return found
 
     def _grey_doubts(self, array: np.ndarray, intensity: Intensity, modality: str) -> list[str]:
-        if self.floor is None:
-            return []
         low, high = intensity.bounds(array)
         floor, *percentiles = _scaled(grey_values(array, low, high), low, high)
 
@@ -152,7 +147,7 @@ def _range(values: Sequence[float]) -> Range:
 def _pair(values: Sequence[float]) -> Range:
     least, largest = (float(value) for value in values)
     if not (math.isfinite(least) and math.isfinite(largest) and least <= largest):
-        raise ValueError(f"{values} is no range")
+        raise ValueError(f"{values} is not a range")
     return least, largest
 
 

@@ -32,6 +32,16 @@ IGNORE = 255
 
 Manifest = dict[str, Any]
 """What a prepared file says about itself; plain JSON values."""
+IN_MANIFEST = (
+    "format", "version", "domain", "modality", "layout", "options", "organs", "label_map", "size", "pixel_mm", "channels",
+    "intensity", "measured_on", "label_driven", "splits", "split", "split_rule", "seed", "shared_cases", "phantom",
+    "decisions", "warnings", "versions", "cases",
+)  # fmt: skip
+IN_RECORD = (
+    "id", "splits", "slices", "blank", "shape", "affine", "spacing", "orientation", "pixel", "low", "high", "grey", "image",
+    "labels", "decisions", "doubts", "content",
+)  # fmt: skip
+"""What the manifest says of a case; `without_organ` too, of a training case that was prepared with --foreground-only."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +77,15 @@ class Prepared:
         self.organs: tuple[str, ...] = tuple(manifest["organs"])
         self.size: int = manifest["size"]
         self.channels: int = manifest["channels"]
-        self.pixel_mm: float | None = manifest.get("pixel_mm")
+        self.pixel_mm: float | None = manifest["pixel_mm"]
         """mm of a pixel where it was asked for; None where `size` pixels span each field of view."""
         self.intensity = Intensity.from_dict(manifest["intensity"])
-        self.split: str | None = manifest.get("split")
+        self.split: str | None = manifest["split"]
         """Name of the split; None where its cases were listed or dealt."""
+        self.decisions: tuple[str, ...] = tuple(manifest["decisions"])
+        """What was settled without being asked for, a sentence each."""
+        self.warnings: tuple[str, ...] = tuple(manifest["warnings"])
+        """What is doubtful, a sentence each."""
         self.shared_cases: tuple[str, ...] = tuple(manifest["shared_cases"])
         self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
         self._records = {record["id"]: record for record in manifest["cases"]}
@@ -98,12 +112,14 @@ class Prepared:
             known = False
         if not known:
             raise DataError(f"{path} is not a prepared domain: make one with `attentkit prepare`.")
-        if manifest["version"] != VERSION:
+        if "version" in manifest and manifest["version"] != VERSION:
             raise DataError(
                 f"{path} has format {manifest['version']}, this attent-kit reads {VERSION}: "
                 "run `attentkit prepare` again."
             )
         try:
+            if missing := _missing(manifest):
+                raise DataError(f"the manifest in {path} lacks {missing}: run `attentkit prepare` again.")
             prepared = cls(path, manifest)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
@@ -251,6 +267,16 @@ def neighbours(slices: Any, rows: Sequence[int], channels: int) -> np.ndarray:
     """Slices with their neighbours as channels: [Z, H, W] -> [N, C, H, W]; the ends of a volume are repeated."""
     reach, last = channels // 2, len(slices) - 1
     return np.stack([np.stack([slices[min(max(z + d, 0), last)] for d in range(-reach, reach + 1)]) for z in rows])
+
+
+def _missing(manifest: Manifest) -> str:
+    """The first thing that a manifest or one of its cases does not say, or ""."""
+    if lacking := [name for name in IN_MANIFEST if name not in manifest]:
+        return f"'{lacking[0]}'"
+    for number, record in enumerate(manifest["cases"], start=1):
+        if lacking := [name for name in IN_RECORD if name not in record]:
+            return f"'{lacking[0]}' of case {record.get('id', number)}"
+    return ""
 
 
 def _case(record: dict[str, Any]) -> Case:

@@ -13,6 +13,7 @@ from filelock import FileLock
 from attent_kit.build import build_alignment
 from attent_kit.config import dump, to_toml
 from attent_kit.data.phantom import SIZES, write_phantom
+from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.pairs import find_pairs
@@ -88,10 +89,12 @@ def prepare_phantom(volumes: Path, out: Path, report: Callable[[str, int, int], 
         prepare(
             find_pairs(volumes / modality / "images", volumes / modality / "labels"),
             out / f"{modality}.h5",
-            modality=modality,
-            organs={organ: value for value, organ in enumerate(facts["organs"], start=1)},
-            size=SIZES[facts["size"]].pixels,
-            split=split,
+            PrepareOptions(
+                modality=modality,
+                organs={organ: value for value, organ in enumerate(facts["organs"], start=1)},
+                size=SIZES[facts["size"]].pixels,
+                **split,
+            ),
             report=lambda case, done, n: report("prepare", done, n),
         )
 

@@ -1,0 +1,149 @@
+"""What `attentkit prepare` can be told of a domain. No pydantic here, which the processes of a `prepare` need not import."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from attent_kit.data.sets.labelmap import LabelMap
+from attent_kit.data.sets.splits import SPLITS, Fold, Split
+from attent_kit.data.space.intensity import Intensity
+from attent_kit.errors import ConfigError
+
+Organs = Mapping[str, int | Sequence[int]] | LabelMap | str
+"""Organs with their values in the label files; a text is read as the command reads it."""
+Share = Sequence[str] | float
+"""Cases of a split by name, or the share of all of them."""
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """The options of `attentkit prepare` under their own names; a text is read as the command reads it.
+
+    PrepareOptions(part="t2spir", split="sifa-abdominal")
+    PrepareOptions(modality="ct", organs="liver=6,spleen=1,*=0", test=["img0004", "img0009"])
+    """
+
+    layout: str | None = None
+    """How the data set is read; None recognises it."""
+    part: str | None = None
+    """Which of several data sets in the place, such as a sequence."""
+    labels: Path | None = None
+    """Folder or file of label maps, where the place holds images alone."""
+    allow_unlabelled: bool = False
+    """Accept images without a label map."""
+    modality: str | None = None
+    """ct or mr, where the data set does not say."""
+    domain: str | None = None
+    """Name in directions such as mr2ct; None is the modality."""
+    organs: Organs | None = None
+    """The organs of the task in order, with their values in the label files; None leaves them to the data set. A LabelMap
+    from here on."""
+    size: int = 256
+    """Pixels of a side of a slice."""
+    pixel: float | None = None
+    """mm of a pixel; None divides the field of view by `size`."""
+    channels: int = 1
+    """Neighbouring slices as channels, an odd number."""
+    window: tuple[float, float] | None = None
+    """Low and high grey value; None leaves the rule to the modality."""
+    per_volume: bool = False
+    """Percentiles of each volume by itself, not of the training cases."""
+    split: str | None = None
+    """Name of a split."""
+    fold: Fold | str | None = None
+    """K/N: part K of N parts of the patients is for testing."""
+    train: Share | str | None = None
+    """Cases for training, or their share. With none of the three, of `split` and of `fold` the data set decides, and else
+    70 %, 10 % and 20 % are dealt by `seed`."""
+    val: Share | str | None = None
+    test: Share | str | None = None
+    seed: int = 0
+    """Of what is dealt."""
+    foreground_only: bool = False
+    """Train on slices with an organ only, where this is the source."""
+
+    def __post_init__(self) -> None:
+        read: dict[str, Any] = {"modality": modality_of(self.modality), "organs": organs_of(self.organs)}
+        if self.labels is not None:
+            read["labels"] = Path(self.labels)
+        if isinstance(self.fold, str):
+            read["fold"] = Fold.parse(self.fold)
+        for name in SPLITS:
+            if isinstance(cases := getattr(self, name), str):
+                read[name] = tuple(case.strip() for case in cases.split(",") if case.strip())
+        for name, value in read.items():
+            object.__setattr__(self, name, value)
+        self._refuse_what_cannot_be()
+
+    @property
+    def divided(self) -> Split | Fold | str | None:
+        """How the cases are divided, where anything is said about it."""
+        if self.fold is not None:
+            return self.fold
+        return self._shares() or None if self.split is None else self.split
+
+    def intensity(self, modality: str) -> Intensity:
+        """The rule that is asked for, or else the one of the modality."""
+        if self.window is not None:
+            return Intensity("window", *self.window)
+        return Intensity("percentiles-per-volume") if self.per_volume else Intensity.default(modality)
+
+    def words(self) -> dict[str, Any]:
+        """What differs from the defaults, as it is typed and in plain values: of a path its last part."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        defaults = {field.name: field.default for field in fields(self)}
+        return {
+            name.replace("_", "-"): _word(value) for name, value in given.items() if value not in (None, defaults[name])
+        }
+
+    def _shares(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in SPLITS if getattr(self, name) is not None}
+
+    def _refuse_what_cannot_be(self) -> None:
+        if self.window is not None and self.per_volume:
+            raise ConfigError("--window and --per-volume exclude each other: type one of them.")
+        if self.window is not None:
+            self.intensity("")  # which refuses a low that is not below its high
+        said = [name for name in ("split", "fold") if getattr(self, name) is not None] + list(self._shares())[:1]
+        if len(said) > 1:
+            raise ConfigError(f"--{said[0]} and --{said[1]} exclude each other: type one of them.")
+        if not (_is_whole(self.size) and _is_whole(self.channels) and self.channels % 2):
+            raise ConfigError(
+                f"size is {self.size} and channels {self.channels}: use 1 or more, and an odd number, as in 256 and 1."
+            )
+        if self.pixel is not None and not (math.isfinite(self.pixel) and self.pixel > 0):
+            raise ConfigError(f"a pixel of {self.pixel:g} mm cannot be: give its side in mm, as in 1.5.")
+
+
+def modality_of(word: str | None) -> str | None:
+    """A modality as it was typed, or None for nothing."""
+    return word.lower() if word else None
+
+
+def organs_of(organs: Organs | None) -> LabelMap | None:
+    """Organs as they were typed or given, or None for none."""
+    if organs is None:
+        return None
+    return LabelMap.parse(organs) if isinstance(organs, str) else LabelMap.of(organs)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _word(value: Any) -> Any:
+    """A value of an option in a plain value."""
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, LabelMap):
+        return str(value)
+    if isinstance(value, Fold):
+        return f"{value.number}/{value.parts}"
+    if isinstance(value, str | int | float):
+        return value
+    return list(value) if all(isinstance(item, int | float) for item in value) and value else ",".join(value)
+
+
+DEFAULTS = PrepareOptions()
