@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attent_kit.data.phantom import SIZES, PhantomSize
-from attent_kit.data.phantom.export import export_phantom
+from attent_kit.data.phantom import SIZES, PhantomOptions, PhantomSize, write_phantom
+from attent_kit.data.phantom.options import LAYOUTS
 
 TINY = PhantomSize(48, (5, 0, 1), (5, 1, 1), (8.0, 8.0), (8.0, 8.0), (0, 0), (1, 1), (1, 1))
 ORGANS = ("liver", "right kidney", "left kidney", "spleen")
@@ -26,13 +26,30 @@ BOXES = {
 LPS = np.diag([-2.0, -2, 5, 1])
 
 
-def write_phantoms(home, chaos="same"):
-    """A tiny phantom as nifti, chaos, btcv, nnunet and msd below `home`, which is the answer; `chaos`: the order of its masks."""
+def write_phantoms(home, grid=TINY, layouts=LAYOUTS):
+    """A tiny phantom in each of the layouts below `home`, which is the answer."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", TINY)
-        for layout in ("nifti", "chaos", "btcv", "nnunet", "msd"):
-            export_phantom(home / layout, layout, "tiny", masks=chaos if layout == "chaos" else "same")
+        patch.setitem(SIZES, "tiny", grid)
+        for layout in layouts:
+            write_phantom(home / layout, PhantomOptions(layout, "tiny"))
     return home
+
+
+def renumber(chaos):
+    """Turns the file names and InstanceNumbers of every series of a CHAOS folder round, and the names of its masks."""
+    import pydicom
+
+    for series in sorted(chaos.glob("Train_Sets/**/DICOM_anon")):
+        for folder in (series, series.with_name("Ground")):
+            files = sorted(folder.iterdir())
+            moved = [path.rename(path.with_suffix(".moved")) for path in files]
+            for number, (path, name) in enumerate(zip(moved, reversed(files), strict=True)):
+                path.rename(name)
+                if folder == series:
+                    made = pydicom.dcmread(name)
+                    made.InstanceNumber = len(files) - number
+                    made.save_as(name)
+    return chaos
 
 
 def body(seed=0):

@@ -10,7 +10,7 @@ from abdomens import abdomen, checked, only, patients, write, write_unplaced
 from conftest import contents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layout_folders import attent_png, nnunet, sifa_npz, write_phantoms
+from layout_folders import attent_png, nnunet, renumber, sifa_npz, write_phantoms
 from test_bad_input import says
 
 from attent_kit.cli import run
@@ -22,7 +22,9 @@ from attent_kit.cli import run
 def exported(tmp_path_factory):
     """The phantom in each of its layouts."""
     pytest.importorskip("pydicom")
-    return write_phantoms(tmp_path_factory.mktemp("exported"), chaos="reversed")
+    home = write_phantoms(tmp_path_factory.mktemp("exported"))
+    renumber(home / "chaos")
+    return home
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from abdomens import abdomen, checked, only, patients, write
-from layout_folders import nnunet, write_json
+from layout_folders import nnunet, write_json, write_phantoms
 
 from attent_kit.data.check.case import Trace, content_hash, fingerprint
 from attent_kit.data.check.patients import duplicate_findings
@@ -153,14 +153,8 @@ def test_many_alike_are_counted():
 def test_dicom_of_one_patient_is_known_by_its_tags(attentkit, tmp_path):
     pytest.importorskip("pydicom")
     import pydicom
-    from layout_folders import TINY
 
-    from attent_kit.data.phantom import SIZES
-    from attent_kit.data.phantom.export import export_phantom
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", TINY)
-        export_phantom(tmp_path / "chaos", "chaos", "tiny")
+    write_phantoms(tmp_path, layouts=["chaos"])
     assert checked(attentkit, tmp_path / "chaos", "--part", "t2spir").serious == []
     for path in (tmp_path / "chaos" / "Train_Sets" / "MR" / "2").rglob("*.dcm"):
         header = pydicom.dcmread(path)

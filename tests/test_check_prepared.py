@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from abdomens import abdomen, checked, only, patients, write
 from conftest import contents
+from layout_folders import write_phantoms
 
 from attent_kit.cli import run
 from attent_kit.data.check.prepared import differing
@@ -68,14 +69,7 @@ def test_sound_files_give_nothing_and_are_left_alone(attentkit, own):
 @pytest.mark.parametrize("layout", ["chaos", "nnunet"])
 def test_a_sound_phantom_that_was_prepared_gives_neither_error_nor_warning(attentkit, tmp_path, layout):
     pytest.importorskip("pydicom")
-    from layout_folders import TINY
-
-    from attent_kit.data.phantom import SIZES
-    from attent_kit.data.phantom.export import export_phantom
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", TINY)
-        export_phantom(tmp_path / layout, layout, "tiny")
+    write_phantoms(tmp_path, layouts=[layout])
     place, words = {"chaos": ("", ["--part", "ct"]), "nnunet": ("Dataset002_PhantomMR", ["--channels", 3])}[layout]
     line = ["prepare", tmp_path / layout / place, "--out", tmp_path / "x.h5", "--size", 32, *words]
     assert attentkit(*line).code == 0

@@ -1,10 +1,13 @@
 """The phantom laid out as real data sets and read back: the arrays that went in come out, whichever way it was stored."""
 
+import shutil
+
 import numpy as np
 import pytest
+from layout_folders import renumber, write_phantoms
 
-from attent_kit.data.phantom import SIZES, PhantomSize, phantom_case
-from attent_kit.data.phantom.export import export_phantom, in_lps
+from attent_kit.data.phantom import PhantomSize, phantom_case
+from attent_kit.data.phantom.chaos import in_lps
 from attent_kit.data.sets.recognise import open_layout
 from attent_kit.errors import DataError
 from attent_kit.plugins import load
@@ -18,12 +21,8 @@ TINY = PhantomSize(32, (1, 0, 1), (2, 1, 1), (12.0, 12.0), (12.0, 12.0), (0, 0),
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     """A folder for each layout, and CHAOS with file names and InstanceNumbers against the patient."""
-    home = tmp_path_factory.mktemp("exported")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SIZES, "tiny", TINY)
-        for layout in ("chaos", "btcv", "nnunet", "msd"):
-            export_phantom(home / layout, layout, "tiny")
-        export_phantom(home / "reversed", "chaos", "tiny", masks="reversed")
+    home = write_phantoms(tmp_path_factory.mktemp("exported"), TINY)
+    renumber(shutil.copytree(home / "chaos", home / "reversed"))
     return home
 
 

@@ -8,10 +8,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from attent_kit.data.phantom import ORGANS, SIZES, PhantomCase, PhantomSize, ct, mr, phantom_case, write_phantom
+from attent_kit.data.phantom import (
+    ORGANS,
+    SIZES,
+    PhantomCase,
+    PhantomOptions,
+    PhantomSize,
+    ct,
+    mr,
+    phantom_case,
+    write_phantom,
+)
 from attent_kit.data.phantom.case import majority, stored_as, voxel_means
 from attent_kit.data.phantom.patient import random_patient
 from attent_kit.data.phantom.shapes import Ellipsoid, Tube, smooth_noise, spline, turn
+from attent_kit.data.phantom.write import in_phantom
 from attent_kit.errors import ConfigError, DataError, RunError
 
 COARSE = PhantomSize(48, (12, 0, 0), (12, 0, 0), (8.0, 8.0), (8.0, 8.0))
@@ -248,7 +259,7 @@ def test_smooth_noise_has_unit_variance_and_no_jumps():
 
 def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(tiny, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        write_phantom(tmp_path / name, "tiny", seed)
+        write_phantom(tmp_path / name, PhantomOptions(size="tiny", seed=seed))
     a, b, c = (contents(tmp_path / name) for name in "abc")
     assert a == b
     assert a.keys() == c.keys()
@@ -257,8 +268,8 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(tiny, tmp
 
 def test_the_folder_holds_pairs_and_the_facts_of_each(tiny, tmp_path):
     seen = []
-    write_phantom(tmp_path / "deep" / "phantom", "tiny", report=lambda *event: seen.append(event))
-    assert seen == [("ct_01", 1, 4), ("ct_02", 2, 4), ("mr_01", 3, 4), ("mr_02", 4, 4)]
+    write_phantom(tmp_path / "deep" / "phantom", PhantomOptions(size="tiny"), lambda *event: seen.append(event))
+    assert seen == [("", 0, 4), ("ct_01", 1, 4), ("ct_02", 2, 4), ("mr_01", 3, 4), ("mr_02", 4, 4)]
     facts = tomllib.loads((tmp_path / "deep/phantom/phantom.toml").read_text())
     assert facts["size"] == "tiny" and facts["seed"] == 0 and facts["organs"] == list(ORGANS)
     assert [case["split"] for case in facts["cases"].values()] == ["train", "test", "train", "test"]
@@ -277,13 +288,13 @@ def test_an_interrupted_call_leaves_nothing(tiny, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_phantom(tmp_path / "phantom", "tiny", report=interrupt)
+        write_phantom(tmp_path / "phantom", PhantomOptions(size="tiny"), interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_full_disk_is_a_sentence_and_keeps_the_phantom_that_was_there(tiny, tmp_path, monkeypatch):
     out = tmp_path / "phantom"
-    write_phantom(out, "tiny", 0)
+    write_phantom(out, PhantomOptions(size="tiny", seed=0))
     before = contents(out)
 
     def full(self: Path, data: bytes) -> int:
@@ -291,7 +302,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_the_phantom_that_was_there(tiny, tm
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(RunError, match="No space left on device.*attentkit phantom"):
-        write_phantom(out, "tiny", 1)
+        write_phantom(out, PhantomOptions(size="tiny", seed=1))
     assert contents(out) == before
     assert list(tmp_path.iterdir()) == [out]
 
@@ -299,8 +310,8 @@ def test_a_full_disk_is_a_sentence_and_keeps_the_phantom_that_was_there(tiny, tm
 def test_a_phantom_is_replaced_and_an_empty_folder_filled(tiny, tmp_path):
     out = tmp_path / "phantom"
     out.mkdir()
-    write_phantom(out, "tiny", 0)
-    write_phantom(out, "tiny", 1)
+    write_phantom(out, PhantomOptions(size="tiny", seed=0))
+    write_phantom(out, PhantomOptions(size="tiny", seed=1))
     assert tomllib.loads((out / "phantom.toml").read_text())["seed"] == 1
     assert list(tmp_path.iterdir()) == [out]
 
@@ -310,25 +321,35 @@ def test_a_folder_that_holds_anything_else_is_refused_untouched(tiny, tmp_path, 
     (tmp_path / stranger).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / stranger).write_text("years of work")
     with pytest.raises(DataError, match="Name another folder: `attentkit phantom"):
-        write_phantom(tmp_path, "tiny")
+        write_phantom(tmp_path, PhantomOptions(size="tiny"))
     assert contents(tmp_path) == {stranger: b"years of work"}
 
 
 def test_a_stranger_among_a_phantoms_images_is_not_lost(tiny, tmp_path):
     out = tmp_path / "phantom"
-    write_phantom(out, "tiny")
+    write_phantom(out, PhantomOptions(size="tiny"))
     (out / "ct" / "images" / "mine.nii.gz").write_text("years of work")
     with pytest.raises(DataError, match="mine.nii.gz"):
-        write_phantom(out, "tiny")
+        write_phantom(out, PhantomOptions(size="tiny"))
     assert (out / "ct" / "images" / "mine.nii.gz").read_text() == "years of work"
+
+
+def test_a_torn_phantom_toml_is_one_sentence(tiny, tmp_path):
+    write_phantom(tmp_path / "phantom", PhantomOptions(size="tiny"))
+    torn = tmp_path / "phantom" / "phantom.toml"
+    torn.write_bytes(torn.read_bytes()[:40])
+    with pytest.raises(DataError, match="phantom.toml is damaged"):
+        in_phantom(tmp_path / "phantom" / "ct" / "images")
+    with pytest.raises(DataError, match="'phantom.toml'.*not part of a phantom"):
+        write_phantom(tmp_path / "phantom", PhantomOptions(size="tiny"))
 
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tiny, tmp_path):
     (tmp_path / "phantom").write_text("a file")
     with pytest.raises(DataError, match="is not a folder"):
-        write_phantom(tmp_path / "phantom", "tiny")
+        write_phantom(tmp_path / "phantom", PhantomOptions(size="tiny"))
 
 
 def test_an_unknown_size_is_named_with_the_nearest():
     with pytest.raises(ConfigError, match="'smal'.*Did you mean 'small'.*small, medium, full"):
-        write_phantom(Path("unused"), "smal")
+        PhantomOptions(size="smal")

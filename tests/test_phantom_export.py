@@ -1,6 +1,7 @@
 """The phantom laid out as real data sets: what is read back is what the phantom was."""
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -8,12 +9,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import contents
+from layout_folders import renumber, write_phantoms
 from PIL import Image
 
-from attent_kit.data.phantom import ORGANS, SIZES, PhantomSize, phantom_case
-from attent_kit.data.phantom.export import BTCV, CHAOS_CT, CHAOS_MR, LAYOUTS, export_phantom, in_lps, numbered
+from attent_kit.data.phantom import ORGANS, SIZES, PhantomOptions, PhantomSize, phantom_case, write_phantom
+from attent_kit.data.phantom.chaos import in_lps
+from attent_kit.data.phantom.numbers import BTCV, CHAOS_CT, CHAOS_MR, case_numbers
+from attent_kit.data.phantom.options import LAYOUTS
+from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.dicom import find_series, read_series
 from attent_kit.data.scans.volumes import read_labels, read_volume
+from attent_kit.data.sets.splits import numbers_in
 from attent_kit.errors import ConfigError, DataError
 
 TINY = PhantomSize(32, (1, 0, 1), (2, 1, 1), (20.0, 20.0), (20.0, 20.0), (0, 0), (1, 1), (1, 1))
@@ -30,10 +36,8 @@ def tiny():
 @pytest.fixture(scope="module")
 def exported(tiny, tmp_path_factory):
     """A folder for each layout, and CHAOS with file names against the patient."""
-    home = tmp_path_factory.mktemp("exported")
-    for layout in ("chaos", "btcv", "nnunet", "msd"):
-        export_phantom(home / layout, layout, "tiny")
-    export_phantom(home / "reversed", "chaos", "tiny", masks="reversed")
+    home = write_phantoms(tmp_path_factory.mktemp("exported"), TINY)
+    renumber(shutil.copytree(home / "chaos", home / "reversed"))
     return home
 
 
@@ -126,8 +130,10 @@ def test_patients_have_the_numbers_of_the_data_sets(exported):
     assert names(exported / "chaos" / "Train_Sets" / "MR") == ["1", "2"]
     assert names(exported / "chaos" / "Train_Sets" / "CT") == ["1", "2", "5", "6"]
     assert len(CHAOS_MR) == len(CHAOS_CT) == 20 and len(BTCV) == 30
-    assert [numbered(patient, CHAOS_MR) for patient in (4, 20, 21, 22)] == [5, 39, 41, 42]
-    assert [numbered(patient, BTCV) for patient in (10, 11, 30, 31)] == [10, 21, 40, 41]
+    assert case_numbers(CHAOS_MR, 22)[18:] == [38, 39, 41, 42]
+    assert case_numbers(BTCV, 31)[8:12] == [9, 10, 21, 22] and case_numbers(BTCV, 31)[-2:] == [40, 41]
+    # The last patients are for testing.
+    assert case_numbers(CHAOS_MR, 7, (1, 13, 32, 38)) == [2, 3, 5, 1, 13, 32, 38]
 
 
 # NIfTI
@@ -195,10 +201,10 @@ def test_the_facts_say_which_patient_a_case_is(exported):
 def test_the_same_seed_gives_the_same_bytes(tiny, tmp_path, layout):
     seen = []
     for name in "ab":
-        export_phantom(tmp_path / name, layout, "tiny", report=lambda *event: seen.append(event))
+        write_phantom(tmp_path / name, PhantomOptions(layout, "tiny"), lambda *event: seen.append(event))
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert seen[0] == ("ct_01", 1, 4 if layout == "btcv" else 6)
-    export_phantom(tmp_path / "c", layout, "tiny", seed=1)
+    assert seen[1] == ("ct_01", 1, 4 if layout == "btcv" else 6)
+    write_phantom(tmp_path / "c", PhantomOptions(layout, "tiny", seed=1))
     a, c = contents(tmp_path / "a"), contents(tmp_path / "c")
     changed = {path for path in set(a) & set(c) if a[path] != c[path]}
     images = [path for path in a if path.endswith((".dcm", "_0000.nii.gz")) or "/im" in path and "/._" not in path]
@@ -209,13 +215,13 @@ def test_a_folder_with_anything_in_it_is_refused_untouched(tiny, tmp_path):
     (tmp_path / "thesis.docx").write_text("years of work")
     for layout in ("chaos", "nifti"):
         with pytest.raises(DataError, match="Name a(nother| new) folder"):
-            export_phantom(tmp_path, layout, "tiny")
+            write_phantom(tmp_path, PhantomOptions(layout, "tiny"))
     assert contents(tmp_path) == {"thesis.docx": b"years of work"}
-    export_phantom(tmp_path / "a", "btcv", "tiny")
+    write_phantom(tmp_path / "a", PhantomOptions("btcv", "tiny"))
     before = contents(tmp_path)
     for layout in LAYOUTS:
         with pytest.raises(DataError, match="Name a(nother| new) folder"):
-            export_phantom(tmp_path / "a", layout, "tiny")
+            write_phantom(tmp_path / "a", PhantomOptions(layout, "tiny"))
     assert contents(tmp_path) == before
 
 
@@ -224,7 +230,7 @@ def test_an_interrupted_or_full_disk_leaves_nothing(tiny, tmp_path, monkeypatch,
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        export_phantom(tmp_path / "out", "chaos", "tiny", report=interrupt)
+        write_phantom(tmp_path / "out", PhantomOptions("chaos", "tiny"), interrupt)
 
     def full(self, data):
         raise OSError(28, "No space left on device")
@@ -241,7 +247,40 @@ def test_the_command_writes_a_layout_and_names_the_nearest_of_a_wrong_one(tiny, 
     assert (tmp_path / "out" / "RawData" / "Training" / "label" / "label0004.nii.gz").exists()
     outcome = attentkit("phantom", tmp_path / "new", "--layout", "chaoss", "--size", "tiny")
     assert outcome.code == 2 and "Did you mean 'chaos'?" in outcome.err and not (tmp_path / "new").exists()
-    with pytest.raises(ConfigError, match="'same' or 'reversed'"):
-        export_phantom(tmp_path / "new", "chaos", "tiny", masks="random")
-    with pytest.raises(ConfigError, match="No phantom size is called 'smal'"):
-        export_phantom(tmp_path / "new", "chaos", "smal")
+    for wrong in ({"size": "smal"}, {"seed": -1}, {"split": "sifa"}):
+        with pytest.raises(ConfigError, match="smal|-1|sifa-abdominal"):
+            PhantomOptions("chaos", **wrong)
+
+
+NINE = PhantomSize(32, (4, 1, 4), (4, 1, 4), (20.0, 20.0), (20.0, 20.0), (0, 0), (1, 1), (1, 1))
+"""Nine patients of each modality."""
+
+
+@pytest.mark.parametrize(
+    ("split", "mr", "ct"),
+    [
+        ("sifa-abdominal", {1, 13, 32, 38}, {1, 9, 30, 32, 33, 39}),
+        ("protocontra", {2, 8, 31, 34}, {2, 9, 10, 35, 36, 40}),
+    ],
+)
+def test_the_commands_for_chaos_and_btcv_find_the_test_cases_of_a_named_split(
+    tmp_path, monkeypatch, attentkit, split, mr, ct
+):
+    monkeypatch.setitem(SIZES, "nine", NINE)
+    for folder, layout in (("CHAOS", "chaos"), ("BTCV", "btcv")):
+        outcome = attentkit("phantom", tmp_path / folder, "--layout", layout, "--size", "nine", "--split", split)
+        assert outcome.code == 0 and f"--split {split}" in outcome.out
+    for name, place, words, numbers in (
+        ("mr", tmp_path / "CHAOS" / "Train_Sets", ["--part", "t2spir"], mr),
+        ("ct", tmp_path / "BTCV" / "RawData", [], ct),
+    ):
+        assert attentkit("check", place, *words).code == 0
+        line = ["prepare", place, *words, "--split", split, "--size", 32, "--out", tmp_path / f"{name}.h5"]
+        assert attentkit(*line).code == 0
+        domain = Prepared.open(tmp_path / f"{name}.h5")
+        assert {numbers_in(case)[0] for case in domain.ids("test")} == numbers
+        assert len(domain.ids("train")) == 9 - len(numbers) and domain.split == split and domain.manifest["phantom"]
+        facts = tomllib.loads((place.parent / "phantom.toml").read_text())["cases"]
+        prefix = "MR-" if name == "mr" else ""
+        tested = {case for case, fact in facts.items() if fact["split"] == "test" and case.startswith(prefix)}
+        assert tested >= {case for case in facts if case.startswith(prefix) and numbers_in(case)[0] in numbers}

@@ -152,7 +152,7 @@ def test_a_run_on_a_phantom_says_so_first(tmp_path):
 
 
 def test_where_a_phantom_lies_is_told_by_its_facts_alone(tmp_path):
-    write_phantom(tmp_path / "phantom", "small")
+    write_phantom(tmp_path / "phantom")
     assert in_phantom(tmp_path / "phantom" / "ct" / "images") and not in_phantom(tmp_path)
     (tmp_path / "phantom.toml").write_text('size = "small"\n')
     assert not in_phantom(tmp_path)

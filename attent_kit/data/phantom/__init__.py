@@ -5,7 +5,10 @@ software runs and that a method adapts; a score on it says nothing about patient
 """
 
 from attent_kit.data.phantom.case import SIZES, PhantomCase, PhantomSize, phantom_case
+from attent_kit.data.phantom.options import PhantomOptions
 from attent_kit.data.phantom.tissues import ORGANS
-from attent_kit.data.phantom.write import write_phantom
+from attent_kit.data.phantom.write import WrittenPhantom, write_phantom
 
-__all__ = ["ORGANS", "SIZES", "PhantomCase", "PhantomSize", "phantom_case", "write_phantom"]
+__all__ = [
+    "ORGANS", "SIZES", "PhantomCase", "PhantomOptions", "PhantomSize", "WrittenPhantom", "phantom_case", "write_phantom",
+]  # fmt: skip

@@ -1,43 +1,104 @@
-"""The phantom as a folder of NIfTI pairs, written whole or not at all."""
+"""The phantom as a folder, written whole or not at all: its own pairs of NIfTI files, or a data set as people download it."""
 
-import gzip
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
-import nibabel as nib
-import numpy as np
 import tomli_w
 
-from attent_kit.data.phantom.case import SIZES, PhantomCase, phantom_case
-from attent_kit.data.phantom.patient import MODALITIES
+from attent_kit.data.phantom.chaos import write_chaos
+from attent_kit.data.phantom.nifti import case_path, write_btcv, write_msd, write_nifti, write_nnunet
+from attent_kit.data.phantom.options import PhantomOptions
 from attent_kit.data.phantom.tissues import ORGANS
+from attent_kit.data.phantom.volumes import Facts
+from attent_kit.data.scans.dicom_file import require_pydicom
 from attent_kit.data.workers import ReportDone
-from attent_kit.errors import ConfigError, DataError, RunError, did_you_mean
+from attent_kit.errors import DataError, RunError
 
 KIND = "attent-kit phantom"
+DEFAULTS = PhantomOptions()
+_WRITERS: dict[str, Callable[[Path, PhantomOptions, ReportDone | None], Facts]] = {
+    "nifti": write_nifti,
+    "chaos": write_chaos,
+    "btcv": write_btcv,
+    "nnunet": write_nnunet,
+    "msd": write_msd,
+}
 
 
-def write_phantom(out: Path, size: str, seed: int = 0, report: ReportDone | None = None) -> None:
-    """Write OUT/{ct,mr}/{images,labels}/*.nii.gz and OUT/phantom.toml; the same seed gives the same bytes.
+class WrittenPhantom(NamedTuple):
+    """What was written where."""
 
-    It is written beside OUT and renamed, so that OUT is the old folder or the new one and nothing between. ConfigError
-    for an unknown size, DataError where OUT holds something else or cannot be written.
+    folder: Path
+    options: PhantomOptions
+    cases: Facts
+    """What each case is, by the name that it has in the layout: modality, split, spacing, organ volumes, protocol."""
+
+    def prepare_words(self) -> list[str]:
+        """What `attentkit prepare` is told of one domain of it."""
+        home, split = self.folder, ["--split", self.options.split]
+        words: dict[str, list[str | Path]] = {
+            "nifti": [home / "ct" / "images", "--labels", home / "ct" / "labels", "--modality", "ct", "--out", "ct.h5"],
+            "chaos": [home / "Train_Sets", "--part", "t2spir", *split, "--out", "mr.h5"],
+            "btcv": [home / "RawData", *split, "--out", "ct.h5"],
+            "nnunet": [home / "Dataset001_PhantomCT", "--out", "ct.h5"],
+            "msd": [home / "Task01_PhantomCT", "--out", "ct.h5"],
+        }
+        return [str(word) for word in words[self.options.layout]]
+
+
+def write_phantom(
+    out: Path | str, options: PhantomOptions = DEFAULTS, report: ReportDone | None = None
+) -> WrittenPhantom:
+    """`attentkit phantom`: the volumes and phantom.toml, which says of each case what it is; the same seed gives the same bytes.
+
+    It is written beside OUT and renamed, so that OUT is the old folder or the new one and nothing between. DataError unless
+    OUT is new or empty, or, for the layout nifti, a phantom; RunError where it cannot be written.
     """
-    require_size(size)
-    whole_folder(Path(out), refuse_anything_else, lambda folder: write_cases(folder, size, seed, report))
+    out, cases = Path(out), Facts()
+    if options.layout == "chaos":
+        require_pydicom()
+
+    def write(folder: Path) -> None:
+        cases.update(_WRITERS[options.layout](folder, options, report))
+        facts = {"kind": KIND, "size": options.size, "seed": options.seed, "layout": options.layout}
+        text = tomli_w.dumps(facts | {"organs": list(ORGANS), "cases": cases})
+        (folder / "phantom.toml").write_text(text, encoding="utf-8")
+
+    _whole_folder(out, _refuse_anything_else if options.layout == "nifti" else _refuse_unless_empty, write)
+    return WrittenPhantom(out, options, cases)
 
 
-def whole_folder(out: Path, refuse: Callable[[Path], None], write: Callable[[Path], None]) -> None:
+def in_phantom(folder: Path) -> bool:
+    """Whether a folder is, or lies in, one that a phantom was written to, in whichever layout.
+
+    DataError if a phantom.toml there is torn: what was made of the phantom must say so.
+    """
+    for place in (folder.absolute(), *folder.absolute().parents):
+        try:
+            if tomllib.loads((place / "phantom.toml").read_text(encoding="utf-8")).get("kind") == KIND:
+                return True
+        except OSError:
+            continue
+        except ValueError as error:
+            raise DataError(
+                f"{place / 'phantom.toml'} is damaged ({str(error).splitlines()[0]}), so nothing says whether {folder} is a "
+                "phantom: write the phantom again, or remove the file."
+            ) from error
+    return False
+
+
+def _whole_folder(out: Path, refuse: Callable[[Path], None], write: Callable[[Path], None]) -> None:
     """Call `refuse` with `out` and `write` with an empty folder beside it, then rename that to `out`."""
     partial = out.absolute().parent / f".{out.name}.{uuid4().hex[:8]}.partial"
     try:
         refuse(out)
         partial.mkdir(parents=True)
         write(partial)
-        replace(out, partial)
+        _replace(out, partial)
     except OSError as error:
         raise RunError(
             f"{out}: the phantom could not be written ({error.strerror or error}), and nothing was left behind. "
@@ -47,63 +108,7 @@ def whole_folder(out: Path, refuse: Callable[[Path], None], write: Callable[[Pat
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def require_size(size: str) -> None:
-    """ConfigError with the nearest name if no phantom has that size."""
-    if size not in SIZES:
-        raise ConfigError(f"No phantom size is called '{size}'.{did_you_mean(size, SIZES)} Sizes: {', '.join(SIZES)}.")
-
-
-def every_case(
-    size: str, seed: int, report: ReportDone | None, modalities: tuple[str, ...] = MODALITIES
-) -> Iterator[tuple[str, int, str, PhantomCase]]:
-    """Modality, patient from 1, name and volume of each case of that size; `report` hears of it once it is used."""
-    grid = SIZES[size]
-    names = [(m, n, f"{m}_{n:02d}") for m in modalities for n in range(1, getattr(grid, f"{m}_patients") + 1)]
-    for done, (modality, patient, name) in enumerate(names, start=1):
-        yield modality, patient, name, phantom_case(modality, patient, grid, seed)
-        if report:
-            report(name, done, len(names))
-
-
-def write_cases(folder: Path, size: str, seed: int, report: ReportDone | None) -> None:
-    """Every case of that size into an empty folder."""
-    cases = {}
-    for modality, _, name, case in every_case(size, seed, report):
-        for kind, array in (("images", case.image), ("labels", case.labels)):
-            path = folder / case_path(modality, kind, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(compressed(array, case))
-        cases[name] = case.facts
-    facts = {"kind": KIND, "size": size, "seed": seed, "organs": list(ORGANS), "cases": cases}
-    (folder / "phantom.toml").write_text(tomli_w.dumps(facts), encoding="utf-8")
-
-
-def case_path(modality: str, kind: str, name: str) -> Path:
-    """Where a volume of `kind` images or labels lies in the folder."""
-    return Path(modality, kind, f"{name}.nii.gz")
-
-
-def compressed(array: np.ndarray, case: PhantomCase) -> bytes:
-    """The bytes of a .nii.gz: no time stamp and no file name in it, so that equal volumes are equal files."""
-    volume = nib.Nifti1Image(array, case.affine)
-    volume.header.set_xyzt_units("mm")
-    volume.set_sform(case.affine, code=1)
-    volume.set_qform(case.affine, code=1)
-    return gzip.compress(volume.to_bytes(), 6, mtime=0)
-
-
-def in_phantom(folder: Path) -> bool:
-    """Whether a folder is, or lies in, one that a phantom was written to, in whichever layout."""
-    for place in (folder.absolute(), *folder.absolute().parents):
-        try:
-            if tomllib.loads((place / "phantom.toml").read_text(encoding="utf-8")).get("kind") == KIND:
-                return True
-        except (OSError, ValueError):
-            continue
-    return False
-
-
-def refuse_anything_else(out: Path) -> None:
+def _refuse_anything_else(out: Path) -> None:
     """DataError unless `out` is new, an empty folder, or a phantom with nothing beside the files that it wrote."""
     if not out.exists() and not out.is_symlink():
         return
@@ -126,7 +131,15 @@ def refuse_anything_else(out: Path) -> None:
         )
 
 
-def replace(out: Path, new: Path) -> None:
+def _refuse_unless_empty(out: Path) -> None:
+    """DataError unless `out` is new or an empty folder: what is in it may be real data."""
+    if not out.exists() and not out.is_symlink():
+        return
+    if not out.is_dir() or any(out.iterdir()):
+        raise DataError(f"{out} is there already. Name a new folder: `attentkit phantom FOLDER --layout ...`.")
+
+
+def _replace(out: Path, new: Path) -> None:
     """Rename `new` to `out`; what `out` was is kept aside until that has worked."""
     if not out.exists():
         new.rename(out)

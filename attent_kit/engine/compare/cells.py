@@ -2,7 +2,6 @@
 
 import shutil
 import time
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -11,8 +10,8 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from attent_kit.build import build_alignment
-from attent_kit.config import dump, to_toml
-from attent_kit.data.phantom import SIZES, write_phantom
+from attent_kit.config import dump, read_toml, to_toml
+from attent_kit.data.phantom import ORGANS, PhantomOptions, WrittenPhantom, write_phantom
 from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
 from attent_kit.data.prepared.file import Prepared
@@ -64,7 +63,7 @@ def make_data(suite: Suite, out: Path, report: Callable[[str, int, int], None]) 
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         if claim.exists():
-            if tomllib.loads(claim.read_text(encoding="utf-8")) != wanted:
+            if read_toml(claim) != wanted:
                 raise ConfigError(f"{out} holds results on another phantom. Name another folder with --out.")
         elif present := [file for file in files if file.exists()]:
             raise ConfigError(f"{present[0]} is there already and is no phantom's. Name another folder with --out.")
@@ -73,26 +72,26 @@ def make_data(suite: Suite, out: Path, report: Callable[[str, int, int], None]) 
         if all(file.exists() for file in files):
             return
         volumes = folder / "volumes"
-        write_phantom(volumes, suite.phantom.size, suite.phantom.seed, lambda case, i, n: report("phantom", i, n))
-        prepare_phantom(volumes, folder, report)
+        options = PhantomOptions(size=suite.phantom.size, seed=suite.phantom.seed)
+        written = write_phantom(volumes, options, lambda case, i, n: report("phantom", i, n))
+        prepare_phantom(written, folder, report)
         shutil.rmtree(volumes)
 
 
-def prepare_phantom(volumes: Path, out: Path, report: Callable[[str, int, int], None]) -> None:
-    """Prepare both domains of a phantom folder, at its own in-plane size and with the split that it names."""
-    facts = tomllib.loads((volumes / "phantom.toml").read_text(encoding="utf-8"))
+def prepare_phantom(written: WrittenPhantom, out: Path, report: Callable[[str, int, int], None]) -> None:
+    """Prepare both domains of a phantom, at its own in-plane size and with the split that it names."""
     for modality in ("mr", "ct"):
         split: dict[str, list[str]] = {}
-        for case, fact in facts["cases"].items():
-            if case.startswith(modality):
-                split.setdefault(fact["split"], []).append(case)
+        for case, facts in written.cases.items():
+            if facts["modality"] == modality:
+                split.setdefault(facts["split"], []).append(case)
         prepare(
-            find_pairs(volumes / modality / "images", volumes / modality / "labels"),
+            find_pairs(written.folder / modality / "images", written.folder / modality / "labels"),
             out / f"{modality}.h5",
             PrepareOptions(
                 modality=modality,
-                organs={organ: value for value, organ in enumerate(facts["organs"], start=1)},
-                size=SIZES[facts["size"]].pixels,
+                organs={organ: value for value, organ in enumerate(ORGANS, start=1)},
+                size=written.options.grid.pixels,
                 **split,
             ),
             report=lambda case, done, n: report("prepare", done, n),
