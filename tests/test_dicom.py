@@ -275,3 +275,10 @@ def test_without_pydicom_the_module_imports_and_a_sentence_says_what_to_install(
     words = [sys.executable, "-c", script, str(tmp_path)]
     answer = subprocess.run(words, check=True, capture_output=True, text=True, cwd=Path(__file__).parent)
     assert answer.stdout.count("pip install 'attent-kit[dicom]'") == 2
+
+
+def test_tags_that_are_there_and_empty_say_nothing(tmp_path):
+    sequences = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "ModalityLUTSequence")
+    write_series(tmp_path, NumberOfFrames="", **dict.fromkeys(sequences, []))
+    volume, _ = read_series(tmp_path)
+    assert np.array_equal(volume.array, values()) and volume.affine.tolist() == AFFINE

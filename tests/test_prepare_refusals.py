@@ -11,9 +11,9 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.errors import DataError
 
 
-def hdf5_of_somebody(path):
+def hdf5_of_somebody(path, name="measurements"):
     with h5py.File(path, "w") as file:
-        file["measurements"] = [1, 2, 3]
+        file[name] = [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ def hdf5_of_somebody(path):
     [
         ("ct.h5", lambda path: path.write_text("my notes")),
         ("ct.h5", hdf5_of_somebody),
+        ("ct.h5", lambda path: hdf5_of_somebody(path, "manifest")),
         ("photo.png", lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))),
     ],
 )

@@ -3,6 +3,7 @@
 It has neither a time nor a place in it, so that preparing the same data again gives the same bytes.
 """
 
+import json
 import platform
 import re
 import tomllib
@@ -77,8 +78,10 @@ def _is_prepared(path: Path) -> bool:
         return True
     try:
         with h5py.File(path, "r") as file:
-            return "manifest" in file
-    except OSError:
+            return json.loads(file["manifest"][()])["format"] == FORMAT
+    except (KeyError, ValueError, TypeError):
+        return False
+    except (OSError, RuntimeError):
         with path.open("rb") as damaged:
             return damaged.read(len(_SIGNATURE)) == _SIGNATURE
 

@@ -121,9 +121,9 @@ def planes_of(dataset: Any, path: Path) -> list[Plane]:
             "name the folder of the images."
         )
     frames = 1
-    if "NumberOfFrames" in dataset:
+    if _given(dataset, "NumberOfFrames"):
         frames = _integer(dataset, "NumberOfFrames", path)
-    if "PerFrameFunctionalGroupsSequence" in dataset:
+    if _given(dataset, "PerFrameFunctionalGroupsSequence"):
         return [_plane(dataset, path, frame) for frame in range(_groups(dataset, frames, path))]
     if frames != 1:
         raise DataError(
@@ -199,7 +199,7 @@ def _plane(dataset: Any, path: Path, frame: int | None) -> Plane:
             "leave it out; a series of slices is MONOCHROME2."
         )
     values = _holder(dataset, frame, "PixelValueTransformationSequence")
-    if "ModalityLUTSequence" in dataset:
+    if _given(dataset, "ModalityLUTSequence"):
         raise DataError(f"{path} maps its values by a ModalityLUTSequence: convert it to .nii.gz, as dcm2niix does.")
     slope, intercept = (
         _numbers(values, keyword, 1, path)[0] if keyword in values else default
@@ -239,7 +239,7 @@ def _holder(dataset: Any, frame: int | None, sequence: str) -> Any:
 
 def _stored_values(dataset: Any, path: Path) -> np.ndarray:
     pydicom = require_pydicom()
-    if "PixelData" not in dataset:
+    if not _given(dataset, "PixelData"):
         raise DataError(f"{path} has no PixelData, or ends before it: copy it again, or leave it out.")
     syntax = text(dataset.file_meta, "TransferSyntaxUID")
     if not syntax:
@@ -268,6 +268,16 @@ def _stored_values(dataset: Any, path: Path) -> np.ndarray:
         raise DataError(
             f"{path} has pixels that end too early or are damaged ({_reason(error)}): copy it again."
         ) from error
+
+
+def _given(dataset: Any, keyword: str) -> bool:
+    """Whether a tag is there and holds something: an empty sequence or count says nothing."""
+    try:
+        with quiet():
+            value = dataset[keyword].value
+    except Exception:
+        return keyword in dataset
+    return value is not None and not (hasattr(value, "__len__") and len(value) == 0)
 
 
 def _values(dataset: Any, keyword: str) -> list[float] | None:
