@@ -139,7 +139,7 @@ def test_the_limits_are_told_in_words(tmp_path):
 def test_the_number_of_training_cases_is_told_where_it_is_known(tmp_path):
     known = limits(domain(tmp_path, source={"domain": "mr", "modality": "mr", "cases": 4}), False)
     assert any(sentence.startswith("Its training data were 4 case(s) of mr: other scanners") for sentence in known)
-    training = Familiar(11, (1, 2), (1, 2), (3, 5)).to_dict()
+    training = Familiar(11, (1, 2), (1, 2), (3, 5), (-1, -1), ((-0.9, 0.2),) * 5).to_dict()
     known = limits(domain(tmp_path, source={"domain": "mr", "cases": 4}, training=training), False)
     assert any(
         sentence.startswith("Its training data were 4 case(s) of mr and 11 case(s) of ct:") for sentence in known

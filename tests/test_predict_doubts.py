@@ -183,7 +183,7 @@ def test_a_series_that_says_another_modality_is_doubted(tmp_path):
         assert said == doubted
 
 
-# Runs of an earlier version, and damaged ones
+# Runs that say nothing, and damaged ones
 
 
 def test_a_run_that_does_not_say_what_it_was_trained_on_still_predicts_without_a_doubt(tmp_path):
@@ -192,16 +192,6 @@ def test_a_run_that_does_not_say_what_it_was_trained_on_still_predicts_without_a
     assert read_domain(run / "domain.json").familiar is None
     predict(run, path, tmp_path / "l.nii.gz", say=said.append, strict=True)
     assert said == [] and np.array_equal(nib.load(tmp_path / "l.nii.gz").dataobj, expected(greys()))
-
-
-def test_a_file_prepared_before_grey_values_were_kept_gives_the_grid_alone(prepared):
-    old = Prepared.open(prepared / "ct.h5")
-    for record in old.manifest["cases"]:
-        del record["grey"]
-    found = Familiar.of(old)
-    assert found.floor is None and found.percentiles == () and found.pixel_mm == (2, 2)
-    assert Familiar.from_dict(found.to_dict()) == found
-    assert found.doubts(tissue(), Grid.of((32, 32, 4), AFFINE, 32), CT, "ct") == []
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,8 @@ def test_a_case_that_changed_meanwhile_is_read_again_and_other_options_read_all_
     read.clear()
     again = prepare(pairs_of(folder), out, PrepareOptions(**{**options, "size": 10}))
     assert read == ["c1", "c2", "c3", "c4", "c5"]
-    assert again == prepare(pairs_of(folder), tmp_path / "fresh.h5", PrepareOptions(**{**options, "size": 10}))
+    fresh = prepare(pairs_of(folder), tmp_path / "fresh.h5", PrepareOptions(**{**options, "size": 10}))
+    assert again.manifest == fresh.manifest
 
 
 def test_a_damaged_file_of_a_finished_case_is_made_anew(volumes_of_five, undisturbed, tmp_path):

@@ -19,7 +19,7 @@ from attent_kit.data.phantom.case import PhantomCase
 from attent_kit.data.phantom.numbers import CHAOS_CT, CHAOS_MR, case_numbers, split_facts, tested_by
 from attent_kit.data.phantom.options import PhantomOptions
 from attent_kit.data.phantom.tissues import ORGANS
-from attent_kit.data.phantom.volumes import Facts, every_case, save
+from attent_kit.data.phantom.volumes import CaseFacts, every_case, save
 from attent_kit.data.scans.dicom_file import require_pydicom
 from attent_kit.data.workers import ReportDone
 
@@ -35,9 +35,9 @@ def in_lps(case: PhantomCase) -> PhantomCase:
     return PhantomCase(image, labels, affine, "LPS", case.facts | {"axes": "LPS"})
 
 
-def write_chaos(folder: Path, options: PhantomOptions, report: ReportDone | None) -> Facts:
+def write_chaos(folder: Path, options: PhantomOptions, report: ReportDone | None) -> CaseFacts:
     """Both modalities; named splits go by the numbers of MR."""
-    written, grid = Facts(), options.grid
+    written, grid = CaseFacts(), options.grid
     tested = {"mr": tested_by(options, "mr", grid.mr_patients), "ct": ()}
     numbers = {
         "mr": case_numbers(CHAOS_MR, grid.mr_patients, tested["mr"]),

@@ -17,7 +17,7 @@ import numpy as np
 from attent_kit.data.phantom.numbers import BTCV, case_numbers, split_facts, tested_by
 from attent_kit.data.phantom.options import PhantomOptions
 from attent_kit.data.phantom.tissues import ORGANS
-from attent_kit.data.phantom.volumes import Facts, compressed, every_case, save
+from attent_kit.data.phantom.volumes import CaseFacts, compressed, every_case, save
 from attent_kit.data.workers import ReportDone
 
 BTCV_LABEL = np.array([0, 6, 2, 3, 1], np.uint8)
@@ -26,9 +26,9 @@ APPLE_DOUBLE = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X        \x00\x00"
 """What a `._` file of macOS begins with; this one has no entries."""
 
 
-def write_nifti(folder: Path, options: PhantomOptions, report: ReportDone | None) -> Facts:
+def write_nifti(folder: Path, options: PhantomOptions, report: ReportDone | None) -> CaseFacts:
     """The phantom's own layout: pairs of images and labels for each modality."""
-    written: Facts = {}
+    written: CaseFacts = {}
     for modality, _, name, case in every_case(options, report):
         for kind, array in (("images", case.image), ("labels", case.labels)):
             save(folder / case_path(modality, kind, name), compressed(array, case))
@@ -41,7 +41,7 @@ def case_path(modality: str, kind: str, name: str) -> Path:
     return Path(modality, kind, f"{name}.nii.gz")
 
 
-def write_btcv(folder: Path, options: PhantomOptions, report: ReportDone | None) -> Facts:
+def write_btcv(folder: Path, options: PhantomOptions, report: ReportDone | None) -> CaseFacts:
     """CT alone."""
     written, training = {}, folder / "RawData" / "Training"
     tested = tested_by(options, "ct", options.grid.ct_patients)
@@ -54,18 +54,18 @@ def write_btcv(folder: Path, options: PhantomOptions, report: ReportDone | None)
     return written
 
 
-def write_nnunet(folder: Path, options: PhantomOptions, report: ReportDone | None) -> Facts:
+def write_nnunet(folder: Path, options: PhantomOptions, report: ReportDone | None) -> CaseFacts:
     """nnU-Net's layout: a data set for each modality."""
     return _decathlon(folder, options, report, nnunet=True)
 
 
-def write_msd(folder: Path, options: PhantomOptions, report: ReportDone | None) -> Facts:
+def write_msd(folder: Path, options: PhantomOptions, report: ReportDone | None) -> CaseFacts:
     """The layout of the Medical Segmentation Decathlon: a data set for each modality."""
     return _decathlon(folder, options, report, nnunet=False)
 
 
-def _decathlon(folder: Path, options: PhantomOptions, report: ReportDone | None, *, nnunet: bool) -> Facts:
-    written: Facts = {}
+def _decathlon(folder: Path, options: PhantomOptions, report: ReportDone | None, *, nnunet: bool) -> CaseFacts:
+    written: CaseFacts = {}
     for modality, _, name, case in every_case(options, report):
         home, image = _home(folder, modality, nnunet), f"{name}_0000.nii.gz" if nnunet else f"{name}.nii.gz"
         for path, array in ((f"imagesTr/{image}", case.image), (f"labelsTr/{name}.nii.gz", case.labels)):

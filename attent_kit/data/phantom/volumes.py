@@ -13,7 +13,7 @@ from attent_kit.data.phantom.options import PhantomOptions
 from attent_kit.data.phantom.patient import MODALITIES
 from attent_kit.data.workers import ReportDone, counted
 
-Facts = dict[str, dict]
+CaseFacts = dict[str, dict]
 """What phantom.toml says of each case, by the name that the case has in its layout."""
 
 

@@ -4,7 +4,7 @@ import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import tomli_w
@@ -13,14 +13,14 @@ from attent_kit.data.phantom.chaos import write_chaos
 from attent_kit.data.phantom.nifti import case_path, write_btcv, write_msd, write_nifti, write_nnunet
 from attent_kit.data.phantom.options import PhantomOptions
 from attent_kit.data.phantom.tissues import ORGANS
-from attent_kit.data.phantom.volumes import Facts
+from attent_kit.data.phantom.volumes import CaseFacts
 from attent_kit.data.scans.dicom_file import require_pydicom
 from attent_kit.data.workers import ReportDone
 from attent_kit.errors import DataError, RunError
 
 KIND = "attent-kit phantom"
 DEFAULTS = PhantomOptions()
-_WRITERS: dict[str, Callable[[Path, PhantomOptions, ReportDone | None], Facts]] = {
+_WRITERS: dict[str, Callable[[Path, PhantomOptions, ReportDone | None], CaseFacts]] = {
     "nifti": write_nifti,
     "chaos": write_chaos,
     "btcv": write_btcv,
@@ -34,7 +34,7 @@ class WrittenPhantom(NamedTuple):
 
     folder: Path
     options: PhantomOptions
-    cases: Facts
+    cases: CaseFacts
     """What each case is, by the name that it has in the layout: modality, split, spacing, organ volumes, protocol."""
 
     def prepare_words(self) -> list[str]:
@@ -58,7 +58,7 @@ def write_phantom(
     It is written beside OUT and renamed, so that OUT is the old folder or the new one and nothing between. DataError unless
     OUT is new or empty, or, for the layout nifti, a phantom; RunError where it cannot be written.
     """
-    out, cases = Path(out), Facts()
+    out, cases = Path(out), CaseFacts()
     if options.layout == "chaos":
         require_pydicom()
 
@@ -77,18 +77,20 @@ def in_phantom(folder: Path) -> bool:
 
     DataError if a phantom.toml there is torn: what was made of the phantom must say so.
     """
-    for place in (folder.absolute(), *folder.absolute().parents):
-        try:
-            if tomllib.loads((place / "phantom.toml").read_text(encoding="utf-8")).get("kind") == KIND:
-                return True
-        except OSError:
-            continue
-        except ValueError as error:
-            raise DataError(
-                f"{place / 'phantom.toml'} is damaged ({str(error).splitlines()[0]}), so nothing says whether {folder} is a "
-                "phantom: write the phantom again, or remove the file."
-            ) from error
-    return False
+    return any(_facts_of(place).get("kind") == KIND for place in (folder.absolute(), *folder.absolute().parents))
+
+
+def _facts_of(folder: Path) -> dict[str, Any]:
+    """What the phantom.toml of a folder says; nothing where there is none. DataError if it is torn."""
+    try:
+        return tomllib.loads((folder / "phantom.toml").read_text(encoding="utf-8"))
+    except OSError:
+        return {}
+    except ValueError as error:
+        raise DataError(
+            f"{folder / 'phantom.toml'} is damaged ({str(error).splitlines()[0]}), so nothing says what lies there: remove the "
+            "file, or write the phantom to a new folder."
+        ) from error
 
 
 def _whole_folder(out: Path, refuse: Callable[[Path], None], write: Callable[[Path], None]) -> None:
@@ -115,13 +117,13 @@ def _refuse_anything_else(out: Path) -> None:
     if not out.is_dir():
         raise DataError(f"{out} is not a folder. Name a new folder: `attentkit phantom FOLDER`.")
     try:
-        facts = tomllib.loads((out / "phantom.toml").read_text(encoding="utf-8"))
+        facts = _facts_of(out)
         cases = facts["cases"] if facts.get("kind") == KIND else {}
         ours = {
             case_path(case["modality"], kind, name) for name, case in cases.items() for kind in ("images", "labels")
         }
         ours.add(Path("phantom.toml"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         ours = set()
     present = {path.relative_to(out) for path in out.rglob("*") if not path.is_dir()}
     if strange := sorted(present - ours):
