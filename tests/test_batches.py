@@ -37,6 +37,7 @@ def domain(folder, labelled=(1, 2, 3), channels=1, train=(1, 2)):
             if (number := 10 * case + z) not in BLANK:
                 image[1:4, 2:7, z] = number
                 labels[1:4, 2:7, z] = 1
+        image[0, 0] = -0.5  # below the window; an image of whole values alone is taken for a label map
         files = [folder / f"{kind}{case}.nii.gz" for kind in ("image", "labels")]
         for file, array in zip(files, (image, labels), strict=True):
             nib.save(nib.Nifti1Image(array, np.eye(4)), file)
