@@ -72,7 +72,8 @@ ORDINARY_WORDS = {
     ("engine/apply/volumes.py", "entropy"), ("engine/apply/inputs.py", "entropy"),
     ("engine/train/kept.py", "entropy"), ("engine/publish/panels.py", "entropy"),
     ("engine/publish/slices.py", "entropy"),
-    ("data/prepared/file.py", "pixel"), ("metrics/protocols.py", "pixel"), ("metrics/protocols.py", "sifa"), ("report/shift.py", "entropy"),
+    ("data/prepared/file.py", "pixel"),
+    ("metrics/protocols.py", "pixel"), ("metrics/protocols.py", "sifa"), ("report/shift.py", "entropy"),
 }  # fmt: skip
 """Strings that happen to be the name of an alignment: the entropy of an answer, a pixel and its size in mm, and the way in
 which SIFA scores."""

@@ -108,6 +108,7 @@ def test_cases_with_doubts_are_shown_before_others(attentkit, volumes, tmp_path,
 
 def test_neighbours_as_channels_and_cases_without_labels_are_drawn(attentkit, volumes, tmp_path):
     words = ["prepare", volumes / "mr" / "images", "--modality", "mr", "--size", 32, "--channels", 3]
+    words.append("--allow-unlabelled")
     outcome = attentkit(*words, "-o", tmp_path / "x.h5", "--preview", tmp_path / "x.png")
     assert outcome.code == 0
     assert near(imread(tmp_path / "x.png"), LIVER)[0].size == 0
