@@ -21,6 +21,7 @@ from attent_kit.engine.study.shift import Meter, baseline_of, finished_runs, shi
 from attent_kit.engine.study.views import Slices, sample, view_of_images, view_through
 from attent_kit.errors import ConfigError, DataError, RunError
 from attent_kit.interfaces import Task
+from attent_kit.report.scores import write_scores
 from attent_kit.report.shift import ShiftRow, change
 
 CPU = torch.device("cpu")
@@ -295,8 +296,7 @@ def test_a_run_that_cannot_be_measured_does_not_stop_the_others(trained_as, tmp_
 
 def test_seeds_are_in_order_of_their_number(tmp_path):
     for seed in (10, 2):
-        (tmp_path / "mr2ct" / "row" / f"seed{seed}").mkdir(parents=True)
-        (tmp_path / "mr2ct" / "row" / f"seed{seed}" / "scores.csv").touch()
+        write_scores(tmp_path / "mr2ct" / "row" / f"seed{seed}" / "scores.csv", [])
     assert [folder.name for folder in finished_runs(tmp_path)] == ["seed2", "seed10"]
     with pytest.raises(ConfigError, match="holds no finished run"):
         finished_runs(tmp_path / "mr2ct")
