@@ -11,6 +11,7 @@ string or a table: `segmentor = "smp"`, or `[segmentor]` with `name = "smp"` and
 be left out where the default is meant. Names are resolved in the registry that `validate` is given.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -172,6 +173,10 @@ def _line(model: type[BaseModel], error: Any) -> InitErrorDetails:
     return InitErrorDetails(type=PydanticCustomError("attentkit", message), loc=error["loc"], input=error["input"])
 
 
+_QUOTED = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+_ESCAPE = re.compile(r'\\(?:[btnfr"\\]|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})')
+_FILE = re.compile(r"\\[^\\]*\.(h5|hdf5|toml|csv|nii|gz)$", re.IGNORECASE)
+"""The end of the name of a file behind a backslash."""
 _OURS = ("attentkit", "choice", "component")
 
 
@@ -197,11 +202,29 @@ def _place(error: Any) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """The contents of a TOML file."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
+        return {key: _turned(value) for key, value in tomllib.loads(_QUOTED.sub(_literal, text)).items()}
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: cannot be read as TOML: {error}.") from None
+
+
+def _literal(match: re.Match[str]) -> str:
+    """A text in quotation marks in which backslashes stand for themselves, as people on Windows write the name of a file."""
+    inner = match[0][1:-1]
+    if "\\" not in _ESCAPE.sub("", inner) and ("\\\\" in inner or not _FILE.search(inner)):
+        return match[0]
+    return '"' + inner.replace("\\", "/") + '"'
+
+
+def _turned(value: Any) -> Any:
+    """Names of files with slashes, which all systems read."""
+    if isinstance(value, dict):
+        return {key: _turned(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_turned(inner) for inner in value]
+    return value.replace("\\", "/") if isinstance(value, str) and _FILE.search(value) else value
 
 
 def dump(model: BaseModel) -> dict[str, Any]:

@@ -42,6 +42,14 @@ def did_you_mean(given: str, names: Iterable[str]) -> str:
     return f" Did you mean '{nearest[0]}'?" if nearest else ""
 
 
+def printable(text: str) -> str:
+    """Text for a terminal: every control character but the line break, and what is not UTF-8, is shown as an escape of Python.
+
+    Names of files and of cases are anybody's; written as they are, they could move the cursor or change what was said.
+    """
+    return "".join(letter if letter.isprintable() or letter in "\n\t" else repr(letter)[1:-1] for letter in text)
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether Python, PyTorch or a library below it says so; not each of them has an exception of its own."""
     names = [cls.__name__ for cls in type(error).__mro__]

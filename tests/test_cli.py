@@ -103,7 +103,16 @@ def test_prepare_prints_its_manifest_as_json(attentkit, volumes, tmp_path):
 
 
 def test_prepare_says_what_it_doubts(attentkit, volumes, tmp_path):
-    words = [volumes / "ct" / "images", "--out", tmp_path / "ct.h5", "--modality", "ct", "--size", 32]
+    words = [
+        volumes / "ct" / "images",
+        "--out",
+        tmp_path / "ct.h5",
+        "--modality",
+        "ct",
+        "--size",
+        32,
+        "--allow-unlabelled",
+    ]
     outcome = attentkit("prepare", *words, "--train", "ct_1", "--test", "ct_1,ct_2")
     assert outcome.code == 0
     assert "Warning: in no split and left out: ct_3." in outcome.err

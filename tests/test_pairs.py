@@ -9,6 +9,7 @@ from layout_folders import body, write_nifti
 from test_bad_input import says
 
 from attent_kit.data.sets.pairs import find_pairs
+from attent_kit.data.space.intensity import Intensity, sample
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.pairs import Pairs
 
@@ -198,3 +199,14 @@ def test_an_image_of_few_grey_values_without_a_background_is_none(attentkit, tmp
     write_nifti(tmp_path / "d" / "a.nii.gz", image)
     assert nib.load(tmp_path / "d" / "a.nii.gz").get_data_dtype() == np.uint8
     prepared_cases(attentkit, tmp_path / "d", tmp_path, "--allow-unlabelled")
+
+
+def test_a_stray_voxel_below_the_padding_does_not_move_percentiles():
+    image = np.zeros((32, 32, 8), np.float32)
+    image[8:24, 8:24] = np.random.default_rng(0).integers(50, 900, (16, 16, 8))
+    rule = Intensity("percentiles-per-volume")
+    bounds = rule.bounds(image)
+    image[0, 0, 0] = -1
+    assert rule.bounds(image) == bounds and bounds[0] >= 50
+    noise = 100 + np.random.default_rng(1).normal(0, 5, (32, 32, 8)).astype(np.float32)
+    assert len(sample(noise)) == noise.size - 1

@@ -34,12 +34,12 @@ def data(tmp_path_factory):
             labels = np.zeros((32, 32, 3), np.uint8)
             labels[3:13, 3 + case : 13 + case] = 1
             labels[18:26, 16:24] = 2
-            for kind, array in (("images", labels * 100.0), ("labels", labels))[: 2 if case <= labelled else 1]:
+            for kind, array in (("images", labels * 100.5), ("labels", labels))[: 2 if case <= labelled else 1]:
                 place = folder / domain / kind
                 place.mkdir(parents=True, exist_ok=True)
                 nib.save(nib.Nifti1Image(array, np.diag([2.0, 2.0, 5.0, 1.0])), place / f"{domain}_{case}.nii.gz")
         words = ["prepare", folder / domain / "images", "--out", folder / f"{domain}.h5", "--modality", "mr"]
-        words += ["--domain", domain, "--window", 0, 200, "--size", 32, "--organs", "middle=1,bright=2"]
+        words += ["--domain", domain, "--window", 0, 201, "--size", 32, "--organs", "middle=1,bright=2"]
         words += [f"--{split}={domain}_{n}" for n, split in enumerate(("train", "val", "test"), start=1)]
         words += ["--labels", folder / domain / "labels"] if labelled else []
         words += ["--allow-unlabelled"] if labelled < 3 else []

@@ -11,6 +11,7 @@ import click
 
 from attent_kit import __version__
 from attent_kit.cli.plugin_files import plugin_option
+from attent_kit.cli.streams import plain_streams
 from attent_kit.errors import AttentKitError, out_of_memory
 
 COMMANDS = {
@@ -77,6 +78,11 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every foreseeable failure is one sentence on stderr."""
+    with plain_streams():
+        return _run(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     try:
         return int(group.main(arguments, prog_name="attentkit", standalone_mode=False) or 0)
     except click.exceptions.Exit as error:

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from attent_kit.cli.output import duration, in_words, pace
+from attent_kit.cli.output import PlainConsole, duration, in_words, pace
 from attent_kit.engine.run.status import SILENT, CellState, counted, state_of
 
 SECONDS_BETWEEN_LINES = 15.0
@@ -38,7 +38,7 @@ def live_grid(places: Sequence[Any]) -> Iterator[Say]:
     if sys.stderr.isatty():
         with Live(
             get_renderable=lambda: view([state_of(place) for place in places]),
-            console=Console(stderr=True, highlight=False), refresh_per_second=1, transient=True,
+            console=PlainConsole(sys.stderr, highlight=False), refresh_per_second=1, transient=True,
         ) as live:  # fmt: skip
             yield Say(live)
         return

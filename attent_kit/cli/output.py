@@ -24,12 +24,24 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from attent_kit.errors import printable
 from attent_kit.report.scores import Score
+
+
+class PlainConsole(Console):
+    """A console of rich, which writes its own control characters and shows those of others as escapes."""
+
+    def __init__(self, stream: Any, **more: Any) -> None:
+        super().__init__(file=getattr(stream, "raw", stream), **more)
+
+    def print(self, *objects: Any, **more: Any) -> None:
+        super().print(*(printable(each) if isinstance(each, str) else each for each in objects), **more)
 
 
 def console() -> Console:
     """Standard output; as wide as needed where it is no terminal, so that a pipe gets whole lines."""
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+    width = None if sys.stdout.isatty() else 200
+    return PlainConsole(sys.stdout, highlight=False, width=width)
 
 
 def print_json(value: Any) -> None:
@@ -45,13 +57,13 @@ def print_scores(scores: Iterable[Score]) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table of words under a line that is never broken to the width of the table."""
     if title:
-        console().print(Text(title, style="bold"))
+        console().print(Text(printable(title), style="bold"))
     table = Table(header_style="bold")
     for column in columns:
         table.add_column(Text(column), overflow="fold")
     for row in rows:
         # Words of other people: brackets in them are no markup.
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console().print(table)
 
 
@@ -91,7 +103,7 @@ class Bar:
         self._fresh = False
         if self._progress is not None:
             assert self._task is not None
-            fields = {} if note is None else {"note": note}
+            fields = {} if note is None else {"note": printable(note)}
             self._progress.update(self._task, completed=done, **fields)
         elif note is not None and time.monotonic() - self._printed >= self.SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()
@@ -147,7 +159,7 @@ def bars(*whats: tuple[str, int]) -> Iterator[list[Bar]]:
         TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(), _Rate(),
         TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}", style="dim", markup=False),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*columns, console=PlainConsole(sys.stderr), transient=True) as progress:
         yield [Bar(progress, progress.add_task(what, total=total, note=""), what, total) for what, total in whats]
 
 

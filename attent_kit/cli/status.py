@@ -5,11 +5,10 @@ import time
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.live import Live
 
 from attent_kit.cli.live import grid, lines, summary, view
-from attent_kit.cli.output import console, print_json
+from attent_kit.cli.output import PlainConsole, console, print_json
 from attent_kit.engine.run.status import CellState, cells_in, state_of
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -46,7 +45,7 @@ def _watch(folder: Path) -> None:
     states, said = _look(folder), ""
     try:
         if sys.stdout.isatty():
-            with Live(view(states), console=Console(highlight=False), auto_refresh=False) as live:
+            with Live(view(states), console=PlainConsole(sys.stdout, highlight=False), auto_refresh=False) as live:
                 while not _over(states):
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     states = _look(folder)

@@ -28,7 +28,7 @@ from attent_kit.data.scans.nifti_file import unit_of
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.data.scans.volumes import read_header as read_nifti_header
 from attent_kit.data.sets.labelmap import MOST_LABELS, LabelMap
-from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.data.sets.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
 from attent_kit.data.space.geometry import Grid
 from attent_kit.errors import AttentKitError, DataError
 
@@ -117,6 +117,11 @@ class OnDisk:
             if not entry.images:
                 evidence = f"the case '{entry.id}' has no image"
                 self.findings.append(Finding("error", "files", evidence, "add it", str(self.layout.path), entry.id))
+                continue
+            if not names_a_case(entry.id):
+                evidence = f"{entry.id[:LONGEST_ID]!r} cannot name a case"
+                advice = "use letters, digits, '-' and '_'"
+                self.findings.append(Finding("error", "files", evidence, advice, str(self.layout.path)))
                 continue
             if entry.id in self.entries:
                 advice = "give each case its own name"

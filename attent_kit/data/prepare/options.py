@@ -6,12 +6,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from attent_kit.data.sets.labelmap import LabelMap
+from attent_kit.data.sets.labelmap import LabelMap, OrganNames, parse_organs
 from attent_kit.data.sets.splits import SPLITS, Fold, Split
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.errors import ConfigError
 
-Organs = Mapping[str, int | Sequence[int]] | LabelMap | str
+Organs = Mapping[str, int | Sequence[int]] | LabelMap | OrganNames | str
 """Organs with their values in the label files; a text is read as the command reads it."""
 Share = Sequence[str] | float
 """Cases of a split by name, or the share of all of them."""
@@ -122,11 +122,11 @@ def modality_of(word: str | None) -> str | None:
     return word.lower() if word else None
 
 
-def organs_of(organs: Organs | None) -> LabelMap | None:
+def organs_of(organs: Organs | None) -> LabelMap | OrganNames | None:
     """Organs as they were typed or given, or None for none."""
-    if organs is None:
-        return None
-    return LabelMap.parse(organs) if isinstance(organs, str) else LabelMap.of(organs)
+    if organs is None or isinstance(organs, OrganNames):
+        return organs
+    return parse_organs(organs) if isinstance(organs, str) else LabelMap.of(organs)
 
 
 def _is_whole(value: Any) -> bool:
@@ -138,6 +138,8 @@ def _word(value: Any) -> Any:
     if isinstance(value, Path):
         return value.name
     if isinstance(value, LabelMap):
+        return str(value)
+    if isinstance(value, OrganNames):
         return str(value)
     if isinstance(value, Fold):
         return f"{value.number}/{value.parts}"

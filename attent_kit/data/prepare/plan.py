@@ -8,7 +8,7 @@ from typing import Any
 
 from attent_kit.data.prepare.options import Organs, PrepareOptions, organs_of
 from attent_kit.data.scans.volumes import read_labels, read_volume
-from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
+from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap, OrganNames
 from attent_kit.data.sets.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.splits import SPLITS, Fold, Split, divide, divide_into_folds, split_by_name
@@ -184,10 +184,15 @@ def _of_one_modality(entries: list[Entry], modality: str | None, layout: Layout)
 
 def label_map_of(layout: Layout, organs: Organs | None) -> tuple[LabelMap, list[str]]:
     """The label map that is asked for, or else that of the data set, or else 1 to 4; and what was decided, a sentence each."""
-    if (asked := organs_of(organs)) is not None:
+    usual = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)})
+    asked = organs_of(organs)
+    if isinstance(asked, OrganNames):
+        label_map = asked.of(layout.organs or usual)
+        return label_map, [f"Organs {label_map}, by their names in the data set."]
+    if asked is not None:
         return asked, []
     if layout.organs is None:
-        return LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)}), []
+        return usual, []
     label_map = layout.organs.in_task_order()
     decisions = [f"Organs {label_map}, as the data set names them."]
     values = {value for _, own in label_map.values for value in own}

@@ -6,7 +6,7 @@ What is in the file stands in `attent_kit.data.prepared.file`. The same provenan
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from attent_kit.data.prepare.unfinished import Finished, Unfinished
 from attent_kit.data.prepared.file import FORMAT, VERSION, Manifest, Prepared
 from attent_kit.data.prepared.hdf5 import writing
 from attent_kit.data.prepared.manifest import beside, refuse_to_overwrite, to_toml, versions
+from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.data.sets.layout import Layout, names_a_case
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.recognise import open_layout
@@ -162,9 +163,10 @@ def _write(
                 manifest["cases"].append(record)
                 manifest["warnings"] += [f"{record['id']}: {doubt}" for doubt in record["doubts"]]
                 tell(record["id"])
-            voxels = (record["labels"]["voxels"] for record in manifest["cases"] if record["labels"])
+            voxels = [record["labels"]["voxels"] for record in manifest["cases"] if record["labels"]]
             manifest["warnings"] += organs_never_seen(voxels, recipe.label_map.organs)
             _refuse_empty_training(manifest)
+            _refuse_background_alone(voxels, recipe.label_map)
             file["manifest"] = json.dumps(manifest)  # a data set, since HDF5 attributes end at 64 KiB
     with open(beside, "wb") as text:
         text.write(to_toml(manifest).encode())
@@ -224,6 +226,15 @@ def _removed_unless_stopped(unfinished: Unfinished) -> Iterator[None]:
         unfinished.remove()
         raise
     unfinished.remove()
+
+
+def _refuse_background_alone(voxels: Sequence[Mapping[str, int]], label_map: LabelMap) -> None:
+    """DataError if none of the label maps holds any of the organs."""
+    if voxels and not any(count for of_case in voxels for count in of_case.values()):
+        raise DataError(
+            f"none of the {len(voxels)} label map(s) holds any of the organs {label_map}, so all would be background: give the "
+            "values that the label maps have with --organs, as in --organs liver=6,spleen=1."
+        )
 
 
 def _refuse_empty_training(manifest: Manifest) -> None:

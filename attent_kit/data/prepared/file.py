@@ -8,6 +8,7 @@ Shapes: N Z slices, C channels, H W = `size`, X Y Z a native grid.
     cases/<case>/truth      [X, Y, Z] uint8 class indices on the native grid, present for labelled val and test cases
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from attent_kit.data.prepared.hdf5 import plain
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.data.sets.layout import names_a_case
 from attent_kit.data.space.geometry import Grid
@@ -90,6 +92,8 @@ class Prepared:
         self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
         self._records = {record["id"]: record for record in manifest["cases"]}
         self._file: h5py.File | None = None
+        self._looked_at: set[str] = set()
+        """Data sets that are as `prepare` writes them."""
         self._process = 0
 
     @classmethod
@@ -106,9 +110,11 @@ class Prepared:
             )
         try:
             with h5py.File(path, "r") as file:
-                manifest = json.loads(file["manifest"][()])
+                manifest = json.loads(plain(file, "manifest")[()])
             known = manifest["format"] == FORMAT
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+            if reason := _of_the_system(error):
+                raise DataError(f"{path} cannot be read ({reason}).") from error
             known = False
         if not known:
             raise DataError(f"{path} is not a prepared domain: make one with `attentkit prepare`.")
@@ -250,8 +256,23 @@ class Prepared:
             try:
                 self._file, self._process = h5py.File(self.path, "r"), os.getpid()
             except OSError as error:
-                raise DataError(f"{self.path} can no longer be read: run `attentkit prepare` again.") from error
-        return self._file[f"cases/{self.case(case).id}/{name}"]
+                reason = _of_the_system(error) or "run `attentkit prepare` again"
+                raise DataError(f"{self.path} can no longer be read: {reason}.") from error
+        place = f"cases/{self.case(case).id}/{name}"
+        if place not in self._looked_at:
+            plain(self._file, place)
+            self._looked_at.add(place)
+        return self._file[place]
+
+
+def _of_the_system(error: BaseException) -> str:
+    """What the system says of a file that it does not hand out; "" where the file itself is to blame."""
+    number = getattr(error, "errno", None) if isinstance(error, OSError) else None
+    if not number:
+        return ""
+    locked = number in (errno.EAGAIN, errno.EACCES) and "lock" in str(error)
+    advice = "another program writes to it, so wait until that has ended" if locked else "check its rights and its disk"
+    return f"{os.strerror(number)}: {advice}"
 
 
 def encode(

@@ -1,12 +1,18 @@
 """Writing HDF5 on a disk that may fill up."""
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import h5py
+
+from attent_kit.data.scans.limits import MOST_VOXELS
+
+FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+"""Filters of HDF5 that a prepared file may use, each once: two in a row could unpack a million times what is stored."""
 
 
 class Sink:
@@ -77,6 +83,34 @@ class Sink:
 
     def flush(self) -> None:
         """Nothing waits to be written: the file is unbuffered."""
+
+
+def plain(file: h5py.File, name: str) -> h5py.Dataset:
+    """A data set as `prepare` writes it. ValueError for one that leads out of the file, or that unpacks to more than it says.
+
+    What a stranger's file holds is looked at before a value is read: links, external storage, filters that unpack without end.
+    """
+    group = file
+    *folders, last = name.split("/")
+    for part in (*folders, last):
+        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            raise ValueError(f"'{name}' is a link")
+        group = group[part]
+    data = group
+    if not isinstance(data, h5py.Dataset) or data.is_virtual or data.external:
+        raise ValueError(f"'{name}' does not lie in the file")
+    if math.prod(data.shape) > MOST_VOXELS:
+        raise ValueError(f"'{name}' has {data.shape} values")
+    filters = data.id.get_create_plist()
+    codes = [filters.get_filter(n)[0] for n in range(filters.get_nfilters())]
+    if len(set(codes)) < len(codes) or not {*codes} <= FILTERS:
+        raise ValueError(f"'{name}' is compressed in a way that is not read here")
+    if data.chunks is not None:
+        whole = math.prod(data.chunks) * data.dtype.itemsize
+        stored = (data.id.get_chunk_info(n).size for n in range(data.id.get_num_chunks()))
+        if math.prod(data.chunks) > MOST_VOXELS or max(stored, default=0) > whole + whole // 50 + 1024:
+            raise ValueError(f"'{name}' has chunks that are larger than what they hold")
+    return data
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from attent_kit.data.scans.dicom_file import (
     require_pydicom,
     text,
 )
+from attent_kit.data.scans.limits import refuse_too_large
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
@@ -330,6 +331,7 @@ def _voxels(planes: list[Plane]) -> np.ndarray:
         raise DataError(
             f"{planes[0].path} is one of {len(planes)} slices, more than a volume may have: divide the series."
         )
+    refuse_too_large(planes[0].path, (len(planes), *planes[0].shape))
     place = {(plane.path, plane.frame): z for z, plane in enumerate(planes)}
     stored = None
     for path in dict.fromkeys(plane.path for plane in planes):

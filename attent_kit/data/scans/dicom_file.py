@@ -6,6 +6,7 @@ raise on damaged ones has no common base class, so everything that they raise be
 """
 
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,10 +16,15 @@ from typing import Any
 
 import numpy as np
 
+from attent_kit.data.scans.limits import refuse_too_large
 from attent_kit.errors import ConfigError, DataError
 
 NOT_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "PLAN", "AU")
 """Modalities whose files hold no image, or one that is computed from images."""
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+"""Transfer syntax of a file that is deflated as a whole."""
+MOST_DEFLATED_BYTES = 2**31
+"""Bytes that such a file may unpack to."""
 LARGEST = 32767
 """Most voxels along an axis of a NIfTI grid."""
 
@@ -136,6 +142,7 @@ def read_planes(path: Path) -> Iterator[tuple[Plane, np.ndarray]]:
     """Each slice of a file with its grey values [rows, columns] float32, as RescaleSlope and -Intercept make them."""
     dataset = _read(path, stop_before_pixels=False)
     planes = planes_of(dataset, path)
+    refuse_too_large(path, (len(planes), *planes[0].shape))
     stored = _stored_values(dataset, path)
     expected = (len(planes), *planes[0].shape)
     if stored.size != np.prod(expected):
@@ -169,11 +176,33 @@ def _read(path: Path, *, stop_before_pixels: bool) -> Any:
     pydicom = require_pydicom()
     try:
         with quiet():
+            _refuse_deflated_without_end(path)
             return pydicom.dcmread(path, force=True, stop_before_pixels=stop_before_pixels)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): check the file and its rights.") from error
     except Exception as error:
         raise DataError(f"{path} is no readable DICOM file ({_reason(error)}): copy it again, or remove it.") from error
+
+
+def _refuse_deflated_without_end(path: Path) -> None:
+    """DataError for a file that is deflated as a whole to far less than it unpacks to: pydicom unpacks it in one piece."""
+    with path.open("rb") as file:
+        start = file.read(4096)
+        if start[128:132] != b"DICM" or DEFLATED not in start:
+            return
+        # The meta header begins with its own length, which is of what follows these 12 bytes.
+        file.seek(144 + int.from_bytes(start[140:144], "little"))
+        unpacking, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while block := file.read(2**16):
+            while block and not unpacking.eof:
+                size += len(unpacking.decompress(block, 2**24))
+                block = unpacking.unconsumed_tail
+                if size > MOST_DEFLATED_BYTES:
+                    raise DataError(
+                        f"{path} unpacks to more than {MOST_DEFLATED_BYTES / 2**30:.0f} GiB, which no slice has: leave it out."
+                    )
 
 
 def _plane(dataset: Any, path: Path, frame: int | None) -> Plane:

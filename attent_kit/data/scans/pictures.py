@@ -18,19 +18,23 @@ def read_picture(path: Path) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # Decoding stops at the last pixel; this compares every checksum to the end of the file.
-            with Image.open(path, formats=("PNG",)) as picture:
-                picture.verify()
             with Image.open(path, formats=("PNG",)) as picture:
                 if picture.width * picture.height > LARGEST:
                     raise DataError(
                         f"{path} has {picture.width} x {picture.height} pixels, which no slice has: remove it."
                     )
+                # Decoding stops at the last pixel; this compares every checksum to the end of the file.
+                picture.verify()
+            with Image.open(path, formats=("PNG",)) as picture:
                 plain = {"1": "L", "P": "RGBA", "PA": "RGBA", "LA": "RGBA"}.get(picture.mode, picture.mode)
                 pixels = np.asarray(picture if plain == picture.mode else picture.convert(plain))
     except DataError:
         raise
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} has more pixels than any slice has ({error}): remove it.") from error
     except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise DataError(f"{path} cannot be read ({error.strerror}): check the file and its rights.") from error
         # Pillow raises OSError, SyntaxError, ValueError and others on damaged files.
         raise DataError(f"{path} is not a whole PNG picture: copy or download it again.") from error
     if pixels.ndim == 2:

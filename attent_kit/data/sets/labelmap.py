@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from attent_kit.errors import ConfigError, DataError
+from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 Others = Literal["error", "background"]
 TASK_ORGANS = ("liver", "right kidney", "left kidney", "spleen")
@@ -128,6 +128,34 @@ class LabelMap:
     def _stray(self, labels: np.ndarray) -> list[int]:
         known = {0, *(value for _, values in self.values for value in values)}
         return sorted({*_values(labels)} - known)
+
+
+def parse_organs(text: str) -> "LabelMap | OrganNames":
+    """What `--organs` says: organs with their values, or names alone, as in 'liver,spleen', whose values the data set has."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    return LabelMap.parse(text) if not parts or any("=" in part for part in parts) else OrganNames(tuple(parts))
+
+
+@dataclass(frozen=True)
+class OrganNames:
+    """Organs in task order, by name alone."""
+
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """As `parse_organs` reads it."""
+        return ",".join(self.names)
+
+    def of(self, known: LabelMap) -> LabelMap:
+        """Their values in another map, of which everything else is background. ConfigError for an organ that it lacks."""
+        values = {words_of(name): own for name, own in known.values}
+        for name in self.names:
+            if words_of(name) not in values:
+                raise ConfigError(
+                    f"the data set names no organ '{name}'.{did_you_mean(name, known.organs)} It names "
+                    f"{', '.join(known.organs)}; write the value of any other, as in 'liver=6'."
+                )
+        return LabelMap(tuple((name, values[words_of(name)]) for name in self.names), "background")
 
 
 def _values(labels: np.ndarray) -> list[int]:

@@ -20,7 +20,7 @@ from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.errors import DataError
 
 LONGEST_ID = 200
-"""Characters that the name of a case may have."""
+"""Bytes that the name of a case may have in UTF-8: with an ending it is the name of a file, of which 255 is the most."""
 
 
 class Entry(NamedTuple):
@@ -40,7 +40,9 @@ class Entry(NamedTuple):
 
 def names_a_case(id: str) -> bool:
     """Whether it can name data sets in a prepared file and files in a run's folder, and none outside."""
-    return id not in ("", ".", "..") and id.isprintable() and not {*"/\\"} & {*id} and len(id) <= LONGEST_ID
+    # A name that is not UTF-8 is not printable; so it can be encoded.
+    plain = bool(id.strip(" .")) and id.isprintable() and not {*"/\\"} & {*id}
+    return plain and len(id.encode()) <= LONGEST_ID
 
 
 class Scan(NamedTuple):

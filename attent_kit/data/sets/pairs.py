@@ -1,7 +1,7 @@
 """Which image goes with which label map, told from file names as the common data sets spell them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ def find_pairs(
     allow_unlabelled: bool = False,
     spare_labels: bool = False,
     or_else: str = "",
+    passed_over: Callable[[Path], bool] = lambda image: False,
 ) -> list[Pair]:
     """Images and label maps matched by name, sorted by case; both may be a folder or one file, or `images` a CSV list.
 
@@ -34,7 +35,7 @@ def find_pairs(
     `image`, `volume`, `img` and `label`, `segmentation`, `mask`, `ROI`, in the modality, or in nnU-Net's `_0000`. The case
     is what they have in common, without the ending. Files that begin with a dot are skipped. Images and labels may share a
     folder, if the labels are named as labels.
-    With `spare_labels` label maps without an image are left out.
+    With `spare_labels` label maps without an image are left out; images that are `passed_over` are not looked at.
     DataError for an empty folder, for two files of one case, and for a file without its counterpart; with
     `allow_unlabelled` an image may go without labels, and `or_else` is what else to do, for the end of that sentence.
     """
@@ -44,7 +45,7 @@ def find_pairs(
             raise DataError(f"{images} names the label maps itself, in its column 'labels': leave --labels out.")
         return sorted(map(_of_line, read_pairs(images, allow_unlabelled)))
     shared = labels is not None and labels.is_dir() and images.resolve() == labels.resolve()
-    image_files = _some(images, "image", [f for f in _files(images) if not (shared and is_label(f))])
+    image_files = _some(images, "image", [f for f in _files(images) if not (shared and is_label(f) or passed_over(f))])
     if labels is None:
         return _alone(image_files)
     label_files = _some(labels, "label map", [f for f in _files(labels) if not (shared and not is_label(f))])

@@ -4,9 +4,9 @@
 - `percentiles`: low and high are the 0.5th and 99.5th percentiles of the training cases of the domain, pooled.
 - `percentiles-per-volume`: the same percentiles of each volume by itself, for scanners without a common scale.
 
-Percentiles are taken over the voxels above their volume's own minimum, which leaves out the padding around a scan. A
-volume gives at most 2**20 of them, evenly spaced in memory order, so that a large volume does not outvote the rest, and
-all volumes together at most 2**25, so that they fit into memory however many there are.
+Percentiles are taken over the voxels above their volume's own minimum, which leaves out the padding around a scan, however
+few voxels lie below it. A volume gives at most 2**20 of them, evenly spaced in memory order, so that a large volume does not
+outvote the rest, and all volumes together at most 2**25, so that they fit into memory however many there are.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,9 @@ KINDS = ("window", "percentiles", "percentiles-per-volume")
 PERCENTILES = (0.5, 99.5)
 SAMPLES = 2**20
 POOLED = 2**25
+PADDING, STRAY = 0.01, 0.05
+"""Share of the voxels that have one value where it may be padding, and share of these that may lie below it: a stray negative
+voxel, as interpolation and filters leave, does not make grey values of the zeros around an MR."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,19 @@ class Intensity:
 
 def sample(array: np.ndarray, volumes: int = 1) -> np.ndarray:
     """Voxels above the minimum of the image, evenly spaced in memory order, as float32: its share of so many `volumes`."""
-    above = array[array > array.min()]
+    above = array[array > _floor(array)]
     most = max(1, min(SAMPLES, POOLED // volumes))
     return above[:: -(-above.size // most)].astype(np.float32)
+
+
+def _floor(array: np.ndarray) -> float:
+    """The value of the padding around a scan: the minimum, unless a few stray voxels lie below a value that many have."""
+    flat = array.ravel(order="K")
+    values, counts = np.unique(flat[:: -(-flat.size // SAMPLES)], return_counts=True)
+    plateau = np.flatnonzero(counts >= PADDING * counts.sum())
+    if plateau.size and counts[: plateau[0]].sum() <= STRAY * counts[plateau[0]]:
+        return float(values[plateau[0]])
+    return float(array.min())
 
 
 def _percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from attent_kit.data.scans.grids import SHEAR, shear
 from attent_kit.data.scans.volumes import Volume, as_labels, read_labels
-from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
+from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap, OrganNames, parse_organs
 from attent_kit.data.sets.mask_stack import GREY_VALUES, read_mask_stack, read_slices
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.engine.apply.inputs import MAPS, NIFTI, ImageLike, as_nifti, without_ending
@@ -45,14 +45,19 @@ class EvaluateOptions:
     def maps(self) -> tuple[LabelMap, LabelMap]:
         """The label maps of the prediction and of the truth. ConfigError if they name different organs."""
         usual = ORGANS if self.dicom is None else GREY_VALUES
-        predicted = usual if self.organs is None else LabelMap.parse(self.organs)
-        true = predicted if self.truth_organs is None else LabelMap.parse(self.truth_organs).in_order(predicted)
+        predicted = usual if self.organs is None else _named(self.organs, usual)
+        true = predicted if self.truth_organs is None else _named(self.truth_organs, usual).in_order(predicted)
         if predicted.organs != true.organs:
             raise ConfigError(
                 f"the two label maps name different organs: {', '.join(predicted.organs)} and {', '.join(true.organs)}: "
                 "give --organs and --truth-organs the same names."
             )
         return predicted, true
+
+
+def _named(text: str, usual: LabelMap) -> LabelMap:
+    organs = parse_organs(text)
+    return organs.of(usual) if isinstance(organs, OrganNames) else organs
 
 
 class Scores(tuple[Score, ...]):
@@ -151,10 +156,7 @@ def _volumes(prediction: Path, truth: Path, left_out: Callable[[int], None]) -> 
     if prediction.is_file() and truth.is_file():
         pairs = [(without_ending(prediction.name), prediction, truth)]
     else:
-        found = find_pairs(prediction, truth, spare_labels=True, allow_unlabelled=True)
-        found = [pair for pair in found if not _written_beside(pair.image)]
-        if any(pair.labels is None for pair in found):
-            find_pairs(prediction, truth, spare_labels=True)  # which tells of a prediction without a truth
+        found = find_pairs(prediction, truth, spare_labels=True, passed_over=_written_beside)
         pairs = [(pair.case, pair.image, pair.labels) for pair in found if pair.labels]
         if truth.is_dir() and len(spare := find_pairs(truth)) > len(pairs):
             left_out(len(spare) - len(pairs))

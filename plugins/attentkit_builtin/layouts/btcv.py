@@ -14,8 +14,8 @@ from pathlib import Path
 from attent_kit.layouts import Entry, LabelMap, Layout, Scan, read_labels, read_volume
 from attentkit_builtin.layouts.folders import checked, chosen, folders, names, nearest, only, paired
 
-_IMAGE = re.compile(r"^(img|image)-?_?[0-9]{4}\.nii(\.gz)?$")
-_LABEL = re.compile(r"^(label|lbl)-?_?[0-9]{4}\.nii(\.gz)?$")
+_IMAGE = re.compile(r"^(img|image)-?_?[0-9]{4}\.nii(\.gz)?$", re.IGNORECASE)
+_LABEL = re.compile(r"^(label|lbl)-?_?[0-9]{4}\.nii(\.gz)?$", re.IGNORECASE)
 _EXPECTED = "BTCV (RawData/Training/img/img0001.nii.gz and so on)"
 
 

@@ -164,11 +164,12 @@ class NnUNet(Layout):
         return splits
 
     def _stem(self, path: Path) -> str:
-        if not path.name.endswith(self.ending) or NIFTI.sub("", path.name) != path.name.removesuffix(self.ending):
+        stem = NIFTI.sub("", path.name)
+        if path.name[len(stem) :].lower() != self.ending:
             raise DataError(
                 f"{path} does not end in {self.ending}, the file_ending of {self.file.name}: rename or remove it."
             )
-        return path.name.removesuffix(self.ending)
+        return stem
 
 
 def channel_names(facts: dict[str, Any], file: Path) -> list[str]:

@@ -95,6 +95,9 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
             raise DataError(f"{path}: {name} is {dtype} of shape {shape}, where numbers [X, Y, Z] are needed.")
         if math.prod(shape) > LARGEST:
             raise DataError(f"{path}: {name} would be {shape} voxels, which no scan has: it is damaged or none.")
+        claimed, inside = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy")
+        if claimed > inside.file_size or claimed > 1032 * inside.compress_size:
+            raise DataError(f"{path}: {name} would be {shape} voxels, for which the file is too small: copy it again.")
     with archive.open(f"{name}.npy") as member:
         return np.lib.format.read_array(member, allow_pickle=False)
 

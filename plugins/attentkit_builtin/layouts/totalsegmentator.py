@@ -11,7 +11,7 @@ from pathlib import Path
 
 from attent_kit.errors import DataError
 from attent_kit.layouts import SPLITS, TASK_ORGANS, Entry, Layout, Scan, Volume, read_labels, read_volume
-from attentkit_builtin.layouts.folders import cases, checked, chosen, folders, listing, nearest, only
+from attentkit_builtin.layouts.folders import NIFTI, cases, checked, chosen, folders, listing, names, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, binary, join
 
 _IMAGES = {"ct": "ct", "mri": "mr"}
@@ -46,11 +46,13 @@ class TotalSegmentator(Layout):
                     DataError(f"{folder} holds {len(images)} images of the names ct.nii.gz and mri.nii.gz: keep one.")
                 )
                 continue
-            masks = [folder / "segmentations" / name for name in _MASKS]
+            home = folder / "segmentations"
+            there = {name.lower(): home / name for name in names(home, NIFTI)}
+            masks = [there.get(name, home / name) for name in _MASKS]
             if missing := [mask.name for mask in masks if not os.path.isfile(mask)]:
                 self.refuse(
                     DataError(
-                        f"{masks[0].parent} has no {listing(missing)}: a subject without an organ has an empty mask of it, "
+                        f"{home} has no {listing(missing)}: a subject without an organ has an empty mask of it, "
                         "so download the subject again."
                     )
                 )
@@ -75,8 +77,8 @@ def _is_dataset(folder: Path) -> bool:
 
 def _images(folder: Path) -> dict[Path, str]:
     """Images of a subject with their modality."""
-    paths = {folder / f"{name}.nii.gz": modality for name, modality in _IMAGES.items()}
-    return {path: modality for path, modality in paths.items() if os.path.lexists(path)}
+    there = {name.lower(): folder / name for name in names(folder, NIFTI)}
+    return {there[file]: modality for name, modality in _IMAGES.items() if (file := f"{name}.nii.gz") in there}
 
 
 def _splits(file: Path) -> dict[str, str]:

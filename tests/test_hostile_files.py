@@ -1,0 +1,218 @@
+"""Files that claim more than they hold, lead elsewhere, or have names that no terminal should see."""
+
+import errno
+import fcntl
+import io
+import os
+import struct
+import zipfile
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+from conftest import prepare_words
+from layout_folders import body, write_nifti
+from test_bad_input import says
+
+from attent_kit.config import read_toml
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.scans import dicom_file
+from attent_kit.data.scans.pictures import read_picture
+from attent_kit.data.sets.layout import names_a_case
+from attent_kit.errors import DataError, printable
+from attentkit_builtin.layouts.sifa_npz import read_arrays
+
+# Pictures and arrays
+
+
+def test_a_picture_that_claims_to_be_huge_is_refused_by_its_header(tmp_path):
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    for side in (9000, 60000):
+        header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+        content = (
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+        )
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(DataError, match="a.png has .*pixels"):
+            read_picture(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("dtype", "words"), [(object, "pickle"), (np.uint8, "too small")])
+def test_an_archive_of_arrays_is_believed_no_more_than_it_holds(tmp_path, dtype, words):
+    small = io.BytesIO()
+    np.save(small, np.zeros((2, 2, 2), np.uint8) if dtype is not object else np.array([[[{}]]]), allow_pickle=True)
+    content = small.getvalue()
+    if dtype is not object:
+        content = content.replace(b"(2, 2, 2), }    ", b"(900,900,900), }")
+        assert b"900" in content
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name in ("arr_0.npy", "arr_1.npy"):
+            archive.writestr(name, content)
+    with pytest.raises(DataError, match=f"a.npz: arr_0 .*{words}"):
+        read_arrays(tmp_path / "a.npz")
+
+
+# DICOM
+
+
+def test_a_slice_that_unpacks_without_end_is_not_unpacked(tmp_path, monkeypatch):
+    dicom_slices = pytest.importorskip("dicom_slices")
+    made = dicom_slices.a_slice(np.zeros((3, 4), np.uint16), (0, 0, 0))
+    made.file_meta.TransferSyntaxUID = dicom_files_deflated()
+    path = dicom_slices.save(made, tmp_path / "a.dcm")
+    assert dicom_file.read_header(path).Rows == 3
+    content = path.read_bytes()
+    start = 144 + int.from_bytes(content[140:144], "little")
+    packing = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    path.write_bytes(content[:start] + packing.compress(bytes(2**24)) + packing.flush())
+    monkeypatch.setattr(dicom_file, "MOST_DEFLATED_BYTES", 2**23)
+    with pytest.raises(DataError, match="a.dcm unpacks to more than"):
+        dicom_file.read_header(path)
+
+
+def dicom_files_deflated():
+    return dicom_file.DEFLATED.decode()
+
+
+def test_a_series_of_more_voxels_than_any_scan_has_is_refused_by_its_header(tmp_path, monkeypatch):
+    dicom_slices = pytest.importorskip("dicom_slices")
+    made = dicom_slices.a_slice(np.zeros((3, 4), np.uint16), (0, 0, 0), Rows=30000, Columns=32000)
+    path = dicom_slices.save(made, tmp_path / "a.dcm")
+    monkeypatch.setattr("attent_kit.data.scans.limits.MOST_VOXELS", 2**29)
+    with pytest.raises(DataError, match="a.dcm would be 1 x 30000 x 32000 voxels"):
+        next(dicom_file.read_planes(path))
+
+
+# Prepared files
+
+
+@pytest.fixture
+def opened(prepared, tmp_path):
+    """A copy of a prepared file, to be spoiled."""
+    path = tmp_path / "ct.h5"
+    path.write_bytes((prepared / "ct.h5").read_bytes())
+    return path
+
+
+def replaced(path, make):
+    """`images` of the first case made anew by `make(group, array)`; the name of the case."""
+    with h5py.File(path, "r+") as file:
+        case = sorted(file["cases"])[0]
+        group = file["cases"][case]
+        array = group["images"][()]
+        del group["images"]
+        make(group, array)
+    return case
+
+
+def elsewhere(path):
+    def make(group, array):
+        with h5py.File(path, "w") as other:
+            other["images"] = array
+        group["images"] = h5py.ExternalLink(str(path), "images")
+
+    return make
+
+
+def twice_packed(group, array):
+    settings = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    settings.set_chunk((1, *array.shape[1:]))
+    for _ in range(2):
+        settings.set_deflate(9)
+    space = h5py.h5s.create_simple(array.shape)
+    h5py.h5d.create(group.id, b"images", h5py.h5t.py_create(array.dtype), space, settings)
+
+
+def bomb(group, array):
+    """A chunk that stores more bytes than it could hold unpacked."""
+    data = group.create_dataset("images", array.shape, array.dtype, chunks=(1, *array.shape[1:]), compression="gzip")
+    data.id.write_direct_chunk((0, 0, 0), zlib.compress(os.urandom(2**14)))
+
+
+@pytest.mark.parametrize("kind", ["external", "raw", "twice", "bomb"])
+def test_a_prepared_file_that_leads_elsewhere_or_unpacks_without_end_is_damaged(opened, tmp_path, kind):
+    make = {
+        "external": elsewhere(tmp_path / "other.h5"),
+        "raw": lambda group, array: group.create_dataset(
+            "images", array.shape, array.dtype, external=[(str(tmp_path / "raw"), 0, h5py.h5f.UNLIMITED)]
+        ),
+        "twice": twice_packed,
+        "bomb": bomb,
+    }[kind]
+    case = replaced(opened, make)
+    with pytest.raises(DataError, match=f"ct.h5 is damaged in case '{case}'"):
+        Prepared.open(opened).slices(case)
+
+
+def test_a_locked_file_is_told_to_be_locked(opened, monkeypatch):
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
+    with open(opened, "rb+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match=f"ct.h5 cannot be read .*{os.strerror(errno.EAGAIN)}"):
+            Prepared.open(opened)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "../x", "a/b", "a\\b", "a\nb", "\x1b[2J", "x" * 201, "\u00e9" * 101, " ", "\udcff"]
+)
+def test_a_name_that_cannot_be_a_file_names_no_case(name):
+    assert not names_a_case(name) and names_a_case("1.3.6_0000 \u00e9")
+
+
+def test_a_control_character_of_anybody_is_shown_and_not_sent(attentkit, tmp_path):
+    path = write_nifti(tmp_path / "d" / "a\x1b[31m\x07.nii.gz", body()[0])
+    outcome = attentkit("evaluate", path, tmp_path / "no\x9b.nii.gz")
+    assert says(outcome, 3, "no\\x9b.nii.gz")
+    assert says(
+        attentkit("prepare", tmp_path / "d", "-o", tmp_path / "o.h5", "--modality", "mr", "--allow-unlabelled"), 3
+    )
+    for words in (
+        ("check", tmp_path / "d"),
+        ("check", tmp_path / "d", "--json"),
+        ("prepare", path, "-o", tmp_path / "o.h5"),
+    ):
+        outcome = attentkit(*words)
+        assert "\x1b" not in outcome.out + outcome.err and "\x07" not in outcome.out + outcome.err
+    assert printable("a\tb\n\u00e9\x1b\udcff") == "a\tb\n\u00e9\\x1b\\udcff"
+
+
+def test_toml_is_read_as_people_on_windows_write_it(tmp_path):
+    text = 'a = "data\\ct.h5"\n'
+    text += 'b = "data\\new.h5"\nc = "x\\ny"\nd = \'data\\ct.h5\'\ne = "data\\\\ct.h5"\n[t]\nf = ["D:\\Users\\me"]\n'
+    (tmp_path / "x.toml").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert read_toml(tmp_path / "x.toml") == {
+        "a": "data/ct.h5", "b": "data/new.h5", "c": "x\ny", "d": "data/ct.h5", "e": "data/ct.h5", "t": {"f": ["D:/Users/me"]},
+    }  # fmt: skip
+
+
+def test_values_that_no_label_map_has_end_prepare(attentkit, volumes, tmp_path):
+    words = prepare_words(volumes / "ct", tmp_path / "ct.h5")
+    words = [word for word in words if "liver" not in str(word) and word != "--organs"]
+    assert says(attentkit(*words, "--organs", "liver=71,spleen=72,*=0"), 3, "liver=71", "--organs")
+    assert not (tmp_path / "ct.h5").exists()
+    assert says(attentkit(*words, "--organs", "liver,splen"), 2, "'splen'", "'spleen'")
+    outcome = attentkit(*words, "--organs", "spleen,liver")
+    assert outcome.code == 0 and Prepared.open(tmp_path / "ct.h5").organs == ("spleen", "liver")
+
+
+def test_the_truth_may_name_its_organs_in_another_order(attentkit, volumes):
+    labels = volumes / "ct" / "labels" / "ct_1.nii.gz"
+    words = ["evaluate", labels, labels, "--organs", "liver=1,spleen=4,*=0"]
+    same = attentkit(*words)
+    assert same.code == 0 and "100.00" in same.out
+    assert attentkit(*words, "--truth-organs", "spleen=4,liver=1,*=0").out == same.out
+
+
+def test_evaluate_passes_over_the_maps_that_predict_wrote(attentkit, trained, volumes, tmp_path):
+    images = volumes / "ct" / "images"
+    assert attentkit("predict", trained, images, tmp_path / "p", "-d", "cpu", "--probabilities", "--entropy").code == 0
+    outcome = attentkit("evaluate", tmp_path / "p", volumes / "ct" / "labels")
+    assert outcome.code == 0 and "Mean over 3 cases" in outcome.out
+    (tmp_path / "p" / "odd_entropy.nii.gz").write_bytes((tmp_path / "p" / "ct_1.nii.gz").read_bytes())
+    assert says(attentkit("evaluate", tmp_path / "p", volumes / "ct" / "labels"), 3, "odd_entropy.nii.gz")
