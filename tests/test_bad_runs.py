@@ -47,7 +47,7 @@ def test_a_source_without_labels_ends_in_3_and_its_folder_is_free_for_the_next_a
 ):
     mr, words = volumes / "mr", train_words(own_data, tmp_path / "run")
     unlabelled = [w for w in prepare_words(mr, own_data / "mr.h5", "mr") if w not in ("--labels", str(mr / "labels"))]
-    assert attentkit(*unlabelled).code == 0
+    assert attentkit(*unlabelled, "--allow-unlabelled").code == 0
     assert says(attentkit(*words), 3, "training case mr_1 has no labels")
     assert attentkit(*prepare_words(mr, own_data / "mr.h5", "mr")).code == 0
     assert attentkit(*words).code == 0
