@@ -1,8 +1,5 @@
 """Named splits: which numbers are tested on, from the names of the files to the prepared file."""
 
-import json
-
-import h5py
 import pytest
 from conftest import TINY, prepare_words, write_case
 
@@ -95,15 +92,6 @@ def test_a_named_split_is_the_same_data_as_the_list_of_its_cases(attentkit, numb
     attentkit(*words(numbered, tmp_path / "listed.h5", "--test", "01,13,32,38"))
     named, listed = (Prepared.open(tmp_path / f"{name}.h5") for name in ("named", "listed"))
     assert listed.split is None and named.content_hash() == listed.content_hash()
-
-
-def test_files_of_before_there_were_names_are_read(prepared, tmp_path):
-    (tmp_path / "old.h5").write_bytes((prepared / "mr.h5").read_bytes())
-    with h5py.File(tmp_path / "old.h5", "a") as file:
-        manifest = json.loads(file["manifest"][()])
-        del manifest["split"], file["manifest"]
-        file["manifest"] = json.dumps(manifest)
-    assert Prepared.open(tmp_path / "old.h5").split is None
 
 
 @pytest.mark.parametrize(
