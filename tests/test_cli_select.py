@@ -232,7 +232,7 @@ def test_a_missing_snapshot_is_a_sentence(attentkit, again):
 
 def test_the_oracle_needs_labelled_test_cases(attentkit, volumes, prepared, tmp_path):
     words = prepare_words(volumes / "ct", tmp_path / "bare.h5", "ct")
-    del words[2:4]
+    words[2:4] = ["--allow-unlabelled"]
     assert attentkit(*words).code == 0
     train = ["-t", tmp_path / "bare.h5"]
     outcome = attentkit(*train_words(prepared, tmp_path / "run", *train, "--select", "target-oracle"))
