@@ -11,8 +11,9 @@ from attent_kit.data.prepared.file import IGNORE, Prepared
 from attent_kit.engine.run.assemble import setup
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.settings import run_settings
-from attent_kit.engine.snapshots.look import Viewer, class_ratios, networks_of_predict
+from attent_kit.engine.snapshots.look import Viewer, class_ratios
 from attent_kit.engine.snapshots.snapshots import Snapshots, evenly_spaced, load_selectors, load_snapshot
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
 from attent_kit.errors import AttentKitError, RunError
@@ -323,9 +324,10 @@ def test_a_look_sees_what_the_networks_answer(domains):
     alignment, _ = built("attent")
     alignment.train()
     look = viewer.look(alignment)
-    assert not any(module.training for module in alignment.modules())
+    assert all(module.training for module in alignment.modules())
     assert not any(child._forward_hooks for child in alignment.children())
     x_t, x_s = (torch.from_numpy(x).float() for x in (viewer.x_t, viewer.x_s))
+    alignment.eval()
     with torch.no_grad():
         x_ts = alignment.G_ts(x_t)
         s, t = alignment.S(x_s), alignment.S(x_ts)
@@ -347,6 +349,7 @@ def test_methods_that_train_on_translated_source_images_are_looked_at_with_those
     alignment = build_alignment(choice, REGISTRY, Task(), 0)
     look = viewer.look(alignment)
     x_s, G = torch.from_numpy(viewer.x_s).float(), getattr(alignment, "G_st", None) or alignment.G
+    alignment.eval()
     with torch.no_grad():
         assert torch.equal(look.p_s, alignment.S(G(x_s)).logits.softmax(1))
         assert not torch.equal(look.p_s, alignment.S(x_s).logits.softmax(1))

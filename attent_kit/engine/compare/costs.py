@@ -22,7 +22,8 @@ from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.run.assemble import setup
 from attent_kit.engine.run.device import in_words, launch
 from attent_kit.engine.run.folder import RunFolder
-from attent_kit.engine.run.predict import SLICES_AT_ONCE, segment_slices
+from attent_kit.engine.run.predict import segment_slices
+from attent_kit.engine.run.probe import SLICES_AT_ONCE
 from attent_kit.engine.train.train import task_of
 from attent_kit.files import read_json, write_text
 from attent_kit.interfaces import Alignment

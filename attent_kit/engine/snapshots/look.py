@@ -1,16 +1,14 @@
 """One look at the networks as they stand: a forward of every kind on fixed slices, shared by all selectors."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.run.predict import in_batches
-from attent_kit.interfaces import Alignment, Segmentation
+from attent_kit.engine.run.probe import Probe, probabilities, probe
+from attent_kit.interfaces import Alignment
 from attent_kit.selectors import Look, sample
 
 SLICES = 16
@@ -37,74 +35,37 @@ class Viewer:
         self.y_s = torch.from_numpy(labels).long() if held_out else None
         self.source_ratios = class_ratios(source)
 
-    @torch.no_grad()
     def look(self, alignment: Alignment) -> Look:
-        """What the networks answer now. Leaves them in eval mode, and everything else as it was. RunError as `in_batches`."""
-        alignment.eval()
-        seen_by = None
+        """What the networks answer now. Leaves everything about them as it was. RunError as `probe`."""
+        seen_by: str | None = None
 
-        def on_target(x_t: Tensor) -> tuple[Tensor, Tensor | None]:
+        def on_target(p: Probe) -> tuple[Tensor, Tensor | None, Tensor | None]:
             nonlocal seen_by
-            with overhear(alignment) as heard:
-                p = probabilities(alignment.predict(x_t))
-            answers = [(name, answer) for name, answer in heard if isinstance(answer, Segmentation)]
-            seen_by = answers[-1][0] if answers else None
-            return p, answers[-1][1].features.float().cpu() if answers else None
+            seen = p.seen()
+            seen_by = None if seen is None else seen.network
+            features = None if seen is None else seen.answer.features.float().cpu()
+            cycle = None if p.way_back is None else probabilities(alignment.predict(p.way_back))
+            return p.probabilities, features, cycle
 
-        def on_source(x_s: Tensor) -> tuple[Tensor, Tensor] | None:
-            seen = alignment.as_seen(x_s)
-            if seen is None or seen_by is None:
+        def on_source(p: Probe) -> tuple[Tensor, Tensor] | None:
+            if p.as_seen is None or seen_by is None:
                 return None
-            answer = getattr(alignment, seen_by)(seen)
+            answer = getattr(alignment, seen_by)(p.as_seen)
             return probabilities(answer.logits), answer.features.float().cpu()
 
-        def round_trip(x_t: Tensor) -> Tensor | None:
-            x_ts = alignment.as_source(x_t)
-            x_tst = None if x_ts is None else alignment.as_target(x_ts)
-            return None if x_tst is None else probabilities(alignment.predict(x_tst))
-
-        target = in_batches(on_target, self.x_t, self.device)
-        source = in_batches(on_source, self.x_s, self.device)
-        cycle = in_batches(round_trip, self.x_t, self.device)
+        target = probe(alignment, self.x_t, self.device, on_target)
+        source = probe(alignment, self.x_s, self.device, on_source)
         assert target is not None
+        cycle = [p for _, _, p in target if p is not None]
         return Look(
-            p_t=torch.cat([p for p, _ in target]),
+            p_t=torch.cat([p for p, _, _ in target]),
             source_ratios=self.source_ratios,
-            p_cycle=None if cycle is None else torch.cat(cycle),
+            p_cycle=torch.cat(cycle) if cycle else None,
             p_s=None if source is None else torch.cat([p for p, _ in source]),
             y_s=None if source is None else self.y_s,
             f_s=None if source is None else _positions([f for _, f in source]),
-            f_t=_positions([f for _, f in target if f is not None]),
+            f_t=_positions([f for _, f, _ in target if f is not None]),
         )
-
-
-@contextmanager
-def overhear(alignment: Alignment) -> Iterator[list[tuple[str, Any]]]:
-    """What the networks answer within the block, with their names, in the order in which they are called."""
-    heard: list[tuple[str, Any]] = []
-    handles = [
-        child.register_forward_hook(lambda module, inputs, answer, name=name: heard.append((name, answer)))  # type: ignore[misc]
-        for name, child in alignment.named_children()
-    ]
-    try:
-        yield heard
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@torch.no_grad()
-def networks_of_predict(alignment: Alignment, size: int, device: torch.device) -> list[str]:
-    """Names of the networks that `predict` calls, seen at a blank image of `size` pixels a side."""
-    alignment.eval()
-    with overhear(alignment) as heard:
-        alignment.predict(torch.zeros(1, alignment.task.channels, size, size, device=device))
-    return list(dict.fromkeys(name for name, _ in heard))
-
-
-def probabilities(logits: Tensor) -> Tensor:
-    """[B, K, H, W] -> the same, float32, on the CPU."""
-    return logits.float().softmax(1).cpu()
 
 
 def class_ratios(source: Prepared) -> Tensor:

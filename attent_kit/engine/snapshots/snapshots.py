@@ -16,7 +16,8 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import network_states, trains
 from attent_kit.engine.run.folder import RunFolder
-from attent_kit.engine.snapshots.look import Viewer, networks_of_predict
+from attent_kit.engine.run.probe import networks_of_predict
+from attent_kit.engine.snapshots.look import Viewer
 from attent_kit.errors import AttentKitError, RunError
 from attent_kit.interfaces import Alignment, Stage
 from attent_kit.registry import Registry
@@ -70,7 +71,7 @@ class Snapshots:
         return step in self.steps
 
     def take(self, alignment: Alignment, step: int) -> dict[str, float]:
-        """Keep the networks and write down their scores, by selector; leaves the networks in eval mode."""
+        """Keep the networks and write down their scores, by selector."""
         self._viewer = self._viewer or Viewer(self.source, self.target, self.seed, self.device)
         look = self._viewer.look(alignment)
         scores = {}

@@ -23,7 +23,8 @@ import torch
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.apply.trained import Loaded, TrainedRun, load_run, open_run
 from attent_kit.engine.run.assemble import segmentor_of
-from attent_kit.engine.run.predict import in_batches, slices_as_source
+from attent_kit.engine.run.predict import slices_as_source
+from attent_kit.engine.run.probe import Probe, answering, probe
 from attent_kit.engine.study.shift import Failed, Tell, baseline_of, domains_of_run, each, finished_runs, weights, whole
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import read_json, write_text
@@ -236,23 +237,25 @@ class _Auditor:
         x, y, expected, found = (part[0] for part in seen)
         return WorstSlice(why, f"{row.case}, slice {row.slice}", x, y, (edges(x), edges(y)), expected, found)
 
-    @torch.inference_mode()
     def _judged(self, images: np.ndarray) -> np.ndarray:
         """[Z, C, H, W] -> [Z, H, W] class indices."""
         if self.judge is None:
             return np.zeros((len(images), *images.shape[2:]), np.uint8)
-        alignment = self.judge.alignment.eval()
-        segmentor = getattr(alignment, segmentor_of(alignment) or "")
-        parts = in_batches(lambda x: segmentor(x).logits.argmax(1).to(torch.uint8).cpu(), images, self.judge.device)
+        name = segmentor_of(self.judge.alignment) or ""
+
+        def classes(p: Probe) -> torch.Tensor:
+            return p.through(name).logits.argmax(1).to(torch.uint8).cpu()
+
+        parts = probe(self.judge.alignment, images, self.judge.device, classes)
         assert parts is not None
         return torch.cat(parts).numpy()
 
 
-@torch.inference_mode()
 def _reads_source_style(loaded: Loaded, target: Prepared) -> bool:
     """Whether the method's segmentor learned from source images as they are."""
     blank = torch.zeros((1, target.channels, target.size, target.size), device=loaded.device)
-    seen = loaded.alignment.eval().as_seen(blank)
+    with answering(loaded.alignment):
+        seen = loaded.alignment.as_seen(blank)
     return seen is None or seen is blank
 
 

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.run.assemble import segmentor_of, unwrapped
-from attent_kit.engine.run.predict import in_batches
+from attent_kit.engine.run.assemble import segmentor_of
+from attent_kit.engine.run.probe import Probe, in_batches, probe
 from attent_kit.errors import RunError
-from attent_kit.interfaces import Alignment, Segmentation
+from attent_kit.interfaces import Alignment
 from attent_kit.metrics.shift import Sample
 from attent_kit.objectives import entropy_map
 from attent_kit.report.shift import SPACES
@@ -65,27 +65,28 @@ def view_of_images(slices: Slices) -> View:
     return {SPACES[0]: Sample(torch.cat(parts).numpy(), slices.patients)}
 
 
-@torch.inference_mode()
 def view_through(alignment: Alignment, slices: Slices, of_source: bool, device: torch.device) -> View | None:
     """The slices in all SPACES, through a trained method; None if its `predict` calls no segmentor that it names.
 
     RunError if the networks answer what is no number.
     """
-    alignment.eval()
+    name = segmentor_of(alignment)
+    if name is None:
+        return None
     widths: list[int] = []
 
-    def vectors(x: Tensor) -> Tensor | None:
-        seen = _as_source(alignment, x) if of_source else _as_target(alignment, x)
+    def vectors(probed: Probe) -> Tensor | None:
+        seen = _of_source(probed, name) if of_source else _of_target(probed, name)
         if seen is None:
             return None
-        given, features, logits = seen
+        given, features, logits = (part.float() for part in seen)
         p = F.adaptive_avg_pool2d(logits.softmax(1), FIELDS).flatten(1)
         E = F.adaptive_avg_pool2d(entropy_map(logits), FIELDS).flatten(1)
         parts = (_pixels(given), features.mean((2, 3)), p, E)
         widths[:] = [part.shape[1] for part in parts]
         return torch.cat(parts, 1).cpu()
 
-    found = in_batches(vectors, slices.images, device)
+    found = probe(alignment, slices.images, device, vectors)
     if not found:
         return None
     together = torch.cat(found)
@@ -97,36 +98,17 @@ def view_through(alignment: Alignment, slices: Slices, of_source: bool, device: 
     return {space: Sample(part, slices.patients) for space, part in zip(SPACES, parts, strict=True)}
 
 
-Seen = tuple[Tensor, Tensor, Tensor]
-"""What a segmentor was given [B, C, H, W], its features [B, F, h, w], and logits [B, K, H, W]; all float32."""
+def _of_source(p: Probe, network: str) -> tuple[Tensor, Tensor, Tensor]:
+    """What the segmentor is given [B, C, H, W], its features [B, F, h, w] and logits [B, K, H, W]."""
+    given = p.x if p.as_seen is None else p.as_seen
+    answer = getattr(p.alignment, network)(given)
+    return given, answer.features, answer.logits
 
 
-def _as_source(alignment: Alignment, x_s: Tensor) -> Seen | None:
-    name = segmentor_of(alignment)
-    if name is None:
-        return None
-    seen = alignment.as_seen(x_s)
-    given = x_s if seen is None else seen
-    output = getattr(alignment, name)(given)
-    return given.float(), output.features.float(), output.logits.float()
-
-
-def _as_target(alignment: Alignment, x_t: Tensor) -> Seen | None:
-    name = segmentor_of(alignment)
-    if name is None:
-        return None
-    calls: list[tuple[Tensor, Segmentation]] = []
-    network = unwrapped(getattr(alignment, name))
-    # Whatever `predict` does before, this is what its segmentor sees.
-    handle = network.register_forward_hook(lambda _, given, output: calls.append((given[0], output)))
-    try:
-        logits = alignment.predict(x_t)
-    finally:
-        handle.remove()
-    if not calls:
-        return None
-    given, output = calls[-1]
-    return given.float(), output.features.float(), logits.float()
+def _of_target(p: Probe, network: str) -> tuple[Tensor, Tensor, Tensor] | None:
+    """The same of what the segmentor saw within `predict`, with the logits of that; None if it saw nothing."""
+    seen = p.seen(network)
+    return None if seen is None else (seen.given, seen.answer.features, p.logits)
 
 
 def _pixels(x: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
+from attent_kit.engine.run.predict import entropy
+from attent_kit.engine.run.probe import Probe, probe
 from attent_kit.engine.train.health import Glance
 from attent_kit.interfaces import Alignment
 
@@ -15,22 +16,17 @@ SLICES_LOOKED_AT = 64
 
 
 def looks_at(alignment: Alignment, target: Prepared, device: torch.device) -> Callable[[int, str], Glance]:
-    """`look(step, stage)` at the same slices of the target's training cases each time, evenly spaced among all.
-
-    It leaves the networks as they are, in train or eval mode as they were.
-    """
+    """`look(step, stage)` at the same slices of the target's training cases each time, evenly spaced among all."""
     index = target.index(target.ids("train"))
     rows = np.unique(np.linspace(0, len(index) - 1, min(SLICES_LOOKED_AT, len(index))).round().astype(int))
     images = np.stack([target.image_row(*index[row]) for row in rows])
 
     def look(step: int, stage: str) -> Glance:
-        modes = [(child, child.training) for child in alignment.children()]
-        try:
-            probabilities = segment_slices(alignment, images, device)
-            translated = slices_as_source(alignment, images, device)
-        finally:
-            for child, training in modes:
-                child.train(training)
+        parts = probe(alignment, images, device, _seen)
+        assert parts is not None
+        probabilities = torch.cat([p for p, _ in parts]).movedim(1, 0).numpy()
+        translations = [y for _, y in parts if y is not None]
+        translated = torch.cat(translations).numpy() if translations else None
         finite = bool(np.isfinite(probabilities).all() and (translated is None or np.isfinite(translated).all()))
         answers = np.bincount(probabilities.argmax(0).ravel(), minlength=len(probabilities))
         return Glance(
@@ -44,6 +40,11 @@ def looks_at(alignment: Alignment, target: Prepared, device: torch.device) -> Ca
         )
 
     return look
+
+
+def _seen(p: Probe) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Probabilities and translations of a batch."""
+    return p.probabilities, None if p.translation is None else p.translation.float().cpu()
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float:

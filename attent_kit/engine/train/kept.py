@@ -9,7 +9,8 @@ import torch
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.folder import Answers
-from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source, slices_as_target
+from attent_kit.engine.run.predict import entropy
+from attent_kit.engine.run.probe import Probe, probe
 from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment
 from attent_kit.report.scores import PROTOCOL, Score
@@ -64,15 +65,19 @@ def keep_slices(
     if not chosen:
         return
     images = np.stack([target.image_row(case, z) for case, z in chosen])
-    p = segment_slices(alignment, images, device)
-    kept = {"entropy": np.round(255 * np.nan_to_num(entropy(p), nan=1.0))}
     middle = target.channels // 2
-    translated = slices_as_source(alignment, images, device)
-    if translated is not None:
-        kept["translation"] = _bytes(translated[:, middle])
-        back = slices_as_target(alignment, translated, device)
-        if back is not None:
-            kept["return"] = _bytes(back[:, middle])
+
+    def shown(p: Probe) -> dict[str, np.ndarray]:
+        styles = (("translation", p.translation), ("return", p.way_back))
+        certain = entropy(p.probabilities.movedim(1, 0).numpy())
+        return {
+            "entropy": np.round(255 * np.nan_to_num(certain, nan=1.0)),
+            **{what: _bytes(y[:, middle].float().cpu().numpy()) for what, y in styles if y is not None},
+        }
+
+    parts = probe(alignment, images, device, shown)
+    assert parts is not None
+    kept = {what: np.concatenate([part[what] for part in parts]) for what in parts[0]}
     arrays = {
         f"{case}-{z}-{what}": stack[n].astype(np.uint8)
         for what, stack in kept.items()

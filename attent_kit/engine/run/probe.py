@@ -1,0 +1,178 @@
+"""One way to ask a method about slices: what it predicts, what its segmentor was given and answered, and its translations.
+
+Whoever asks says what is to be kept of a batch; an answer that nobody asks for is never computed. Selectors, the monitor, the
+slices that a run keeps, the shift between the domains and prediction itself all ask here.
+
+    B slices of a batch, C channels, K classes, F feature channels
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attent_kit.data.prepared.batches import memory_format
+from attent_kit.engine.run.assemble import unwrapped
+from attent_kit.errors import RunError, out_of_memory
+from attent_kit.interfaces import Alignment, Segmentation
+
+Kept = TypeVar("Kept")
+SLICES_AT_ONCE = 16
+"""Size of a batch to begin with; it is halved as often as the device has too little memory."""
+
+
+class Seen(NamedTuple):
+    """What a segmentor was given and what it made of that, on the device."""
+
+    network: str
+    """Its name in the alignment."""
+    given: Tensor
+    """[B, C, H, W]."""
+    answer: Segmentation
+
+
+class Probe:
+    """A batch of slices and what a method makes of it, on the device. Each answer is computed once, when it is asked for."""
+
+    def __init__(self, alignment: Alignment, x: Tensor) -> None:
+        self.alignment, self.x = alignment, x
+
+    @property
+    def logits(self) -> Tensor:
+        """[B, K, H, W], the answer of `predict` to target slices."""
+        return self._predicted[0]
+
+    @property
+    def probabilities(self) -> Tensor:
+        """[B, K, H, W], the same as float32 probabilities on the CPU."""
+        return probabilities(self.logits)
+
+    @property
+    def called(self) -> list[str]:
+        """Names of the networks that `predict` calls, in the order of their first call."""
+        return list(dict.fromkeys(name for name, _, _ in self._predicted[1]))
+
+    def seen(self, network: str | None = None) -> Seen | None:
+        """What a segmentor saw last within `predict`: this one, or whichever was last. None if there was none."""
+        answers = [
+            Seen(name, given, answer)
+            for name, given, answer in self._predicted[1]
+            if isinstance(answer, Segmentation) and network in (None, name)
+        ]
+        return answers[-1] if answers else None
+
+    def through(self, network: str) -> Segmentation:
+        """What a segmentor answers to the slices as they are."""
+        return getattr(self.alignment, network)(self.x)  # type: ignore[no-any-return]
+
+    @cached_property
+    def as_seen(self) -> Tensor | None:
+        """[B, C, H, W], source slices as the segmentor of `predict` is trained on them; None if it never is."""
+        return self.alignment.as_seen(self.x)
+
+    @cached_property
+    def translation(self) -> Tensor | None:
+        """[B, C, H, W], target slices in source style; None if the method has no such translator."""
+        return self.alignment.as_source(self.x)
+
+    @cached_property
+    def way_back(self) -> Tensor | None:
+        """[B, C, H, W], the translation in target style again; None if the method lacks one of the two translators."""
+        return None if self.translation is None else self.alignment.as_target(self.translation)
+
+    @cached_property
+    def _predicted(self) -> tuple[Tensor, list[tuple[str, Any, Any]]]:
+        """The answer of `predict`, and name, first input and answer of each network at each call."""
+        heard: list[tuple[str, Any, Any]] = []
+        # Below Fabric's wrappers, so that it is what the network itself was given, in the precision of its weights.
+        handles = [
+            unwrapped(child).register_forward_hook(
+                lambda module, given, answer, name=name: heard.append((name, given[0] if given else None, answer))  # type: ignore[misc]
+            )
+            for name, child in self.alignment.named_children()
+        ]
+        try:
+            return self.alignment.predict(self.x), heard
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def probe(
+    alignment: Alignment, images: np.ndarray, device: torch.device, keep: Callable[[Probe], Kept | None]
+) -> list[Kept] | None:
+    """What `keep` makes of each batch of slices [N, C, H, W] in [-1, 1], in order; None where it makes nothing of the first.
+
+    Leaves everything about the networks as it was. RunError if not even one slice fits the memory of the device.
+    """
+    with answering(alignment):
+        return in_batches(lambda x: keep(Probe(alignment, x)), images, device)
+
+
+@contextmanager
+def answering(alignment: Alignment) -> Iterator[None]:
+    """Networks in eval mode and no gradients within the block; then each is in train or eval mode as it was."""
+    modes = [(module, module.training) for module in (alignment, *alignment.children())]
+    try:
+        with torch.no_grad():
+            alignment.eval()
+            yield
+    finally:
+        # The alignment first, since it hands its mode on to its networks.
+        for module, training in modes:
+            module.train(training)
+
+
+def networks_of_predict(alignment: Alignment, size: int, device: torch.device) -> list[str]:
+    """Names of the networks that `predict` calls, seen at a blank image of `size` pixels a side."""
+    with answering(alignment):
+        return Probe(alignment, torch.zeros(1, alignment.task.channels, size, size, device=device)).called
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """[B, K, H, W] -> the same, float32, on the CPU."""
+    return logits.float().softmax(1).cpu()
+
+
+class _TooLarge(Exception):
+    """A batch did not fit the memory of the device."""
+
+
+def in_batches(answer: Callable[[Tensor], Kept | None], images: np.ndarray, device: torch.device) -> list[Kept] | None:
+    """What is answered to all images, batch by batch; None where nothing is answered to the first. RunError as above."""
+    parts: list[Kept] = []
+    start, at_once = 0, min(SLICES_AT_ONCE, len(images))
+    while start < len(images):
+        try:
+            part = _answer(answer, images[start : start + at_once], device)
+        except _TooLarge:
+            if at_once == 1:
+                height, width = images.shape[2:]
+                raise RunError(
+                    f"{device.type} has too little memory for a single slice of {height} x {width} pixels: end what else "
+                    "uses it, or choose another --device."
+                ) from None
+            at_once //= 2
+            continue
+        if part is None:
+            return None
+        parts.append(part)
+        start += at_once
+    return parts
+
+
+def _answer(answer: Callable[[Tensor], Kept | None], images: np.ndarray, device: torch.device) -> Kept | None:
+    try:
+        x = torch.from_numpy(np.ascontiguousarray(images)).to(device).float()
+        return answer(x.contiguous(memory_format=memory_format(device)))
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+    # Out of the handler, whose traceback would keep what the attempt has allocated.
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    raise _TooLarge
