@@ -17,7 +17,8 @@ from stand_in import SOFT
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.study import shift as engine
-from attent_kit.engine.study.shift import Meter, baseline_of, finished_runs, shift_of_comparison
+from attent_kit.engine.study.runs import OpenedRuns, finished_runs
+from attent_kit.engine.study.shift import Meter, shift_of_comparison
 from attent_kit.engine.study.views import Slices, sample, view_of_images, view_through
 from attent_kit.errors import ConfigError, DataError, RunError
 from attent_kit.interfaces import Task
@@ -142,6 +143,16 @@ def values(made, when):
     return {(row.space, row.measure): row.value for row in made.rows if row.when == when}
 
 
+def baseline_of(folder, registry):
+    runs = OpenedRuns(registry)
+    found = runs.baseline_of(runs.open(folder))
+    return None if found is None else found.folder
+
+
+def of_run(meter, folder, domains, baseline):
+    return meter.of_run(meter.runs.open(folder), *domains, None if baseline is None else meter.runs.open(baseline))
+
+
 def measure(out):
     return shift_of_comparison(out, Meter(REGISTRY, "cpu"), lambda what, done, total: None)
 
@@ -168,7 +179,7 @@ def test_before_is_the_run_that_learned_from_the_source_alone(trained_as, domain
     monkeypatch.chdir(run)
     assert baseline_of(Path("."), REGISTRY) == alone
     meter = Meter(REGISTRY, "cpu")
-    baseline, made = meter.of_run(alone, *domains, alone), meter.of_run(run, *domains, alone)
+    baseline, made = of_run(meter, alone, domains, alone), of_run(meter, run, domains, alone)
     assert values(baseline, "before") == values(baseline, "after") == values(made, "before")
     assert len(values(made, "after")) == 4 * 3
     assert values(made, "after") != values(made, "before")
@@ -179,7 +190,7 @@ def test_before_is_the_run_that_learned_from_the_source_alone(trained_as, domain
 def test_without_a_baseline_only_pixels_are_known_before(trained_as, domains):
     run = trained_as("negative")
     assert baseline_of(run, REGISTRY) is None
-    made = Meter(REGISTRY, "cpu").of_run(run, *domains, None)
+    made = of_run(Meter(REGISTRY, "cpu"), run, domains, None)
     assert {space for space, _ in values(made, "before")} == {"pixels"}
     assert {space for space, _ in values(made, "after")} == {"pixels", "features", "outputs", "entropy"}
     assert "--baseline" in made.notes[0]
@@ -280,7 +291,7 @@ def test_a_cache_that_is_damaged_or_of_something_else_is_measured_again(trained_
 def test_other_slices_or_another_seed_are_measured_anew(trained_as, domains):
     run = trained_as("alone")
     first, other, fewer = (
-        values(Meter(REGISTRY, "cpu", slices, seed).of_run(run, *domains, run), "after")
+        values(of_run(Meter(REGISTRY, "cpu", slices, seed), run, domains, run), "after")
         for slices, seed in ((2, 0), (2, 5), (1, 5))
     )
     assert first != other and other != fewer
@@ -307,7 +318,7 @@ def test_a_run_of_other_slices_is_refused(trained_as, domains):
     domain = json.loads((run / "domain.json").read_text())
     (run / "domain.json").write_text(json.dumps(domain | {"size": 64}))
     with pytest.raises(DataError, match="64 x 64"):
-        Meter(REGISTRY, "cpu").of_run(run, *domains, None)
+        of_run(Meter(REGISTRY, "cpu"), run, domains, None)
 
 
 def test_a_change_within_twice_the_spreads_is_none():

@@ -15,7 +15,9 @@ from known_fates import REGISTRY
 from attent_kit.cli import run as cli
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.study import translation
-from attent_kit.engine.study.translation import TranslatesNothing, audit_comparison, audit_run, of_full_slices
+from attent_kit.engine.study.runs import OpenedRuns
+from attent_kit.engine.study.translation import TranslatesNothing, audit_comparison, of_full_slices
+from attent_kit.engine.study.translation import audit_run as audit_opened
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.report.translation import DRIFT, AuditRow, lines, read_audit, worst_slices
 
@@ -75,8 +77,13 @@ def trained_as(data, tmp_path):
     return folder
 
 
+def audit_run(folder, baseline=None):
+    runs = OpenedRuns(REGISTRY)
+    return audit_opened(runs.open(folder), runs, "cpu", baseline and runs.open(baseline))
+
+
 def audited(folder, **more):
-    audit = audit_run(folder, REGISTRY, "cpu", **more)
+    audit = audit_run(folder, **more)
     return audit, {line.measure: line.mean for line in lines(audit.rows)}
 
 
@@ -179,7 +186,7 @@ def test_a_second_audit_of_the_same_run_writes_nothing(trained_as):
 def test_a_method_without_translation_has_nothing_to_audit(trained_as, method):
     folder = trained_as(method)
     with pytest.raises(TranslatesNothing, match=f"'{method}' translates no images to source style"):
-        audit_run(folder, REGISTRY, "cpu")
+        audit_run(folder)
     assert not list(folder.glob("translation_audit*"))
 
 
@@ -199,14 +206,14 @@ def test_data_that_have_changed_and_a_lone_segmentor_are_refused(trained_as, dat
     config = (folder / "config.toml").read_text()
     (folder / "config.toml").write_text(config.replace("ct.h5", "mr.h5"))
     with pytest.raises(ConfigError, match="no longer holds what this run was made with"):
-        audit_run(folder, REGISTRY, "cpu")
+        audit_run(folder)
     (folder / "config.toml").write_text(config.replace("ct.h5", "gone.h5"))
     with pytest.raises(DataError, match="gone.h5 does not exist"):
-        audit_run(folder, REGISTRY, "cpu")
+        audit_run(folder)
     (folder / "config.toml").write_text(config)
     (folder / "checkpoint.ckpt").unlink()
     with pytest.raises(ConfigError, match="checkpoint.ckpt"):
-        audit_run(folder, REGISTRY, "cpu")
+        audit_run(folder)
 
 
 def test_the_worst_slices_are_the_least_of_each_measure_one_a_case():

@@ -1,12 +1,15 @@
 """`attentkit audit`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from attent_kit.cli.output import bars, print_json, print_table
-from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
+
+if TYPE_CHECKING:
+    from attent_kit.engine.study.translation import Audited
 
 
 @click.command("audit")
@@ -35,23 +38,23 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
     method's own segmentor, if that learned from source images as they are. Labels grade and do nothing else. All networks have
     their weights at the end of training, also where --select has scored another snapshot.
     """
-    from attent_kit.engine.run.folder import RunFolder
-    from attent_kit.engine.study.shift import refuse_failed
-    from attent_kit.engine.study.translation import MOVED, Audited, audit_comparison, audit_run
-    from attent_kit.report.translation import lines
+    from attent_kit.engine.study.runs import refuse_failed
+    from attent_kit.engine.study.translation import AuditOptions, audit_translations
 
-    registry = load().registry
     with bars(("audit", 0)) as (bar,):
-        if baseline is not None:
-            if not RunFolder(folder).is_run:
-                raise ConfigError("--baseline judges a single run: name its folder in place of the comparison's.")
-            audited = Audited({folder: audit_run(folder, registry, device, baseline)}, [])
-        else:
-            audited = audit_comparison(folder, registry, device, bar.count("audit"))
+        audited = audit_translations(AuditOptions(folder, baseline, device), load().registry, bar.count("audit"))
     if as_json:
         print_json([{"run": str(run), **row._asdict()} for run, audit in audited.audits.items() for row in audit.rows])
-        refuse_failed(audited.failed)
-        return
+    else:
+        _print(audited)
+    refuse_failed(audited.failed)
+
+
+def _print(audited: "Audited") -> None:
+    """A table for each run, who judged, and the files."""
+    from attent_kit.engine.study.translation import MOVED
+    from attent_kit.report.translation import lines
+
     for run, audit in audited.audits.items():
         rows = [
             (line.measure, f"{line.mean:.2f}", f"{line.worst:.2f}", line.case, _moved(audit.moved.get(line.measure)))
@@ -66,7 +69,6 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
             )
         for file in audit.files:
             click.echo(f"  {file}")
-    refuse_failed(audited.failed)
 
 
 def _moved(value: float | None) -> str:

@@ -240,7 +240,8 @@ def _shift(out: Path, registry, device: str, as_json: bool) -> Exception | None:
 
     Table and report are there whatever becomes of this.
     """
-    from attent_kit.engine.study.shift import Meter, refuse_failed, shift_of_comparison
+    from attent_kit.engine.study.runs import refuse_failed
+    from attent_kit.engine.study.shift import Meter, shift_of_comparison
     from attent_kit.engine.study.translation import Audited, TranslatesNothing, audit_comparison
 
     try:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 from attent_kit.cli.output import bars, print_json, print_table
-from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
 
 if TYPE_CHECKING:
@@ -55,44 +54,12 @@ def command(
     A-distance is 0 to 2, MMD² 0 to 2, CORAL has no upper end. Patients, not slices, are the unit. No label is read. A run is
     measured with its weights at the end of training, also where --select has scored another snapshot.
     """
-    from attent_kit.data.prepared.file import Prepared
-    from attent_kit.engine.study.shift import (
-        Meter,
-        ShiftOfRuns,
-        baseline_of,
-        refuse_failed,
-        shift_of_comparison,
-        title_of,
-    )
-    from attent_kit.report.shift import shift_figure, write_shift
+    from attent_kit.engine.study.runs import refuse_failed
+    from attent_kit.engine.study.shift import ShiftOptions, measure_shift
 
-    if len(places) > 2 or (len(places) == 1) != places[0].is_dir():
-        raise ConfigError(
-            "name two prepared files, as in `attentkit shift mr.h5 ct.h5`, or the folder of a run or of a comparison."
-        )
-    registry = load().registry
-    meter = Meter(registry, device, slices, seed)
-    if len(places) == 1:
-        if run or baseline or out:
-            raise ConfigError("with a FOLDER leave out --run, --baseline and --out: it holds all that is needed.")
-        with bars(("shift", 0)) as (bar,):
-            measured = shift_of_comparison(places[0], meter, bar.count("shift"))
-    else:
-        source, target = map(Prepared.open, places)
-        if run is not None:
-            made = meter.of_run(run, source, target, baseline or baseline_of(run, registry))
-        elif baseline is not None:
-            raise ConfigError("--baseline is the state before the alignment of a run: name that with --run.")
-        else:
-            made = meter.of_images(source, target)
-        files: list[Path] = []
-        folder = out or run
-        if folder is not None:
-            first = made.rows[0]
-            files = [folder / "shift.csv"]
-            write_shift(files[0], made.rows)
-            files += shift_figure(made.panels, made.rows, title_of(first.direction, first.row), folder / "shift")
-        measured = ShiftOfRuns(made.rows, made.notes, files, [])
+    options = ShiftOptions(places, run, baseline, slices, seed, device, out)
+    with bars(("shift", 0)) as (bar,):
+        measured = measure_shift(options, load().registry, bar.count("shift"))
     if as_json:
         print_json([{k: None if v != v else v for k, v in row._asdict().items()} for row in measured.rows])
     else:

@@ -143,24 +143,21 @@ def friedman(table: np.ndarray, higher_is_better: bool = True, orders: int = 9_9
     q = stats.studentized_range.ppf(1 - ALPHA, rows, np.inf) / math.sqrt(2)
     critical = float(q * math.sqrt(rows * (rows + 1) / (6 * cases)))
     averages = tuple(float(rank) for rank in ranks.mean(axis=0))
-    # Sum over cases of the variance of their ranks: cases (rows^3 - rows) / 12 without ties.
-    within = ((ranks - (rows + 1) / 2) ** 2).sum()
-    if within == 0:
+    if np.ptp(ranks, axis=1).max() == 0:
         return Ranking(averages, cases, math.nan, 1.0, 1.0, critical)
+
+    chi_square, p = stats.friedmanchisquare(*ranks.T)
 
     def between(sums: np.ndarray) -> np.ndarray:
         return ((sums - cases * (rows + 1) / 2) ** 2).sum(axis=-1)
 
-    chi_square = float((rows - 1) * between(ranks.sum(axis=0)) / within)
     rng = np.random.default_rng(seed)
     seen, as_high = between(ranks.sum(axis=0)) - 1e-9, 1
     sums = np.zeros((orders, rows))
     for case in ranks:
         sums += rng.permuted(np.tile(case, (orders, 1)), axis=1)
     as_high += int((between(sums) >= seen).sum())
-    return Ranking(
-        averages, cases, chi_square, float(stats.chi2.sf(chi_square, rows - 1)), as_high / (orders + 1), critical
-    )
+    return Ranking(averages, cases, float(chi_square), float(p), as_high / (orders + 1), critical)
 
 
 def cliques(ranks: Sequence[float], critical_difference: float) -> list[tuple[int, ...]]:
@@ -191,11 +188,13 @@ def slide_test(
     other = n if reference_n is None else reference_n
     if n < 2 or other < 2:
         return math.nan
-    pooled = (n * sd**2 + other * reference_sd**2) / (n + other - 2)
-    if not pooled > 0:
+    if not sd**2 + reference_sd**2 > 0:
         return math.nan
-    t = (mean - reference_mean) / math.sqrt(pooled * (1 / n + 1 / other))
-    return float(stats.t.sf(t if higher_is_better else -t, n + other - 2))
+    sample, other_sample = sd * math.sqrt(n / (n - 1)), reference_sd * math.sqrt(other / (other - 1))
+    better = "greater" if higher_is_better else "less"
+    return float(
+        stats.ttest_ind_from_stats(mean, sample, n, reference_mean, other_sample, other, alternative=better).pvalue
+    )
 
 
 def _rounded(differences: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from attent_kit.engine.apply.card import Image, image_facts
 from attent_kit.engine.apply.inputs import Input
 from attent_kit.engine.apply.trained import Domain, Loaded, TrainedRun
 from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
-from attent_kit.engine.snapshots.look import overhear
+from attent_kit.engine.run.probe import answering, overhear
 from attent_kit.errors import ConfigError
 
 
@@ -73,18 +73,16 @@ def translate(volume: Volume, domain: Domain, loaded: Loaded) -> np.ndarray:
     return grid.score_to_native(translated[:, domain.task.channels // 2], outside=-1.0)
 
 
-@torch.no_grad()
 def require_translator(run: TrainedRun, loaded: Loaded) -> None:
     """ConfigError if the run cannot make source images of target images."""
-    loaded.alignment.eval()
     blank = torch.zeros(1, run.domain.task.channels, run.domain.size, run.domain.size, device=loaded.device)
-    with overhear(loaded.alignment) as heard:
+    with answering(loaded.alignment), overhear(loaded.alignment) as heard:
         answer = loaded.alignment.as_source(blank)
     if answer is None:
         raise ConfigError(
             f"'{run.component.name}' does not translate images to source style: leave the translation out."
         )
-    if lacking := {name for name, _ in heard} - loaded.networks:
+    if lacking := {call.network for call in heard} - loaded.networks:
         raise ConfigError(
             f"{run.weights} holds only what segments, and a translation also needs {', '.join(sorted(lacking))}: leave the "
             f"translation out, or use the folder of the run with its {run.files.checkpoint.name}."

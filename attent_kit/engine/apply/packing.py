@@ -13,8 +13,8 @@ from attent_kit.engine.apply.trained import Loaded, load_run, open_run
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import network_states
 from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.provenance import recorded
-from attent_kit.engine.snapshots.look import networks_of_predict
 from attent_kit.errors import ConfigError
 from attent_kit.files import read_json
 from attent_kit.registry import Registry

@@ -18,9 +18,9 @@ from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import load_network_states, setup
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.provenance import Record, missing, recorded, well_formed, what_to_type
 from attent_kit.engine.run.settings import RunSettings, run_settings
-from attent_kit.engine.snapshots.look import networks_of_predict
 from attent_kit.engine.snapshots.selection import chosen_step, refuse_unknown
 from attent_kit.engine.snapshots.snapshots import load_snapshot
 from attent_kit.engine.train.train import total_steps

@@ -54,14 +54,14 @@ class Probe:
     @property
     def called(self) -> list[str]:
         """Names of the networks that `predict` calls, in the order of their first call."""
-        return list(dict.fromkeys(name for name, _, _ in self._predicted[1]))
+        return list(dict.fromkeys(call.network for call in self._predicted[1]))
 
     def seen(self, network: str | None = None) -> Seen | None:
         """What a segmentor saw last within `predict`: this one, or whichever was last. None if there was none."""
         answers = [
-            Seen(name, given, answer)
-            for name, given, answer in self._predicted[1]
-            if isinstance(answer, Segmentation) and network in (None, name)
+            Seen(*call)
+            for call in self._predicted[1]
+            if isinstance(call.answer, Segmentation) and network in (None, call.network)
         ]
         return answers[-1] if answers else None
 
@@ -85,21 +85,37 @@ class Probe:
         return None if self.translation is None else self.alignment.as_target(self.translation)
 
     @cached_property
-    def _predicted(self) -> tuple[Tensor, list[tuple[str, Any, Any]]]:
-        """The answer of `predict`, and name, first input and answer of each network at each call."""
-        heard: list[tuple[str, Any, Any]] = []
-        # Below Fabric's wrappers, so that it is what the network itself was given, in the precision of its weights.
-        handles = [
-            unwrapped(child).register_forward_hook(
-                lambda module, given, answer, name=name: heard.append((name, given[0] if given else None, answer))  # type: ignore[misc]
-            )
-            for name, child in self.alignment.named_children()
-        ]
-        try:
+    def _predicted(self) -> tuple[Tensor, list["Heard"]]:
+        with overhear(self.alignment) as heard:
             return self.alignment.predict(self.x), heard
-        finally:
-            for handle in handles:
-                handle.remove()
+
+
+class Heard(NamedTuple):
+    """One call of a network."""
+
+    network: str
+    """Its name in the alignment."""
+    given: Any
+    """Its first input; None where it is called by keywords alone."""
+    answer: Any
+
+
+@contextmanager
+def overhear(alignment: Alignment) -> Iterator[list[Heard]]:
+    """What the networks are given and answer within the block, in the order in which they are called."""
+    heard: list[Heard] = []
+    # Below Fabric's wrappers, so that it is what the network itself was given, in the precision of its weights.
+    handles = [
+        unwrapped(child).register_forward_hook(
+            lambda module, given, answer, name=name: heard.append(Heard(name, given[0] if given else None, answer))  # type: ignore[misc]
+        )
+        for name, child in alignment.named_children()
+    ]
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def probe(

@@ -6,25 +6,31 @@ after     images as they reach the run's segmentor, and what that makes of them
 A run is measured with its weights at the end of training, whichever of its snapshots was scored.
 """
 
-import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.apply.trained import TrainedRun, load_run, names_of, open_run
-from attent_kit.engine.compare.results_folder import begun_in, is_shown, recall
+from attent_kit.engine.apply.trained import TrainedRun, load_run, names_of
+from attent_kit.engine.compare.results_folder import recall
 from attent_kit.engine.compare.suite import slug
-from attent_kit.engine.run import checkpoint
-from attent_kit.engine.run.folder import RunFolder
-from attent_kit.engine.run.settings import pinned
+from attent_kit.engine.study.runs import (
+    Failed,
+    OpenedRuns,
+    Tell,
+    domains_of_run,
+    each,
+    finished_runs,
+    weights,
+    whole,
+)
 from attent_kit.engine.study.views import Slices, View, sample, view_of_images, view_through
 from attent_kit.engine.train.train import task_of
-from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
+from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import read_json, write_text
 from attent_kit.metrics.shift import Measured, Sample, principal_components, shift
 from attent_kit.registry import Registry
@@ -38,8 +44,24 @@ CACHE = "shift.json"
 VERSION = 1
 """Of the measures and of CACHE: files of another are measured again."""
 
-Tell = Callable[[str, int, int], None]
-"""What is measured, how many are done, of how many."""
+
+@dataclass(frozen=True)
+class ShiftOptions:
+    """What is to be measured, and how."""
+
+    places: tuple[Path, ...]
+    """Two prepared files, or the folder of a run or of a comparison."""
+    run: Path | None = None
+    """Trained run that the two files are seen through."""
+    baseline: Path | None = None
+    """Run that learned from the source alone; None takes the one beside the run."""
+    slices: int = SLICES
+    """Slices of each patient, at most."""
+    seed: int = 0
+    """Of the choice of slices."""
+    device: str = "auto"
+    out: Path | None = None
+    """Folder of shift.csv and the figures of two files; None takes the run's, and without a run writes nothing."""
 
 
 class Shift(NamedTuple):
@@ -51,12 +73,8 @@ class Shift(NamedTuple):
     """What could not be measured, and what to type for it."""
 
 
-Failed = list[tuple[Path, AttentKitError]]
-"""Runs of which nothing was measured, and why."""
-
-
 class ShiftOfRuns(NamedTuple):
-    """What was measured of a comparison."""
+    """What was measured of a comparison, of a run, or of two files."""
 
     rows: list[ShiftRow]
     notes: list[str]
@@ -83,6 +101,7 @@ class Meter:
 
     def __init__(self, registry: Registry, device: str, slices: int = SLICES, seed: int = 0) -> None:
         self.registry, self.device, self.slices, self.seed = registry, device, slices, seed
+        self.runs = OpenedRuns(registry)
         self._samples: dict[str, Slices] = {}
         self._baselines: dict[tuple[str, ...], Pair | None] = {}
 
@@ -92,24 +111,25 @@ class Meter:
         direction = f"{source.domain}2{target.domain}"
         return self._shift({"before": self._images(source, target)}, direction, "", self.seed, [])
 
-    def of_run(self, folder: Path, source: Prepared, target: Prepared, baseline: Path | None) -> Shift:
+    def of_run(self, run: TrainedRun, source: Prepared, target: Prepared, baseline: TrainedRun | None) -> Shift:
         """Of a trained run, from its CACHE if that was made of the same run, baseline, data and options.
 
         Without a baseline, of the state before alignment only the pixels are measured.
         """
-        run = whole(open_run(folder, self.registry))
+        whole(run)
         if task_of(source, target) != run.domain.task or target.size != run.domain.size:
             raise DataError(
-                f"{source.path} and {target.path} are not what the run in {folder} segments: it takes "
+                f"{source.path} and {target.path} are not what the run in {run.folder} segments: it takes "
                 f"{run.domain.size} x {run.domain.size} pixels and {', '.join(run.domain.task.organs)}."
             )
         row, direction = names_of(run)
         made_of = self._made_of(run, source, target, baseline)
-        cached = _read(folder / CACHE, made_of, direction, row, run.settings.seed)
+        cached = _read(run.folder / CACHE, made_of, direction, row, run.settings.seed)
         if cached is not None:
             return cached
         notes = []
-        after = self._through(folder, source, target, keep=folder == baseline)
+        own = baseline is not None and run.folder.resolve() == baseline.folder.resolve()
+        after = self._through(run, source, target, keep=own)
         if after is None:
             notes.append(f"'{run.component.name}' segments with no network that it names: nothing after alignment.")
         before = None if baseline is None else self._through(baseline, source, target, keep=True)
@@ -121,7 +141,7 @@ class Meter:
             before = self._images(source, target)
         pairs = {"before": before, **({} if after is None else {"after": after})}
         made = self._shift(pairs, direction, row, run.settings.seed, notes)
-        _write(folder / CACHE, made_of, made)
+        _write(run.folder / CACHE, made_of, made)
         return made
 
     def _images(self, source: Prepared, target: Prepared) -> Pair:
@@ -135,12 +155,12 @@ class Meter:
                 raise DataError(f"{prepared.path} has no slice that is not blank: prepare it again.")
         return self._samples[key]
 
-    def _through(self, folder: Path, source: Prepared, target: Prepared, keep: bool) -> Pair | None:
+    def _through(self, run: TrainedRun, source: Prepared, target: Prepared, keep: bool) -> Pair | None:
         """Both domains through a run; None if its answers come from no segmentor that it names."""
-        key = str(folder.resolve()), source.content_hash(), target.content_hash()
+        key = str(run.folder.resolve()), source.content_hash(), target.content_hash()
         if key in self._baselines:
             return self._baselines[key]
-        loaded = load_run(whole(open_run(folder, self.registry)), self.registry, self.device)
+        loaded = load_run(whole(run), self.registry, self.device)
         s, t = (
             view_through(loaded.alignment, self._sample(prepared), of_source, loaded.device)
             for prepared, of_source in ((source, True), (target, False))
@@ -150,13 +170,15 @@ class Meter:
             self._baselines[key] = pair
         return pair
 
-    def _made_of(self, run: TrainedRun, source: Prepared, target: Prepared, baseline: Path | None) -> dict[str, Any]:
+    def _made_of(
+        self, run: TrainedRun, source: Prepared, target: Prepared, baseline: TrainedRun | None
+    ) -> dict[str, Any]:
         return {
             "version": VERSION,
             "source": source.content_hash(),
             "target": target.content_hash(),
             "run": weights(run),
-            "baseline": None if baseline is None else weights(open_run(baseline, self.registry)),
+            "baseline": None if baseline is None else weights(baseline),
             "slices": self.slices,
             "seed": self.seed,
         }
@@ -179,6 +201,37 @@ class Meter:
         return Shift(rows, panels, notes)
 
 
+def measure_shift(options: ShiftOptions, registry: Registry, tell: Tell) -> ShiftOfRuns:
+    """What `attentkit shift` is asked for. ConfigError if its words do not go together."""
+    meter = Meter(registry, options.device, options.slices, options.seed)
+    places = options.places
+    if len(places) not in (1, 2) or (len(places) == 1) != places[0].is_dir():
+        raise ConfigError(
+            "name two prepared files, as in `attentkit shift mr.h5 ct.h5`, or the folder of a run or of a comparison."
+        )
+    if len(places) == 1:
+        if options.run or options.baseline or options.out:
+            raise ConfigError("with a FOLDER leave out --run, --baseline and --out: it holds all that is needed.")
+        return shift_of_comparison(places[0], meter, tell)
+    source, target = map(Prepared.open, places)
+    if options.run is None:
+        if options.baseline is not None:
+            raise ConfigError("--baseline is the state before the alignment of a run: name that with --run.")
+        made = meter.of_images(source, target)
+    else:
+        run = meter.runs.open(options.run)
+        baseline = meter.runs.baseline_of(run) if options.baseline is None else meter.runs.open(options.baseline)
+        made = meter.of_run(run, source, target, baseline)
+    folder = options.out or options.run
+    files: list[Path] = []
+    if folder is not None:
+        first = made.rows[0]
+        files = [folder / "shift.csv"]
+        write_shift(files[0], made.rows)
+        files += shift_figure(made.panels, made.rows, title_of(first.direction, first.row), folder / "shift")
+    return ShiftOfRuns(made.rows, made.notes, files, [])
+
+
 def shift_of_comparison(out: Path, meter: Meter, tell: Tell) -> ShiftOfRuns:
     """Of every finished run below the folder of a comparison, or of the one run that `out` is.
 
@@ -195,8 +248,9 @@ def shift_of_comparison(out: Path, meter: Meter, tell: Tell) -> ShiftOfRuns:
     failed: Failed = []
     for folder in each(finished_runs(out), out, tell):
         try:
-            source, target = domains_of_run(open_run(folder, meter.registry))
-            made = meter.of_run(folder, source, target, baseline_of(folder, meter.registry))
+            run = meter.runs.open(folder)
+            source, target = domains_of_run(run)
+            made = meter.of_run(run, source, target, meter.runs.baseline_of(run))
         except AttentKitError as error:
             failed.append((folder, error))
             continue
@@ -213,96 +267,9 @@ def shift_of_comparison(out: Path, meter: Meter, tell: Tell) -> ShiftOfRuns:
     return ShiftOfRuns(rows, [*notes], files, failed)
 
 
-def each(folders: list[Path], out: Path, tell: Tell) -> Iterator[Path]:
-    """The folders one by one, each told before its turn."""
-    for done, folder in enumerate(folders):
-        tell(str(folder.relative_to(out.parent)), done, len(folders))
-        yield folder
-
-
-def refuse_failed(failed: Failed) -> None:
-    """RunError that lists the runs of which nothing was measured and why; of a single one, its own error."""
-    if len(failed) == 1:
-        raise failed[0][1]
-    if failed:
-        listed = "\n".join(f"  {folder}: {error}" for folder, error in failed)
-        raise RunError(f"{len(failed)} runs could not be measured; the others are.\n{listed}")
-
-
 def title_of(direction: str, row: str) -> str:
     """Heading of a figure."""
     return f"{row}: domain shift, {direction}" if row else f"Domain shift, {direction}"
-
-
-def finished_runs(out: Path) -> list[Path]:
-    """Folders of the runs with scores below `out`, seeds in order of their number; ConfigError if there is none."""
-    if RunFolder(out).is_run:
-        return [out]
-    found = [run for run in begun_in(out, recall(out)) if run.has_scores]
-    if not found:
-        raise ConfigError(
-            f"{out} holds no finished run: name the folder of a run, or of a comparison that `attentkit compare` has made."
-        )
-    return [run.path for run in sorted(found, key=lambda run: (run.key or (), run.path.name))]
-
-
-def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
-    """The prepared files that the run was trained on. DataError if they are gone, ConfigError if they hold something else."""
-    data = run.settings.data
-    source, target = Prepared.open(data.source), Prepared.open(data.target)
-    pinned(run.settings, source.content_hash(), target.content_hash())
-    return source, target
-
-
-def baseline_of(folder: Path, registry: Registry) -> Path | None:
-    """The run beside this one that learned from the source alone: of the same data, direction and seed. None if there is none.
-
-    Of several the first that the comparison shows, or else the one that was begun last.
-    """
-    own = _hashes(open_run(folder, registry))
-    folder = folder.resolve()
-    found = []
-    for beside in sorted(folder.parent.parent.glob("*/*")):
-        files = RunFolder(beside)
-        if _seed_of(files) != _seed_of(RunFolder(folder)) or not files.has_scores or is_shown(files) is False:
-            continue
-        try:
-            run = open_run(beside, registry)
-            alone = not registry.alignment(run.component.name).uses_target_images
-        except AttentKitError:
-            # A neighbour that cannot be read is no baseline; who asks for it by name hears why.
-            continue
-        if alone and _hashes(run) == own:
-            found.append(beside)
-    shown = [beside for beside in found if is_shown(RunFolder(beside))]
-    return shown[0] if shown else max(found, key=lambda f: RunFolder(f).config.stat().st_mtime_ns, default=None)
-
-
-def _seed_of(run: RunFolder) -> int | str:
-    """Of a run that does not lie as those of a comparison do, its name."""
-    return run.key.seed if run.key else run.path.name
-
-
-def whole(run: TrainedRun) -> TrainedRun:
-    """The same run; ConfigError if not all of its networks are there."""
-    if not run.is_whole:
-        raise ConfigError(
-            f"{run.folder} holds only what `predict` calls, and how images reach it is measured too: name the folder of the "
-            "whole run, with its checkpoint.ckpt."
-        )
-    return run
-
-
-def _hashes(run: TrainedRun) -> tuple[str | None, str | None]:
-    return run.settings.data.source_hash, run.settings.data.target_hash
-
-
-def weights(run: TrainedRun) -> str:
-    """What tells the weights of one run from those of another."""
-    path = run.files.answers().segmentor
-    with open(path if path.exists() else run.weights, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return f"{checkpoint.fingerprint(run.config)} {digest}"
 
 
 def _panels(space: str, found: dict[str, tuple[Sample, Sample]]) -> list[Panel]:

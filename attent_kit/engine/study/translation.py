@@ -14,6 +14,7 @@ As the shift, this is of the weights at the end of training, whichever snapshot 
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +22,21 @@ import numpy as np
 import torch
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.apply.trained import Loaded, TrainedRun, load_run, open_run
+from attent_kit.engine.apply.trained import Loaded, TrainedRun, load_run
 from attent_kit.engine.run.assemble import segmentor_of
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.predict import slices_as_source
 from attent_kit.engine.run.probe import Probe, answering, probe
-from attent_kit.engine.study.shift import Failed, Tell, baseline_of, domains_of_run, each, finished_runs, weights, whole
+from attent_kit.engine.study.runs import (
+    Failed,
+    OpenedRuns,
+    Tell,
+    domains_of_run,
+    each,
+    finished_runs,
+    weights,
+    whole,
+)
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import read_json, write_text
 from attent_kit.interfaces import Alignment
@@ -76,23 +87,66 @@ class TranslatesNothing(ConfigError):
     """The method has no translation to source style."""
 
 
-def audit_run(folder: Path, registry: Registry, device: str, baseline: Path | None = None) -> TranslationAudit:
+@dataclass(frozen=True)
+class AuditOptions:
+    """Which translations are to be audited, and how."""
+
+    folder: Path
+    """Of a run, or of a comparison, of which every finished run that translates is audited."""
+    baseline: Path | None = None
+    """Run that learned from the source alone, to judge the translations of a single run; None takes the one beside it."""
+    device: str = "auto"
+
+
+def audit_translations(options: AuditOptions, registry: Registry, tell: Tell) -> Audited:
+    """What `attentkit audit` is asked for. ConfigError if its words do not go together."""
+    if options.baseline is None:
+        return audit_comparison(options.folder, registry, options.device, tell)
+    if not RunFolder(options.folder).is_run:
+        raise ConfigError("--baseline judges a single run: name its folder in place of the comparison's.")
+    runs = OpenedRuns(registry)
+    run, baseline = runs.open(options.folder), runs.open(options.baseline)
+    return Audited({options.folder: audit_run(run, runs, options.device, baseline)}, [])
+
+
+def audit_comparison(out: Path, registry: Registry, device: str, tell: Tell) -> Audited:
+    """Every finished run below `out` that translates, or the run that `out` is. A run that fails does not stop the others.
+
+    TranslatesNothing if there is no run that translates.
+    """
+    runs = OpenedRuns(registry)
+    audits: dict[Path, TranslationAudit] = {}
+    failed: Failed = []
+    for folder in each(finished_runs(out), out, tell):
+        try:
+            audits[folder] = audit_run(runs.open(folder), runs, device)
+        except TranslatesNothing:
+            if folder == out:
+                raise
+        except AttentKitError as error:
+            failed.append((folder, error))
+    if not audits and not failed:
+        raise TranslatesNothing(f"no method in {out} translates images to source style: there is nothing to audit.")
+    return Audited(audits, failed)
+
+
+def audit_run(run: TrainedRun, runs: OpenedRuns, device: str, baseline: TrainedRun | None = None) -> TranslationAudit:
     """Audit a run and write translation_audit.csv, .json, .png and .svg into its folder, unless they are there of the same.
 
     TranslatesNothing if there is nothing to audit, DataError if there is no validation or test case.
     """
-    run = open_run(folder, registry)
+    folder, registry = run.folder, runs.registry
     refusal = f"'{run.component.name}' translates no images to source style: there is nothing to audit in {folder}."
     if registry.alignment(run.component.name).as_source is Alignment.as_source:
         raise TranslatesNothing(refusal)
-    run = whole(run)
+    whole(run)
     _, target = domains_of_run(run)
-    baseline = baseline or baseline_of(folder, registry)
+    baseline = baseline or runs.baseline_of(run)
     made_of = {
         "version": VERSION,
         "target": target.content_hash(),
         "run": weights(run),
-        "judge": None if baseline is None else weights(open_run(baseline, registry)),
+        "judge": None if baseline is None else weights(baseline),
     }
     paths = [folder / f"{STEM}.{ending}" for ending in ("csv", "json", "png", "svg")]
     known = _known(paths, made_of)
@@ -102,36 +156,20 @@ def audit_run(folder: Path, registry: Registry, device: str, baseline: Path | No
     rows = auditor.rows()
     if rows is None:
         raise TranslatesNothing(refusal)
+    _write(folder, made_of, rows, auditor)
+    return TranslationAudit(rows, auditor.judge_name, auditor.expected, auditor.moved(), paths)
+
+
+def _write(folder: Path, made_of: dict[str, Any], rows: list[AuditRow], auditor: "_Auditor") -> None:
     worst = [
         auditor.picture(why, row)
         for why, row in worst_slices(of_full_slices(rows, auditor.organs), BY_SLICE, WORST_CASES)
     ]
-    write_audit(paths[0], rows)
-    title = f"{run.component.name}, {folder.name}: slices whose translation keeps least, by rule"
-    audit_figure(worst, target.organs, auditor.names, title, folder / STEM)
+    write_audit(folder / f"{STEM}.csv", rows)
+    title = f"{auditor.run_name}, {folder.name}: slices whose translation keeps least, by rule"
+    audit_figure(worst, auditor.target.organs, auditor.names, title, folder / STEM)
     facts = {"judge": auditor.judge_name, "expected": auditor.expected, "moved": auditor.moved()}
-    write_text(paths[1], json.dumps({"made_of": made_of, **facts}, indent=2) + "\n")
-    return TranslationAudit(rows, auditor.judge_name, auditor.expected, auditor.moved(), paths)
-
-
-def audit_comparison(out: Path, registry: Registry, device: str, tell: Tell) -> Audited:
-    """Every finished run below `out` that translates, or the run that `out` is. A run that fails does not stop the others.
-
-    TranslatesNothing if there is no run that translates.
-    """
-    audits: dict[Path, TranslationAudit] = {}
-    failed: Failed = []
-    for folder in each(finished_runs(out), out, tell):
-        try:
-            audits[folder] = audit_run(folder, registry, device)
-        except TranslatesNothing:
-            if folder == out:
-                raise
-        except AttentKitError as error:
-            failed.append((folder, error))
-    if not audits and not failed:
-        raise TranslatesNothing(f"no method in {out} translates images to source style: there is nothing to audit.")
-    return Audited(audits, failed)
+    write_text(folder / f"{STEM}.json", json.dumps({"made_of": made_of, **facts}, indent=2) + "\n")
 
 
 def of_full_slices(rows: list[AuditRow], organs: dict[tuple[str, int], int]) -> list[AuditRow]:
@@ -147,7 +185,7 @@ def of_full_slices(rows: list[AuditRow], organs: dict[tuple[str, int], int]) -> 
     ]
 
 
-class _Seen(NamedTuple):
+class _Translated(NamedTuple):
     """Slices of a case: Z of them, middle channel."""
 
     x: np.ndarray
@@ -164,9 +202,9 @@ class _Auditor:
     """A run with its judge, on the device."""
 
     def __init__(
-        self, run: TrainedRun, target: Prepared, registry: Registry, device: str, baseline: Path | None
+        self, run: TrainedRun, target: Prepared, registry: Registry, device: str, baseline: TrainedRun | None
     ) -> None:
-        self.target = target
+        self.target, self.run_name = target, run.component.name
         self.run = load_run(run, registry, device)
         self.cases = sorted({case.id for split in ("val", "test") for case in target.cases_in(split) if case.kept})
         if not self.cases:
@@ -178,11 +216,8 @@ class _Auditor:
         self.judge: Loaded | None = None
         self.judge_name = ""
         if baseline is not None:
-            judge = open_run(baseline, registry)
-            self.judge, self.judge_name = (
-                load_run(judge, registry, device),
-                f"{judge.component.name} in {baseline.name}",
-            )
+            self.judge = load_run(baseline, registry, device)
+            self.judge_name = f"{baseline.component.name} in {baseline.folder.name}"
         elif _reads_source_style(self.run, target):
             self.judge, self.judge_name = self.run, f"the segmentor of {run.component.name} itself"
         judged = self.judge is not None and segmentor_of(self.judge.alignment) is not None
@@ -216,7 +251,7 @@ class _Auditor:
                 rows.append(AuditRow(case, None, DRIFT + name, volume_drift(seen.found, seen.expected, organ)))
         return [row for row in rows if not np.isnan(row.value)]
 
-    def look(self, case: str, slices: list[int]) -> _Seen | None:
+    def look(self, case: str, slices: list[int]) -> _Translated | None:
         """These slices of a case; None if the method translates nothing."""
         images = self.target.slices(case)[slices]
         translated = slices_as_source(self.run.alignment, images, self.run.device)
@@ -224,7 +259,9 @@ class _Auditor:
             return None
         middle = self.target.channels // 2
         labels = self.target.label_slices(case)[slices] if self.by_truth else self._judged(images)
-        return _Seen(images[:, middle].astype(np.float32), translated[:, middle], labels, self._judged(translated))
+        return _Translated(
+            images[:, middle].astype(np.float32), translated[:, middle], labels, self._judged(translated)
+        )
 
     def moved(self) -> dict[str, float]:
         """`edge` and `self-similarity` of images and themselves aside, means over slices."""
