@@ -16,6 +16,7 @@ from known_fates import METHODS, REGISTRY
 from stand_in import SOFT
 
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.apply.trained import open_run
 from attent_kit.engine.study import shift as engine
 from attent_kit.engine.study.runs import OpenedRuns, finished_runs
 from attent_kit.engine.study.shift import Meter, shift_of_comparison
@@ -257,6 +258,21 @@ def test_a_comparison_is_measured_run_by_run_in_one_table(trained_as, tmp_path):
         for ending in ("png", "svg"):
             assert (tmp_path / "out" / f"shift-mr2ct-{row}.{ending}").stat().st_size > 10_000
     assert measured.failed == []
+
+
+def test_each_run_of_a_comparison_is_opened_once(trained_as, tmp_path, monkeypatch, quick):
+    folders = {trained_as(name).resolve() for name in ("alone", "aside", "negative")}
+    opened = []
+
+    def counted(folder, registry):
+        opened.append(folder.resolve())
+        return open_run(folder, registry)
+
+    monkeypatch.setattr("attent_kit.engine.study.runs.open_run", counted)
+    monkeypatch.chdir(tmp_path)
+    measured = measure(Path("out"))
+    assert sorted(opened) == sorted(folders) and measured.failed == []
+    assert all(not file.is_absolute() for file in measured.files)
 
 
 def test_a_second_call_measures_only_what_is_missing(trained_as, tmp_path, monkeypatch, quick):

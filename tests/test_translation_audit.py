@@ -14,12 +14,18 @@ from known_fates import REGISTRY
 
 from attent_kit.cli import run as cli
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.study import translation
+from attent_kit.engine.study import translation_audit
 from attent_kit.engine.study.runs import OpenedRuns
-from attent_kit.engine.study.translation import TranslatesNothing, audit_comparison, of_full_slices
-from attent_kit.engine.study.translation import audit_run as audit_opened
+from attent_kit.engine.study.translation_audit import (
+    TranslatesNothing,
+    TranslationAuditOptions,
+    audit_translations,
+    of_full_slices,
+)
+from attent_kit.engine.study.translation_audit import audit_translation as audit_opened
 from attent_kit.errors import ConfigError, DataError
-from attent_kit.report.translation import DRIFT, AuditRow, lines, read_audit, worst_slices
+from attent_kit.report.translation_audit import DRIFT, lines, read_translation_audit, worst_slices
+from attent_kit.report.translation_audit import TranslationAuditRow as Row
 
 AIR, ONE, TWO = 32 * 32 - 100 - 64, 100, 64
 """Pixels of a slice."""
@@ -58,7 +64,7 @@ def _quick(request, monkeypatch):
             stem.with_name(f"{stem.name}.{ending}").write_bytes(b"")
 
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr(translation, "audit_figure", draw)
+        monkeypatch.setattr(translation_audit, "translation_audit_figure", draw)
 
 
 @pytest.fixture
@@ -77,13 +83,13 @@ def trained_as(data, tmp_path):
     return folder
 
 
-def audit_run(folder, baseline=None):
+def audit_translation(folder, baseline=None):
     runs = OpenedRuns(REGISTRY)
     return audit_opened(runs.open(folder), runs, "cpu", baseline and runs.open(baseline))
 
 
 def audited(folder, **more):
-    audit = audit_run(folder, **more)
+    audit = audit_translation(folder, **more)
     return audit, {line.measure: line.mean for line in lines(audit.rows)}
 
 
@@ -131,7 +137,7 @@ def test_two_pixels_aside_keep_volume_and_lose_overlap(trained_as):
 def test_case_and_slice_of_each_number_are_told_and_written(trained_as, drawn):
     folder = trained_as("lost")
     audit, _ = audited(folder)
-    assert read_audit(folder / "translation_audit.csv") == audit.rows
+    assert read_translation_audit(folder / "translation_audit.csv") == audit.rows
     assert {row.case for row in audit.rows} == {"ct_2", "ct_3"}
     assert {row.slice for row in audit.rows if row.measure == "edge"} == {0, 1, 2}
     assert {row.slice for row in audit.rows if row.measure.startswith(DRIFT)} == {None}
@@ -186,7 +192,7 @@ def test_a_second_audit_of_the_same_run_writes_nothing(trained_as):
 def test_a_method_without_translation_has_nothing_to_audit(trained_as, method):
     folder = trained_as(method)
     with pytest.raises(TranslatesNothing, match=f"'{method}' translates no images to source style"):
-        audit_run(folder)
+        audit_translation(folder)
     assert not list(folder.glob("translation_audit*"))
 
 
@@ -194,7 +200,9 @@ def test_a_comparison_is_audited_run_by_run_and_goes_on_after_one_that_cannot_be
     lost, identity, plain = (trained_as(name) for name in ("lost", "identity", "plain"))
     (identity / "checkpoint.ckpt").write_bytes(b"spoilt")
     told = []
-    found = audit_comparison(lost.parents[2], REGISTRY, "cpu", lambda *words: told.append(words))
+    found = audit_translations(
+        TranslationAuditOptions(lost.parents[2], device="cpu"), REGISTRY, lambda *words: told.append(words)
+    )
     assert list(found.audits) == [lost]
     assert [folder for folder, _ in found.failed] == [identity]
     assert [done for _, done, _ in told] == [0, 1, 2] and {total for *_, total in told} == {3}
@@ -206,19 +214,19 @@ def test_data_that_have_changed_and_a_lone_segmentor_are_refused(trained_as, dat
     config = (folder / "config.toml").read_text()
     (folder / "config.toml").write_text(config.replace("ct.h5", "mr.h5"))
     with pytest.raises(ConfigError, match="no longer holds what this run was made with"):
-        audit_run(folder)
+        audit_translation(folder)
     (folder / "config.toml").write_text(config.replace("ct.h5", "gone.h5"))
     with pytest.raises(DataError, match="gone.h5 does not exist"):
-        audit_run(folder)
+        audit_translation(folder)
     (folder / "config.toml").write_text(config)
     (folder / "checkpoint.ckpt").unlink()
     with pytest.raises(ConfigError, match="checkpoint.ckpt"):
-        audit_run(folder)
+        audit_translation(folder)
 
 
 def test_the_worst_slices_are_the_least_of_each_measure_one_a_case():
     rows = [
-        AuditRow(case, z, measure, value)
+        Row(case, z, measure, value)
         for case, z, measure, value in (
             ("a", 0, "edge", 0.5), ("a", 1, "edge", 0.4), ("b", 0, "edge", 0.6), ("c", 0, "edge", 0.7),
             ("a", 1, "agreement", 0.1), ("b", 3, "agreement", 0.1), ("c", 0, "agreement", float("nan")),
@@ -234,16 +242,16 @@ def test_the_worst_slices_are_the_least_of_each_measure_one_a_case():
 
 
 def test_agreement_is_worst_among_slices_that_show_most_organs():
-    rows = [AuditRow("a", z, "agreement", value) for z, value in ((0, 0.0), (1, 0.4), (2, 0.6))]
-    rows += [AuditRow("a", 0, "edge", 0.1), AuditRow("b", 0, "agreement", 0.2)]
+    rows = [Row("a", z, "agreement", value) for z, value in ((0, 0.0), (1, 0.4), (2, 0.6))]
+    rows += [Row("a", 0, "edge", 0.1), Row("b", 0, "agreement", 0.2)]
     kept = of_full_slices(rows, {("a", 0): 1, ("a", 1): 2, ("a", 2): 2, ("b", 0): 1})
     assert kept == rows[1:]
 
 
 def test_lines_are_means_of_cases_and_the_worst_of_them():
     rows = [
-        AuditRow("a", 0, "edge", 0.2), AuditRow("a", 1, "edge", 0.4), AuditRow("b", 0, "edge", 0.9),
-        AuditRow("a", None, DRIFT + "liver", 0.1), AuditRow("b", None, DRIFT + "liver", -0.5),
+        Row("a", 0, "edge", 0.2), Row("a", 1, "edge", 0.4), Row("b", 0, "edge", 0.9),
+        Row("a", None, DRIFT + "liver", 0.1), Row("b", None, DRIFT + "liver", -0.5),
     ]  # fmt: skip
     edge, liver = lines(rows)
     assert (edge.mean, edge.worst, edge.case) == (pytest.approx(0.6), pytest.approx(0.3), "a")
@@ -262,4 +270,4 @@ def test_lines_are_means_of_cases_and_the_worst_of_them():
 def test_an_audit_that_cannot_be_read_is_named_with_its_line(tmp_path, text, said):
     (tmp_path / "translation_audit.csv").write_text(text)
     with pytest.raises(DataError, match=f"{said}.*run `attentkit audit` again"):
-        read_audit(tmp_path / "translation_audit.csv")
+        read_translation_audit(tmp_path / "translation_audit.csv")

@@ -9,7 +9,7 @@ from attent_kit.cli.output import bars, print_json, print_table
 from attent_kit.plugins import load
 
 if TYPE_CHECKING:
-    from attent_kit.engine.study.translation import Audited
+    from attent_kit.engine.study.translation_audit import TranslationAudits
 
 
 @click.command("audit")
@@ -39,10 +39,12 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
     their weights at the end of training, also where --select has scored another snapshot.
     """
     from attent_kit.engine.study.runs import refuse_failed
-    from attent_kit.engine.study.translation import AuditOptions, audit_translations
+    from attent_kit.engine.study.translation_audit import TranslationAuditOptions, audit_translations
 
     with bars(("audit", 0)) as (bar,):
-        audited = audit_translations(AuditOptions(folder, baseline, device), load().registry, bar.count("audit"))
+        audited = audit_translations(
+            TranslationAuditOptions(folder, baseline, device), load().registry, bar.count("audit")
+        )
     if as_json:
         print_json([{"run": str(run), **row._asdict()} for run, audit in audited.audits.items() for row in audit.rows])
     else:
@@ -50,10 +52,10 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
     refuse_failed(audited.failed)
 
 
-def _print(audited: "Audited") -> None:
+def _print(audited: "TranslationAudits") -> None:
     """A table for each run, who judged, and the files."""
-    from attent_kit.engine.study.translation import MOVED
-    from attent_kit.report.translation import lines
+    from attent_kit.engine.study.translation_audit import MOVED
+    from attent_kit.report.translation_audit import lines
 
     for run, audit in audited.audits.items():
         rows = [

@@ -242,15 +242,20 @@ def _shift(out: Path, registry, device: str, as_json: bool) -> Exception | None:
     """
     from attent_kit.engine.study.runs import refuse_failed
     from attent_kit.engine.study.shift import Meter, shift_of_comparison
-    from attent_kit.engine.study.translation import Audited, TranslatesNothing, audit_comparison
+    from attent_kit.engine.study.translation_audit import (
+        TranslatesNothing,
+        TranslationAuditOptions,
+        TranslationAudits,
+        audit_translations,
+    )
 
     try:
         with bars(("shift", 0)) as (bar,):
             measured = shift_of_comparison(out, Meter(registry, device), bar.count("shift"))
             try:
-                audited = audit_comparison(out, registry, device, bar.count("audit"))
+                audited = audit_translations(TranslationAuditOptions(out, device=device), registry, bar.count("audit"))
             except TranslatesNothing:
-                audited = Audited({}, [])
+                audited = TranslationAudits({}, [])
         for note in measured.notes:
             click.echo(f"Note: {note}", err=as_json)
         for file in (*measured.files, *(audit.files[2] for audit in audited.audits.values())):

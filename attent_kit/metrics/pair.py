@@ -12,7 +12,7 @@ from attent_kit.metrics.surface import grown
 
 
 @dataclass(frozen=True)
-class Pair:
+class MaskPair:
     """A predicted label map and the true one: integers of one shape, organ i of `organs` has label i + 1."""
 
     prediction: np.ndarray
@@ -26,7 +26,7 @@ class Pair:
     @classmethod
     def of(
         cls, prediction: np.ndarray, truth: np.ndarray, organs: Sequence[str], spacing: Sequence[float], axes: str
-    ) -> "Pair":
+    ) -> "MaskPair":
         """`axes` names the patient's side that each axis points to, such as 'RAS'.
 
         Raises `DataError` for maps of different shapes, of floats, or with labels that `organs` does not name.

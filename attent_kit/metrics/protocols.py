@@ -19,7 +19,7 @@ import numpy as np
 
 from attent_kit.errors import ConfigError, did_you_mean
 from attent_kit.metrics.overlap import dice
-from attent_kit.metrics.pair import Pair
+from attent_kit.metrics.pair import MaskPair
 from attent_kit.metrics.surface import mean_of_directions, pooled_mean, surface_distances, surfaces
 from attent_kit.metrics.surfels import nsd
 
@@ -63,7 +63,7 @@ class Protocol:
     name: str
     summary: str
     columns: tuple[Column, ...]
-    measure: Callable[[Pair], Iterator[OrganMetric]]
+    measure: Callable[[MaskPair], Iterator[OrganMetric]]
 
     def rows(
         self,
@@ -79,7 +79,7 @@ class Protocol:
         mm, one value an axis, and `axes` names the patient's side that each axis points to. Raises `DataError` for maps
         of different shapes, of floats, or with labels that `organs` does not name.
         """
-        return list(self.measure(Pair.of(prediction, truth, organs, spacing, axes)))
+        return list(self.measure(MaskPair.of(prediction, truth, organs, spacing, axes)))
 
 
 def protocol(name: str) -> Protocol:
@@ -130,10 +130,10 @@ def _chaos(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) 
 
 def _by_volume(
     measure: Callable[[np.ndarray, np.ndarray, Sequence[float]], Iterator[Measured]],
-) -> Callable[[Pair], Iterator[OrganMetric]]:
+) -> Callable[[MaskPair], Iterator[OrganMetric]]:
     """A protocol that looks at an organ's whole volume."""
 
-    def rows(pair: Pair) -> Iterator[OrganMetric]:
+    def rows(pair: MaskPair) -> Iterator[OrganMetric]:
         for organ, prediction, truth, _ in pair.masks():
             measured = list(measure(prediction, truth, pair.spacing))
             undefined = any(math.isnan(value) for _, value, unit in measured if unit in ("mm", "voxel"))
@@ -144,7 +144,7 @@ def _by_volume(
     return rows
 
 
-def _attent_code(pair: Pair) -> Iterator[OrganMetric]:
+def _attent_code(pair: MaskPair) -> Iterator[OrganMetric]:
     """The evaluation in AttENT's repository: axial slices, each by itself; distances from the prediction only, in pixels.
 
     The authors score slices that were resampled to 256 x 256 and hold an organ; these are all slices of the truth's own

@@ -40,7 +40,7 @@ class Sample(NamedTuple):
         return Sample(self.vectors[kept], self.patients[kept])
 
 
-class Measured(NamedTuple):
+class Distance(NamedTuple):
     """One measure of two domains."""
 
     value: float
@@ -54,7 +54,7 @@ class Measured(NamedTuple):
 Measure = Callable[[Sample, Sample], float]
 
 
-def shift(source: Sample, target: Sample, seed: int = 0) -> dict[str, Measured]:
+def shift(source: Sample, target: Sample, seed: int = 0) -> dict[str, Distance]:
     """All three measures of vectors in one unit, in which the mean variance of the source is 1: no measure depends on the scale.
 
     The classifier is given the first COMPONENTS principal components of both domains together. `mmd` is the square, in [0, 2]
@@ -73,10 +73,10 @@ def shift(source: Sample, target: Sample, seed: int = 0) -> dict[str, Measured]:
     }
 
 
-def _measured(source: Sample, target: Sample, measure: Measure, seed: int) -> Measured:
+def _measured(source: Sample, target: Sample, measure: Measure, seed: int) -> Distance:
     between = [measure(a, b) for a, b in _halves(source, seed)]
     zero = float(np.percentile(between, ZERO_PERCENT)) if between and np.isfinite(between).all() else np.nan
-    return Measured(measure(source, target), jackknife(source, target, measure), zero)
+    return Distance(measure(source, target), jackknife(source, target, measure), zero)
 
 
 def proxy_a_distance(source: Sample, target: Sample, seed: int = 0) -> float:

@@ -8,7 +8,7 @@ from attent_kit.report.boxplots import box_figure, boxes
 from attent_kit.report.compared import Compared
 from attent_kit.report.comparisons import HIGHER_IS_BETTER
 from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Text, drawing
-from attent_kit.report.pairwise import Pair
+from attent_kit.report.pairwise import RowPair
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import rank_sentence, ranks_figure
 from attent_kit.report.scores import AVERAGE, Score
@@ -82,7 +82,7 @@ def boxes_section(c: Compared, folder: Path) -> Section:
     return Section("boxes", "Case by case", blocks)
 
 
-def comparisons_section(c: Compared, pairs: Sequence[Pair], out: Path) -> Section:
+def comparisons_section(c: Compared, pairs: Sequence[RowPair], out: Path) -> Section:
     """Sentences against the reference row, everyone against everyone, and ranks."""
     blocks: list = []
     for direction, domains in c.titles.items():
@@ -131,7 +131,7 @@ def _how_to_read() -> list[str]:
     ]
 
 
-def _matrix(pairs: Sequence[Pair], domains: str, metric: str) -> Grid:
+def _matrix(pairs: Sequence[RowPair], domains: str, metric: str) -> Grid:
     labels = list(dict.fromkeys(label for pair in pairs for label in (pair.row, pair.column)))
     by_labels = {(pair.row, pair.column): pair for pair in pairs}
     rows = []

@@ -16,7 +16,7 @@ from attent_kit.report.scores import Score
 from attent_kit.report.table import METRICS
 
 
-class Pair(NamedTuple):
+class RowPair(NamedTuple):
     """Two rows on the cases that both have, by the average of organs."""
 
     direction: str
@@ -37,7 +37,7 @@ class Pair(NamedTuple):
     smallest_holm: float
 
 
-def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterable[str]) -> list[Pair]:
+def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterable[str]) -> list[RowPair]:
     """Each pair of rows once, in the order of `labels`, for each direction and metric that has two rows."""
     scores, made = list(scores), []
     for direction in directions:
@@ -51,7 +51,7 @@ def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterab
                 mean = float(d.mean()) if d.size else math.nan
                 p, r = significance.signed_rank(d), significance.rank_biserial(d)
                 least = significance.smallest_p(len(d)) if d.size else math.nan
-                found.append(Pair(direction, metric, row, column, len(d), mean, p, math.nan, 0, r, least, math.nan))
+                found.append(RowPair(direction, metric, row, column, len(d), mean, p, math.nan, 0, r, least, math.nan))
             tested = sum(not math.isnan(pair.p) for pair in found)
             corrected = significance.holm([pair.p for pair in found])
             least_corrected = significance.holm([pair.smallest_p for pair in found])
@@ -60,6 +60,6 @@ def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterab
     return made
 
 
-def pairs_csv(pairs: Iterable[Pair]) -> str:
+def pairs_csv(pairs: Iterable[RowPair]) -> str:
     """One line a pair, unrounded."""
-    return csv_of(Pair, pairs)
+    return csv_of(RowPair, pairs)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from attent_kit.report.comparisons import Comparison, SlideTest
 from attent_kit.report.intervals import RESAMPLES
-from attent_kit.report.pairwise import Pair
+from attent_kit.report.pairwise import RowPair
 from attent_kit.report.ranks import Ranks, rank_sentence
 from attent_kit.report.scores import AVERAGE
 from attent_kit.report.significance import ALPHA, EXACT_FLIPS
@@ -59,14 +59,14 @@ def verdict(c: Comparison) -> str:
     return found
 
 
-def _no_test(c: Comparison | Pair) -> str:
+def _no_test(c: Comparison | RowPair) -> str:
     if c.cases == 1:
         return "one case cannot be tested"
     cases, least = _count(c.cases, "case"), p_text(c.smallest_p)
     return f"with {cases} no paired test can reach p < {ALPHA} (smallest possible {least})"
 
 
-def warning(comparisons: Sequence[Comparison] | Sequence[Pair]) -> str:
+def warning(comparisons: Sequence[Comparison] | Sequence[RowPair]) -> str:
     """One sentence if none of these comparisons could be significant, whatever the scores; else nothing."""
     tested = [c for c in comparisons if c.cases]
     if not tested:

@@ -50,7 +50,7 @@ class Moved(NamedTuple):
     after: float
 
 
-class Panel(NamedTuple):
+class ShiftPanel(NamedTuple):
     """Slices of both domains in two dimensions."""
 
     space: str
@@ -99,7 +99,7 @@ def change(before: ShiftRow, after: ShiftRow) -> str:
     return "same" if abs(moved) <= noise else "down" if moved < 0 else "up"
 
 
-def shift_figure(panels: Sequence[Panel], rows: Sequence[ShiftRow], title: str, stem: Path) -> list[Path]:
+def shift_figure(panels: Sequence[ShiftPanel], rows: Sequence[ShiftRow], title: str, stem: Path) -> list[Path]:
     """STEM.png and STEM.svg: each space before and after alignment, on its first two principal components.
 
     A small mark is a slice, a large one the mean of its patient; a line joins them, since the slices of a patient are not
@@ -144,7 +144,7 @@ def shift_figure(panels: Sequence[Panel], rows: Sequence[ShiftRow], title: str, 
     return save(figure, stem)
 
 
-def _scatter(axis, panel: Panel) -> None:  # type: ignore[no-untyped-def]
+def _scatter(axis, panel: ShiftPanel) -> None:  # type: ignore[no-untyped-def]
     from matplotlib.collections import LineCollection
 
     for of_source, (colour, marker) in ((True, SOURCE), (False, BEFORE if panel.when == "before" else AFTER)):

@@ -9,7 +9,7 @@ from attent_kit.errors import DataError
 from attent_kit.report.curves import Curves, curve_figure
 from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Strip, Strips, Text, drawing
 from attent_kit.report.shift import over_seeds, read_shift
-from attent_kit.report.translation import lines, read_audit
+from attent_kit.report.translation_audit import lines, read_translation_audit
 
 AUDIT = "translation_audit.csv"
 WORST_SHOWN = 3
@@ -94,7 +94,7 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
     return Section("shift", "Domain shift", blocks)
 
 
-def audit_section(
+def translation_audit_section(
     runs: Sequence[Trained], titles: Mapping[str, str], pictures: Callable[[str, str, str], Sequence[Picture]]
 ) -> Section | None:
     """What translations keep of the anatomy, with the worst cases; None if no run was audited.
@@ -109,7 +109,7 @@ def audit_section(
             if run.direction != direction or place is None:
                 continue
             try:
-                found = lines(read_audit(place / AUDIT))
+                found = lines(read_translation_audit(place / AUDIT))
             except DataError as error:
                 own.append(Text([str(error)]))
                 continue

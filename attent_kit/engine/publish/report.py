@@ -18,11 +18,11 @@ from attent_kit.report.latex import latex
 from attent_kit.report.numbers import boxes_section, comparisons_section, other_tables, tables_section
 from attent_kit.report.outcomes import Outcome, counts, outcome_of, reasons
 from attent_kit.report.page import Page, Section, write_page
-from attent_kit.report.pairwise import Pair, all_pairs, pairs_csv
+from attent_kit.report.pairwise import RowPair, all_pairs, pairs_csv
 from attent_kit.report.scores import LAST, Score, by_protocol
 from attent_kit.report.summary import Stamp, doubts, headlines, stamps
 from attent_kit.report.table import MethodRow, mark
-from attent_kit.report.traces import Trained, audit_section, curves_section, shift_section
+from attent_kit.report.traces import Trained, curves_section, shift_section, translation_audit_section
 
 REPORT = "report.html"
 FIGURES = "figures"
@@ -83,11 +83,11 @@ def _compared(
 
 
 def _sections(
-    c: Compared, runs: Sequence[ShownRun], pairs: Sequence[Pair], gallery: Gallery, out: Path, registry: Registry
+    c: Compared, runs: Sequence[ShownRun], pairs: Sequence[RowPair], gallery: Gallery, out: Path, registry: Registry
 ) -> list[Section]:
     others = {name: other_tables(rows, c.methods, c.titles, _weight(name)) for name, rows in c.others.items()}
     trained = _trained(runs)
-    audited = audit_section(trained, c.titles, gallery.translation)
+    audited = translation_audit_section(trained, c.titles, gallery.translation)
     return [
         tables_section(c, others, _stamps(c, runs)),
         boxes_section(c, out / FIGURES),

@@ -28,14 +28,14 @@ from attent_kit.engine.study.runs import (
     weights,
     whole,
 )
-from attent_kit.engine.study.views import Slices, View, sample, view_of_images, view_through
+from attent_kit.engine.study.views import Slices, Vectors, sample, view_of_images, view_through
 from attent_kit.engine.train.train import task_of
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import read_json, write_text
-from attent_kit.metrics.shift import Measured, Sample, principal_components, shift
+from attent_kit.metrics.shift import Distance, Sample, principal_components, shift
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
-from attent_kit.report.shift import SPACES, Panel, ShiftRow, shift_figure, write_shift
+from attent_kit.report.shift import SPACES, ShiftPanel, ShiftRow, shift_figure, write_shift
 
 SLICES = 16
 """Slices of each patient, unless told otherwise."""
@@ -68,7 +68,7 @@ class Shift(NamedTuple):
     """What was measured of two domains."""
 
     rows: list[ShiftRow]
-    panels: list[Panel]
+    panels: list[ShiftPanel]
     notes: list[str]
     """What could not be measured, and what to type for it."""
 
@@ -82,14 +82,14 @@ class ShiftOfRuns(NamedTuple):
     failed: Failed
 
 
-class Pair:
+class DomainPair:
     """Both domains as one network sees them, and how far they are apart in each space, measured when asked for."""
 
-    def __init__(self, source: View, target: View) -> None:
+    def __init__(self, source: Vectors, target: Vectors) -> None:
         self.source, self.target = source, target
-        self._measured: dict[tuple[str, int], dict[str, Measured]] = {}
+        self._measured: dict[tuple[str, int], dict[str, Distance]] = {}
 
-    def measured(self, space: str, seed: int) -> dict[str, Measured]:
+    def measured(self, space: str, seed: int) -> dict[str, Distance]:
         """All measures of one space, by name."""
         if (space, seed) not in self._measured:
             self._measured[space, seed] = shift(self.source[space], self.target[space], seed)
@@ -103,7 +103,7 @@ class Meter:
         self.registry, self.device, self.slices, self.seed = registry, device, slices, seed
         self.runs = OpenedRuns(registry)
         self._samples: dict[str, Slices] = {}
-        self._baselines: dict[tuple[str, ...], Pair | None] = {}
+        self._baselines: dict[tuple[str, ...], DomainPair | None] = {}
 
     def of_images(self, source: Prepared, target: Prepared) -> Shift:
         """Pixels alone, without a run."""
@@ -144,8 +144,8 @@ class Meter:
         _write(run.folder / CACHE, made_of, made)
         return made
 
-    def _images(self, source: Prepared, target: Prepared) -> Pair:
-        return Pair(*(view_of_images(self._sample(prepared)) for prepared in (source, target)))
+    def _images(self, source: Prepared, target: Prepared) -> DomainPair:
+        return DomainPair(*(view_of_images(self._sample(prepared)) for prepared in (source, target)))
 
     def _sample(self, prepared: Prepared) -> Slices:
         key = prepared.content_hash()
@@ -155,7 +155,7 @@ class Meter:
                 raise DataError(f"{prepared.path} has no slice that is not blank: prepare it again.")
         return self._samples[key]
 
-    def _through(self, run: TrainedRun, source: Prepared, target: Prepared, keep: bool) -> Pair | None:
+    def _through(self, run: TrainedRun, source: Prepared, target: Prepared, keep: bool) -> DomainPair | None:
         """Both domains through a run; None if its answers come from no segmentor that it names."""
         key = str(run.folder.resolve()), source.content_hash(), target.content_hash()
         if key in self._baselines:
@@ -165,7 +165,7 @@ class Meter:
             view_through(loaded.alignment, self._sample(prepared), of_source, loaded.device)
             for prepared, of_source in ((source, True), (target, False))
         )
-        pair = None if s is None or t is None else Pair(s, t)
+        pair = None if s is None or t is None else DomainPair(s, t)
         if keep:
             self._baselines[key] = pair
         return pair
@@ -183,7 +183,7 @@ class Meter:
             "seed": self.seed,
         }
 
-    def _shift(self, pairs: dict[str, Pair], direction: str, row: str, seed: int, notes: list[str]) -> Shift:
+    def _shift(self, pairs: dict[str, DomainPair], direction: str, row: str, seed: int, notes: list[str]) -> Shift:
         rows, panels = [], []
         for space in SPACES:
             found = {when: pair for when, pair in pairs.items() if space in pair.source}
@@ -272,7 +272,7 @@ def title_of(direction: str, row: str) -> str:
     return f"{row}: domain shift, {direction}" if row else f"Domain shift, {direction}"
 
 
-def _panels(space: str, found: dict[str, tuple[Sample, Sample]]) -> list[Panel]:
+def _panels(space: str, found: dict[str, tuple[Sample, Sample]]) -> list[ShiftPanel]:
     """Two principal components of all slices that are given, a picture for each `when`."""
     vectors = np.concatenate([sample.vectors for pair in found.values() for sample in pair])
     points = principal_components(vectors, 2)
@@ -282,7 +282,7 @@ def _panels(space: str, found: dict[str, tuple[Sample, Sample]]) -> list[Panel]:
         n = len(s.vectors) + len(t.vectors)
         patients = [np.unique(sample.patients, return_inverse=True)[1] for sample in (s, t)]
         is_source = np.arange(n) < len(s.vectors)
-        panels.append(Panel(space, when, points[first : first + n], is_source, np.concatenate(patients)))
+        panels.append(ShiftPanel(space, when, points[first : first + n], is_source, np.concatenate(patients)))
         first += n
     return panels
 
@@ -317,7 +317,9 @@ def _read(path: Path, made_of: dict[str, Any], direction: str, row: str, seed: i
             for space, when, measure, *values in content["rows"]
         ]
         panels = [
-            Panel(p["space"], p["when"], np.array(p["points"]), np.array(p["is_source"], bool), np.array(p["patients"]))
+            ShiftPanel(
+                p["space"], p["when"], np.array(p["points"]), np.array(p["is_source"], bool), np.array(p["patients"])
+            )
             for p in content["panels"]
         ]
         return Shift(rows, panels, [str(note) for note in content["notes"]])

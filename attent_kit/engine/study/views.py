@@ -39,7 +39,7 @@ class Slices(NamedTuple):
     """[N] case ids."""
 
 
-View = dict[str, Sample]
+Vectors = dict[str, Sample]
 """The slices of one domain in each space."""
 
 
@@ -58,14 +58,14 @@ def sample(prepared: Prepared, of_each: int, seed: int) -> Slices:
     return Slices(np.stack(images) if images else np.empty(shape, np.float16), np.array(patients))
 
 
-def view_of_images(slices: Slices) -> View:
+def view_of_images(slices: Slices) -> Vectors:
     """The slices as they are, without a network: pixels alone."""
     parts = in_batches(_pixels, slices.images, torch.device("cpu"))
     assert parts is not None
     return {SPACES[0]: Sample(torch.cat(parts).numpy(), slices.patients)}
 
 
-def view_through(alignment: Alignment, slices: Slices, of_source: bool, device: torch.device) -> View | None:
+def view_through(alignment: Alignment, slices: Slices, of_source: bool, device: torch.device) -> Vectors | None:
     """The slices in all SPACES, through a trained method; None if its `predict` calls no segmentor that it names.
 
     RunError if the networks answer what is no number.

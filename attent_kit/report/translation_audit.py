@@ -14,7 +14,7 @@ DRIFT = "volume-drift:"
 """Before the name of an organ."""
 
 
-class AuditRow(NamedTuple):
+class TranslationAuditRow(NamedTuple):
     """One number of one translated slice or case."""
 
     case: str
@@ -55,17 +55,17 @@ class Line(NamedTuple):
     """Where that is."""
 
 
-def write_audit(path: Path, rows: Iterable[AuditRow]) -> None:
+def write_translation_audit(path: Path, rows: Iterable[TranslationAuditRow]) -> None:
     """Rows as CSV, whole or not at all. A volume has an empty slice; what is not defined has no row."""
-    write_rows(path, AuditRow, rows)
+    write_rows(path, TranslationAuditRow, rows)
 
 
-def read_audit(path: Path) -> list[AuditRow]:
-    """The rows of `write_audit`. DataError with file and line for anything else."""
-    return read_rows(path, AuditRow, "Delete the file and run `attentkit audit` again.")
+def read_translation_audit(path: Path) -> list[TranslationAuditRow]:
+    """The rows of `write_translation_audit`. DataError with file and line for anything else."""
+    return read_rows(path, TranslationAuditRow, "Delete the file and run `attentkit audit` again.")
 
 
-def lines(rows: Sequence[AuditRow]) -> list[Line]:
+def lines(rows: Sequence[TranslationAuditRow]) -> list[Line]:
     """Each measure over all cases, in the order of the rows."""
     made = []
     for measure in dict.fromkeys(row.measure for row in rows):
@@ -79,16 +79,18 @@ def lines(rows: Sequence[AuditRow]) -> list[Line]:
     return made
 
 
-def worst_slices(rows: Sequence[AuditRow], measures: Sequence[str], cases: int) -> list[tuple[str, AuditRow]]:
+def worst_slices(
+    rows: Sequence[TranslationAuditRow], measures: Sequence[str], cases: int
+) -> list[tuple[str, TranslationAuditRow]]:
     """Why, and which: of each measure the least slice of a case, for the `cases` cases in which that is least.
 
     Ties go to the first. A slice that is the least of several measures is named once, with all of them. A row without a slice
     or with a value that is not a number is none of them.
     """
     chosen: dict[tuple[str, int | None], list[str]] = {}
-    found: dict[tuple[str, int | None], AuditRow] = {}
+    found: dict[tuple[str, int | None], TranslationAuditRow] = {}
     for measure in measures:
-        least: dict[str, AuditRow] = {}
+        least: dict[str, TranslationAuditRow] = {}
         for row in (r for r in rows if r.measure == measure and r.slice is not None and not math.isnan(r.value)):
             if row.case not in least or row.value < least[row.case].value:
                 least[row.case] = row
@@ -98,7 +100,7 @@ def worst_slices(rows: Sequence[AuditRow], measures: Sequence[str], cases: int) 
     return [("\n".join(whys), found[where]) for where, whys in chosen.items()]
 
 
-def audit_figure(
+def translation_audit_figure(
     worst: Sequence[WorstSlice], organs: Sequence[str], names: tuple[str, str], title: str, stem: Path
 ) -> list[Path]:
     """STEM.png and STEM.svg: image, translation, the edges of both, and what `names` says was expected and found.

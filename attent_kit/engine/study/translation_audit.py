@@ -42,14 +42,14 @@ from attent_kit.files import read_json, write_text
 from attent_kit.interfaces import Alignment
 from attent_kit.metrics.structure import agreement, edge_agreement, edges, self_similarity, volume_drift
 from attent_kit.registry import Registry
-from attent_kit.report.translation import (
+from attent_kit.report.translation_audit import (
     DRIFT,
-    AuditRow,
+    TranslationAuditRow,
     WorstSlice,
-    audit_figure,
-    read_audit,
+    read_translation_audit,
+    translation_audit_figure,
     worst_slices,
-    write_audit,
+    write_translation_audit,
 )
 
 STEM = "translation_audit"
@@ -65,7 +65,7 @@ BY_SLICE = ("edge", "self-similarity", "agreement")
 class TranslationAudit(NamedTuple):
     """What was found of one run."""
 
-    rows: list[AuditRow]
+    rows: list[TranslationAuditRow]
     judge: str
     """Who segments; empty if there is nobody who could."""
     expected: str
@@ -75,7 +75,7 @@ class TranslationAudit(NamedTuple):
     files: list[Path]
 
 
-class Audited(NamedTuple):
+class TranslationAudits(NamedTuple):
     """What was found in a comparison."""
 
     audits: dict[Path, TranslationAudit]
@@ -88,7 +88,7 @@ class TranslatesNothing(ConfigError):
 
 
 @dataclass(frozen=True)
-class AuditOptions:
+class TranslationAuditOptions:
     """Which translations are to be audited, and how."""
 
     folder: Path
@@ -98,18 +98,19 @@ class AuditOptions:
     device: str = "auto"
 
 
-def audit_translations(options: AuditOptions, registry: Registry, tell: Tell) -> Audited:
-    """What `attentkit audit` is asked for. ConfigError if its words do not go together."""
+def audit_translations(options: TranslationAuditOptions, registry: Registry, tell: Tell) -> TranslationAudits:
+    """What `attentkit audit` is asked for: one run, or every finished run that translates, and one that fails does not stop the
+    others. ConfigError if its words do not go together, TranslatesNothing if there is no run that translates."""
     if options.baseline is None:
-        return audit_comparison(options.folder, registry, options.device, tell)
+        return _below(options.folder, registry, options.device, tell)
     if not RunFolder(options.folder).is_run:
         raise ConfigError("--baseline judges a single run: name its folder in place of the comparison's.")
     runs = OpenedRuns(registry)
     run, baseline = runs.open(options.folder), runs.open(options.baseline)
-    return Audited({options.folder: audit_run(run, runs, options.device, baseline)}, [])
+    return TranslationAudits({options.folder: audit_translation(run, runs, options.device, baseline)}, [])
 
 
-def audit_comparison(out: Path, registry: Registry, device: str, tell: Tell) -> Audited:
+def _below(out: Path, registry: Registry, device: str, tell: Tell) -> TranslationAudits:
     """Every finished run below `out` that translates, or the run that `out` is. A run that fails does not stop the others.
 
     TranslatesNothing if there is no run that translates.
@@ -119,7 +120,7 @@ def audit_comparison(out: Path, registry: Registry, device: str, tell: Tell) -> 
     failed: Failed = []
     for folder in each(finished_runs(out), out, tell):
         try:
-            audits[folder] = audit_run(runs.open(folder), runs, device)
+            audits[folder] = audit_translation(runs.open(folder), runs, device)
         except TranslatesNothing:
             if folder == out:
                 raise
@@ -127,10 +128,12 @@ def audit_comparison(out: Path, registry: Registry, device: str, tell: Tell) -> 
             failed.append((folder, error))
     if not audits and not failed:
         raise TranslatesNothing(f"no method in {out} translates images to source style: there is nothing to audit.")
-    return Audited(audits, failed)
+    return TranslationAudits(audits, failed)
 
 
-def audit_run(run: TrainedRun, runs: OpenedRuns, device: str, baseline: TrainedRun | None = None) -> TranslationAudit:
+def audit_translation(
+    run: TrainedRun, runs: OpenedRuns, device: str, baseline: TrainedRun | None = None
+) -> TranslationAudit:
     """Audit a run and write translation_audit.csv, .json, .png and .svg into its folder, unless they are there of the same.
 
     TranslatesNothing if there is nothing to audit, DataError if there is no validation or test case.
@@ -152,7 +155,7 @@ def audit_run(run: TrainedRun, runs: OpenedRuns, device: str, baseline: TrainedR
     known = _known(paths, made_of)
     if known is not None:
         return known
-    auditor = _Auditor(run, target, registry, device, baseline)
+    auditor = _TranslationAuditor(run, target, registry, device, baseline)
     rows = auditor.rows()
     if rows is None:
         raise TranslatesNothing(refusal)
@@ -160,19 +163,21 @@ def audit_run(run: TrainedRun, runs: OpenedRuns, device: str, baseline: TrainedR
     return TranslationAudit(rows, auditor.judge_name, auditor.expected, auditor.moved(), paths)
 
 
-def _write(folder: Path, made_of: dict[str, Any], rows: list[AuditRow], auditor: "_Auditor") -> None:
+def _write(
+    folder: Path, made_of: dict[str, Any], rows: list[TranslationAuditRow], auditor: "_TranslationAuditor"
+) -> None:
     worst = [
         auditor.picture(why, row)
         for why, row in worst_slices(of_full_slices(rows, auditor.organs), BY_SLICE, WORST_CASES)
     ]
-    write_audit(folder / f"{STEM}.csv", rows)
+    write_translation_audit(folder / f"{STEM}.csv", rows)
     title = f"{auditor.run_name}, {folder.name}: slices whose translation keeps least, by rule"
-    audit_figure(worst, auditor.target.organs, auditor.names, title, folder / STEM)
+    translation_audit_figure(worst, auditor.target.organs, auditor.names, title, folder / STEM)
     facts = {"judge": auditor.judge_name, "expected": auditor.expected, "moved": auditor.moved()}
     write_text(folder / f"{STEM}.json", json.dumps({"made_of": made_of, **facts}, indent=2) + "\n")
 
 
-def of_full_slices(rows: list[AuditRow], organs: dict[tuple[str, int], int]) -> list[AuditRow]:
+def of_full_slices(rows: list[TranslationAuditRow], organs: dict[tuple[str, int], int]) -> list[TranslationAuditRow]:
     """Rows without the agreement of slices that show fewer organs than another of their case: a few pixels at the end of an
     organ are missed by the best of segmentors, and would fill the picture. `organs` counts them by case and slice."""
     fullest: dict[str, int] = {}
@@ -198,7 +203,7 @@ class _Translated(NamedTuple):
     """[Z, H, W] class indices; all 0 without a judge."""
 
 
-class _Auditor:
+class _TranslationAuditor:
     """A run with its judge, on the device."""
 
     def __init__(
@@ -229,9 +234,9 @@ class _Auditor:
         """How many are expected, by case and slice; filled by `rows`."""
         self.names = ("truth" if self.by_truth else "found in the image", "found in translation")
 
-    def rows(self) -> list[AuditRow] | None:
+    def rows(self) -> list[TranslationAuditRow] | None:
         """All measures of all cases; None if the method translates nothing after all."""
-        rows: list[AuditRow] = []
+        rows: list[TranslationAuditRow] = []
         for case in self.cases:
             kept = list(self.target.case(case).kept)
             seen = self.look(case, kept)
@@ -240,15 +245,19 @@ class _Auditor:
             for z, x, y, expected, found in zip(kept, *seen, strict=True):
                 self.organs[case, z] = len(np.setdiff1d(expected, 0))
                 rows += [
-                    AuditRow(case, z, "edge", edge_agreement(x, y)),
-                    AuditRow(case, z, "self-similarity", self_similarity(x, y)),
+                    TranslationAuditRow(case, z, "edge", edge_agreement(x, y)),
+                    TranslationAuditRow(case, z, "self-similarity", self_similarity(x, y)),
                 ]
                 aside = np.pad(x, ((0, 0), (MOVED, 0)), mode="edge")[:, : x.shape[1]]
                 self._moved.append((edge_agreement(x, aside), self_similarity(x, aside)))
                 if self.judge is not None:
-                    rows.append(AuditRow(case, z, "agreement", agreement(found, expected, len(self.target.organs))))
+                    rows.append(
+                        TranslationAuditRow(case, z, "agreement", agreement(found, expected, len(self.target.organs)))
+                    )
             for organ, name in enumerate(self.target.organs, start=1) if self.judge is not None else ():
-                rows.append(AuditRow(case, None, DRIFT + name, volume_drift(seen.found, seen.expected, organ)))
+                rows.append(
+                    TranslationAuditRow(case, None, DRIFT + name, volume_drift(seen.found, seen.expected, organ))
+                )
         return [row for row in rows if not np.isnan(row.value)]
 
     def look(self, case: str, slices: list[int]) -> _Translated | None:
@@ -267,7 +276,7 @@ class _Auditor:
         """`edge` and `self-similarity` of images and themselves aside, means over slices."""
         return dict(zip(BY_SLICE, np.mean(self._moved, axis=0).tolist(), strict=False))
 
-    def picture(self, why: str, row: AuditRow) -> WorstSlice:
+    def picture(self, why: str, row: TranslationAuditRow) -> WorstSlice:
         assert row.slice is not None
         seen = self.look(row.case, [row.slice])
         assert seen is not None
@@ -303,6 +312,8 @@ def _known(paths: list[Path], made_of: dict[str, Any]) -> TranslationAudit | Non
         if facts["made_of"] != made_of or not all(path.exists() for path in paths):
             return None
         moved = {str(measure): float(value) for measure, value in facts["moved"].items()}
-        return TranslationAudit(read_audit(paths[0]), str(facts["judge"]), str(facts["expected"]), moved, paths)
+        return TranslationAudit(
+            read_translation_audit(paths[0]), str(facts["judge"]), str(facts["expected"]), moved, paths
+        )
     except (ValueError, KeyError, TypeError, AttributeError, DataError):
         return None
