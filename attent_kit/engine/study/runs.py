@@ -108,6 +108,16 @@ def weights(run: TrainedRun) -> str:
     return f"{checkpoint.fingerprint(run.config)} {digest}"
 
 
+def whole(run: TrainedRun) -> TrainedRun:
+    """The same run; ConfigError if not all of its networks are there."""
+    if not run.is_whole:
+        raise ConfigError(
+            f"{run.folder} holds only what `predict` calls, and how images reach it is measured too: name the folder of the "
+            "whole run, with its checkpoint.ckpt."
+        )
+    return run
+
+
 def _seed_of(run: RunFolder) -> int | str:
     """Of a run that does not lie as those of a comparison do, its name."""
     return run.key.seed if run.key else run.path.name
