@@ -140,7 +140,7 @@ def _with_preset(model: type[ComponentConfig], data: Mapping[str, Any]) -> Mappi
         message = (
             f"there is no preset '{name}'.{did_you_mean(name, model.presets)} There are: {', '.join(model.presets)}."
         )
-        error = InitErrorDetails(type=PydanticCustomError("attentkit", message), loc=("preset",), input=name)  # type: ignore[arg-type]
+        error = InitErrorDetails(type=PydanticCustomError("attentkit", message), loc=("preset",), input=name)
         raise ValidationError.from_exception_data(model.__name__, [error])
     return merge(model.presets[name], {option: value for option, value in data.items() if option != "preset"})
 

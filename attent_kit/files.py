@@ -12,7 +12,7 @@ from attent_kit.errors import RunError
 Answer = TypeVar("Answer")
 
 
-def write_whole(path: Path, write: Callable[[Path], None], temporary: Path | None = None) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], temporary: Path | None = None) -> None:
     """Call `write` with a temporary name beside `path`, then rename. What was at `path` stays until the very end.
 
     `temporary` is that name where it should not be made up here; it is on the same disk.
@@ -57,7 +57,7 @@ def not_written(path: Path, error: BaseException) -> RunError:
 
 def write_text(path: Path, text: str) -> None:
     """A text file, whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))  # type: ignore[arg-type, return-value]
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def parse_object(text: str | bytes, strict: bool = False) -> dict[str, Any] | None:

@@ -1,5 +1,7 @@
 """History of translated images that a discriminator is shown (Shrivastava et al. 2017; CycleGAN keeps 50)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,9 @@ class ImagePool(nn.Module):
     is, or else exchanged for a random stored one. The memory is a buffer, so that it is checkpointed with the method;
     which image goes where is decided on the device without waiting for it.
     """
+
+    images: Tensor
+    seen: Tensor
 
     def __init__(self, size: int = 50) -> None:
         super().__init__()
@@ -42,7 +47,7 @@ class ImagePool(nn.Module):
         self.seen += 1
         return result
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         # The shape of the memory is known only once an image has been seen: take that of the checkpoint.
         saved = state_dict.get(prefix + "images")
         if saved is not None and saved.shape != self.images.shape:

@@ -47,9 +47,11 @@ class _Commands(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"attent_kit.cli.{name}").command  # type: ignore[no-any-return]
+        return importlib.import_module(f"attent_kit.cli.{name}").command
 
-    def resolve_command(self, context: click.Context, args: list[str]):  # type: ignore[no-untyped-def]
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from attent_kit.errors import did_you_mean
 

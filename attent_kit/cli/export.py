@@ -31,7 +31,7 @@ def command(run: Path, out: Path, kind: str, output: str, select: str, overwrite
     """
     from attent_kit.engine.apply.export import ExportOptions, export_run
 
-    written = export_run(run, out, load().registry, ExportOptions(kind, output, select, overwrite))  # type: ignore[arg-type]
+    written = export_run(run, out, load().registry, ExportOptions(kind, output, select, overwrite))  # type: ignore[arg-type]  # click.Choice
     if as_json:
         print_json(written)
         return

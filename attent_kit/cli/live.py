@@ -115,7 +115,7 @@ def _word(cell: CellState | None) -> Text:
     word = cell.state
     if cell.state == "running":
         try:
-            word = f"{100 * int(cell.progress['step']) // int(cell.progress['steps'])} %"  # type: ignore[index]
+            word = f"{100 * int(cell.progress['step']) // int(cell.progress['steps'])} %"  # type: ignore[index]  # None: TypeError
         except (KeyError, TypeError, ValueError, ZeroDivisionError):
             word = "starting"
     return Text(word, style=STYLES[cell.state])

@@ -103,7 +103,7 @@ class Bar:
         self._fresh = False
         if self._progress is not None:
             assert self._task is not None
-            fields = {} if note is None else {"note": printable(note)}
+            fields: dict[str, Any] = {} if note is None else {"note": printable(note)}
             self._progress.update(self._task, completed=done, **fields)
         elif note is not None and time.monotonic() - self._printed >= self.SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()

@@ -32,7 +32,7 @@ class Plain:
 def plain_streams() -> Iterator[None]:
     """`sys.stdout` and `sys.stderr` are such streams within; one that is closed stays so."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (
         stream if stream is None or isinstance(stream, Plain) else Plain(stream) for stream in before
     )
     try:

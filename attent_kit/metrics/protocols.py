@@ -13,7 +13,7 @@ protocol gives for each organ its own metrics, the two volumes in ml, and what i
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, SupportsFloat
 
 import numpy as np
 
@@ -153,7 +153,7 @@ def _attent_code(pair: MaskPair) -> Iterator[OrganMetric]:
     """
     across = pair.axial
     in_plane = tuple(axis for axis in range(pair.truth.ndim) if axis != across)
-    labelled = pair.truth.any(axis=in_plane)
+    labelled = np.asarray(pair.truth.any(axis=in_plane))
     for organ, prediction, truth, box in pair.masks():
         overlap, distance = np.ones(len(labelled)), np.full(len(labelled), np.nan)
         predicted, true = np.zeros((2, len(labelled)), bool)
@@ -233,7 +233,7 @@ def _sizes(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]) 
 
 def _counts(what: str, predicted: np.ndarray, true: np.ndarray, undefined: int) -> list[Measured]:
     """From whether the organ is in each volume or slice, [N] bool."""
-    counts = {
+    counts: dict[str, SupportsFloat] = {
         "scored": len(true),
         "missed": np.count_nonzero(true & ~predicted),
         "invented": np.count_nonzero(predicted & ~true),

@@ -21,7 +21,7 @@ from attent_kit.metrics.nearest import nearest
 from attent_kit.metrics.overlap import check_masks
 
 Corner = tuple[int, int, int]
-CORNERS: tuple[Corner, ...] = tuple(product((0, 1), repeat=3))
+CORNERS: tuple[Corner, ...] = tuple((a, b, c) for a, b, c in product((0, 1), repeat=3))
 """Corner n of a cube of eight voxels is bit n of its code."""
 
 
@@ -81,7 +81,7 @@ def _cut(corners: list[Corner], spacing: Sequence[float]) -> float:
     face = np.array([y * z, x * z, x * y])
     tip = float(np.linalg.norm(face)) / 8
     """The triangle that cuts one corner off."""
-    steps = [(_axis(a, b), {a, b}) for a, b in combinations(corners, 2) if _axis(a, b) is not None]
+    steps = [(axis, {a, b}) for a, b in combinations(corners, 2) if (axis := _axis(a, b)) is not None]
     along = {axis for axis, _ in steps}
     across = [axis for axis in range(3) if axis not in along]
     match len(corners):

@@ -58,7 +58,7 @@ def read_rows(path: Path, kind: type[Row], again: str, check: Callable[[Row], No
     rows: list[Row] = []
     try:
         header = next(reader, [])
-        required = len(_fields(kind)) - len(kind._field_defaults)  # type: ignore[attr-defined]
+        required = len(_fields(kind)) - len(kind._field_defaults)  # type: ignore[attr-defined]  # as in _fields
         if len(header) < required or header != list(_fields(kind)[: len(header)]):
             raise ValueError(f"the header is {','.join(header)!r}, expected {','.join(_fields(kind))!r}")
         hints = get_type_hints(kind)
@@ -104,7 +104,7 @@ def _cell(value: Any) -> Any:
 
 
 def _fields(kind: type) -> tuple[str, ...]:
-    return kind._fields  # type: ignore[attr-defined, no-any-return]
+    return kind._fields  # type: ignore[attr-defined]  # a NamedTuple, which has no type of its own
 
 
 def _read(name: str, cell: str, hint: Any) -> str | int | float | None:
@@ -116,6 +116,6 @@ def _read(name: str, cell: str, hint: Any) -> str | int | float | None:
         (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
     try:
         # Python reads 0_5 as 05.
-        return hint(cell.replace("_", "?"))  # type: ignore[no-any-return]
+        return hint(cell.replace("_", "?"))
     except ValueError:
         raise ValueError(f"{name} '{cell}' is not a number") from None

@@ -138,7 +138,7 @@ def summarise(
         seen.add(_cell(row))
         groups.setdefault((row.alignment, row.direction), {}).setdefault(row.organ, []).append(row)
 
-    summaries = []
+    summaries: list[Summary] = []
     for (alignment, direction), organs in groups.items():
         first = len(summaries)
         values = {organ: _values(scores, over, weights) for organ, scores in organs.items()}

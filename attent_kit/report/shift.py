@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -144,7 +144,7 @@ def shift_figure(panels: Sequence[ShiftPanel], rows: Sequence[ShiftRow], title: 
     return save(figure, stem)
 
 
-def _scatter(axis, panel: ShiftPanel) -> None:  # type: ignore[no-untyped-def]
+def _scatter(axis: Any, panel: ShiftPanel) -> None:
     from matplotlib.collections import LineCollection
 
     for of_source, (colour, marker) in ((True, SOURCE), (False, BEFORE if panel.when == "before" else AFTER)):
@@ -165,7 +165,7 @@ def _scatter(axis, panel: ShiftPanel) -> None:  # type: ignore[no-untyped-def]
         )
 
 
-def _share(axes) -> None:  # type: ignore[no-untyped-def]
+def _share(axes: Any) -> None:
     limits = [(axis.get_xlim(), axis.get_ylim()) for axis in axes]
     for axis in axes:
         axis.set_xlim(min(x[0] for x, _ in limits), max(x[1] for x, _ in limits))

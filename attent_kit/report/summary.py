@@ -1,5 +1,6 @@
 """What a reader must know first: who is best by how much, how each row came about, and what is doubtful."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -58,13 +59,13 @@ def headlines(c: Compared) -> list[str]:
             made.append(f"{domains}: nothing is scored yet.")
             continue
         cells = {label: cells[-1] for label, cells in table.rows}
-        free = [m.label for m in c.methods if not m.bound and cells.get(m.label)]
-        known = [label for label in free if cells[label].mean == cells[label].mean]  # type: ignore[union-attr]
+        free = [m.label for m in c.methods if not m.bound]
+        known = {label: cell.mean for label in free if (cell := cells.get(label)) and not math.isnan(cell.mean)}
         if not known:
             made.append(f"{domains}: no row without target labels has an average Dice yet.")
             continue
-        highest = max(cells[label].mean for label in known)  # type: ignore[union-attr]
-        best = [label for label in known if cells[label].mean == highest]  # type: ignore[union-attr]
+        highest = max(known.values())
+        best = [label for label, mean in known.items() if mean == highest]
         number = cell_text(cells[best[0]], table.scale, table.count)
         have = f"{' and '.join(best)} {'has' if len(best) == 1 else 'have'}"
         found = f"{have} the highest average Dice" if len(known) > 1 else f"{have} Dice"

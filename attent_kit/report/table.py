@@ -39,7 +39,7 @@ class Table(NamedTuple):
     best: tuple[tuple[str, ...], ...]
     """Label of the best method of each column, bounds aside; of all that are equally good."""
     scale: float
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of a table
     """Seeds or cases that the title names."""
     over: str
     """What numbers are over, as the title says it."""

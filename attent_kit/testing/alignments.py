@@ -141,7 +141,7 @@ class _Watched(Batch):
     read = False
 
     @property
-    def y_t(self) -> Tensor | None:  # type: ignore[override]
+    def y_t(self) -> Tensor | None:
         type(self).read = True
         return self[3]
 
@@ -154,7 +154,7 @@ def target_labels_as_declared(subject: Subject) -> None:
     if not trial.alignment.uses_target_labels:
         for stage in trial.stages:
             _Watched.read = False
-            batch = _Watched(*trial.batch())
+            batch: Batch = _Watched(*trial.batch())
             try:
                 trial.step(stage, batch=batch)
             finally:
@@ -282,7 +282,7 @@ def terms_turn_off(subject: Subject) -> None:
         except Exception as error:
             raise AssertionError(f"{where}: the method cannot be built with {dict(off)}: {error}") from error
         # The options of the test may already have turned the term off.
-        plain, reduced = (configure(component, options, subject.registry) for options in ({}, off))
+        plain, reduced = configure(component, {}, subject.registry), configure(component, off, subject.registry)
         changes = without != subject.config or reduced != plain
         assert changes, f"{where}: {dict(off)} changes nothing, so it turns nothing off."
 

@@ -82,8 +82,8 @@ def check_alignment(
 
 def _subject(interface: Any, component: Any, options: Options, registry: Registry | None = None) -> Subject:
     """The component with its options, both well formed."""
-    more = {} if registry is None else {"registry": registry}
-    subject = Subject(interface.kind, component, options, **more)  # type: ignore[arg-type]
+    more: dict[str, Any] = {} if registry is None else {"registry": registry}
+    subject = Subject(interface.kind, component, options, **more)
     general.documented(subject)
     general.options_written(subject)
     return subject
@@ -92,7 +92,7 @@ def _subject(interface: Any, component: Any, options: Options, registry: Registr
 def _gradients(network: torch.nn.Module, x: torch.Tensor) -> None:
     """The image and some parameter have a gradient."""
     x = x.clone().requires_grad_()
-    sum(t.float().square().mean() for t in networks.tensors(network(x))).backward()  # type: ignore[union-attr]
+    sum((t.float().square().mean() for t in networks.tensors(network(x))), x.new_zeros(())).backward()
     name = type(network).__name__
     assert x.grad is not None and x.grad.abs().sum() > 0, f"{name} gives no gradient to its image."
     parameters = list(network.parameters())

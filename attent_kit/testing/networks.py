@@ -133,7 +133,7 @@ def gradients(subject: Subject) -> None:
     network = network_of(subject)
     x = _input(subject).requires_grad_()
     # Squares, and not a sum: the mean of normalised features does not depend on the image.
-    sum(t.float().square().mean() for t in tensors(network(x))).backward()  # type: ignore[union-attr]
+    sum((t.float().square().mean() for t in tensors(network(x))), x.new_zeros(())).backward()
     assert x.grad is not None and x.grad.abs().sum() > 0, f"{subject.called} gives no gradient to its image."
     silent = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
     assert not silent, f"{subject.called}: parameter {silent[0] if silent else ''} has no gradient."

@@ -3,6 +3,7 @@
 import math
 from copy import deepcopy
 from dataclasses import fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,8 @@ def check_selector(component: type[Selector], task: Task = FOUR_ORGANS) -> None:
         assert same, f"{name}.score changes {part.name}, which the other selectors see too."
     optional = [part.name for part in fields(Look) if part.default is None]
     for lacking in (optional, *([part] for part in optional)):
-        score = component().score(replace(whole, **dict.fromkeys(lacking)))
+        nothing: dict[str, Any] = dict.fromkeys(lacking)
+        score = component().score(replace(whole, **nothing))
         assert score is None or isinstance(score, float), (
             f"{name}.score returns {score!r} for a look without {', '.join(lacking)}: return a float, or None."
         )

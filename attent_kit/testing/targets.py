@@ -10,7 +10,7 @@ from typing import Any
 
 from attent_kit.config import parse_set, put, read_toml
 from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
-from attent_kit.plugins import GROUP, Loaded, load, load_from
+from attent_kit.plugins import GROUP, Loaded, Plugin, Quarantined, load, load_from
 from attent_kit.registry import CLASS_KINDS, KINDS, Component
 from attent_kit.testing.subject import Subject
 from attent_kit.testing.verdicts import Verdict
@@ -69,7 +69,7 @@ def target(word: str | None) -> Target:
     if path is not None and path.suffix == ".py":
         file = str(path.expanduser().resolve())
         return _of(loaded, points, lambda c: c.file == file, set())
-    plugins = [*loaded.plugins, *loaded.quarantined]
+    plugins: list[Plugin | Quarantined] = [*loaded.plugins, *loaded.quarantined]
     names = {p.name for p in plugins if word in (p.name, p.distribution)}
     found = _of(loaded, points, lambda c: c.plugin in names or (not names and c.name == word), names)
     if not found.components and not found.broken:

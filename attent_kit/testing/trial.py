@@ -45,7 +45,7 @@ class Trial:
     def batch(self, draw: Draw = random_batch) -> Batch:
         """A batch on the device, with target labels if the method declares that it uses them."""
         batch = draw(self.batch_size, self.task, self.size, self.alignment.uses_target_labels)
-        return Batch(*(None if x is None else x.to(self.fabric.device) for x in batch))  # type: ignore[arg-type]
+        return Batch(*(None if x is None else x.to(self.fabric.device) for x in batch))  # type: ignore[arg-type]  # each where it was
 
     def step(self, stage: Stage, number: int = 0, batch: Batch | None = None, update: Update | None = None) -> Losses:
         """Step `number` of a stage, seeded and with its networks in train mode as in the engine."""

@@ -227,12 +227,12 @@ def agreement_findings(files: list[InFile]) -> list[Finding]:
     opened = [file.prepared for file in files if file.prepared is not None]
     found = []
     for one, other in zip(opened, opened[1:], strict=False):
-        for name, severity in (("organs", "error"), ("size", "error"), ("channels", "error"), ("pixel_mm", "warning")):
+        for name in ("organs", "size", "channels", "pixel_mm"):
             ours, theirs = getattr(one, name), getattr(other, name)
             if ours != theirs:
                 found.append(
                     Finding(
-                        severity, "agreement",  # type: ignore[arg-type]
+                        "warning" if name == "pixel_mm" else "error", "agreement",
                         f"{name} is {_words(ours)} in {one.path} and {_words(theirs)} in {other.path}",
                         "prepare both with the same options", str(other.path),
                     )

@@ -153,9 +153,11 @@ def majority(fine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return np.argmax(np.stack(shares), axis=0).astype(np.uint8)
 
 
-def stored_as(codes: str, image: np.ndarray, labels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, ...]:
+def stored_as(
+    codes: str, image: np.ndarray, labels: np.ndarray, affine: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same volume with its axes reversed where `codes` differ from RAS."""
-    flips = [axis for axis, (code, ras) in enumerate(zip(codes, "RAS", strict=True)) if code != ras]
+    flips = tuple(axis for axis, (code, ras) in enumerate(zip(codes, "RAS", strict=True)) if code != ras)
     affine = affine.copy()
     for axis in flips:
         affine[:3, 3] += affine[:3, axis] * (image.shape[axis] - 1)

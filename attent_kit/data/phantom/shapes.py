@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-Point = Sequence[float]
+Point = Sequence[float] | np.ndarray
 
 
 class Shape(Protocol):
@@ -46,8 +46,8 @@ class Ellipsoid:
 class Tube:
     """A chain of capsules through `points` whose radius goes linearly from one of `radii` to the next."""
 
-    points: Sequence[Point]
-    radii: Sequence[float]
+    points: Sequence[Point] | np.ndarray
+    radii: Sequence[float] | np.ndarray
 
     def level(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
         best = np.full(x.shape, np.float32(1e3))
@@ -126,7 +126,8 @@ class Canvas:
             if not len(inside):
                 return None
             block.append(slice(inside[0], inside[-1] + 1))
-        return tuple(block)
+        x, y, z = block
+        return x, y, z
 
     def paint(self, shape: Shape, *layers: tuple[float, int], where: Callable | None = None) -> None:
         """Paint level < threshold for each (threshold, tissue), outermost first.

@@ -64,7 +64,7 @@ class Unfinished:
         temporary = path.with_suffix(".part")
         text = np.frombuffer(json.dumps(record).encode(), np.uint8)
         with open(temporary, "wb") as file:
-            np.savez(file, **{_RECORD: text}, **arrays)  # type: ignore[arg-type]
+            np.savez(file, **{_RECORD: text}, **arrays)  # type: ignore[arg-type]  # one keyword, allow_pickle, is not an array
         temporary.replace(path)
 
     def path(self, key: str) -> Path:

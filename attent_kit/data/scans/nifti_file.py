@@ -47,17 +47,17 @@ def open_nifti(path: Path) -> nib.Nifti1Pair:
     ):
         _look_inside(path)
         image = nib.load(path)
-    require_grid(image, path)
-    return image
+    return require_grid(image, path)
 
 
-def require_grid(image: object, path: Path) -> None:
-    """DataError for an image that is not NIfTI, or that lies nowhere."""
+def require_grid(image: object, path: Path) -> nib.Nifti1Pair:
+    """The image; DataError for an image that is not NIfTI, or that lies nowhere."""
     if not isinstance(image, nib.Nifti1Pair):
         raise DataError(f"{path} is {type(image).__name__}, not NIfTI: convert it to .nii.gz.")
     affine = placed_by(image)
     if not np.isfinite(affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-9 or not turns(affine):
         raise DataError(f"{path} has an affine that places no volume (a zero or NaN axis): export it again.")
+    return image
 
 
 def placed_by(image: nib.Nifti1Pair) -> np.ndarray:
@@ -131,8 +131,7 @@ def _look_inside(path: Path) -> None:
 
 def _header_of(start: bytes) -> nib.Nifti1Header | None:
     """The header in the first bytes of a file, unchecked; None if there is none."""
-    for order in ("little", "big"):
-        size = int.from_bytes(start[:4], order)  # type: ignore[arg-type]
+    for size in (int.from_bytes(start[:4], "little"), int.from_bytes(start[:4], "big")):
         if size in _SIZES and len(start) >= size:
             return _SIZES[size](start[:size], check=False)
     return None

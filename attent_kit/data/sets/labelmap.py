@@ -35,8 +35,8 @@ class LabelMap:
             )
         if self.others not in ("error", "background"):
             raise ConfigError(f"others='{self.others}' is not known: choose 'error' or 'background'.")
-        for kind, items in (("organ", names), ("value", given)):
-            if twice := sorted({str(item) for item in items if items.count(item) > 1}):
+        for kind, items in (("organ", names), ("value", [str(value) for value in given])):
+            if twice := sorted({item for item in items if items.count(item) > 1}):
                 raise ConfigError(f"the label map names the {kind} {', '.join(twice)} twice: name each once.")
         if 0 in given or not all(values for _, values in self.values):
             raise ConfigError("each organ of the label map needs a value other than 0, which is background.")

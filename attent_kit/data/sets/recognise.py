@@ -63,7 +63,7 @@ def _recognising(path: Path, registry: Registry, given: dict[str, Any]) -> Compo
     for component in offered:
         try:
             loaded = _class_of(registry.find("layouts", component.name))
-            if _asked(component, lambda loaded=loaded: loaded.recognises(path)):  # type: ignore[misc]
+            if _asked(component, lambda loaded=loaded: loaded.recognises(path)):
                 found.append(component)
         except AttentKitError as error:
             # One broken layout must not keep the others from being used.

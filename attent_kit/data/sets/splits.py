@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from typing_extensions import TypeIs
 
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
@@ -39,9 +40,13 @@ def divide(cases: Sequence[str], split: Split | None, seed: int) -> dict[str, tu
         raise ConfigError(
             f"no split is called '{unknown[0]}': use {', '.join(SPLITS)}.{did_you_mean(unknown[0], SPLITS)}"
         )
-    if all(isinstance(share, int | float) for share in split.values()):
+    if _are_shares(split):
         return _dealt(cases, split, seed)
     return _listed(cases, split)
+
+
+def _are_shares(split: Split) -> TypeIs[Mapping[str, float]]:
+    return all(isinstance(share, int | float) for share in split.values())
 
 
 class Fold(NamedTuple):
@@ -156,7 +161,8 @@ def _dealt(cases: list[str], split: Mapping[str, float], seed: int) -> dict[str,
         else:
             counts[min((n for n in wanted if counts[n] > 1), key=missing.__getitem__)] -= 1
     order = [cases[i] for i in np.random.default_rng(seed).permutation(len(cases))]
-    dealt, first = dict.fromkeys(SPLITS, ()), 0
+    dealt: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
+    first = 0
     for name in reversed(wanted):
         dealt[name], first = tuple(sorted(order[first : first + counts[name]])), first + counts[name]
     return dealt

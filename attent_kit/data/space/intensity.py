@@ -44,7 +44,7 @@ class Intensity:
             raise ConfigError(f"intensity '{self.kind}' needs both low and high, or neither.")
         if self.kind == "percentiles-per-volume" and self.low is not None:
             raise ConfigError("intensity 'percentiles-per-volume' takes no low and high: each volume has its own.")
-        if self.low is not None and not self.low < self.high:
+        if self.low is not None and self.high is not None and not self.low < self.high:
             raise ConfigError(f"intensity low {self.low:g} must be below high {self.high:g}.")
 
     @classmethod

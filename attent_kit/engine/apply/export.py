@@ -3,6 +3,7 @@
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -213,7 +214,7 @@ def _facts(path: Path, run: TrainedRun, loaded: Loaded, options: ExportOptions) 
 
 
 @contextmanager
-def _quietly():  # type: ignore[no-untyped-def]
+def _quietly() -> Iterator[None]:
     """Without what exporters print about their own progress."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch.export", "onnx_ir")]
     levels = [logger.level for logger in loggers]

@@ -12,7 +12,7 @@ from nibabel.spatialimages import SpatialImage
 
 from attent_kit.data.scans.dicom import ENDINGS, Series, choose_series, read_series
 from attent_kit.data.scans.dicom_file import is_dicom
-from attent_kit.data.scans.nifti_file import open_nifti
+from attent_kit.data.scans.nifti_file import open_nifti, require_grid
 from attent_kit.data.scans.volumes import Volume, as_volume, read_volume, sha256
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.errors import ConfigError, DataError
@@ -60,7 +60,7 @@ class Input:
         """
         if self.image is not None:
             voxels = np.ascontiguousarray(self.read()[0].array)
-            return {"name": self.name, "sha256": hashlib.sha256(memoryview(voxels).cast("B")).hexdigest()}
+            return {"name": self.name, "sha256": hashlib.sha256(voxels.data.cast("B")).hexdigest()}
         each = [sha256(path) for path in self.files]
         if self.series is None:
             return {"name": self.name, "sha256": each[0]}
@@ -123,7 +123,8 @@ def as_nifti(
         return open_nifti(Path(image)), Path(image)
     if isinstance(image, SpatialImage):
         stale = isinstance(image, nib.Nifti1Pair) and not np.array_equal(image.affine, image.header.get_best_affine())
-        return (type(image)(image.dataobj, image.affine, image.header) if stale else image), Path(name)
+        whole = type(image)(image.dataobj, image.affine, image.header) if stale else image
+        return require_grid(whole, Path(name)), Path(name)
     array, placed = np.asarray(image), np.asarray(affine if affine is not None else (), np.float64)
     if placed.shape != (4, 4):
         raise DataError(

@@ -45,7 +45,7 @@ class Pack:
     @property
     def licence(self) -> str | None:
         """What its maker allows others to do with it; None if nothing was said."""
-        return self.manifest["licence"]  # type: ignore[no-any-return]
+        return self.manifest["licence"]
 
     def text(self, name: str) -> str:
         """A file of words. RunError if it is not one."""

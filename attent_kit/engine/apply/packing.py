@@ -85,7 +85,7 @@ def _environment(run: RunFolder) -> dict[str, Any]:
     said = read_json(run.environment)
     components = [dict(record) for record in recorded(run, said)]
     kept = {name: value for name, value in (said or {}).items() if name != "command"}
-    return without_places({**kept, "components": components})  # type: ignore[no-any-return]
+    return without_places({**kept, "components": components})
 
 
 def _as_json(value: Any) -> bytes:

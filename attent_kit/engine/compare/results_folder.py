@@ -66,6 +66,8 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
     before = recall(out)
     runs: dict[RunKey | None, str] = {cell.run.key: cell.run.name for cell in cells}
     waiting = {run.key: run.name for run in (before.folders(out) if before else ()) if run.key and not run.has_results}
+    for key, name in waiting.items():
+        runs.setdefault(key, name)
     rows = {row.label: row.alignment for row in suite.rows} | {cell.row: cell.alignment for cell in cells}
     directions = {cell.direction: title_of(cell.direction, suite.domain_names) for cell in cells}
     if before:
@@ -77,7 +79,7 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
         "note": suite.note,
         **({"reference": reference} if reference else {}),
         **({"select": select} if select != LAST else {}),
-        "runs": sorted({**waiting, **runs}.values()),
+        "runs": sorted(runs.values()),
         "rows": rows,
         "directions": directions,
     }

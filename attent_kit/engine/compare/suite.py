@@ -127,10 +127,13 @@ class Suite(ComponentConfig):
             raise ValueError("name the prepared files of the [domains], or a [phantom] size: one of the two.")
         if self.split is not None and self.phantom is not None:
             raise ValueError(f"the phantom has its own split: leave split = '{self.split}' out.")
-        for what, values in (("label", [row.label for row in self.rows]), ("seed", list(self.seeds))):
+        for what, values in (
+            ("label", [repr(row.label) for row in self.rows]),
+            ("seed", [str(seed) for seed in self.seeds]),
+        ):
             for value in values:
                 if values.count(value) > 1:
-                    raise ValueError(f"the {what} {value!r} occurs twice; runs are told apart by it.")
+                    raise ValueError(f"the {what} {value} occurs twice; runs are told apart by it.")
         for label, other in combinations([row.label for row in self.rows], 2):
             if slug(label) == slug(other):
                 raise ValueError(

@@ -1,6 +1,7 @@
 """Networks and optimizers onto the device, and their state to and from a plain dict."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from attent_kit.interfaces import Alignment, Segmentor, Stage
 def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
     """Move every network of the alignment to the device, wrapped for its precision, and return its optimizers by name."""
     for name, child in list(alignment.named_children()):
-        child.to(memory_format=memory_format(fabric.device))  # type: ignore[call-overload]
+        child.to(memory_format=memory_format(fabric.device))
         if any(True for _ in child.parameters()):
             setattr(alignment, name, fabric.setup_module(child))
         else:
@@ -22,7 +23,9 @@ def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
         setattr(alignment, name, buffer.to(fabric.device))
     optimizers = alignment.optimizers()
     wrapped = fabric.setup_optimizers(*optimizers.values())
-    return dict(zip(optimizers, wrapped if isinstance(wrapped, (list, tuple)) else [wrapped], strict=True))
+    several = wrapped if isinstance(wrapped, (list, tuple)) else [wrapped]
+    # Fabric makes each an instance of its own class and of the optimizer's, which its annotation does not say.
+    return dict(zip(optimizers, cast(Sequence[Optimizer], several), strict=True))
 
 
 def owned(optimizer: Optimizer) -> list[Tensor]:

@@ -37,7 +37,7 @@ def launch(device: str = "auto", precision: str = "auto") -> Fabric:
     # Fabric announces its precision on every start; env.json says it.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     devices = [int(index)] if index else 1
-    return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]
+    return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]  # precision is a Literal there
 
 
 def works(device: str) -> bool:

@@ -31,7 +31,7 @@ def _parts(value: Any) -> Iterator[Any]:
     """The bytes of a value, each part behind a word that says what it is, so that no two values are the same bytes."""
     if isinstance(value, Tensor):
         yield f"tensor {value.dtype} {tuple(value.shape)};".encode()
-        yield memoryview(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
     elif isinstance(value, Mapping):
         yield f"mapping {len(value)};".encode()
         # Sorted: safetensors keeps names in an order of its own.

@@ -67,7 +67,7 @@ class Probe:
 
     def through(self, network: str) -> Segmentation:
         """What a segmentor answers to the slices as they are."""
-        return getattr(self.alignment, network)(self.x)  # type: ignore[no-any-return]
+        return getattr(self.alignment, network)(self.x)
 
     @cached_property
     def as_seen(self) -> Tensor | None:
@@ -107,7 +107,7 @@ def overhear(alignment: Alignment) -> Iterator[list[Heard]]:
     # Below Fabric's wrappers, so that it is what the network itself was given, in the precision of its weights.
     handles = [
         unwrapped(child).register_forward_hook(
-            lambda module, given, answer, name=name: heard.append(Heard(name, given[0] if given else None, answer))  # type: ignore[misc]
+            lambda module, given, answer, name=name: heard.append(Heard(name, given[0] if given else None, answer))
         )
         for name, child in alignment.named_children()
     ]

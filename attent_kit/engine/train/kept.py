@@ -92,4 +92,4 @@ def _bytes(images: np.ndarray) -> np.ndarray:
 
 def _savez(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with open(path, "wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # one keyword, allow_pickle, is not an array

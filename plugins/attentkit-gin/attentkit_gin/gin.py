@@ -119,4 +119,5 @@ def divergence(logits_1: Tensor, logits_2: Tensor) -> Tensor:
     """Mean over pixels of (KL(p || p_1) + KL(p || p_2)) / 2, p the mean of both: [B, K, H, W] twice -> scalar."""
     log_1, log_2 = logits_1.log_softmax(1), logits_2.log_softmax(1)
     p = ((log_1.exp() + log_2.exp()) / 2).detach()
-    return sum(F.kl_div(log_p, p, reduction="none").sum(1).mean() for log_p in (log_1, log_2)) / 2
+    kl_1, kl_2 = (F.kl_div(log_p, p, reduction="none").sum(1).mean() for log_p in (log_1, log_2))
+    return (kl_1 + kl_2) / 2

@@ -102,7 +102,9 @@ def mmd(a: Tensor, b: Tensor) -> Tensor:
     n, m = len(a), len(b)
     pairs = n * (n - 1) + m * (m - 1) + 2 * n * m
     w = ((aa.sum() + bb.sum() + 2 * ab.sum()) / pairs).detach().clamp(min=1e-12)
-    k_aa, k_bb, k_ab = (sum(torch.exp(-d / (g * w)) for g in BANDWIDTHS) / len(BANDWIDTHS) for d in (aa, bb, ab))
+    k_aa, k_bb, k_ab = (
+        sum((torch.exp(-d / (g * w)) for g in BANDWIDTHS), d.new_zeros(())) / len(BANDWIDTHS) for d in (aa, bb, ab)
+    )
     # A vector paired with itself has k = 1 and does not count.
     return (k_aa.sum() - n) / (n * (n - 1)) + (k_bb.sum() - m) / (m * (m - 1)) - 2 * k_ab.mean()
 

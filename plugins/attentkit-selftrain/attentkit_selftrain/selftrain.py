@@ -68,6 +68,7 @@ class SelfTraining(Alignment):
         """Largest change of brightness, and of contrast as a part of it, in mixed and masked slices."""
 
     config: Config
+    step: Tensor
 
     def __init__(self, config: Config, build: Build, task: Task) -> None:
         super().__init__(config, build, task)

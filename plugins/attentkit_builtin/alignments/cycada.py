@@ -140,6 +140,8 @@ class CyCADA(Alignment):
         """Steps of the last stage."""
 
     config: Config
+    accuracies: Tensor
+    judged: Tensor
 
     def __init__(self, config: Config, build: Build, task: Task) -> None:
         super().__init__(config, build, task)

@@ -165,6 +165,7 @@ class SIFA(Alignment):
         """Slices of each domain in one step."""
 
     config: Config
+    done: Tensor
 
     def __init__(self, config: Config, build: Build, task: Task) -> None:
         super().__init__(config, build, task)

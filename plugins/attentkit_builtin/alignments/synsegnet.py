@@ -68,6 +68,7 @@ class SynSegNet(Alignment):
         """Weight of each class in plain cross-entropy, background first; left out: 1 each."""
 
     config: Config
+    class_weights: Tensor
 
     def __init__(self, config: Config, build: Build, task: Task) -> None:
         super().__init__(config, build, task)

@@ -94,9 +94,10 @@ class DilatedHead(nn.Module):
 
     def __init__(self, channels: int, classes: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(channels, classes, 3, padding=d, dilation=d) for d in dilations)
-        for conv in self.convs:
+        convs = [nn.Conv2d(channels, classes, 3, padding=d, dilation=d) for d in dilations]
+        for conv in convs:
             nn.init.normal_(conv.weight, 0.0, 0.01)
+        self.convs = nn.ModuleList(convs)
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = self.convs

@@ -149,9 +149,11 @@ def _weights(name: str) -> dict[str, str]:
     found = {}
     for tagged in timm.list_pretrained(f"{name[3:]}.*") or timm.list_pretrained(name[3:]):
         known = timm.get_pretrained_cfg(tagged)
+        if known is None:
+            continue
         if known.hf_hub_id:
             found[f"tu-{tagged}"] = f"hf://{known.hf_hub_id}/{known.hf_hub_filename or 'model.safetensors'}"
-        elif known.url:
+        elif isinstance(known.url, str) and known.url:
             found[f"tu-{tagged}"] = known.url
     return found
 

@@ -32,7 +32,7 @@ class MaximumMeanDiscrepancy(Selector):
         m = squared[pairs[0], pairs[1]].median()
         if m <= 0:
             return None
-        k = sum((-squared / (w * m)).exp() for w in WIDTHS) / len(WIDTHS)
+        k = sum(((-squared / (w * m)).exp() for w in WIDTHS), squared.new_zeros(())) / len(WIDTHS)
         n = len(s)
         return float(k[:n, :n].mean() + k[n:, n:].mean() - 2 * k[:n, n:].mean())
 
