@@ -147,7 +147,7 @@ BAD_LABELS = {
     "other origin": (shifted, "is not on the grid of"),
     "stray value": (edited(with_value((0, 0, 0), 9), np.uint8), "holds the value 9, which the label map does not name"),
     "truncated": (truncated, "ends before its last voxel or is damaged"),
-    "fractions": (edited(lambda a: a * 0.5), "holds values that are no integers"),
+    "fractions": (edited(lambda a: a * 0.5), "holds values that are not integers"),
 }
 
 

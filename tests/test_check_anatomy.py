@@ -52,7 +52,7 @@ def test_a_mirrored_image_whose_kidneys_were_named_anew_is_told_as_such(attentki
     body = abdomen(modality)
     found = check(attentkit, tmp_path, modality, body.image[::-1], EXCHANGED[body.labels[::-1]])
     evidence = only(found, "sides", "warning")
-    assert "but the kidneys are on their sides" in evidence and "situs inversus" in evidence
+    assert "but the kidneys are on the correct side" in evidence and "situs inversus" in evidence
 
 
 @BOTH

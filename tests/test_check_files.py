@@ -94,7 +94,7 @@ def test_words_that_do_not_fit_are_refused_before_anything_is_read(attentkit, tm
     assert says(attentkit("check", tmp_path / "a", tmp_path / "a" / ".." / "a"), 2, "is named twice")
     words = ["check", tmp_path / "a" / "images", tmp_path, "--labels", tmp_path / "a" / "labels"]
     assert says(attentkit(*words), 2, "--labels goes with one data set")
-    assert says(attentkit("check", tmp_path / "a", "--target", tmp_path / "a"), 2, "is none of the prepared files")
+    assert says(attentkit("check", tmp_path / "a", "--target", tmp_path / "a"), 2, "a is not among the prepared files")
     (tmp_path / "x.txt").write_text("no data")
     assert says(attentkit("check", tmp_path / "x.txt"), 2, "no layout recognises")
     assert says(attentkit("check"), 2, "Missing argument")
@@ -248,7 +248,7 @@ def test_a_header_without_orientation_is_a_warning(attentkit, tmp_path):
     assert "does not say where the patient's right is (no qform, no sform)" in only(
         found, "orientation", "warning", "mr_1"
     )
-    assert found.findings[0]["advice"].startswith("make sure that it is LAS, as which it is read")
+    assert found.findings[0]["advice"].startswith("make sure that it is LAS")
 
 
 def test_where_no_header_says_it_the_organs_tell_that_the_guess_was_wrong(attentkit, tmp_path):

@@ -61,7 +61,7 @@ def test_a_copy_with_other_grey_values_is_likely_a_copy(attentkit, tmp_path, mod
     found = checked(attentkit, tmp_path, "--modality", modality, "--layout", "pairs")
     ((severity, case, evidence),) = found.about("duplicates")
     assert (severity, case) == ("warning", f"{modality}_2")
-    assert evidence.startswith(f"{modality}_2 and x have one size and a correlation of ")
+    assert evidence.startswith(f"{modality}_2 and x have the same size and a correlation of ")
 
 
 def test_no_two_patients_of_the_phantom_are_alike():
@@ -176,8 +176,8 @@ def test_an_outlier_is_named_with_median_and_deviation():
     assert outliers(*cases) == []
     # 5.0 to 5.4 and 20: the median is 5.25, the distances from it .25 .15 .05 .05 .15 14.75, their median .15.
     assert outliers(*cases, trace("x", spacing=(20.0, 1.0, 1.0))) == [
-        ("warning", "x", "the distance between slices is 20 mm, in the 6 cases the median is 5.25 mm and the median absolute "
-         "deviation 0.15 mm"),
+        ("warning", "x", "the distance between slices is 20 mm, where the median of the 6 cases is 5.25 mm and the "
+         "median absolute deviation 0.15 mm"),
     ]  # fmt: skip
 
 
@@ -186,7 +186,8 @@ def test_a_case_half_as_fine_again_is_a_note_and_one_within_a_quarter_nothing():
     odd = outliers(*cases, trace("288", shape=(30, 288, 288)), trace("400", shape=(30, 400, 256)))
     assert [(severity, case) for severity, case, _ in odd] == [("note", "400")]
     assert (
-        "the number of rows is 400, in the 7 cases the median is 256 and the median absolute deviation 0" in odd[0][2]
+        "the number of rows is 400, where the median of the 7 cases is 256 and the median absolute deviation 0"
+        in odd[0][2]
     )
 
 

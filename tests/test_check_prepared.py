@@ -206,13 +206,15 @@ def test_documents_differ_by_dotted_names():
 def test_voxels_that_were_changed_are_an_error(attentkit, own):
     with h5py.File(own / "ct.h5", "r+") as file:
         file["cases/ct_3/images"][5, 5, 5] = -0.25
-    assert only(checked(attentkit, own / "ct.h5"), "content", "error", "ct_3").startswith("its voxels are not those")
+    assert only(checked(attentkit, own / "ct.h5"), "content", "error", "ct_3").startswith(
+        "its voxels do not have the hash"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "value", "check", "words"),
     [
-        ("images", np.nan, "grey values", "1 voxels are not between -1 and 1, or no numbers"),
+        ("images", np.nan, "grey values", "1 voxels are not between -1 and 1, or are not numbers"),
         ("images", 1.5, "grey values", "1 voxels are not between -1 and 1"),
         ("labels", 9, "label values", "has the class 9, and there are 4 organs"),
     ],
@@ -320,7 +322,7 @@ def test_a_patient_in_both_domains_is_an_error_even_if_the_slices_differ(attentk
     found = checked(attentkit, sound / "ct.h5", mr)
     ((severity, case, evidence),) = found.about("duplicates")
     assert (severity, case) == ("error", "ct_2")
-    assert evidence.startswith(f"ct_2 [{sound / 'ct.h5'}, train], mr_6 [{mr}, test] are made of the same file, and ")
+    assert evidence.startswith(f"ct_2 [{sound / 'ct.h5'}, train], mr_6 [{mr}, test] are made from the same file, and ")
 
 
 def test_a_prepared_file_is_not_held_against_the_data_set_that_it_was_made_of(attentkit, sound):

@@ -142,7 +142,7 @@ def test_a_colon_in_brackets_does_not_begin_the_advice():
     sentence = "it cannot be read (byte 3: not a letter)."
     assert refusal("files", DataError(sentence), "x").evidence == sentence[:-1]
     assert refusal("files", DataError(sentence), "x").advice == "correct it or leave it out"
-    assert doubted("it is odd (1: 2).")[2:4] == ("it is odd (1: 2)", "look whether that matters")
+    assert doubted("it is odd (1: 2).")[2:4] == ("it is odd (1: 2)", "check whether that matters")
 
 
 def test_a_list_that_is_no_text_says_what_to_save_it_as(attentkit, tmp_path):

@@ -231,7 +231,7 @@ WRONG = {
     "cut": (truncated, "2.png is not a whole PNG picture"),
     "half renamed": (
         lambda folder: (folder / "2.png").rename(folder / "IMG-7.png"),
-        "is named as no slice of the DICOM series, but IMG-7.png is",
+        "is not named like a slice of the DICOM series, but IMG-7.png is",
     ),
 }
 

@@ -91,9 +91,12 @@ def test_a_ct_in_hu_is_not_doubted_whatever_its_field_of_view():
     "array, evidence",
     [
         (tissue() + 1024, "its darkest voxels are"),
-        (tissue().clip(0, None), "its darkest voxels are 0, in training -525 or less"),
+        (tissue().clip(0, None), "its darkest voxels are 0, against -525 or less in training"),
         (abs(tissue()), "its darkest voxels are"),
-        (3 * tissue() + 400, "the 25th percentile of its voxels above -125 is 275 or more, in training -25 to -5"),
+        (
+            3 * tissue() + 400,
+            "the 25th percentile of its voxels above -125 is 275 or more, against -25 to -5 in training",
+        ),
     ],
 )
 def test_what_is_no_ct_in_hu_is_doubted_with_its_evidence(array, evidence):
@@ -106,7 +109,7 @@ def test_a_ct_given_to_a_run_for_mr_is_doubted_by_its_air():
     known = Familiar(5, (1.4, 1.8), (1.4, 1.8), (2.5, 5.0), (-1.0, -0.99), ((-0.98, 0.2),) * 5)
     mr = Intensity("percentiles", 3, 643)
     (doubt,) = doubts(known=known, intensity=mr, modality="mr")
-    assert doubt == "its darkest voxels are -637 or less, in training 3 to 6.2: is it mr, on the same scale?"
+    assert doubt == "its darkest voxels are -637 or less, against 3 to 6.2 in training: is it mr, on the same scale?"
     assert doubts(np.abs(tissue() / 4), known=known, intensity=mr, modality="mr") == []
 
 
@@ -116,11 +119,11 @@ def test_a_ct_given_to_a_run_for_mr_is_doubted_by_its_air():
         ((1.5, 1.5, 3), 256, []),
         ((0.75, 0.75, 1.3), 128, []),
         ((1.5, 1.5, 10), 256, []),
-        ((1.5, 1.5, 10.1), 256, ["its slices are 10.1 mm apart, in training 2.5 to 5 mm."]),
-        ((1.5, 1.5, 1.2), 256, ["its slices are 1.2 mm apart, in training 2.5 to 5 mm."]),
-        ((3, 3, 3), 256, ["a pixel of its slices is 3 mm wide, in training 1.4 to 1.8 mm."]),
-        ((0.5, 0.5, 3), 256, ["a pixel of its slices is 0.5 mm wide, in training 1.4 to 1.8 mm."]),
-        ((3, 3, 3), 512, ["its resolution in plane is 3 mm, in training 1.4 to 1.8 mm."]),
+        ((1.5, 1.5, 10.1), 256, ["its slices are 10.1 mm apart, against 2.5 to 5 mm in training."]),
+        ((1.5, 1.5, 1.2), 256, ["its slices are 1.2 mm apart, against 2.5 to 5 mm in training."]),
+        ((3, 3, 3), 256, ["a pixel of its slices is 3 mm wide, against 1.4 to 1.8 mm in training."]),
+        ((0.5, 0.5, 3), 256, ["a pixel of its slices is 0.5 mm wide, against 1.4 to 1.8 mm in training."]),
+        ((3, 3, 3), 512, ["its resolution in plane is 3 mm, against 1.4 to 1.8 mm in training."]),
     ],
 )
 def test_pixels_half_as_large_again_and_slices_twice_as_far_apart_are_doubted(voxel, size, sentences):
@@ -142,10 +145,10 @@ def test_an_mr_given_to_a_run_for_ct_is_a_warning_and_the_right_modality_none(at
     outcome = attentkit("predict", trained, volumes / "mr/images/mr_3.nii.gz", tmp_path, "-d", "cpu")
     assert outcome.code == 0 and (tmp_path / "mr_3.nii.gz").exists()
     assert outcome.err == (
-        "Warning: mr_3.nii.gz: its darkest voxels are 0, in training -525 or less: is it a CT in HU?\n"
+        "Warning: mr_3.nii.gz: its darkest voxels are 0, against -525 or less in training: is it a CT in HU?\n"
     )
     (image,) = json.loads((tmp_path / "mr_3.json").read_text())["images"]
-    assert image["warnings"] == ["its darkest voxels are 0, in training -525 or less: is it a CT in HU?"]
+    assert image["warnings"] == ["its darkest voxels are 0, against -525 or less in training: is it a CT in HU?"]
 
 
 def test_strict_makes_an_error_of_every_warning_before_anything_is_written(attentkit, trained, volumes, tmp_path):

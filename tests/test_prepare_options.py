@@ -110,7 +110,7 @@ def test_the_share_of_organs_that_is_cut_off_is_told(attentkit, volumes, tmp_pat
     # Of 240 + 72 + 72 + 90 voxels, those with x and y from 8 to 23 are inside: 6*6*3 + 5*4*2 + 5*4*2 + 1*6*3 = 206.
     words = prepare_words(volumes / "ct", tmp_path / "ct.h5", "ct", "--pixel", 2, "--size", 16)
     outcome = attentkit(*words)
-    assert "ct_1: 57 % of the organs lie outside of slices of 16 pixels of 2 mm" in outcome.err
+    assert "ct_1: 57 % of the organs lie outside slices of 16 pixels of 2 mm" in outcome.err
     assert "slices of 16 px of 2 mm" in outcome.out
 
 
@@ -132,7 +132,7 @@ def test_a_run_on_pixels_in_mm_predicts_on_the_grid_of_the_scan(attentkit, volum
 @pytest.mark.parametrize("pixel", ["0", "-1", "nan", "inf"])
 def test_a_pixel_that_cannot_be_is_refused(attentkit, volumes, tmp_path, pixel):
     words = prepare_words(volumes / "ct", tmp_path / "ct.h5", "ct", "--pixel", pixel)
-    assert says(attentkit(*words), 2, f"a pixel of {float(pixel):g} mm cannot be")
+    assert says(attentkit(*words), 2, f"a side of {float(pixel):g} mm")
 
 
 # Folds and splits
@@ -279,7 +279,7 @@ def test_a_list_of_pairs_may_lead_out_of_its_folder_and_that_is_told(attentkit, 
     words = [tmp_path / "lists" / "pairs.csv", "--modality", "ct", "--size", 8, "-o", tmp_path / "x.h5"]
     outcome = attentkit("prepare", *words)
     assert outcome.code == 0 and "3 case(s)" in outcome.out and "3 labelled" in outcome.out
-    assert "Warning: c2: ct_2.nii.gz and 1 more lie outside of the data set's folder" in outcome.err
+    assert "Warning: c2: ct_2.nii.gz and 1 more lie outside the data set's folder" in outcome.err
     assert Prepared.open(tmp_path / "x.h5").manifest["cases"][0]["image"]["name"] == "ct_1.nii.gz"
 
 
@@ -296,7 +296,7 @@ def test_preparing_again_writes_over_its_own_manifest_and_gives_the_same_bytes(a
     [
         (["--organs", ""], "a label map names 1 to 254 organs, not 0"),
         (["--split", ""], "no split is named ''"),
-        (["--fold", ""], "'' is no fold"),
+        (["--fold", ""], "'' is not a fold"),
         (["--modality", ""], "type --modality ct or --modality mr"),
         (["--workers", "0"], "Invalid value for '--workers'"),
     ],

@@ -29,7 +29,7 @@ def test_a_file_that_is_no_prepared_file_is_not_written_over(attentkit, volumes,
     write(tmp_path / name)
     before = (tmp_path / name).read_bytes()
     outcome = attentkit(*prepare_words(volumes / "ct", tmp_path / name))
-    assert says(outcome, 2, f"{name} is there already and is no prepared file: name another --out, or remove it.")
+    assert says(outcome, 2, f"{name} exists already and is not a prepared file: name another --out")
     assert (tmp_path / name).read_bytes() == before and [path.name for path in tmp_path.iterdir()] == [name]
 
 

@@ -137,6 +137,6 @@ def test_a_picture_of_the_data_set_is_never_drawn_over_and_an_earlier_preview_is
     (tmp_path / "slice1.png").write_bytes(b"\x89PNG\r\n\x1a\n and a patient")
     words = prepare_words(volumes / "ct", tmp_path / "ct.h5", "ct", "--preview")
     outcome = attentkit(*words, tmp_path / "slice1.png")
-    assert says(outcome, 2, "slice1.png is there already and is no preview: name another --preview.")
+    assert says(outcome, 2, "slice1.png exists already and is not a preview: name another --preview.")
     assert set(contents(tmp_path)) == {"slice1.png"}
     assert attentkit(*words, tmp_path / "ct.png").code == attentkit(*words, tmp_path / "ct.png").code == 0

@@ -255,7 +255,7 @@ def test_a_file_outside_of_the_data_set_is_read_and_told(attentkit, ward, tmp_pa
     (folder / "b.ward").rename(tmp_path / "elsewhere.ward")
     (folder / "b.ward").symlink_to(tmp_path / "elsewhere.ward")
     domain, outcome = prepared(attentkit, folder, tmp_path / "x.h5")
-    assert "Warning: b: b.ward and 1 more lie outside of the data set's folder, by a link or by '..'." in outcome.err
+    assert "Warning: b: b.ward and 1 more lie outside the data set's folder, by a link or by '..'." in outcome.err
     assert not any("outside" in doubt for doubt in domain.manifest["cases"][0]["doubts"])
     assert str(tmp_path) not in (tmp_path / "x.toml").read_text()
 
@@ -280,7 +280,7 @@ def test_a_link_to_a_device_or_to_nothing_is_not_followed(attentkit, ward, tmp_p
     (folder / "a.ward").unlink()
     (folder / "a.ward").symlink_to(target)
     outcome = attentkit("prepare", folder, "--out", tmp_path / "x.h5")
-    assert says(outcome, 3, "is no file" if target == "/dev/zero" else "does not exist")
+    assert says(outcome, 3, "is not a file" if target == "/dev/zero" else "does not exist")
 
 
 def test_links_where_the_output_goes_are_replaced_and_not_written_through(volumes, tmp_path):
@@ -301,7 +301,7 @@ def test_inputs_and_other_toml_files_are_never_written_over(volumes, tmp_path):
     image = tmp_path / "images" / "a.nii.gz"
     (tmp_path / "mine.toml").write_text('name = "a suite"\n')
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for out, sentence in ((image, "which is an input"), (tmp_path / "mine.h5", "is no manifest"),
+    for out, sentence in ((image, "which is an input"), (tmp_path / "mine.h5", "mine.toml exists and is not"),
                           (tmp_path / "x.toml", "name the prepared file")):  # fmt: skip
         with pytest.raises(ConfigError, match=sentence):
             prepare([("a", image, None)], out, PrepareOptions(modality="ct", size=8))
@@ -341,10 +341,10 @@ def with_array(change):
         (raised(KeyError("series")), RunError, r"failed on the case 'a' with KeyError \('series'\): tell its author"),
         (raised(PermissionError(13, "Permission denied", "x")), DataError, r"x cannot be read \(Permission denied\)"),
         (raised(DataError("x is torn.")), DataError, "^x is torn.$"),
-        (with_array({"image": lambda a: a[0]}), DataError, "image of case 'a' .* is no volume"),
-        (with_array({"image": lambda a: a * np.nan}), DataError, "no volume of finite"),
+        (with_array({"image": lambda a: a[0]}), DataError, "image of case 'a' .* is not a volume"),
+        (with_array({"image": lambda a: a * np.nan}), DataError, "not a volume of finite"),
         (with_array({"labels": lambda a: a[:-1]}), DataError, "labels of case 'a' .* on the grid of the image"),
-        (with_array({"labels": lambda a: a * 0.5}), DataError, "labels of case 'a' .* no whole numbers"),
+        (with_array({"labels": lambda a: a * 0.5}), DataError, "labels of case 'a' .* not whole numbers"),
     ],
 )
 def test_an_answer_that_no_layout_should_give_is_one_sentence(volumes, tmp_path, answer, kind, sentence):

@@ -29,7 +29,7 @@ Ask = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
 
 
 def counted(report: ReportDone | None, total: int) -> Callable[[str], None]:
-    """Tells `report` that nothing is done yet; then what it answers, called with each thing done, that one more is."""
+    """Tells `report` that nothing is done yet; returns what to call with each thing that is done."""
     done = iter(range(1, total + 1))
     if report is not None:
         report("", 0, total)

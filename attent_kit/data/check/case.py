@@ -26,9 +26,9 @@ from attent_kit.data.doubts.sides import (
 from attent_kit.data.doubts.slice_order import CLEAR, evidence
 
 COARSE = 64
-"""Pixels of a side of the slices in which body and lungs are looked for."""
+"""Side in pixels of the slices in which body and lungs are looked for."""
 PLANE = 160
-"""Pixels of a side, at most, of the slices in which labels are held against the image."""
+"""Largest side in pixels of the slices in which labels are compared with the image."""
 PRINT = (12, 32, 32)
 """Blocks of slices, rows and columns of a fingerprint."""
 SPECK = 1.0
@@ -37,7 +37,7 @@ SPECK = 1.0
 
 @dataclass(frozen=True)
 class CheckedCase:
-    """One case as it is looked at."""
+    """One case, as the checks see it."""
 
     image: np.ndarray = field(repr=False)
     """[Z, H, W] grey values."""
@@ -47,19 +47,19 @@ class CheckedCase:
     spacing: tuple[float, float, float]
     """mm between slices, rows and columns."""
     air_and_body: tuple[float, float] | None
-    """Grey values below which is air and above which is body, where they are known, as in CT."""
+    """Grey values below which a voxel is air and above which it is body, where they are known, as in CT."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What is kept of a case once its voxels are let go: by it cases are held against each other."""
+    """What is kept of a case once its voxels are released: cases are compared by it."""
 
     data_set: str
     part: str
     case: str
     file: str
     splits: tuple[str, ...]
-    """Empty where nothing says."""
+    """Empty where they are unknown."""
     shape: tuple[int, int, int]
     """Slices, rows and columns as scanned."""
     spacing: tuple[float, float, float]
@@ -70,11 +70,11 @@ class Trace:
     labels: str = ""
     """Hash of the label map; "" if there is none, or no organ in it."""
     voxels: dict[str, int] | None = None
-    """Of each organ; None without labels."""
+    """Number of each organ; None without labels."""
     slices: int = 0
     with_organ: int = 0
     source: str = ""
-    """Hash of the file that a prepared case was made of."""
+    """Hash of the file that a prepared case was made from."""
     patient: str = ""
     """PatientID, where it is known."""
     study: str = ""
@@ -82,7 +82,7 @@ class Trace:
 
 
 def case_findings(seen: CheckedCase) -> list[Finding]:
-    """Everything that labels and image of one case tell, but for its grey values."""
+    """Everything that the labels and the image of one case tell, except for its grey values."""
     found = _organ_findings(seen)
     coarse = blocks(seen.image, (len(seen.image), COARSE, COARSE))
     organs = {} if seen.labels is None else centres(seen.labels, seen.organs, seen.spacing)
@@ -96,22 +96,22 @@ def case_findings(seen: CheckedCase) -> list[Finding]:
     found.append(
         Finding(
             severity, "fit",
-            f"the labels lie {ratio:.1f} times better on the organs of the image when they are turned {turn} "
+            f"the labels fit the organs of the image {ratio:.1f} times better when they are turned {turn} "
             f"({CLEAR:g} times is clear){_who_is_turned(turn, tilt, organs, bool(sides))}",
             "look at the case with prepare --preview, then turn the image or the labels before they are prepared",
         )
     )  # fmt: skip
-    # Labels that are turned against the image say nothing of how the image lies.
+    # Labels that are turned against the image say nothing about how the image lies.
     return [*found, *(sides if turn == _UP else upright)]
 
 
 def turn_severity(ratio: float) -> Severity | None:
-    """How bad it is that labels lie so many times better on the image when they are turned; None if that is not clear."""
+    """How bad it is that labels fit the image so many times better when turned; None if that is not clear."""
     return None if ratio < CLEAR else "warning" if ratio < CLEAR**2 else "error"
 
 
 def organ_medians(seen: CheckedCase) -> dict[str, float]:
-    """Middle grey value under the label of each organ."""
+    """Median grey value under the label of each organ."""
     if seen.labels is None:
         return {}
     masks = ((organ, seen.labels == n) for n, organ in enumerate(seen.organs, start=1))
@@ -137,8 +137,8 @@ def content_hash(array: np.ndarray) -> str:
 def fingerprint(image: np.ndarray) -> np.ndarray:
     """[N] of length 1, by which copies of a volume are told from other volumes of the same size.
 
-    Means of blocks, of which only the order counts and of that the brighter part, so that a window or 8 bits change little;
-    then what is smooth is taken away, since all abdomens are alike in that. Of the phantom's patients no two have a
+    Means of blocks: only their order counts, and only its brighter part, so that a window or 8 bits change little;
+    then what is smooth is taken away, since all abdomens are alike in that. No two of the phantom's patients have a
     correlation above 0.45; a copy in a CT window has 0.94, a copy with a tenth of noise 0.98.
     """
     means = blocks(image, PRINT)
@@ -171,14 +171,14 @@ def _organ_findings(seen: CheckedCase) -> list[Finding]:
         found.append(
             Finding(
                 "note", "organs", f"has no voxel of {', '.join(missing)}",
-                "nothing if the patient lacks it or the scan ends before it: it is counted as absent",
+                "nothing to do if the patient lacks it or the scan ends before it: it is counted as absent",
             )
         )  # fmt: skip
     ml = float(np.prod(seen.spacing)) / 1000
     for organ, count in voxels.items():
         if count and count * ml < SPECK:
             evidence_ = f"the {organ} has {count} voxel(s), {count * ml:.2g} ml"
-            found.append(Finding("note", "organs", evidence_, "look whether it is a speck that was drawn by mistake"))
+            found.append(Finding("note", "organs", evidence_, "check whether it is a speck that was drawn by mistake"))
     return found
 
 
@@ -200,7 +200,7 @@ def _who_is_turned(turn: str, tilt: Tilt, organs: dict[str, Centre], on_wrong_si
         wrong = "image" if tilt.by_organs > 0 else "labels"
         return f"; since {tilt.organs}, it is the {wrong} that must be turned"
     if turn == _ACROSS and len(organs) > 1:
-        where, wrong = ("on the wrong side", "labels") if on_wrong_side else ("on their sides", "image")
+        where, wrong = ("on the wrong side", "labels") if on_wrong_side else ("on the correct side", "image")
         return f"; since the organs of the labels are {where}, it is the {wrong} that must be turned"
     return ""
 
@@ -209,7 +209,7 @@ _UP, _ACROSS = "upside down", "from left to right"
 
 
 def _best_turn(seen: CheckedCase) -> tuple[str, float]:
-    """The turn of the labels after which they lie best on the image, and how many times better than as they are."""
+    """The turn of the labels after which they fit the image best, and how many times better than unturned."""
     assert seen.labels is not None
     every = max(1, -(-max(seen.image.shape[1:]) // PLANE))
     # `evidence` looks at steps along its first two axes, which are those in plane.

@@ -2,12 +2,12 @@
 
     check(["CHAOS", "BTCV"], registry).findings
 
-One case is in memory at a time; of the others a hash, a fingerprint of 48 KB and some numbers are kept. What is looked at:
+One case is in memory at a time; of the others only a hash, a fingerprint of 48 KB and some numbers are kept. The checks:
 
     disk       files and headers: unreadable cases, grids that do not fit, two orientations or none, label values
     grey       a CT whose grey values are not Hounsfield units
     case       labels that are turned against the image, sides, upside-down stacks, organs that are not there
-    sets       cases unlike the others, splits, slices that labels have chosen
+    sets       cases unlike the others, splits, slices that labels chose
     patients   one patient twice
     prepared   a prepared file: its content, its constants, the manifest beside it, and two of them together
 """
@@ -44,7 +44,7 @@ class CheckOptions:
     part: str | None = None
     """Which of several data sets in a place; None takes all."""
     labels: Path | None = None
-    """Label maps, where the only place holds images alone."""
+    """Label maps, where there is one place and it holds only images."""
     modality: str | None = None
     """ct or mr, where the data set does not say."""
     organs: Organs | None = None
@@ -78,8 +78,8 @@ def check(
 ) -> CheckResult:
     """Looks at every case of `places`, each a data set on disk or a prepared file.
 
-    `report(case, done, total)` is called after each case. ConfigError for words that do not fit, DataError for a place that
-    is not there: anything that is wrong with the data itself is a finding.
+    `report(case, done, total)` is called after each case. ConfigError for options that do not fit, DataError for a place that
+    does not exist: anything that is wrong with the data itself is a finding.
     """
     paths = [Path(place) for place in places]
     _refuse(paths, options)
@@ -91,7 +91,7 @@ def check(
         own, traces = _looked_at(data, tell)
         findings += own
         everything[isinstance(data, InFile)] += traces
-    # A prepared file holds the patients of the data set that it was made of: each is held against its own kind.
+    # A prepared file holds the patients of the data set that it was made from: each is compared with its own kind.
     for traces in everything.values():
         findings += duplicate_findings(traces)
     findings += agreement_findings([data for data in data_sets if isinstance(data, InFile)])
@@ -144,7 +144,7 @@ def _refuse(paths: list[Path], options: CheckOptions) -> None:
         raise ConfigError("--labels goes with one data set: check the others by themselves.")
     known = {path.resolve() for path in paths if path.exists() and _is_prepared(path)}
     if stray := [target for target in options.targets if target.resolve() not in known]:
-        raise ConfigError(f"--target {stray[0]} is none of the prepared files that are checked: name it there, too.")
+        raise ConfigError(f"--target {stray[0]} is not among the prepared files to check: name it there, too.")
     if missing := [path for path in paths if not path.exists()]:
         raise DataError(f"{missing[0]} does not exist: check the spelling of the path.")
 
@@ -166,14 +166,14 @@ def _parts(paths: list[Path], registry: Registry, options: CheckOptions) -> dict
         somewhere = somewhere or bool(same)
         found[path] = tuple(same) or parts or (None,)
     if part is not None and not somewhere:
-        # With one part there is nothing to choose from, but its name is no mistake.
+        # With one part there is nothing to choose from, but naming it is not a mistake.
         for path in paths:
             open_layout(path, registry, options.layout, part, labels=options.labels)
     return found
 
 
 def _splits_of_layout(data: OnDisk) -> list[Finding]:
-    """About the splits that a data set has itself."""
+    """About the splits that a data set brings with it."""
     splits: dict[str, tuple[str, ...]] = {}
     for entry in data.entries.values():
         if entry.split:

@@ -33,13 +33,13 @@ from attent_kit.data.space.geometry import Grid
 from attent_kit.errors import AttentKitError, DataError
 
 HU = (-500.0, -300.0)
-"""HU below which is air, and above which is body."""
+"""HU below which a voxel is air, and above which it is body."""
 ASIDE = 0.05
-"""mm between the places that sform and qform give to a corner that pass as rounding of the quaternion."""
+"""Distance in mm between a corner by sform and by qform that passes as rounding of the quaternion."""
 
 
 class OnDisk:
-    """A data set of which one case after the other is looked at.
+    """A data set, checked one case after another.
 
     data = OnDisk(layout, "ct")
     for case in data.cases:
@@ -68,13 +68,13 @@ class OnDisk:
         return sorted(self.entries)
 
     def look(self, case: str) -> tuple[list[Finding], Trace | None]:
-        """What one case has, and what is kept of it; None for one that cannot be read."""
+        """What is found in one case, and what is kept of it; None for one that cannot be read."""
         try:
             return self._look(case)
         except MemoryError:
-            # Of a damaged header, as a rule: the other cases may well fit.
+            # As a rule because of a damaged header: the other cases may well fit.
             place = _place(self.entries[case].images)
-            advice = "look whether its header gives the right size, and leave it out if it does not"
+            advice = "check whether its header gives the right size, and leave it out if it does not"
             return [Finding("error", "unreadable", "does not fit into memory", advice, place, case)], None
 
     def _look(self, case: str) -> tuple[list[Finding], Trace | None]:
@@ -85,7 +85,7 @@ class OnDisk:
         try:
             scan = read_scan(self.layout, entry)
         except AttentKitError as error:
-            # A grid that does not fit was told with more numbers.
+            # A grid that does not fit has been reported already, with more numbers.
             if not any(finding.severity == "error" for finding in found):
                 found.append(refusal("unreadable", error, image_place, entry_files(entry)))
             if entry.labels:
@@ -94,7 +94,9 @@ class OnDisk:
             return [_at(finding, image_place, case) for finding in found], None
         if not scan.image.placed:
             evidence, _, taken = unplaced(scan.image).rstrip(".").rpartition("; ")
-            advice = f"make sure that it is {taken.removeprefix('taken as ')}, as which it is read, or write an sform"
+            advice = (
+                f"make sure that it is {taken.removeprefix('taken as ')}, which is how it is read, or write an sform"
+            )
             found.append(Finding("warning", "orientation", evidence, advice))
         found += [doubted(sentence)._replace(check="geometry") for sentence in grid_doubts(scan.image)]
         found += [doubted(sentence) for sentence in scan.doubts]
@@ -155,13 +157,13 @@ class OnDisk:
             finding = finding._replace(evidence=f"{finding.evidence} ({_counted(counts)})")
             return replace(self.label_map, others="background").apply(scan.labels.array, source), [finding]
         if not self.chosen and self.label_map.others == "background" and (counts := self._strays(scan.labels)):
-            advice = "look what it is: it counts as background"
+            advice = "check what it is: it counts as background"
             evidence = f"has values that the data set does not name: {_counted(counts)}"
             found.append(Finding("warning", "label values", evidence, advice))
         return classes, found
 
     def _strays(self, labels: Volume) -> dict[int, int]:
-        """Voxels of each value that is no organ of the data set, nor of the label map."""
+        """Voxels of each value that is not an organ of the data set or of the label map."""
         known: set[int] = {0}
         for label_map in (self.label_map, *([self.layout.organs] if self.layout.organs and not self.chosen else [])):
             known |= _values(label_map)
@@ -210,7 +212,7 @@ def header_findings(entry: Entry) -> Iterator[Finding]:
             evidence = f"has {_times(shape)} voxels, its image {_times(image_shape)}"
         elif distance > rounding(image_affine):
             passes = rounding(image_affine)
-            evidence = f"a voxel lies {distance:.2g} mm from the one of its image, and {passes:.2g} mm pass as rounding"
+            evidence = f"a voxel lies {distance:.2g} mm from its place in the image, and up to {passes:.2g} mm pass as rounding"
         else:
             continue
         yield Finding("error", "geometry", evidence, f"resample the labels to the image {entry.images[0]}", str(path))
@@ -226,7 +228,7 @@ def _two_orientations(path: Path, header: nib.Nifti1Header) -> Iterator[Finding]
         distance = float(corners_apart(sform, qform, header.get_data_shape()[:3]).diagonal().max())
         distance *= unit_of(header)[1]
     except Exception:
-        # nibabel raises several kinds on a quaternion that is none.
+        # nibabel raises several kinds of error on an invalid quaternion.
         yield Finding(
             "warning", "orientation", "its qform cannot be read, and its sform is used", "write both", str(path)
         )

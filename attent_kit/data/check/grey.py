@@ -10,23 +10,23 @@ from attent_kit.data.sets.labelmap import TASK_ORGANS, words_of
 from attent_kit.data.space.intensity import Intensity
 
 SAMPLES = 2**20
-"""Voxels that shares and middle values are taken of, evenly spaced in plane."""
+"""Number of voxels, evenly spaced in plane, that shares and medians are taken from."""
 AIR = -900.0
-"""HU below which is air, of which every CT has some: around the patient, in lungs or bowel."""
+"""HU below which a voxel is air, which every CT has: around the patient, in lungs or bowel."""
 SOFT = (-300.0, 300.0)
 """HU between which lie fat, muscle and organs."""
 BODY = (-150.0, 150.0)
-"""HU between which the middle value of those lies."""
+"""HU between which the median of those lies."""
 ORGAN = (-30.0, 400.0)
-"""HU between which lies the middle value of an abdominal organ, with contrast or without, fatty livers included."""
+"""HU between which the median of an abdominal organ lies, with contrast or without, fatty livers included."""
 WINDOWS = -400.0
-"""HU above which the lowest value is perhaps the end of a window, with which soft tissue is looked at."""
+"""HU above which the lowest value may be the end of a window for soft tissue."""
 CUT = 0.01
-"""Share of the voxels at the lowest or highest value from which a range has been cut off there."""
+"""Share of the voxels at the lowest or highest value from which the range counts as cut off there."""
 
 
 def grey_findings(image: np.ndarray, modality: str | None, medians: Mapping[str, float]) -> list[Finding]:
-    """About the grey values of an image as stored [Z, H, W]; `medians` are the middle values under each organ."""
+    """About the grey values of an image as stored [Z, H, W]; `medians` are those under each organ."""
     every = max(1, int(np.ceil(np.sqrt(image.size / SAMPLES))))
     sample = image[:, ::every, ::every].astype(np.float64).ravel()
     low, high = float(image.min()), float(image.max())
@@ -46,7 +46,7 @@ def grey_findings(image: np.ndarray, modality: str | None, medians: Mapping[str,
 
 
 def hounsfield_findings(sample: np.ndarray, low: float, high: float, medians: Mapping[str, float]) -> list[Finding]:
-    """About a CT by a sample of its voxels, its lowest and highest value, and the middle values of its organs."""
+    """About a CT by a sample of its voxels, its lowest and highest value, and the medians of its organs."""
     reach = f"its values go from {low:.4g} to {high:.4g}"
     rescale = "export it in HU again, or prepare it with --per-volume"
     if low >= -1.001 and high <= 1.001:
@@ -62,7 +62,7 @@ def hounsfield_findings(sample: np.ndarray, low: float, high: float, medians: Ma
             return [
                 _grey(
                     "error",
-                    f"{reach} and the body's middle value is {body:.0f}, as stored values have before RescaleIntercept "
+                    f"{reach} and the body's median is {body:.0f}, as stored values have before RescaleIntercept "
                     "(mostly -1024) is added, so this CT is not in HU",
                     "convert it from DICOM again, for example with dcm2niix, or subtract 1024",
                 )
@@ -74,14 +74,14 @@ def hounsfield_findings(sample: np.ndarray, low: float, high: float, medians: Ma
 def _scale(sample: np.ndarray, low: float, high: float, medians: Mapping[str, float]) -> list[Finding]:
     """About soft tissue that is not where it belongs."""
     reach = f"its values go from {low:.4g} to {high:.4g}"
-    advice = "look whether RescaleSlope and RescaleIntercept were applied, once, and export it in HU"
+    advice = "check whether RescaleSlope and RescaleIntercept were applied, once, and export it in HU"
     soft = sample[(sample > max(SOFT[0], low)) & (sample < min(SOFT[1], high))]
     share = soft.size / sample.size
     if share < 0.05:
         where = f"between {SOFT[0]:g} and {SOFT[1]:g}, where soft tissue is in HU"
         return [_grey("error", f"{reach}, and only {100 * share:.1f} % lie {where}", advice)]
     if not BODY[0] <= (middle := float(np.median(soft))) <= BODY[1]:
-        what = f"the middle value of the soft tissue is {middle:.0f} HU, where 0 to 100 is usual"
+        what = f"the median of the soft tissue is {middle:.0f} HU, where 0 to 100 is usual"
         return [_grey("error", f"{reach}, and {what}", advice)]
     known = {words_of(organ) for organ in TASK_ORGANS}
     odd = {o: value for o, value in medians.items() if words_of(o) in known and not ORGAN[0] <= value <= ORGAN[1]}
@@ -90,15 +90,15 @@ def _scale(sample: np.ndarray, low: float, high: float, medians: Mapping[str, fl
         return [
             _grey(
                 "warning",
-                f"middle values that these organs do not have in HU: {words}",
-                f"{advice}, and look whether the labels lie on the organs",
+                f"medians that these organs do not have in HU: {words}",
+                f"{advice}, and check whether the labels lie on the organs",
             )
         ]
     return []
 
 
 def _cut_off(sample: np.ndarray, low: float, high: float) -> list[Finding]:
-    """About a range that was cut off, or that never comes to air."""
+    """About a range that was cut off, or that never reaches air."""
     window = Intensity.default("ct")
     assert window.low is not None and window.high is not None
     ends: list[tuple[str, float, bool]] = []
@@ -116,11 +116,11 @@ def _cut_off(sample: np.ndarray, low: float, high: float) -> list[Finding]:
             _grey(
                 "warning" if inside else "note",
                 f"the values were cut off {words}, " + (f"inside {reach}" if inside else f"which leaves {reach} whole"),
-                "export it without a window, or give that window with --window" if inside else "nothing",
+                "export it without a window, or give that window with --window" if inside else "nothing to do",
             )
         ]  # fmt: skip
     if low > AIR:
-        advice = "look whether RescaleSlope and RescaleIntercept were applied, once, and whether values were cut off"
+        advice = "check whether RescaleSlope and RescaleIntercept were applied, once, and whether values were cut off"
         return [_grey("warning", f"the lowest value is {low:.4g}, where air is -1000 in HU", advice)]
     return []
 
@@ -141,7 +141,7 @@ def _blank(image: np.ndarray) -> list[Finding]:
         _grey(
             "note",
             f"{len(blank)} of {len(image)} slices hold one value only (counted from the feet: {where})",
-            "nothing; training leaves them out",
+            "nothing to do; training leaves them out",
         )
     ]
 

@@ -15,19 +15,19 @@ PAIRS_SHOWN = 20
 
 _SAME: tuple[tuple[str, Callable[[Trace], str]], ...] = (
     ("the same voxels", lambda trace: trace.content),
-    ("made of the same file", lambda trace: trace.source),
+    ("made from the same file", lambda trace: trace.source),
     ("the same label map", lambda trace: trace.labels),
     ("the same StudyInstanceUID", lambda trace: trace.study),
     ("the same PatientID", lambda trace: trace.patient),
 )
-"""What tells for certain that two cases are of one patient."""
+"""What proves that two cases are of one patient."""
 
 
 def duplicate_findings(traces: Sequence[Trace]) -> list[Finding]:
-    """Cases that are of one patient, or seem so, over all data sets that are given.
+    """Cases that are, or seem to be, of one patient, across all data sets that are given.
 
     An error where they are on two sides of a split or in two data sets, else a warning. Sequences of one data set share
-    their patients: there only cases of different names are held against each other.
+    their patients: there only cases of different names are compared with each other.
     """
     found: list[Finding] = []
     told: set[frozenset[int]] = set()
@@ -48,7 +48,7 @@ def duplicate_findings(traces: Sequence[Trace]) -> list[Finding]:
 
 
 def _copies(traces: Sequence[Trace], told: set[frozenset[int]]) -> list[Finding]:
-    """Volumes of one size that look alike in detail, of those that are not told to be the same yet."""
+    """Volumes of the same size that look alike in detail and have not been reported as the same yet."""
     by_shape: dict[tuple[int, int, int], list[int]] = defaultdict(list)
     for n, trace in enumerate(traces):
         by_shape[trace.shape].append(n)
@@ -63,9 +63,9 @@ def _copies(traces: Sequence[Trace], told: set[frozenset[int]]) -> list[Finding]
                 found.append(
                     Finding(
                         "warning", "duplicates",
-                        f"{_named(one, several)} and {_named(other, several)} have one size and a correlation of "
-                        f"{alike[i, j]:.2f} in detail, which is below 0.5 for two "
-                        "patients, so one is likely a copy of the other with other grey values"
+                        f"{_named(one, several)} and {_named(other, several)} have the same size and a correlation of "
+                        f"{alike[i, j]:.2f} in detail, where two patients stay "
+                        "below 0.5, so one is likely a copy of the other with other grey values"
                         f"{_where([one, other])}",
                         "keep one of them, or both in one split", one.file, one.case,
                     )
@@ -93,7 +93,7 @@ def _group(what: str, members: list[int], pairs: list[frozenset[int]], traces: S
         meaning = "; either they are of one patient, or a label map was copied to another image"
     return Finding(
         severity, "duplicates", f"{names}{between}{what}{meaning}{_where(cases)}",
-        "keep one of them, or see that all are in one split of one domain", cases[0].file, cases[0].case,
+        "keep one of them, or make sure that all are in one split of one domain", cases[0].file, cases[0].case,
     )  # fmt: skip
 
 
@@ -124,5 +124,5 @@ def _apart(one: Trace, other: Trace) -> bool:
 
 
 def _placeholder(value: str, members: list[int], traces: Sequence[Trace]) -> bool:
-    """Whether an ID is what anonymisation wrote into many files, and so names no patient."""
+    """Whether an ID is what anonymisation wrote into many files, and so does not name a patient."""
     return len(members) > max(2, len(traces) / 5) or "anon" in value.lower()

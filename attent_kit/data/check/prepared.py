@@ -17,14 +17,14 @@ from attent_kit.data.sets.splits import SPLITS
 from attent_kit.errors import AttentKitError
 
 SATURATED = 0.05
-"""Share of the voxels of the training cases at 1 from which percentiles that should leave 0.005 there do not fit them."""
+"""Share of training voxels at 1 from which the percentiles do not fit them: they should leave 0.005 there."""
 REACHED = 0.5
-"""Value that the brightest percentile of the training cases reaches at least, if the constants fit them."""
+"""Least value that the brightest percentile of the training cases reaches if the constants fit them."""
 AGAIN = "run `attentkit prepare` again"
 
 
 class InFile:
-    """A prepared file of which one case after the other is looked at. `target` if it is to be used as a target."""
+    """A prepared file, checked one case after another. `target` if it is to be used as a target."""
 
     def __init__(self, path: Path, target: bool = False) -> None:
         self.path = path
@@ -52,7 +52,7 @@ class InFile:
         return [] if self.prepared is None else sorted(case.id for case in self.prepared.cases)
 
     def look(self, case: str) -> tuple[list[Finding], Trace | None]:
-        """What one case has, and what is kept of it; None for one that cannot be read."""
+        """What is found in one case, and what is kept of it; None for one that cannot be read."""
         assert self.prepared is not None
         try:
             found, trace = self._look(self.prepared, self.prepared.case(case))
@@ -97,16 +97,14 @@ class InFile:
             found.append(
                 Finding(
                     "error", "label-driven",
-                    f"labels have chosen {len(case.with_organ)} of {case.slices} slices, and the case is in "
+                    f"labels chose {len(case.with_organ)} of {case.slices} slices, and the case is in "
                     f"{' and '.join(case.splits)}",
                     f"{AGAIN}: only slices of training cases may be chosen by labels",
                 )
             )  # fmt: skip
         if content_of(arrays, record) != record["content"]:
             advice = f"{AGAIN}: somebody has changed it"
-            found.append(
-                Finding("error", "content", "its voxels are not those that its manifest has the hash of", advice)
-            )
+            found.append(Finding("error", "content", "its voxels do not have the hash that its manifest gives", advice))
         if any(finding.severity == "error" for finding in found):
             return found, self._trace(prepared, case, record, image, None)
         grid = prepared.grid(case.id)
@@ -129,7 +127,7 @@ class InFile:
     def _values(self, prepared: Prepared, image: np.ndarray, labels: np.ndarray | None) -> list[Finding]:
         found = []
         if wrong := int(np.count_nonzero(~(np.abs(image.astype(np.float32)) <= 1))):
-            evidence = f"{wrong} voxels are not between -1 and 1, or no numbers"
+            evidence = f"{wrong} voxels are not between -1 and 1, or are not numbers"
             found.append(Finding("error", "grey values", evidence, AGAIN))
         elif image.min() == image.max():
             found.append(Finding("error", "grey values", f"every voxel is {float(image.flat[0]):g}", AGAIN))
@@ -168,9 +166,14 @@ class InFile:
         """Whether the TOML beside it says the same."""
         toml = beside(self.path)
         if not toml.exists():
-            evidence = f"there is no {toml.name} beside it, in which people read how it was made"
+            evidence = f"there is no {toml.name} beside it, which tells people how it was made"
             return [
-                Finding("note", "manifest", evidence, "nothing, the same stands inside; keep the two files together")
+                Finding(
+                    "note",
+                    "manifest",
+                    evidence,
+                    "nothing to do, the same is stored inside; keep the two files together",
+                )
             ]
         try:
             outside = tomllib.loads(toml.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A whole data set: cases that are unlike the others, organs that nobody has, slices that labels have chosen."""
+"""A whole data set: cases that are unlike the others, organs that nobody has, slices that labels chose."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -11,13 +11,13 @@ from attent_kit.data.doubts.findings import Finding, Severity
 from attent_kit.data.sets.splits import SPLITS
 
 FEWEST = 5
-"""Cases of which a median and the spread about it mean something."""
+"""Fewest cases whose median, and spread about it, mean something."""
 SPREADS = 3.5
 """Median absolute deviations, scaled to a standard deviation by 1.4826, beyond which a case is an outlier."""
 NEARBY = 0.25
 """Share of the median within which nothing is an outlier, however little the others spread."""
 TWICE = 2.0
-"""Times the median, or its inverse, beyond which an outlier is a warning and no note."""
+"""Times the median, or its inverse, beyond which an outlier is a warning rather than a note."""
 
 
 class _Quantity(NamedTuple):
@@ -85,9 +85,9 @@ def _outliers(traces: Sequence[Trace]) -> list[Finding]:
             found.append(
                 Finding(
                     "warning" if far else "note", "outliers",
-                    f"the {quantity.name} is {value:.4g}{unit}, in the {len(traces)} cases the median is {median:.4g}{unit} "
-                    f"and the median absolute deviation {spread:.2g}{unit}",
-                    "look whether its header is right, and whether it is a scan of the same kind", trace.file, trace.case,
+                    f"the {quantity.name} is {value:.4g}{unit}, where the median of the {len(traces)} cases is "
+                    f"{median:.4g}{unit} and the median absolute deviation {spread:.2g}{unit}",
+                    "check whether its header is right, and whether it is a scan of the same kind", trace.file, trace.case,
                 )
             )  # fmt: skip
     return found
@@ -106,21 +106,23 @@ def _labelled(traces: Sequence[Trace], place: str) -> list[Finding]:
         many = f"{len(bare)} of {len(traces)} cases have no labels" + (
             "" if len(bare) == len(traces) else f": {_listed(bare)}"
         )
-        advice = "nothing for a target; a source needs them, and without them sides and slice order cannot be checked"
+        advice = (
+            "nothing to do for a target; a source needs them, and without them sides and slice order cannot be checked"
+        )
         found.append(_of_set("note", "organs", many, advice, place))
     return found
 
 
 def _every_slice(traces: Sequence[Trace], place: str, target: bool) -> list[Finding]:
-    """Stacks of which somebody has thrown away the slices without an organ."""
+    """Stacks from which somebody threw away the slices without an organ."""
     labelled = [trace for trace in traces if trace.with_organ]
     slices = sum(trace.slices for trace in labelled)
     if not labelled or sum(trace.with_organ for trace in labelled) < slices:
         return []
     severity: Severity = "note" if len(labelled) == 1 else "error" if target else "warning"
     evidence = (
-        f"every slice of every case holds an organ ({slices} of {slices} slices of {len(labelled)} case(s)), so labels have "
-        "chosen the slices"
+        f"every slice of every case holds an organ ({slices} of {slices} slices of {len(labelled)} case(s)), so labels "
+        "chose the slices"
     )
     if len(labelled) == 1:
         evidence = f"all {slices} slices of its only labelled case hold an organ, as if labels had chosen them"

@@ -14,9 +14,9 @@ from attent_kit.data.scans.volumes import Volume
 from attent_kit.errors import DataError
 
 LABELS = 128
-"""Different values of a label map at most: an image has more of them."""
+"""Most different values that a label map has: an image has more."""
 SAMPLES = 2**20
-"""Voxels that the values are looked for in, evenly spaced."""
+"""Number of voxels, evenly spaced, in which values are looked for."""
 NO_ORGAN = "the label map holds none of the organs."
 
 
@@ -34,7 +34,7 @@ def refuse_label_map(image: Volume) -> None:
     """DataError for an image that is a label map."""
     if evidence := like_labels(image.array):
         raise DataError(
-            f"{image.path} {evidence}: call a label map so, as in case1_labels.nii.gz beside case1.nii.gz, or name the folder "
+            f"{image.path} {evidence}: say so in its name, as in case1_labels.nii.gz beside case1.nii.gz, or name the folder "
             "of the label maps with --labels."
         )
 
@@ -62,7 +62,7 @@ def grid_doubts(volume: Volume) -> list[str]:
 
 
 def unplaced(volume: Volume) -> str:
-    """What to say of a header without an orientation."""
+    """What to say about a header without an orientation."""
     return f"the header does not say where the patient's right is (no qform, no sform); taken as {volume.orientation}."
 
 

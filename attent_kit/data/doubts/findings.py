@@ -56,6 +56,6 @@ def _parted(sentence: str, otherwise: str) -> tuple[str, str]:
 
 
 def doubted(sentence: str) -> Finding:
-    """What a layout doubts about a case, or `prepare` has doubted."""
-    evidence, advice = _parted(sentence.rstrip("."), "look whether that matters")
+    """The doubt of a layout, or of `prepare`, about a case."""
+    evidence, advice = _parted(sentence.rstrip("."), "check whether that matters")
     return Finding("warning", "doubt", evidence, advice)

@@ -3,7 +3,7 @@
 Slices [Z, H, W] run from feet to head, rows from front to back, columns from the patient's right to left, as in
 `attent_kit.data.space.geometry`. The liver lies on the right, the spleen on the left, and the kidneys below the middle of the
 liver. On real scans: liver 65 mm right of the middle of the body, kidneys 66 and 80 mm beside it, spleen 115 mm left; the
-right kidney's centre 45 mm below that of the liver. No patient in ten thousand has it all mirrored (situs inversus).
+right kidney's centre 45 mm below that of the liver. Fewer than one patient in ten thousand has it all mirrored (situs inversus).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ from attent_kit.data.doubts.findings import Finding
 from attent_kit.data.sets.labelmap import words_of
 
 CLEARLY = 15.0
-"""mm to a side from which a side is believed; 10 mm up or down are."""
+"""mm to the right or left from which a side is believed; up or down, 10 mm are enough."""
 HIGHER = 10.0
 LUNGS = 2.0
-"""mm: height of a body all of air that has as much of it as these lungs; below are bases of lungs, or gas in the bowel."""
+"""mm: air of the lungs as the height of a body that is all air; less is the bases of lungs, or gas in the bowel."""
 
 
 class Centre(NamedTuple):
@@ -32,7 +32,7 @@ class Centre(NamedTuple):
 
 
 def centres(labels: np.ndarray, organs: Sequence[str], spacing: Sequence[float] = (1, 1, 1)) -> dict[str, Centre]:
-    """Of every organ that is there; labels [Z, H, W] are class indices, spacing is mm along them."""
+    """The centre of every organ that is there; labels [Z, H, W] are class indices, spacing is mm along them."""
     found = {}
     for index, organ in enumerate(organs, start=1):
         mask = labels == index
@@ -59,7 +59,7 @@ def side_pairs(organs: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def crossed(found: Mapping[str, Centre]) -> list[tuple[str, str]]:
-    """Pairs (a, b) where a should lie right of b and does not, by however little."""
+    """Pairs (a, b) where a should lie right of b and does not, however small the distance."""
     liver, spleen = _called(found, "liver"), _called(found, "spleen")
     pairs = side_pairs(list(found)) + ([(liver, spleen)] if liver and spleen else [])
     return [(right, left) for right, left in pairs if found[right].left >= found[left].left]
@@ -68,7 +68,7 @@ def crossed(found: Mapping[str, Centre]) -> list[tuple[str, str]]:
 def side_findings(found: Mapping[str, Centre], middle: float | None) -> list[Finding]:
     """Organs on the wrong side, and whether the image or the labels are to blame.
 
-    `middle` is where the body has its middle, in mm from the patient's right as in `Centre.left`, or None. If liver and
+    `middle` is where the middle of the body lies, in mm from the patient's right as in `Centre.left`, or None. If liver and
     kidneys are on the wrong side, the image is mirrored together with its labels; if the kidneys alone are, their labels
     are exchanged.
     """
@@ -103,7 +103,7 @@ def side_findings(found: Mapping[str, Centre], middle: float | None) -> list[Fin
     if right and liver and spleen and found[spleen].ml > found[liver].ml:
         return [
             _side(
-                f"{said}, the kidneys are on their sides, and the spleen has {found[spleen].ml:.0f} ml, the liver "
+                f"{said}, the kidneys are on the correct side, and the spleen has {found[spleen].ml:.0f} ml, the liver "
                 f"{found[liver].ml:.0f} ml, so these two are exchanged in the labels",
                 "exchange the values of liver and spleen with --organs, or in the label files",
             )
@@ -112,15 +112,15 @@ def side_findings(found: Mapping[str, Centre], middle: float | None) -> list[Fin
         return [
             Finding(
                 "warning", "sides",
-                f"{said}, but the kidneys are on their sides: the label values are others than these, or the image is mirrored "
-                "and its kidneys were named by what it shows, or the patient has situs inversus",
+                f"{said}, but the kidneys are on the correct side: the label values mean other organs, or the image is mirrored "
+                "and its kidneys were named as they appear in it, or the patient has situs inversus",
                 "check --organs, and look at the case with prepare --preview",
             )
         ]  # fmt: skip
     return [_side(f"{said}, so the image is mirrored with its labels, or the patient has situs inversus", _UNMIRROR)]
 
 
-_UNMIRROR = "correct left and right in the header of image and labels, or turn their slices round from left to right"
+_UNMIRROR = "correct left and right in the header of image and labels, or flip their slices from left to right"
 
 
 def _side(evidence: str, advice: str) -> Finding:
@@ -141,7 +141,7 @@ def _frame(found: Mapping[str, Centre], middle: float | None) -> tuple[int, str]
 
 
 def _single(found: Mapping[str, Centre], middle: float | None) -> str:
-    """What is said of a kidney without the other one that is on the wrong side of the body."""
+    """What is said about a single kidney that is on the wrong side of the body."""
     if middle is None:
         return ""
     for name, sign in (("right kidney", 1), ("left kidney", -1)):
@@ -224,7 +224,7 @@ def by_lungs(coarse: np.ndarray, step: float, air: float, body: float, liver: fl
 def by_surroundings(image: np.ndarray, liver: np.ndarray, step: float) -> tuple[int, str]:
     """Whether it is darker above the liver, where the lungs are, than below it: in CT and, less clearly, in MR.
 
-    `image` and the mask `liver` are [Z, H, W], `step` mm apart; looked at is what lies 8 to 25 mm from the liver.
+    `image` and the mask `liver` are [Z, H, W], `step` mm apart; what lies 8 to 25 mm from the liver is compared.
     """
     columns = np.nonzero(liver.any(axis=0))
     if not columns[0].size:

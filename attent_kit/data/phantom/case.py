@@ -61,7 +61,7 @@ class PhantomCase:
     affine: np.ndarray
     codes: str
     facts: dict = field(default_factory=dict)
-    """What phantom.toml says of the case: spacing in mm, organ volumes in ml, protocol, missing organs."""
+    """What phantom.toml says about the case: spacing in mm, organ volumes in ml, protocol, missing organs."""
 
 
 def phantom_case(modality: str, patient: int, size: PhantomSize, seed: int) -> PhantomCase:

@@ -68,7 +68,7 @@ def _write_series(place: Path, case: PhantomCase, series: str, number: int) -> N
 
 
 def _dicom(case: PhantomCase, z: int, series: str, number: int) -> bytes:
-    """One slice of a case in LPS as a DICOM file; UIDs are made of `series`, so that they are always the same."""
+    """One slice of a case in LPS as a DICOM file; UIDs are made from `series`, so that they are always the same."""
     pydicom = require_pydicom()
     uid = pydicom.uid
     is_ct = case.facts["modality"] == "ct"

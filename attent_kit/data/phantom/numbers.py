@@ -26,5 +26,5 @@ def case_numbers(known: tuple[int, ...], patients: int, tested: tuple[int, ...] 
 
 
 def split_facts(facts: dict, number: int, tested: tuple[int, ...]) -> dict:
-    """What phantom.toml says of a case: whether the named split tests on it, where it does so on any."""
+    """What phantom.toml says about a case: whether the named split tests on it, where it does so on any."""
     return facts | {"split": "test" if number in tested else "train"} if tested else facts

@@ -14,7 +14,7 @@ class PhantomOptions:
     """The options of `attentkit phantom` under their own names."""
 
     layout: str = "nifti"
-    """As which data set it lies there, one of `LAYOUTS`; BTCV has CT alone."""
+    """The data set whose layout it has, one of `LAYOUTS`; BTCV is CT alone."""
     size: str = "small"
     """small (64 px), medium (128 px) or full (256 px)."""
     seed: int = 0
@@ -30,7 +30,7 @@ class PhantomOptions:
             near = did_you_mean(self.size, SIZES)
             raise ConfigError(f"No phantom size is called '{self.size}'.{near} Sizes: {', '.join(SIZES)}.")
         if not isinstance(self.seed, int) or self.seed < 0:
-            raise ConfigError(f"the seed is {self.seed}: use a whole number from 0.")
+            raise ConfigError(f"the seed is {self.seed}: use a whole number, 0 or more.")
         named_split(self.split)
 
     @property

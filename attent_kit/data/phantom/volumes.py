@@ -14,7 +14,7 @@ from attent_kit.data.phantom.patient import MODALITIES
 from attent_kit.data.workers import ReportDone, counted
 
 CaseFacts = dict[str, dict]
-"""What phantom.toml says of each case, by the name that the case has in its layout."""
+"""What phantom.toml says about each case, by the name that the case has in its layout."""
 
 
 class Numbered(NamedTuple):

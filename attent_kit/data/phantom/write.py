@@ -38,7 +38,7 @@ class WrittenPhantom(NamedTuple):
     """What each case is, by the name that it has in the layout: modality, split, spacing, organ volumes, protocol."""
 
     def prepare_words(self) -> list[str]:
-        """What `attentkit prepare` is told of one domain of it."""
+        """What `attentkit prepare` is told about one domain of it."""
         home, split = self.folder, ["--split", self.options.split]
         words: dict[str, list[str | Path]] = {
             "nifti": [home / "ct" / "images", "--labels", home / "ct" / "labels", "--modality", "ct", "--out", "ct.h5"],
@@ -55,7 +55,7 @@ def write_phantom(
 ) -> WrittenPhantom:
     """`attentkit phantom`: the volumes and phantom.toml, which says of each case what it is; the same seed gives the same bytes.
 
-    It is written beside OUT and renamed, so that OUT is the old folder or the new one and nothing between. DataError unless
+    It is written beside OUT and renamed, so that OUT is the old folder or the new one and nothing in between. DataError unless
     OUT is new or empty, or, for the layout nifti, a phantom; RunError where it cannot be written.
     """
     out, cases = Path(out), CaseFacts()
@@ -75,7 +75,7 @@ def write_phantom(
 def in_phantom(folder: Path) -> bool:
     """Whether a folder is, or lies in, one that a phantom was written to, in whichever layout.
 
-    DataError if a phantom.toml there is torn: what was made of the phantom must say so.
+    DataError if a phantom.toml there is torn: what was made from the phantom must say so.
     """
     return any(_facts_of(place).get("kind") == KIND for place in (folder.absolute(), *folder.absolute().parents))
 

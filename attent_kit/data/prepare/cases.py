@@ -54,7 +54,7 @@ class Recipe:
 
 
 def measure_case(recipe: Recipe, task: CaseTask) -> str:
-    """Keeps the voxels of a training case that the percentiles are taken of; the key under which they lie."""
+    """Keeps the voxels of a training case that the percentiles are taken from; returns the key under which they lie."""
     files = digests(recipe.layout, task.entry.images, task.entry)
     key = key_of("sample", task.entry.id, files, recipe.shaping(), recipe.training)
     if recipe.unfinished.load(key) is None:
@@ -64,7 +64,7 @@ def measure_case(recipe: Recipe, task: CaseTask) -> str:
 
 
 def finish_case(recipe: Recipe, task: CaseTask) -> str:
-    """Keeps the slices, the labels and the record of a case, unless they are kept already; the key under which they lie."""
+    """Keeps the slices, the labels and the record of a case, unless they are kept already; returns their key."""
     images = digests(recipe.layout, task.entry.images, task.entry)
     labels = digests(recipe.layout, task.entry.labels, task.entry)
     key = key_of("case", task.entry.id, task.splits, images, labels, recipe.shaping())
@@ -162,12 +162,12 @@ def read_scan(layout: Layout, entry: Entry) -> Scan:
     array = scan.image.array
     if array.ndim != 3 or not np.isfinite(array).all() or array.min() == array.max():
         raise DataError(
-            f"the image of case '{entry.id}' in {layout.path} is no volume of finite, unequal grey "
+            f"the image of case '{entry.id}' in {layout.path} is not a volume of finite, unequal grey "
             "values: look at it in a viewer, or leave the case out."
         )
     if scan.labels is not None and (scan.labels.array.shape != array.shape or scan.labels.array.dtype.kind not in "iu"):
         raise DataError(
-            f"the labels of case '{entry.id}' in {layout.path} are no whole numbers on the grid of the image: "
+            f"the labels of case '{entry.id}' in {layout.path} are not whole numbers on the grid of the image: "
             "resample them by nearest neighbour, or leave the case out."
         )
     return scan
@@ -211,7 +211,7 @@ def _link_doubts(layout: Layout, entry: Entry) -> list[str]:
     if not strays:
         return []
     lie = f" and {len(strays) - 1} more lie" if len(strays) > 1 else " lies"
-    return [f"{strays[0].name}{lie} outside of the data set's folder, by a link or by '..'."]
+    return [f"{strays[0].name}{lie} outside the data set's folder, by a link or by '..'."]
 
 
 def _cut_off(grid: Grid, truth: np.ndarray) -> list[str]:
@@ -219,11 +219,11 @@ def _cut_off(grid: Grid, truth: np.ndarray) -> list[str]:
     if share == 0:
         return []
     side = f"{grid.size} pixels of {grid.pixel:g} mm"
-    return [f"{100 * share:.2g} % of the organs lie outside of slices of {side}: raise --size or --pixel."]
+    return [f"{100 * share:.2g} % of the organs lie outside slices of {side}: raise --size or --pixel."]
 
 
 def _source_hash(layout: type[Layout]) -> str:
-    """SHA-256 of the file that a layout is written in, so that what an edited one has read before is not used."""
+    """SHA-256 of the file that a layout is written in, so that nothing is used that it read before an edit."""
     try:
         return sha256(inspect.getsourcefile(layout) or "")
     except (OSError, TypeError):

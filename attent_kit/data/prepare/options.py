@@ -1,4 +1,4 @@
-"""What `attentkit prepare` can be told of a domain. No pydantic here, which the processes of a `prepare` need not import."""
+"""What `attentkit prepare` can be told about a domain. No pydantic here: the processes of a `prepare` need not import it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -41,9 +41,9 @@ class PrepareOptions:
     """The organs of the task in order, with their values in the label files; None leaves them to the data set. A LabelMap
     from here on."""
     size: int = 256
-    """Pixels of a side of a slice."""
+    """Side of a slice in pixels."""
     pixel: float | None = None
-    """mm of a pixel; None divides the field of view by `size`."""
+    """Side of a pixel in mm; None divides the field of view by `size`."""
     channels: int = 1
     """Neighbouring slices as channels, an odd number."""
     window: tuple[float, float] | None = None
@@ -55,14 +55,14 @@ class PrepareOptions:
     fold: Fold | str | None = None
     """K/N: part K of N parts of the patients is for testing."""
     train: Share | str | None = None
-    """Cases for training, or their share. With none of the three, of `split` and of `fold` the data set decides, and else
-    70 %, 10 % and 20 % are dealt by `seed`."""
+    """Cases for training, or their share. Without any of the three, `split` or `fold`, the data set decides; where it does
+    not, 70 %, 10 % and 20 % are dealt by `seed`."""
     val: Share | str | None = None
     test: Share | str | None = None
     seed: int = 0
-    """Of what is dealt."""
+    """Seed of whatever is dealt."""
     foreground_only: bool = False
-    """Train on slices with an organ only, where this is the source."""
+    """Train only on slices with an organ, where this is the source."""
 
     def __post_init__(self) -> None:
         read: dict[str, Any] = {"modality": modality_of(self.modality), "organs": organs_of(self.organs)}
@@ -91,7 +91,7 @@ class PrepareOptions:
         return Intensity("percentiles-per-volume") if self.per_volume else Intensity.default(modality)
 
     def words(self) -> dict[str, Any]:
-        """What differs from the defaults, as it is typed and in plain values: of a path its last part."""
+        """What differs from the defaults, as it is typed and in plain values; a path is its last part."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         defaults = {field.name: field.default for field in fields(self)}
         return {
@@ -114,7 +114,7 @@ class PrepareOptions:
                 f"size is {self.size} and channels {self.channels}: use 1 or more, and an odd number, as in 256 and 1."
             )
         if self.pixel is not None and not (math.isfinite(self.pixel) and self.pixel > 0):
-            raise ConfigError(f"a pixel of {self.pixel:g} mm cannot be: give its side in mm, as in 1.5.")
+            raise ConfigError(f"a pixel cannot have a side of {self.pixel:g} mm: give its side in mm, as in 1.5.")
 
 
 def modality_of(word: str | None) -> str | None:

@@ -26,11 +26,11 @@ class PairList(Layout):
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
-        """Never: it is made of pairs, not found."""
+        """Never: it is made from pairs, not found."""
         return False
 
     def entries(self) -> list[Entry]:
-        """One a pair."""
+        """One per pair."""
         pairs = sorted(self.pairs, key=lambda pair: pair.case)
         return [Entry(pair.case, (pair.image,), (pair.labels,) if pair.labels else ()) for pair in pairs]
 
@@ -100,7 +100,7 @@ def _split_warnings(settled: DomainPlan, left_out: list[str]) -> Iterator[str]:
     for part in ("train", "test"):
         if not settled.splits[part]:
             yield (
-                f"no case is for {part}ing, and a source needs training cases, a target both: name some with --{part}, or "
+                f"no case is for {part}ing; a source needs training cases, a target both kinds: name some with --{part}, or "
                 "deal them with --fold."
             )
 
@@ -111,7 +111,7 @@ def entry_files(entry: Entry) -> tuple[Path, ...]:
 
 
 def leads_out(path: Path, root: Path) -> bool:
-    """Whether a file of a data set at `root` lies elsewhere in truth, by a link or by '..' in its name."""
+    """Whether a file of a data set at `root` really lies elsewhere, by a link or by '..' in its name."""
     place = root if root.is_dir() else root.parent
     inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(place)) or path.is_relative_to(place)
     home = place if inside else path.parent
@@ -151,12 +151,12 @@ def _checked(layout: Layout) -> list[Entry]:
             if not path.exists():
                 raise DataError(f"{path} does not exist: check the spelling of the path.")
             if not (path.is_file() or path.is_dir()):
-                raise DataError(f"{path} is no file: leave it out.")
+                raise DataError(f"{path} is not a file: leave it out.")
     return entries
 
 
 def _refuse_none_labelled(entries: list[Entry], layout: Layout) -> None:
-    """None found is not none wanted."""
+    """Finding no labels does not mean that none are wanted."""
     if not layout.allow_unlabelled and not any(entry.labels for entry in entries):
         raise DataError(
             f"{layout.path}: no label map was found for any of the {len(entries)} case(s). Name the folder of the label maps "
@@ -179,7 +179,7 @@ def _of_one_modality(entries: list[Entry], modality: str | None, layout: Layout)
         return entries, modality, [f"Modality {modality}, as asked for; the data set says {' and '.join(known)}."]
     if len(of_it) == len(entries):
         return entries, modality, []
-    return of_it, modality, [f"Only the {len(of_it)} case(s) of modality {modality}, of {len(entries)}."]
+    return of_it, modality, [f"Only the {len(of_it)} case(s) of modality {modality}, out of {len(entries)}."]
 
 
 def label_map_of(layout: Layout, organs: Organs | None) -> tuple[LabelMap, list[str]]:
@@ -212,7 +212,7 @@ def _divided(
         raise DataError(f"the data set puts the case '{stray[0].id}' into '{stray[0].split}': use {', '.join(SPLITS)}.")
     if split is None and any(own.values()):
         return own, None, "layout", ["Splits, as the data set says."]
-    # Test volumes that an organizer keeps the labels of can be neither trained on as a source nor scored.
+    # Test volumes whose labels an organizer keeps can be neither trained on as a source nor scored.
     listed = _listed(split)
     hidden = [entry.id for entry in entries if entry.split == "test" and not entry.labels and entry.id not in listed]
     cases = [entry.id for entry in entries if entry.id not in hidden]

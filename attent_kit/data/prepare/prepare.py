@@ -1,6 +1,6 @@
 """Turns the volumes of one domain into one HDF5 file: oriented, scaled, split, and with its provenance inside.
 
-What is in the file stands in `attent_kit.data.prepared.file`. The same provenance stands beside it as TOML, for people.
+`attent_kit.data.prepared.file` says what is in the file. The same provenance lies beside it as TOML, for people.
 """
 
 import contextlib
@@ -70,11 +70,11 @@ def prepare(
     """Writes `out` and its manifest beside it; the same input gives the same bytes of both.
 
     `source` is a data set, or pairs of files. Intensity constants are measured on the training cases alone. Slices without
-    contrast are kept for prediction and left out of training, which needs no label; with `foreground_only` so are, of
-    training cases on the source side, those without any organ. `workers` processes, or as many as are sensible for None,
-    find the same. `report(case, done, total)` is called after each case.
+    contrast are kept for prediction and left out of training, which needs no label; with `foreground_only`, so
+    are the slices without any organ of training cases on the source side. However many `workers` there are, None being as
+    many as are sensible, the result is the same. `report(case, done, total)` is called after each case.
 
-    A call that was killed goes on where it was. DataError for any unusable input, RunError if `out` cannot be written;
+    A call that was killed continues where it stopped. DataError for any unusable input, RunError if `out` cannot be written;
     an existing `out` is then as it was.
     """
     out = Path(out)
@@ -142,7 +142,7 @@ def _write(
     workers: int,
     report: ReportDone | None,
 ) -> None:
-    """The prepared file at `path` and its manifest at `beside`; fills in what of the manifest the cases tell."""
+    """The prepared file at `path` and its manifest at `beside`; fills in the part of the manifest that the cases tell."""
     training = [task for task in tasks if "train" in task.splits and not recipe.intensity.measured]
     tell = counted(report, len(training) + len(tasks))
     with asking(workers, recipe) as ask:
@@ -179,7 +179,7 @@ def _measured(recipe: Recipe, training: list[CaseTask], ask: Ask, tell: Callable
     if recipe.intensity.measured:
         return recipe.intensity
     if not training:
-        raise ConfigError("no case is for training, so nothing tells the percentiles: give low and high instead.")
+        raise ConfigError("no case is for training, so the percentiles cannot be measured: give low and high instead.")
     samples = []
     for task, key in zip(training, ask(partial(measure_case, recipe), training), strict=True):
         samples.append(_kept(recipe.unfinished, key).arrays["sample"])
@@ -217,7 +217,7 @@ def _refuse_what_cannot_be(out: Path, settled: DomainPlan, options: PrepareOptio
 
 @contextlib.contextmanager
 def _removed_unless_stopped(unfinished: Unfinished) -> Iterator[None]:
-    """Nothing is left of a call that has ended, well or in a sentence; one that was stopped finds its cases again."""
+    """A call that has ended, well or with an error, leaves nothing behind; one that was stopped finds its cases again."""
     try:
         yield
     except WorkerEnded:
@@ -240,7 +240,7 @@ def _refuse_background_alone(voxels: Sequence[Mapping[str, int]], label_map: Lab
 def _refuse_empty_training(manifest: Manifest) -> None:
     training = [record for record in manifest["cases"] if "without_organ" in record]
     if training and not any(r["slices"] > len(r["blank"]) + len(r["without_organ"]) for r in training):
-        raise DataError("no slice of the training cases has an organ: check --organs, or leave --foreground-only out.")
+        raise DataError("no slice of the training cases has an organ: check --organs, or leave out --foreground-only.")
 
 
 def _bytes_of(settled: DomainPlan) -> int:

@@ -20,7 +20,7 @@ def refuse_preview(path: Path | None, out: Path) -> None:
     if path.suffix.lower() != ".png" or path.is_dir() or path.resolve() in (out.resolve(), beside(out).resolve()):
         raise ConfigError(f"{path}: the preview is a picture, so write a name that ends in .png.")
     if path.exists() and not is_montage(path):
-        raise ConfigError(f"{path} is there already and is no preview: name another --preview.")
+        raise ConfigError(f"{path} exists already and is not a preview: name another --preview.")
 
 
 def preview_of(domain: Prepared, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a `prepare` has finished when it is killed: one file a case in a hidden folder beside its output.
+"""What a `prepare` has finished when it is killed: one file per case in a hidden folder beside its output.
 
 The name of a file is the hash of everything that shapes what is in it, so that a case whose images, labels or options
 have changed since is made anew, and nothing has to be compared.

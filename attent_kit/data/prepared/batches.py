@@ -78,7 +78,7 @@ class Batches:
         self._permutations: dict[tuple[int, int], np.ndarray] = {}
 
     def batch(self, step: int, size: int) -> Batch:
-        """The batch of `size` slices a domain that belongs to this step."""
+        """The batch of `size` slices per domain that belongs to this step."""
         generator = torch.Generator().manual_seed(_mix(self.seed, 2, step))
         x_s, y_s = self._draw(0, self.source, step, size, generator)
         x_t, y_t = self._draw(1, self.target, step, size, generator)

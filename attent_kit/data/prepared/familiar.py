@@ -16,16 +16,16 @@ from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import SAMPLES, Intensity
 
 PERCENTS = (10, 25, 50, 75, 90)
-"""Percentiles that are taken of the voxels above the rule's low. Air is not among them, so that neither the field of view
-nor the padding around a scan matters."""
+"""Percentiles of the voxels above the rule's low. Air is not among them, so that neither the field of view nor the padding
+around a scan matters."""
 GREY_APART = 0.4
-"""Mean distance of these percentiles from the range of the training cases, of 2 from low to high, that is too far. CT of
+"""Mean distance of these percentiles from the range of the training cases that is too far; low to high is 2. CT of
 other scanners, contrast phases and fields of view stays within; MR read as CT, and CT that is not in HU, do not."""
 FLOOR_ABOVE, FLOOR_BELOW = 0.4, 1.0
 """The same for the first percentile of all voxels, which is air, above and below the training cases: it tells CT, with air
 far below 0, from anything else. Above, only what lies above low counts, since all below it is the same to a network."""
 PIXEL_FACTOR, DISTANCE_FACTOR = 1.5, 2.0
-"""Times that pixels, and the distance between slices, are beyond those of the training cases."""
+"""Factor by which pixels, and the distance between slices, are too far beyond those of the training cases."""
 
 Range = tuple[float, float]
 """Least and largest value over the training cases."""
@@ -94,18 +94,22 @@ class Familiar:
         return cls(int(values["cases"]), pixel, resolution, distance, _pair(values["floor"]), percentiles)
 
     def doubts(self, array: np.ndarray, grid: Grid, intensity: Intensity, modality: str) -> list[str]:
-        """What of an image [X, Y, Z] is unlike the training cases, a sentence each."""
+        """In what an image [X, Y, Z] is unlike the training cases, a sentence each."""
         return [*self._grid_doubts(grid), *self._grey_doubts(array, intensity, modality)]
 
     def _grid_doubts(self, grid: Grid) -> list[str]:
         found = []
         if _beyond(grid.pixel, self.pixel_mm, PIXEL_FACTOR):
-            found.append(f"a pixel of its slices is {grid.pixel:.3g} mm wide, in training {_words(self.pixel_mm)} mm.")
+            found.append(
+                f"a pixel of its slices is {grid.pixel:.3g} mm wide, against {_words(self.pixel_mm)} mm in training."
+            )
         elif _beyond(grid.resolution, self.resolution_mm, PIXEL_FACTOR):
             known = _words(self.resolution_mm)
-            found.append(f"its resolution in plane is {grid.resolution:.3g} mm, in training {known} mm.")
+            found.append(f"its resolution in plane is {grid.resolution:.3g} mm, against {known} mm in training.")
         if _beyond(grid.distance, self.distance_mm, DISTANCE_FACTOR):
-            found.append(f"its slices are {grid.distance:.3g} mm apart, in training {_words(self.distance_mm)} mm.")
+            found.append(
+                f"its slices are {grid.distance:.3g} mm apart, against {_words(self.distance_mm)} mm in training."
+            )
         return found
 
     def _grey_doubts(self, array: np.ndarray, intensity: Intensity, modality: str) -> list[str]:
@@ -119,15 +123,15 @@ class Familiar:
         ask = "is it a CT in HU?" if modality == "ct" else f"is it {modality}, on the same scale?"
         known = self.floor
         if max(floor, -1.0) - max(known[1], -1.0) > FLOOR_ABOVE or known[0] - floor > FLOOR_BELOW:
-            return [f"its darkest voxels are {grey(floor)}, in training {_words(known, grey)}: {ask}"]
+            return [f"its darkest voxels are {grey(floor)}, against {_words(known, grey)} in training: {ask}"]
         apart = [max(known[0] - p, p - known[1], 0) for p, known in zip(percentiles, self.percentiles, strict=True)]
         if sum(apart) / len(apart) <= GREY_APART:
             return []
         n = int(np.argmax(apart))
         known = self.percentiles[n]
         return [
-            f"the {PERCENTS[n]}th percentile of its voxels above {low:.4g} is {grey(percentiles[n])}, in training "
-            f"{_words(known, grey)}: {ask}"
+            f"the {PERCENTS[n]}th percentile of its voxels above {low:.4g} is {grey(percentiles[n])}, against "
+            f"{_words(known, grey)} in training: {ask}"
         ]
 
 

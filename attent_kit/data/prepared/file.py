@@ -65,7 +65,7 @@ class Case:
 
 
 class Prepared:
-    """A prepared domain, opened for reading; the file is opened on first use, once a process.
+    """A prepared domain, opened for reading; the file is opened on first use, once per process.
 
     prepared = Prepared.open("ct.h5")
     images = prepared.images(prepared.ids("train"))        # [N, 1, 256, 256] float16
@@ -266,12 +266,14 @@ class Prepared:
 
 
 def _of_the_system(error: BaseException) -> str:
-    """What the system says of a file that it does not hand out; "" where the file itself is to blame."""
+    """What the system says about a file that it does not hand out; "" where the file itself is to blame."""
     number = getattr(error, "errno", None) if isinstance(error, OSError) else None
     if not number:
         return ""
     locked = number in (errno.EAGAIN, errno.EACCES) and "lock" in str(error)
-    advice = "another program writes to it, so wait until that has ended" if locked else "check its rights and its disk"
+    advice = (
+        "another program is writing to it, so wait until that has ended" if locked else "check its rights and its disk"
+    )
     return f"{os.strerror(number)}: {advice}"
 
 

@@ -1,6 +1,6 @@
 """The manifest of a prepared file as TOML beside it: what people read, compare and put under version control.
 
-It has neither a time nor a place in it, so that preparing the same data again gives the same bytes.
+It holds neither a time nor a place, so that preparing the same data again gives the same bytes.
 """
 
 import json
@@ -23,7 +23,7 @@ from attent_kit.errors import ConfigError
 
 _HEAD = "# How the prepared file beside this one was made. `attentkit prepare` writes it; the same stands inside that file.\n\n"
 _ONE_A_LINE = re.compile(r"\[\n((?: *[^\[\]\n]+,\n)+) *\]")
-"""A short array as tomli_w writes it, an item a line; a text never holds a line break in TOML."""
+"""A short array as tomli_w writes it, one item per line; a text never holds a line break in TOML."""
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 """First bytes of an HDF5 file."""
 
@@ -53,11 +53,11 @@ def refuse_to_overwrite(out: Path, inputs: Iterable[Path]) -> None:
     places = {out.resolve(), toml.resolve()}
     for path in inputs:
         if path.resolve() in places:
-            raise ConfigError(f"{out} would be written over {path}, which is an input: name another --out.")
+            raise ConfigError(f"{out} would overwrite {path}, which is an input: name another --out.")
     if toml.is_dir() or (toml.exists() and not _is_manifest(toml)):
-        raise ConfigError(f"{toml} is there and is no manifest of a prepared file: name another --out.")
+        raise ConfigError(f"{toml} exists and is not the manifest of a prepared file: name another --out.")
     if out.exists() and not out.is_symlink() and not _is_prepared(out):
-        raise ConfigError(f"{out} is there already and is no prepared file: name another --out, or remove it.")
+        raise ConfigError(f"{out} exists already and is not a prepared file: name another --out, or remove it.")
 
 
 def _in_one_line(match: re.Match[str]) -> str:

@@ -1,8 +1,8 @@
 """DICOM series as volumes: slices in the order in which they lie in the patient, never in that of their names.
 
 The place of a slice is its ImagePositionPatient along the normal of ImageOrientationPatient, and the distance between
-slices that of their positions; SliceThickness is another thing. What cannot be one regular grid is refused: a missing
-slice, two at one place, a tilted gantry. One file of several frames, enhanced CT or MR, is read like a file a slice.
+slices that of their positions; SliceThickness is something else. What cannot be one regular grid is refused: a missing
+slice, two at one place, a tilted gantry. One file of several frames, enhanced CT or MR, is read like one file per slice.
 """
 
 import os
@@ -32,7 +32,7 @@ from attent_kit.data.scans.volumes import Volume
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 ENDINGS = (".dcm", ".dicom", ".ima")
-"""A file that is called so and is not DICOM is more likely a damaged slice than a stray."""
+"""A file with such a name that is not DICOM is more likely a damaged slice than a stray."""
 TILT = 0.5
 """Degrees between the stack of slices and their normal that pass as rounding of the header."""
 ASIDE = 0.1
@@ -63,7 +63,7 @@ class Series:
 def find_series(folder: Path | str) -> list[Series]:
     """Every series of images below a folder, sorted by folder and UID; empty if there is none.
 
-    All files are looked at, with any ending or none. Hidden ones and a DICOMDIR are skipped silently; what is no DICOM,
+    All files are looked at, with any ending or none. Hidden ones and a DICOMDIR are skipped silently; what is not DICOM,
     holds no image, or is a link out of the folder is skipped with a note. DataError if the folder does not exist.
     """
     return _find(Path(folder))[0]
@@ -73,7 +73,7 @@ def read_series(series: Series | Path | str, uid: str | None = None) -> tuple[Vo
     """The volume of a series, [X, Y, Z] float32 with X along the rows of a slice, and notes on how it was read.
 
     `series` may be a folder, or one file of several frames; `uid` chooses among several series, ConfigError lists them.
-    DataError, which names a file, for anything that is no regular grid of grey values.
+    DataError, which names a file, for anything that is not a regular grid of grey values.
     """
     if not isinstance(series, Series):
         series = choose_series(series, uid)
@@ -96,7 +96,7 @@ def read_series(series: Series | Path | str, uid: str | None = None) -> tuple[Vo
 def choose_series(place: Path | str, uid: str | None = None, by: str = "choose one by its UID") -> Series:
     """The only series of a folder or file, or the one of that UID. DataError if there is none.
 
-    ConfigError that lists them, and says `by` what one is chosen, if there are several, or none of that UID.
+    ConfigError that lists them, and says how one is chosen (`by`), if there are several, or none has that UID.
     """
     place = Path(place)
     found, skipped = _find(place)
@@ -135,7 +135,7 @@ class _File(NamedTuple):
 
 
 def _find(place: Path) -> tuple[list[Series], dict[str, list[str]]]:
-    """The series, and the names of the files that were skipped by the reason why."""
+    """The series, and the names of the skipped files by the reason why."""
     require_pydicom()
     if not place.exists():
         raise DataError(f"{place} does not exist: check the spelling of the path.")
@@ -196,7 +196,7 @@ def _walk(place: Path) -> Iterator[tuple[Path, str]]:
                     yield path, ""
                 seen.add(target)
             elif not path.is_dir():
-                yield path, "no file"
+                yield path, "not a file"
 
 
 def _file(header: Any, path: Path) -> _File:
@@ -212,7 +212,7 @@ def _file(header: Any, path: Path) -> _File:
 
 
 def _groups(files: list[_File]) -> list[tuple[str, list[_File]]]:
-    """Files by UID; by folder where no UID tells, which are given "", and where a UID stands for several stacks.
+    """Files by UID; by folder where no UID tells them apart, under "", and where one UID stands for several stacks.
 
     Anonymisation empties the UID, or gives each file of a series its own, or one to all; copies of a series share it.
     """
@@ -244,7 +244,7 @@ def _by_folder(files: list[_File]) -> dict[Path, list[_File]]:
 
 
 def _one_stack(files: list[_File]) -> bool:
-    """Whether files without a common UID may be slices of one series: of one kind, on one grid, at most one a file."""
+    """Whether files without a common UID may be slices of one series: of one kind, on one grid, at most one per file."""
     kinds = {(file.modality, file.description) for file in files}
     planes = [plane for file in files for plane in file.planes]
     grids = {(*plane.shape, *np.round([*plane.normal, *plane.spacing], 2)) for plane in planes}
@@ -272,7 +272,7 @@ def _series(uid: str, files: list[_File], notes: tuple[str, ...], damaged: list[
 
 
 def _stack(planes: Sequence[Plane]) -> tuple[list[Plane], np.ndarray]:
-    """Slices in order along their normal, and the step [3] in mm from one to the next. DataError if they are no grid."""
+    """Slices in order along their normal, and the step [3] in mm from one to the next. DataError if they are not a grid."""
     first = planes[0]
     if len(planes) == 1:
         raise DataError(f"{first.name} is the only slice of its series, and a volume needs two: name the whole series.")

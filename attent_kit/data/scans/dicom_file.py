@@ -1,4 +1,4 @@
-"""One DICOM file: what its header says of the slices in it, and their values. Every failure is a sentence with its name.
+"""One DICOM file: what its header says about the slices in it, and their values. Every failure is a sentence with its name.
 
 Positions and directions are millimetres in the patient as DICOM has them, x to the left, y to the back, z to the head
 (PS3.3 C.7.6.2); the names of the tags are those of the standard. Files are never trusted: what pydicom and its decoders
@@ -51,7 +51,7 @@ class Plane:
     inverted: bool
     """MONOCHROME1: the highest stored value is black."""
     thickness: float | None
-    """SliceThickness in mm, which says nothing of the distance to the next slice."""
+    """SliceThickness in mm, which says nothing about the distance to the next slice."""
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ def read_header(path: Path) -> Any:
 
 
 def text(dataset: Any, keyword: str) -> str:
-    """The value of a tag in one line, "" where it is missing or no text."""
+    """The value of a tag in one line, "" where it is missing or not text."""
     try:
         with quiet():
             value = dataset.get(keyword)
@@ -102,13 +102,13 @@ def text(dataset: Any, keyword: str) -> str:
 
 
 def number(dataset: Any, keyword: str) -> float | None:
-    """The value of a tag with one number; None where it is missing or none."""
+    """The value of a tag with one number; None where it is missing or not one number."""
     values = _values(dataset, keyword)
     return values[0] if values is not None and len(values) == 1 and np.isfinite(values[0]) else None
 
 
 def has_image(dataset: Any, path: Path) -> bool:
-    """Whether a header is one of an image. DataError if so little is left of it that this cannot be told."""
+    """Whether a header is that of an image. DataError if too little of it is left to tell."""
     modality = text(dataset, "Modality")
     if modality.upper() in NOT_IMAGES or "MediaStorageDirectory" in _storage(dataset):
         return False
@@ -133,7 +133,7 @@ def planes_of(dataset: Any, path: Path) -> list[Plane]:
         return [_plane(dataset, path, frame) for frame in range(_groups(dataset, frames, path))]
     if frames != 1:
         raise DataError(
-            f"{path} holds {frames} frames without a position of each: convert it to .nii.gz, for example with dcm2niix."
+            f"{path} holds {frames} frames without a position for each: convert it to .nii.gz, for example with dcm2niix."
         )
     return [_plane(dataset, path, None)]
 
@@ -159,7 +159,7 @@ def read_planes(path: Path) -> Iterator[tuple[Plane, np.ndarray]]:
         if not np.isfinite(grey).all():
             raise DataError(
                 f"{plane.name}: RescaleSlope {plane.slope:g} and RescaleIntercept {plane.intercept:g} lead to values "
-                "that are no numbers: export it again."
+                "that are not numbers: export it again."
             )
         yield plane, grey
 
@@ -183,7 +183,9 @@ def _read(path: Path, *, stop_before_pixels: bool) -> Any:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): check the file and its rights.") from error
     except Exception as error:
-        raise DataError(f"{path} is no readable DICOM file ({_reason(error)}): copy it again, or remove it.") from error
+        raise DataError(
+            f"{path} is not a readable DICOM file ({_reason(error)}): copy it again, or remove it."
+        ) from error
 
 
 def _refuse_deflated_without_end(path: Path) -> None:
@@ -192,7 +194,7 @@ def _refuse_deflated_without_end(path: Path) -> None:
         start = file.read(4096)
         if start[128:132] != b"DICM" or DEFLATED not in start:
             return
-        # The meta header begins with its own length, which is of what follows these 12 bytes.
+        # The meta header begins with its own length, which counts what follows these 12 bytes.
         file.seek(144 + int.from_bytes(start[140:144], "little"))
         unpacking, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
         while block := file.read(2**16):
@@ -288,7 +290,7 @@ def _stored_values(dataset: Any, path: Path) -> np.ndarray:
     if not decoder.is_available:
         raise ConfigError(f"{path} is compressed as '{name}': to decode it, pip install 'attent-kit[dicom]'.")
     if syntax == pydicom.uid.RLELossless:
-        # pylibjpeg-rle ends on some damaged streams in a panic of Rust, which is no Exception and writes to stderr.
+        # pylibjpeg-rle ends on some damaged streams in a panic of Rust, which is not an Exception and writes to stderr.
         dataset.pixel_array_options(decoding_plugin="pydicom")
     try:
         with quiet():
@@ -341,7 +343,9 @@ def _integer(dataset: Any, keyword: str, path: Path) -> int:
 
 def _senseless(path: Path, keyword: str, value: Any) -> DataError:
     shown = ", ".join(f"{x:g}" for x in value) if isinstance(value, list) else value
-    return DataError(f"{path}: its {keyword} is '{shown}', which cannot be: export the series again, or leave it out.")
+    return DataError(
+        f"{path}: its {keyword} is '{shown}', which is impossible: export the series again, or leave it out."
+    )
 
 
 def _storage(dataset: Any) -> str:

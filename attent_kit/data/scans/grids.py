@@ -5,7 +5,7 @@ import numpy as np
 from nibabel.orientations import io_orientation, ornt_transform
 
 ROUNDING = 0.1
-"""mm, and share of the smallest side of a voxel, by which voxels may lie aside on the same grid: headers round, patients do
+"""mm, and share of the smallest side of a voxel, by which voxels of the same grid may be apart: headers round, patients do
 not move."""
 SHEAR = 0.5
 """Degrees off a right angle between two axes that pass as rounding of the header."""
@@ -25,7 +25,7 @@ def same_grid(shape: tuple[int, ...], affine: np.ndarray, like_shape: tuple[int,
 
 
 def rounding(affine: np.ndarray) -> float:
-    """mm by which a voxel of the same grid may lie aside."""
+    """mm by which voxels of the same grid may be apart."""
     return ROUNDING * min(1.0, float(nib.affines.voxel_sizes(affine).min()))
 
 

@@ -20,10 +20,10 @@ def refuse_too_large(path: Path, shape: tuple[int, ...]) -> None:
     if voxels > MOST_VOXELS:
         raise DataError(
             f"{path} would be {' x '.join(map(str, shape))} voxels by its header, which is more than the {MOST_VOXELS:.3g} that "
-            "are read here: it is damaged, or divide it."
+            "are read here: divide it, or copy it again if it is damaged."
         )
     if (needed := voxels * BYTES_A_VOXEL) > (free := host_memory()):
         raise DataError(
             f"{path} does not fit into memory: its {voxels:.3g} voxels need {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB "
-            "are free. Close other programs, or take a larger machine."
+            "are free. Close other programs, or use a larger machine."
         )

@@ -17,7 +17,7 @@ from attent_kit.data.scans.limits import MOST_DEFLATED, refuse_too_large
 from attent_kit.errors import DataError
 
 UNITS = {1: ("metre", 1e3), 2: ("mm", 1.0), 3: ("micron", 1e-3)}
-"""Name of the unit of length by its code in xyzt_units, and mm that it has, as ITK takes them; without a code it is mm."""
+"""Name of the unit of length by its code in xyzt_units, and its length in mm, as ITK takes them; without a code it is mm."""
 _UNREADABLE = (
     EOFError,
     OSError,
@@ -68,7 +68,7 @@ def placed_by(image: nib.Nifti1Pair) -> np.ndarray:
 
 
 def unit_of(header: nib.Nifti1Header) -> tuple[str, float]:
-    """Name of the unit of length, and how many mm it has."""
+    """Name of the unit of length, and its length in mm."""
     return UNITS.get(int(header["xyzt_units"]) & 7, UNITS[2])
 
 
@@ -88,7 +88,7 @@ def stored_values(
         shape = shape[:3]
     kept = shape[:3] if all(n == 1 for n in shape[3:]) else shape
     if len(kept) != 3:
-        wanted = "split it into one file a frame" if len(kept) > 3 else "a volume of slices is needed"
+        wanted = "split it into one file per frame" if len(kept) > 3 else "a volume of slices is needed"
         raise DataError(f"{path} has {len(kept)} dimensions ({times(shape)}) where 3 are needed: {wanted}.")
     kind = image.get_data_dtype().kind
     if kind not in "iuf":
@@ -141,7 +141,7 @@ def _refuse_what_cannot_be(header: nib.Nifti1Header, path: Path, packed: bool) -
     offset, size = float(header["vox_offset"]), path.stat().st_size
     if not 0 <= offset <= _LATEST:
         raise DataError(
-            f"{path} says that its voxels begin at byte {offset:g}, which cannot be: copy or export it again."
+            f"{path} says that its voxels begin at byte {offset:g}, which is impossible: copy or export it again."
         )
     axes = max(0, min(int(header["dim"][0]), 7))
     shape = tuple(max(0, int(n)) for n in header["dim"][1 : axes + 1])

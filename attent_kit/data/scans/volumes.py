@@ -72,7 +72,7 @@ def as_volume(image: nib.Nifti1Pair, path: Path, channel: tuple[int, int] | None
 def read_labels(path: Path | str, like: Volume | None = None) -> Volume:
     """A label map: [X, Y, Z] integers. With `like` it comes back in the axis order of that image.
 
-    DataError if a value is no integer, or if a voxel lies more than a tenth of its side from the one of `like`. A map that
+    DataError if a value is not an integer, or if a voxel is more than a tenth of its side off that of `like`. A map that
     covers the same voxels in another axis order, such as LAS beside RAS, is the same grid.
     """
     return as_labels(open_nifti(Path(path)), Path(path), like)
@@ -87,7 +87,7 @@ def as_labels(image: nib.Nifti1Pair, path: Path, like: Volume | None = None) -> 
         turn, turned_affine = in_axis_order(affine, array.shape, like.affine)
         if not same_grid(array.shape, affine, like.array.shape, like.affine):
             distance = apart(array.shape, affine, like.array.shape, like.affine)
-            far = f"; a voxel lies {distance:.2g} mm aside" if np.isfinite(distance) else ""
+            far = f"; a voxel is {distance:.2g} mm off" if np.isfinite(distance) else ""
             raise DataError(
                 f"{path} is not on the grid of {like.path}: {in_words(array.shape, affine)}, but the "
                 f"image is {in_words(like.array.shape, like.affine)}{far}; resample the labels to the image."
@@ -97,7 +97,7 @@ def as_labels(image: nib.Nifti1Pair, path: Path, like: Volume | None = None) -> 
 
 
 def read_header(path: Path | str) -> tuple[tuple[int, ...], np.ndarray, nib.Nifti1Header]:
-    """Shape, affine [4, 4] to mm in RAS, and header; no voxel is read. DataError if it is no NIfTI file."""
+    """Shape, affine [4, 4] to mm in RAS, and header; no voxel is read. DataError if it is not a NIfTI file."""
     image = open_nifti(Path(path))
     return image.shape, placed_by(image), image.header
 
@@ -108,7 +108,7 @@ def write_labels(
     """Writes a label map [X, Y, Z] as uint8 NIfTI; the file is whole or not there. RunError if it cannot be written.
 
     With the `header` of the image that was labelled it is that image's grid in every field: shape, sform, qform, units
-    and description. What tells of grey values or of statistics is cleared.
+    and description. Whatever describes grey values or statistics is cleared.
     """
     content = label_image(labels, affine, header).to_bytes()
     if str(path).lower().endswith(".gz"):
@@ -193,11 +193,11 @@ def integers(array: np.ndarray, path: Path) -> np.ndarray:
         whole = np.rint(array)
         if not np.isfinite(array).all() or np.abs(array - whole).max() > 1e-3:
             raise DataError(
-                f"{path} holds values that are no integers, as after linear interpolation: give the label map, "
+                f"{path} holds values that are not integers, as after linear interpolation: give the label map, "
                 "or resample it again with nearest neighbour."
             )
         array = whole
     low, high = int(array.min()), int(array.max())
     if not np.iinfo(np.int32).min <= low <= high <= np.iinfo(np.int32).max:
-        raise DataError(f"{path} holds values from {low} to {high}, which are no labels: is it an image?")
+        raise DataError(f"{path} holds values from {low} to {high}, which are not labels: is it an image?")
     return array.astype(np.uint8 if low >= 0 and high <= 255 else np.int32, copy=False)

@@ -1,4 +1,4 @@
-"""A way in which people have volumes on disk, and the values by which one is read. No torch here.
+"""A layout: one way of keeping volumes on disk, and the values that reading it gives. No torch here.
 
 class Mine(Layout):
     '''Volumes as our hospital exports them.'''
@@ -20,7 +20,7 @@ from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.errors import DataError
 
 LONGEST_ID = 200
-"""Bytes that the name of a case may have in UTF-8: with an ending it is the name of a file, of which 255 is the most."""
+"""Bytes that the name of a case may have in UTF-8: with an ending it is a file name, which may have 255."""
 
 
 class Entry(NamedTuple):
@@ -39,7 +39,7 @@ class Entry(NamedTuple):
 
 
 def names_a_case(id: str) -> bool:
-    """Whether it can name data sets in a prepared file and files in a run's folder, and none outside."""
+    """Whether it can name data sets in a prepared file and files in a run's folder, and nothing outside them."""
     # A name that is not UTF-8 is not printable; so it can be encoded.
     plain = bool(id.strip(" .")) and id.isprintable() and not {*"/\\"} & {*id}
     return plain and len(id.encode()) <= LONGEST_ID
@@ -64,7 +64,7 @@ class Layout(ABC):
     organs: LabelMap | None = None
     """Label values by organ name, where the layout knows them; the user may name others."""
     allow_unlabelled: bool = True
-    """Whether a data set in which no labels were found at all is one that the user wants; `prepare` refuses it otherwise."""
+    """Whether the user wants a data set in which no labels were found at all; `prepare` refuses it otherwise."""
     refused: list[DataError] | None = None
     """What `refuse` was given, where somebody sets a list to see the other cases too, as `attentkit check` does."""
     origin: str = ""

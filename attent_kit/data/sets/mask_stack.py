@@ -1,4 +1,4 @@
-"""A folder of PNG masks, one a slice of a DICOM series, as CHAOS hands out its truth and takes predictions."""
+"""A folder of PNG masks, one per slice of a DICOM series, as CHAOS hands out its truth and takes predictions."""
 
 from pathlib import Path
 
@@ -32,12 +32,12 @@ def read_mask_stack(folder: Path, series: Series, image: Volume) -> Volume:
     """
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"{folder} {what}: with --dicom, name a folder of PNG masks, one a slice.")
+        raise DataError(f"{folder} {what}: with --dicom, name a folder of PNG masks, one per slice.")
     files = [path for path in folder.iterdir() if path.suffix.lower() == ".png" and not path.name.startswith(".")]
     columns, rows, slices = image.array.shape
     if len(files) != slices:
         raise DataError(
-            f"{folder} holds {len(files)} PNG masks, but the DICOM series has {slices} slices: one a slice."
+            f"{folder} holds {len(files)} PNG masks, but the DICOM series has {slices} slices: give one mask per slice."
         )
     array = np.empty((slices, rows, columns), np.uint8)
     for path, z in zip(sorted(files, key=_in_order), _slices_of(files, series, slices), strict=True):
@@ -60,7 +60,7 @@ def _slices_of(files: list[Path], series: Series, slices: int) -> list[int]:
         return [by_name[path.stem] for path in masks]
     if named:
         odd = next((path for path in masks if path not in named), masks[0])
-        raise DataError(f"{odd} is named as no slice of the DICOM series, but {named[0].name} is: name all alike.")
+        raise DataError(f"{odd} is not named like a slice of the DICOM series, but {named[0].name} is: name all alike.")
     if len(series.files) != slices:  # one file of several slices, which has them in order
         return list(range(slices))
     numbers = [number for number in series.numbers if number is not None]

@@ -103,7 +103,7 @@ def _grouped(files: Sequence[Path], level: int) -> dict[str, list[Path]]:
 
 
 def _alone(images: Sequence[Path]) -> list[Pair]:
-    """A case an image."""
+    """One case per image."""
     groups: dict[str, list[Path]] = defaultdict(list)
     for path in images:
         groups[case_name(path)].append(path)

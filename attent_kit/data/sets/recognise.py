@@ -14,7 +14,7 @@ def open_layout(
 ) -> Layout:
     """The data set at `path`, read by the layout called `name`, or else by the only one that recognises the place.
 
-    `options` that are not None go to the constructor; a layout that takes none of that name does not come into question.
+    `options` that are not None go to the constructor; a layout that does not take one of them is not considered.
     ConfigError that lists the layouts where none or several recognise the place, and the parts where it has several and
     none is chosen; DataError if there is nothing at `path`.
     """
@@ -22,7 +22,7 @@ def open_layout(
     given = {option: value for option, value in options.items() if value is not None}
     component, loaded, parts = _settled(path, registry, name, given)
     if part is not None and not parts:
-        # One part alone need not be chosen, but its name is no mistake.
+        # One part alone need not be chosen, but naming it is not a mistake.
         only = _asked(component, lambda: loaded(path, None, **given)).part
         parts = () if only is None else (only,)
     chosen = _chosen(part, parts, path, component)
@@ -91,7 +91,7 @@ def _class_of(component: Component) -> type[Layout]:
     loaded = component.load()
     if not issubclass(loaded, Layout):
         raise AttentKitError(
-            f"layout '{component.name}' of {component.distribution} {component.version} is no "
+            f"layout '{component.name}' of {component.distribution} {component.version} is not an "
             "attent_kit.layouts.Layout: its class must be derived from that."
         )
     return loaded

@@ -1,4 +1,4 @@
-"""What a file name says of its role: an image, a label map, or nothing that is known."""
+"""What a file name says about its role: an image, a label map, or nothing that is known."""
 
 import re
 from pathlib import Path

@@ -28,7 +28,7 @@ def divide(cases: Sequence[str], split: Split | None, seed: int) -> dict[str, tu
     """Cases of 'train', 'val' and 'test', each sorted.
 
     Lists of cases are taken as they are; a case may stand in several, and if 'train' is not named, it is the rest.
-    Fractions are dealt out by `seed`, whatever the order of `cases`, and each fraction above 0 gets a case at least.
+    Fractions are dealt out by `seed`, whatever the order of `cases`, and each fraction above 0 gets at least one case.
     None means 0.7, 0.1 and 0.2, and with fewer than three cases all of them in every split.
     """
     cases = sorted(cases)
@@ -62,7 +62,7 @@ class Fold(NamedTuple):
         match = re.fullmatch(r"\s*([0-9]{1,6})\s*/\s*([0-9]{1,6})\s*", text)
         number, parts = (int(n) for n in match.groups()) if match else (0, 0)
         if not number < parts or parts < 2:
-            raise ConfigError(f"'{text}' is no fold: write K/N with K from 0 to N-1, as 0/5 for the first of five.")
+            raise ConfigError(f"'{text}' is not a fold: write K/N with K from 0 to N-1, as 0/5 for the first of five.")
         return cls(number, parts)
 
 

@@ -22,15 +22,15 @@ _LPS = axcodes2ornt(("L", "P", "S"))
 
 @dataclass(frozen=True)
 class Grid:
-    """A native grid together with the slices that are made of it."""
+    """A native grid together with the slices that are made from it."""
 
     shape: tuple[int, int, int]
     affine: tuple[tuple[float, ...], ...]
     """[4, 4], voxel index to mm in RAS."""
     size: int
-    """Pixels of a side of a slice."""
+    """Side of a slice in pixels."""
     fixed_pixel: float | None = None
-    """mm of a pixel where slices have a given one; None where `size` pixels span the field of view."""
+    """Side of a pixel in mm where it is given; None where `size` pixels span the field of view."""
 
     @classmethod
     def of(cls, shape: tuple[int, ...], affine: np.ndarray, size: int, pixel: float | None = None) -> "Grid":
@@ -211,7 +211,7 @@ def _by_area(count: int, outputs: int, start: float, step: float) -> csr_array:
 
 
 def _linear(count: int, outputs: int, start: float, step: float) -> csr_array:
-    """[outputs, count], weights of linear interpolation at the centre of output j; zero outside of the pixels."""
+    """[outputs, count], weights of linear interpolation at the centre of output j; zero outside the pixels."""
     centre = start + step * (np.arange(outputs)[:, None] + 0.5) - 0.5
     inside = (centre >= -0.5) & (centre <= count - 0.5)
     weights = 1 - np.abs(np.arange(count) - centre.clip(0, count - 1))
