@@ -124,7 +124,7 @@ def test_every_unreadable_case_is_told_and_the_others_are_looked_at(attentkit, t
         ("error", "unreadable", "ct_5"): str(labels / "ct_5.nii.gz"),
         ("warning", "organs", "ct_6"): str(labels / "ct_6.nii.gz"),
     }
-    assert any("no integers" in f["evidence"] for f in found.findings)
+    assert any("not integers" in f["evidence"] for f in found.findings)
 
 
 def test_headers_that_no_scan_has_are_errors_of_their_case(attentkit, tmp_path):
