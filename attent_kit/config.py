@@ -11,6 +11,7 @@ string or a table: `segmentor = "smp"`, or `[segmentor]` with `name = "smp"` and
 be left out where the default is meant. Names are resolved in the registry that `validate` is given.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -251,6 +252,21 @@ def parse_set(words: Sequence[str]) -> list[tuple[list[str], Any]]:
             value = text.strip()
         pairs.append((parts, value))
     return pairs
+
+
+def as_words(given: Sequence[str] | Mapping[str, Any]) -> tuple[str, ...]:
+    """Words of `--set`, as they are or from values by option: {"segmentor.depth": 3} -> ("segmentor.depth=3",)."""
+    if isinstance(given, str):
+        raise ConfigError(f"--set {given}: give a list of such words, or values by option.")
+    if not isinstance(given, Mapping):
+        return tuple(given)
+    words: list[str] = []
+    for option, value in given.items():
+        if isinstance(value, Mapping):
+            words += as_words({f"{option}.{name}": inner for name, inner in value.items()})
+        else:
+            words.append(f"{option}={json.dumps(value, default=str)}")
+    return tuple(words)
 
 
 def put(data: dict[str, Any], path: Sequence[str], value: Any) -> None:

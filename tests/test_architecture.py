@@ -42,6 +42,7 @@ WINGS = {
         {"apply"},
         {"backbones", "compare"},
         {"publish", "study"},
+        {"conduct"},
     ],
 }
 """The folders of the two large parts, lowest first: a wing imports wings of lower rows, and itself."""

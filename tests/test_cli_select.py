@@ -350,7 +350,7 @@ def test_too_little_memory_for_a_shift_does_not_cost_the_report_either(attentkit
     def measure(*_):
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr("attent_kit.engine.study.shift.shift_of_comparison", measure)
+    monkeypatch.setattr("attent_kit.engine.conduct.compare.shift_of_comparison", measure)
     out = shutil.copytree(compared[0], tmp_path / "out", ignore=shutil.ignore_patterns("report.html"))
     outcome = attentkit(*[word if word != compared[0] else out for word in compared[1]], "--shift")
     assert (out / "report.html").exists() and outcome.code == 1 and "too little memory" in outcome.err

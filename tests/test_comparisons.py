@@ -8,6 +8,7 @@ import pytest
 from conftest import contents
 
 from attent_kit.engine.compare.cells import run_cells
+from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.folder import Busy, RunFolder, alone_in
 from attent_kit.report.scores import read_scores
 
@@ -161,10 +162,17 @@ def test_a_busy_row_is_left_to_the_other_process_and_looked_at_again(suite, tmp_
     holder.start()
     held.wait(60)
     monkeypatch.setattr(module, "SECONDS_BETWEEN_LOOKS", 0.01)
-    watch = module.Watch(
-        finished=lambda cell: order.append(cell.row), failed=lambda cell, error: order.append(error),
-        waiting=lambda cell: release.set(),
-    )  # fmt: skip
-    assert run_cells(cells, registry, tmp_path / "out", "cpu", watch) == []
+
+    class Watcher(CellWatcher):
+        def finished(self, cell):
+            order.append(cell.row)
+
+        def failed(self, cell, error):
+            order.append(error)
+
+        def waiting(self, cell):
+            release.set()
+
+    assert run_cells(cells, registry, tmp_path / "out", "cpu", Watcher()) == []
     holder.join()
     assert order == ["Supervised", "W/o"]

@@ -103,7 +103,7 @@ def test_a_backbone_that_a_row_cannot_take_is_refused_before_anything_is_trained
 
 def costs(*cells):
     """A plan of (seconds, key of its first stage, seconds of that): the owner of a stage comes first."""
-    return module.Plan([], [module.CellCost(None, s, None, None, None, key, of_stage) for s, key, of_stage in cells])
+    return module.Price([], [module.CellCost(None, s, None, None, None, key, of_stage) for s, key, of_stage in cells])
 
 
 @pytest.mark.parametrize(

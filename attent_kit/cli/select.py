@@ -2,17 +2,15 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from attent_kit.cli.output import bars, print_json, print_table
 from attent_kit.plugins import load
 
-NOTE = (
-    "Dice and rho are computed with the labels of the target's test cases. They grade the selectors here; the selectors saw "
-    "none of them. target-oracle is the best that any choice could have been."
-)
+if TYPE_CHECKING:
+    from attent_kit.engine.conduct.select import SelectResult
 
 
 @click.command("select")
@@ -29,10 +27,8 @@ def command(runs: tuple[Path, ...], device: str, out: Path | None, as_json: bool
     share of runs in which the choice was better and worse than the last snapshot. The labels of the target's test cases are
     used for this and choose nothing.
     """
-    from attent_kit.engine.compare.grade import find_runs, grade_runs
-    from attent_kit.report.selection import aggregate, graded_csv
+    from attent_kit.engine.conduct.select import NOTE, select
 
-    found, bare = find_runs(runs)
     with bars(("grade", 0)) as (bar,):
 
         def tell(run: str, done: int, total: int) -> None:
@@ -40,47 +36,48 @@ def command(runs: tuple[Path, ...], device: str, out: Path | None, as_json: bool
                 bar.reset(run, total)
             bar.to(done, "snapshots")
 
-        failed = None if len(found) == 1 else lambda folder, error: bar.say(f"Left out: {folder}: {error}")
-        graded = grade_runs(found, load().registry, device, tell, failed)
-    if bare:
-        click.echo(f"Left out: {len(bare)} runs without snapshots, such as {bare[0]}.", err=True)
-    counted = [run for run in graded if not run.bound] or graded
-    if out:
-        graded_csv(out, graded)
-    means = aggregate(run.selectors for run in counted)
+        result = select(
+            runs, load().registry, device, out, tell, lambda folder, error: bar.say(f"Left out: {folder}: {error}")
+        )
+    if result.bare:
+        click.echo(f"Left out: {len(result.bare)} runs without snapshots, such as {result.bare[0]}.", err=True)
     if as_json:
         print_json(
             {
                 "runs": [
                     {**run._asdict(), "selectors": [_plain({**s._asdict(), "regret": s.regret}) for s in run.selectors]}
-                    for run in graded
+                    for run in result.runs
                 ],
-                "selectors": [_plain(mean._asdict()) for mean in means],
+                "selectors": [_plain(mean._asdict()) for mean in result.means],
                 "note": NOTE,
             }
         )
         return
-    if len(counted) == 1:
-        (run,) = counted
+    _print(result)
+    click.echo(NOTE)
+    if out:
+        click.echo(f"  {out}")
+
+
+def _print(result: "SelectResult") -> None:
+    if len(result.counted) == 1:
+        (run,) = result.counted
         rows = [
             (s.selector, s.better or "-", str(s.step), *map(_percent, (s.dice, s.oracle, s.regret)), _number(s.rho))
             for s in run.selectors
         ]
         title = f"{run.row}, {run.direction}, seed {run.seed}: Dice in % by the snapshot that is chosen"
         print_table(title, ("selector", "better", "step", "Dice", "oracle's", "regret", "rho"), rows)
-    else:
-        rows = [
-            (m.selector, str(m.runs), *map(_percent, (m.dice, m.regret, m.worst_regret)), _number(m.rho),
-             *(f"{100 * share:.0f} %" for share in (m.better_than_last, m.worse_than_last)))
-            for m in means
-        ]  # fmt: skip
-        heads = ("selector", "runs", "Dice", "regret", "worst regret", "rho", "better than last", "worse")
-        print_table(f"Means over {len(counted)} runs, Dice in %", heads, rows)
-        if len(counted) < len(graded):
-            click.echo(f"{len(graded) - len(counted)} runs whose training saw target labels are not in it.")
-    click.echo(NOTE)
-    if out:
-        click.echo(f"  {out}")
+        return
+    rows = [
+        (m.selector, str(m.runs), *map(_percent, (m.dice, m.regret, m.worst_regret)), _number(m.rho),
+         *(f"{100 * share:.0f} %" for share in (m.better_than_last, m.worse_than_last)))
+        for m in result.means
+    ]  # fmt: skip
+    heads = ("selector", "runs", "Dice", "regret", "worst regret", "rho", "better than last", "worse")
+    print_table(f"Means over {len(result.counted)} runs, Dice in %", heads, rows)
+    if bound := len(result.runs) - len(result.counted):
+        click.echo(f"{bound} runs whose training saw target labels are not in it.")
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -18,6 +17,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.engine.compare.content import located
 from attent_kit.engine.compare.suite import Cell, Suite
+from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.device import works
 from attent_kit.engine.run.folder import Busy, is_held
 from attent_kit.engine.run.heartbeat import in_a_sentence, now, write_failure
@@ -32,15 +32,7 @@ from attent_kit.registry import Registry
 SECONDS_BETWEEN_LOOKS = 2.0
 
 
-class Watch(NamedTuple):
-    """Who is told what happens to the cells that this command runs; how far they are stands in their progress.json."""
-
-    finished: Callable[[Cell], None]
-    failed: Callable[[Cell, AttentKitError], None]
-    waiting: Callable[[Cell], None]
-    """Only cells are left at which other processes work; this is the first of them."""
-    warned: Callable[[Cell, str], None] = lambda cell, sentence: None
-    """Training of a run seems to go wrong."""
+FailedCell = tuple[Cell, AttentKitError]
 
 
 def domain_files(suite: Suite, out: Path) -> dict[str, Path]:
@@ -103,10 +95,10 @@ def run_cells(
     registry: Registry,
     out: Path,
     device: str,
-    watch: Watch,
+    watcher: CellWatcher,
     trackers: Trackers = MappingProxyType({}),
     began: str | None = None,
-) -> list[tuple[Cell, AttentKitError]]:
+) -> list[FailedCell]:
     """Run every cell that has no scores yet, and return those that failed: one failure does not stop the others.
 
     Any number of processes may do so at once: each takes the next cell that nobody holds. Cells at which others work, or
@@ -114,7 +106,7 @@ def run_cells(
     died. What failed since `began`, by default now, is not tried again. RunError if the device stops computing.
     """
     began = began or now()
-    failed: list[tuple[Cell, AttentKitError]] = []
+    failed: list[FailedCell] = []
     locks: dict[Path, Path] = {}
     said: Path | None = None
     waiting = list(cells)
@@ -131,14 +123,7 @@ def run_cells(
                     busy.append(cell)
                     continue
                 try:
-                    train(
-                        cell.settings,
-                        cell.folder,
-                        registry,
-                        device,
-                        TrainOptions(cell.row, cell.direction, cell.select, trackers, out, out / "shared"),
-                        TrainWatcher(warned=lambda sentence, cell=cell: watch.warned(cell, sentence)),
-                    )
+                    _train(cell, registry, out, device, watcher, trackers)
                 except Busy as held:
                     locks[cell.folder] = held.lock
                     busy.append(cell)
@@ -148,20 +133,26 @@ def run_cells(
                     error = raised
                     write_failure(cell.run, error)
             if error is None:
-                watch.finished(cell)
+                watcher.finished(cell)
                 continue
             sentence = error if isinstance(error, AttentKitError) else _unforeseen(error, cell)
             failed.append((cell, sentence))
-            watch.failed(cell, sentence)
+            watcher.failed(cell, sentence)
             if sentence is not error:
                 refuse_broken(device)
         waiting = busy
         if waiting:
             if waiting[0].folder != said:
-                watch.waiting(waiting[0])
+                watcher.waiting(waiting[0])
                 said = waiting[0].folder
             time.sleep(SECONDS_BETWEEN_LOOKS)
     return failed
+
+
+def _train(cell: Cell, registry: Registry, out: Path, device: str, watcher: CellWatcher, trackers: Trackers) -> None:
+    options = TrainOptions(cell.row, cell.direction, cell.select, trackers, store=out, shared=out / "shared")
+    told = TrainWatcher(warned=lambda sentence: watcher.warned(cell, sentence))
+    train(cell.settings, cell.folder, registry, device, options, told)
 
 
 def refuse_broken(device: str) -> None:

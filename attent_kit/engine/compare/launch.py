@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from attent_kit.config import dump
-from attent_kit.engine.compare.cells import Watch, refuse_broken, run_cells
+from attent_kit.engine.compare.cells import FailedCell, refuse_broken, run_cells
 from attent_kit.engine.compare.content import located
 from attent_kit.engine.compare.suite import Cell
+from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.heartbeat import now
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.fit import interruptions
@@ -47,98 +48,75 @@ class Worker(NamedTuple):
         return f"the process on {self.device} ({self.process.pid})"
 
 
+class _Ear:
+    """Hears what all processes say, and passes it on once."""
+
+    def __init__(self, cells: Sequence[Cell], watcher: CellWatcher) -> None:
+        self.failed: dict[int, AttentKitError] = {}
+        """By the number of the cell."""
+        self._cells, self._watcher = cells, watcher
+        self._speaking = threading.Lock()
+
+    def hear(self, event: str, number: int, sentence: str) -> None:
+        """An event of a cell, from any thread."""
+        cell = self._cells[number]
+        with self._speaking:
+            # Each process meets a failure, and says so.
+            if event == "failed" and number not in self.failed:
+                self.failed[number] = RunError(sentence)
+                self._watcher.failed(cell, self.failed[number])
+            elif event == "warned":
+                self._watcher.warned(cell, sentence)
+            elif event == "finished":
+                self._watcher.finished(cell)
+
+
 def run_on(
     devices: Sequence[str],
     cells: Sequence[Cell],
     registry: Registry,
     out: Path,
-    watch: Watch,
-    say: Callable[[str], None],
+    watcher: CellWatcher,
     trackers: Sequence[str] = (),
-) -> list[tuple[Cell, AttentKitError]]:
+) -> list[FailedCell]:
     """`run_cells` in one process for each device. What a process was at when it died, the others take over.
 
     Ctrl-C, or SIGTERM, stops each after its step; a second one at once. They also stop if this process is killed.
     """
-    began, failed = now(), {}  # type: tuple[str, dict[int, AttentKitError]]
-    told = threading.Lock()
-
-    def hear(event: str, number: int, sentence: str) -> None:
-        with told:
-            if event == "failed":
-                # Each process meets it, and says so.
-                if number not in failed:
-                    failed[number] = RunError(sentence)
-                    watch.failed(cells[number], failed[number])
-            elif event == "warned":
-                watch.warned(cells[number], sentence)
-            elif event == "finished":
-                watch.finished(cells[number])
-
-    workers = [_start(device, devices, cells, out, began, trackers, hear) for device in devices]
+    ear = _Ear(cells, watcher)
+    job = {"out": str(out), "began": now(), "trackers": list(trackers), "command": sys.argv}
+    job["cells"] = [_plain(cell) for cell in cells]
+    workers = [_start({**job, "device": device}, _environment(device, devices), ear.hear) for device in devices]
     try:
-        with interruptions() as stop:
-            asked, ended = False, set()  # type: tuple[bool, set[int]]
-            while len(ended) < len(workers):
-                time.sleep(0.1)
-                if stop.requested and not asked:
-                    asked = True
-                    say("Stopping: each process saves its run after the step at hand.")
-                    _interrupt(workers)
-                for worker in workers:
-                    pid, code = worker.process.pid, worker.process.poll()
-                    if code is not None and pid not in ended:
-                        ended.add(pid)
-                        worker.listener.join()
-                        if code and not asked:
-                            say(
-                                f"{worker.name} ended {_how(code)}; its run is left to the others.{_last_words(worker)}"
-                            )
+        stopped = _wait_for(workers, watcher.said)
     except KeyboardInterrupt:
-        _interrupt(workers)
-        deadline = time.monotonic() + SECONDS_TO_STOP
-        for worker in workers:
-            try:
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
+        _stop_at_once(workers)
         raise
     finally:
         for worker in workers:
             if worker.process.stdin is not None:
                 worker.process.stdin.close()
             worker.errors.close()
-    if asked:
+    if stopped:
         raise KeyboardInterrupt
     # Where each lies is known only now: a process of another suite may have begun a run in between.
-    left = {n for n, cell in enumerate(located(cells, registry)) if not cell.done} - failed.keys()
+    left = {n for n, cell in enumerate(located(cells, registry)) if not cell.done} - ear.failed.keys()
     for number in left:
-        failed[number] = RunError("its process ended before it was done. Start the same command again to go on.")
-    return [(cells[number], error) for number, error in sorted(failed.items())]
+        ear.failed[number] = RunError("its process ended before it was done. Start the same command again to go on.")
+    return [(cells[number], error) for number, error in sorted(ear.failed.items())]
 
 
-def _start(
-    device: str,
-    devices: Sequence[str],
-    cells: Sequence[Cell],
-    out: Path,
-    began: str,
-    trackers: Sequence[str],
-    hear: Callable[[str, int, str], None],
-) -> Worker:
+def _start(job: dict[str, Any], environment: dict[str, str], hear: Callable[[str, int, str], None]) -> Worker:
     errors = tempfile.TemporaryFile()  # noqa: SIM115, open for as long as the process is
     process = subprocess.Popen(
         [sys.executable, "-m", WORKER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
-        env=_environment(device, devices),
+        env=environment,
         # A terminal's Ctrl-C comes to this process alone, which passes on one.
         start_new_session=True,
     )
-    job: dict[str, Any] = {"device": device, "out": str(out), "began": began, "trackers": list(trackers)}
-    job["command"] = sys.argv
-    job["cells"] = [_plain(cell) for cell in cells]
 
     def listen() -> None:
         assert process.stdout is not None
@@ -154,7 +132,37 @@ def _start(
         process.stdin.flush()
     except BrokenPipeError:
         pass  # It is dead already, which is seen when it is waited for.
-    return Worker(device, process, listener, errors)
+    return Worker(job["device"], process, listener, errors)
+
+
+def _wait_for(workers: Sequence[Worker], say: Callable[[str], None]) -> bool:
+    """Until all have ended; whether they were asked to stop."""
+    asked, ended = False, set()  # type: tuple[bool, set[int]]
+    with interruptions() as stop:
+        while len(ended) < len(workers):
+            time.sleep(0.1)
+            if stop.requested and not asked:
+                asked = True
+                say("Stopping: each process saves its run after the step at hand.")
+                _interrupt(workers)
+            for worker in workers:
+                pid, code = worker.process.pid, worker.process.poll()
+                if code is not None and pid not in ended:
+                    ended.add(pid)
+                    worker.listener.join()
+                    if code and not asked:
+                        say(f"{worker.name} ended {_how(code)}; its run is left to the others.{_last_words(worker)}")
+    return asked
+
+
+def _stop_at_once(workers: Sequence[Worker]) -> None:
+    _interrupt(workers)
+    deadline = time.monotonic() + SECONDS_TO_STOP
+    for worker in workers:
+        try:
+            worker.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
 
 
 def _environment(device: str, devices: Sequence[str]) -> dict[str, str]:
@@ -191,23 +199,32 @@ def _plain(cell: Cell) -> dict[str, Any]:
     return {**plain, "settings": dump(cell.settings), "folder": str(cell.folder)}
 
 
+class _Reporter(CellWatcher):
+    """Tells the parent, in lines, what happens to the cells."""
+
+    def __init__(self, cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
+        self._numbers = {(cell.row, cell.direction, cell.seed): number for number, cell in enumerate(cells)}
+        self._tell = tell
+
+    def finished(self, cell: Cell) -> None:
+        self._say("finished", cell)
+
+    def failed(self, cell: Cell, error: AttentKitError) -> None:
+        self._say("failed", cell, str(error))
+
+    def warned(self, cell: Cell, sentence: str) -> None:
+        self._say("warned", cell, sentence)
+
+    def _say(self, event: str, cell: Cell, sentence: str = "") -> None:
+        self._tell(json.dumps([event, self._numbers[cell.row, cell.direction, cell.seed], sentence]))
+
+
 def work(job: dict[str, Any], registry: Registry, tell: Callable[[str], None]) -> None:
     """What such a process does; `tell` takes a line for the parent."""
     refuse_broken(job["device"])
     cells = [_cell(plain, registry) for plain in job["cells"]]
-    numbers = {(cell.row, cell.direction, cell.seed): number for number, cell in enumerate(cells)}
-
-    def say(event: str, cell: Cell, sentence: str = "") -> None:
-        tell(json.dumps([event, numbers[cell.row, cell.direction, cell.seed], sentence]))
-
-    watch = Watch(
-        finished=lambda cell: say("finished", cell),
-        failed=lambda cell, error: say("failed", cell, str(error)),
-        waiting=lambda cell: None,
-        warned=lambda cell, sentence: say("warned", cell, sentence),
-    )
     trackers = find_trackers(job["trackers"], registry)
-    run_cells(cells, registry, Path(job["out"]), job["device"], watch, trackers, job["began"])
+    run_cells(cells, registry, Path(job["out"]), job["device"], _Reporter(cells, tell), trackers, job["began"])
 
 
 def _cell(plain: dict[str, Any], registry: Registry) -> Cell:

@@ -23,7 +23,7 @@ from attent_kit.engine.run.device import launch
 from attent_kit.engine.train.fit import seed_step
 from attent_kit.engine.train.train import task_of
 from attent_kit.engine.train.update import FabricUpdate
-from attent_kit.errors import AttentKitError
+from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.interfaces import Batch, Stage, Task
 from attent_kit.registry import Registry
 
@@ -68,11 +68,25 @@ class CellCost(NamedTuple):
     """Of that stage, if this run trains it."""
 
 
-class Plan(NamedTuple):
+class Price(NamedTuple):
     """What is to be run, and what it costs."""
 
     stages: list[StageCost]
     cells: list[CellCost]
+    devices: tuple[str, ...] = ("auto",)
+    """Those that are asked for; measured on the first."""
+
+    def check(self) -> "Price":
+        """The same if every run can be run as it is set; else ConfigError."""
+        failed = sum(cell.error is not None for cell in self.cells)
+        if failed:
+            raise ConfigError(f"{failed} of {len(self.cells)} runs cannot be run as they are set; the table says why.")
+        return self
+
+    @property
+    def missing(self) -> int:
+        """Runs that are not done."""
+        return sum(not cell.cell.done for cell in self.cells)
 
     @property
     def seconds(self) -> float:
@@ -102,9 +116,13 @@ class Plan(NamedTuple):
         return end
 
 
-def plan(
-    suite: Suite, cells: Sequence[Cell], registry: Registry, device: str, report: Callable[[str, int, int], None]
-) -> Plan:
+def price(
+    suite: Suite,
+    cells: Sequence[Cell],
+    registry: Registry,
+    devices: Sequence[str],
+    report: Callable[[str, int, int], None],
+) -> Price:
     """Measure every row that has a missing cell, and add up. `report` is told the row, how many are measured, of how many."""
     task, size = _seen_by_networks(suite, cells)
     first = {cell.row: cell for cell in reversed(cells) if not cell.done}
@@ -113,10 +131,10 @@ def plan(
     for done, (row, cell) in enumerate(reversed(first.items())):
         report(row, done, len(first))
         try:
-            costs[row] = _measure(cell, registry, task, size, launch(device, cell.settings.precision))
+            costs[row] = _measure(cell, registry, task, size, launch(devices[0], cell.settings.precision))
         except AttentKitError as error:
             errors[row] = str(error)
-    return Plan([cost for row in costs.values() for cost in row], _add_up(cells, costs, errors))
+    return Price([cost for row in costs.values() for cost in row], _add_up(cells, costs, errors), tuple(devices))
 
 
 def _seen_by_networks(suite: Suite, cells: Sequence[Cell]) -> tuple[Task, int]:

@@ -168,6 +168,11 @@ class Cell:
         return RunKey(self.direction, slug(self.row), self.seed)
 
     @property
+    def name(self) -> str:
+        """Row, direction and seed in words."""
+        return f"{self.row}, {self.direction}, seed {self.seed}"
+
+    @property
     def run(self) -> RunFolder:
         """What lies in its folder."""
         return RunFolder(self.folder)

@@ -57,8 +57,8 @@ class TrainOptions(NamedTuple):
 class TrainWatcher(NamedTuple):
     """Who is told how a run goes."""
 
-    opened: Callable[[Alignment], None] = lambda alignment: None
-    """All is built, and nothing is trained yet."""
+    opened: Callable[[str, int], None] = lambda name, steps: None
+    """All is built and nothing is trained yet: the name of the method, and how many steps it has."""
     stepped: Report = lambda progress: None
     """A step is done."""
     warned: Callable[[str], None] = lambda sentence: None
@@ -101,7 +101,7 @@ def train(
         run.write_domain(source, target)
         if not files.all_answers():
             run.write_environment(fabric.device, precision_of(fabric))
-        watcher.opened(alignment)
+        watcher.opened(settings.alignment.name, total_steps(alignment))
         batches = training_batches(
             source, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
         )

@@ -1,0 +1,207 @@
+"""A comparison on the screen: its grid, what it would cost, how far it is, and what it has come to."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from attent_kit.cli.live import Say, live_grid
+from attent_kit.cli.output import Bar, bars, console, duration, print_json, print_scores, print_table
+from attent_kit.engine.conduct.watcher import Tell, Watcher
+
+if TYPE_CHECKING:
+    from attent_kit.engine.compare.price import Price
+    from attent_kit.engine.compare.suite import Cell
+    from attent_kit.engine.conduct.compare import CompareResult
+    from attent_kit.engine.conduct.grid import Grid
+    from attent_kit.errors import AttentKitError
+    from attent_kit.report.compared import Compared
+    from attent_kit.report.table import Table
+
+ITEMS = ("shift", "audit")
+"""Parts of which each item is named where there is no terminal, too: it may take minutes."""
+
+
+class Screen(Watcher):
+    """Prints what happens; with `as_json` the scores alone go to stdout."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._say: Callable[[str], None] = Say()
+        self._missing: list[Cell] = []
+        self._printed = 0
+        """Files that are named already."""
+
+    def expanded(self, grid: "Grid") -> None:
+        if self._as_json:
+            _print_left_out(grid)
+        else:
+            print_grid(grid, as_json=False)
+
+    @contextmanager
+    def during(self, part: str) -> Iterator[Tell]:
+        with bars((part, 0)) as (bar,):
+            yield bar.count(part) if part in ITEMS else _counting(bar)
+
+    @contextmanager
+    def training(self, cells: "Sequence[Cell]") -> Iterator[None]:
+        self._missing = [cell for cell in cells if not cell.done]
+        with live_grid(cells) as self._say:
+            yield
+
+    def finished(self, cell: "Cell") -> None:
+        done = sum(cell.done for cell in self._missing)
+        self._say(f"{done} of {len(self._missing)} runs done: {cell.name}")
+
+    def failed(self, cell: "Cell", error: "AttentKitError") -> None:
+        self._say(f"FAILED: {cell.name}: {error}")
+
+    def waiting(self, cell: "Cell") -> None:
+        self._say(f"Waiting for another process at {cell.name}.")
+
+    def warned(self, cell: "Cell", sentence: str) -> None:
+        self._say(f"Warning: {cell.name}, {sentence}")
+
+    def said(self, sentence: str) -> None:
+        self._say(sentence)
+
+    def scored(self, result: "CompareResult") -> None:
+        if result.left_out:
+            select = result.compared.select
+            click.echo(f"Left out, since not run with --select {select}: {', '.join(result.left_out)}.", err=True)
+        for sentence in result.unseen:
+            click.echo(sentence, err=self._as_json)
+        if self._as_json:
+            print_scores(result.scores)
+        else:
+            _print_tables(result.compared)
+            self._print_files(result)
+        self._printed = len(result.files)
+
+    def end(self, result: "CompareResult") -> "CompareResult":
+        """Name what was made after the tables, and what went wrong beside the error that the command ends with."""
+        for note in result.shift.notes if result.shift else ():
+            click.echo(f"Note: {note}", err=self._as_json)
+        self._print_files(result)
+        for sentence in result.besides:
+            click.echo(sentence, err=True)
+        return result
+
+    def _print_files(self, result: "CompareResult") -> None:
+        for file in result.files[self._printed :]:
+            click.echo(f"  {file}", err=self._as_json)
+        self._printed = len(result.files)
+
+
+def print_grid(grid: "Grid", as_json: bool) -> None:
+    """What is done, what is to run, and the runs of other options, data or versions that these take the place of."""
+    _print_left_out(grid)
+    if as_json:
+        fields = ("row", "alignment", "direction", "seed", "folder", "done")
+        print_json(
+            [{f: getattr(c, f) for f in fields} | {"superseded": [*grid.superseded[c.folder]]} for c in grid.cells]
+        )
+        return
+    rows = []
+    for c in grid.cells:
+        names = [folder.relative_to(grid.out).as_posix() for folder in grid.superseded[c.folder]]
+        kept = f"; superseded: {', '.join(names)}" if names else ""
+        rows.append((c.row, c.alignment, c.direction, str(c.seed), ("done" if c.done else "to run") + kept))
+    title = f"{grid.title}: {len(grid.cells)} runs in {grid.out}"
+    print_table(title, ("row", "alignment", "direction", "seed", ""), rows)
+
+
+def print_price(price: "Price", as_json: bool) -> None:
+    """Stages, runs, and the time of all that is missing; ConfigError if a run cannot be run, unless a script reads it."""
+    if as_json:
+        print_json(
+            {
+                "seconds": price.seconds,
+                "devices": price.devices,
+                "wall_seconds": price.wall(len(price.devices)),
+                "stages": [{n: v for n, v in stage._asdict().items() if n != "recipe"} for stage in price.stages],
+                "cells": [
+                    {"row": c.cell.row, "direction": c.cell.direction, "seed": c.cell.seed, "done": c.cell.done}
+                    | {n: getattr(c, n) for n in ("seconds", "memory", "shares", "error")}
+                    for c in price.cells
+                ],
+            }
+        )
+        return
+    stages = [
+        (
+            s.row, s.stage, str(s.batch_size), str(s.steps), f"{s.seconds_a_step:.3g}", duration(s.seconds),
+            _mebibytes(s.memory),
+        )
+        for s in price.stages
+    ]  # fmt: skip
+    print_table("Stages", ("row", "stage", "batch size", "steps", "s a step", "time", "peak MiB"), stages)
+    runs = [
+        (
+            c.cell.row, c.cell.direction, str(c.cell.seed), "-" if c.seconds is None else duration(c.seconds),
+            _mebibytes(c.memory), "done" if c.cell.done else c.error or (f"shares {c.shares}" if c.shares else ""),
+        )
+        for c in price.cells
+    ]  # fmt: skip
+    print_table("Runs", ("row", "direction", "seed", "time", "peak MiB", ""), runs)
+    count = len(price.devices)
+    over = f", over {count} devices about {duration(price.wall(count))}" if count > 1 else ""
+    click.echo(
+        f"{price.missing} runs to train, one after the other about {duration(price.seconds)}{over}, predictions and snapshots "
+        "not counted."
+    )
+    price.check()
+
+
+def _print_left_out(grid: "Grid") -> None:
+    for sentence in grid.left_out:
+        click.echo(sentence, err=True)
+
+
+def _print_tables(found: "Compared") -> None:
+    from attent_kit.report.costs import COLUMNS, footnotes, texts
+
+    for table in found.tables:
+        console().print(_rich(table))
+        for footnote in table.footnotes:
+            click.echo(f"  {footnote}")
+    if found.costs:
+        print_table("Cost", COLUMNS, [texts(cost) for cost in found.costs])
+        for footnote in footnotes(found.costs):
+            click.echo(f"  {footnote}")
+    click.echo(found.note)
+    for warning in found.warnings:
+        click.echo(f"Comparisons, in table.md: {warning}")
+
+
+def _rich(table: "Table") -> RichTable:
+    from attent_kit.report.table import cell_text
+
+    rich = RichTable(title=Text(table.title), title_justify="left", title_style="bold", header_style="bold")
+    rich.add_column("method")
+    for organ in table.organs:
+        rich.add_column(Text(organ), justify="right")
+    rich.add_column("selection")
+    for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
+        texts = [cell_text(cell, table.scale, table.count) for cell in cells]
+        marked = (Text(t, style="bold green" if label in b else "") for t, b in zip(texts, table.best, strict=True))
+        rich.add_row(Text(label), *marked, stamp)
+    return rich
+
+
+def _counting(bar: Bar) -> Tell:
+    """Tells a bar what is at hand; the first of something else begins it again."""
+
+    def tell(what: str, done: int, total: int) -> None:
+        if done <= 1:
+            bar.reset(what, total)
+        bar.to(done)
+
+    return tell
+
+
+def _mebibytes(memory: int | None) -> str:
+    return "-" if memory is None else str(memory)

@@ -1,0 +1,199 @@
+"""A comparison from a request to its tables: `compare(CompareRequest("phantom"), load().registry)`.
+
+Stopping it and starting it again is the normal way to use it: what is finished is never run twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.compare.cells import FailedCell, make_data, refuse_what_cannot_run, run_cells
+from attent_kit.engine.compare.content import located
+from attent_kit.engine.compare.costs import measure_costs, read_costs
+from attent_kit.engine.compare.launch import run_on
+from attent_kit.engine.compare.results import Results, collect, standing
+from attent_kit.engine.compare.results_folder import remember
+from attent_kit.engine.compare.suite import Cell
+from attent_kit.engine.conduct.grid import Grid, expanded
+from attent_kit.engine.conduct.request import CompareRequest
+from attent_kit.engine.conduct.watcher import Watcher
+from attent_kit.engine.publish.panels import panels
+from attent_kit.engine.publish.report import write_report
+from attent_kit.engine.run.heartbeat import in_a_sentence
+from attent_kit.engine.run.status import write_grid
+from attent_kit.engine.study.shift import Meter, ShiftOfRuns, refuse_failed, shift_of_comparison
+from attent_kit.engine.study.translation import Audited, TranslatesNothing, audit_comparison
+from attent_kit.errors import AttentKitError, DataError, RunError
+from attent_kit.registry import Registry
+from attent_kit.report.compared import Compared, ScoredRows, compared, daggered
+from attent_kit.report.published import read_published
+from attent_kit.report.render import render
+from attent_kit.report.scores import Score
+from attent_kit.report.table import mark
+
+
+@dataclass(frozen=True)
+class CompareResult:
+    """What a comparison has come to. It may be a part of what was asked for: `check` says so."""
+
+    grid: Grid
+    """What was asked for."""
+    cells: tuple[Cell, ...]
+    """The runs that were asked for, where they lie now; `done` says which of them have scores."""
+    scores: list[Score]
+    """Of every finished run of the suite in the folder, as scores.csv has them."""
+    compared: Compared
+    """Tables, comparisons, ranks and costs."""
+    files: tuple[Path, ...]
+    failed: tuple[FailedCell, ...]
+    """Cells that could not be run, each with its error."""
+    left_out: tuple[str, ...]
+    """Rows of which a run is finished, but not with this selection."""
+    unseen: tuple[str, ...]
+    """A sentence for each row of which something lies in the folder that no table shows, and why."""
+    damaged: tuple[str, ...]
+    """A sentence for each file of scores that cannot be used."""
+    shift: ShiftOfRuns | None = None
+    """How far the domains are apart, if that was asked for."""
+    audited: Audited | None = None
+    """What translations do to anatomy, if that was asked for."""
+    unmeasured: Exception | None = None
+    """Why shift or audit are not there, or lack a run."""
+    unreported: AttentKitError | None = None
+    """Why there is no report."""
+
+    @property
+    def error(self) -> Exception | None:
+        """What a command that asked for this ends with: the gravest of what went wrong; None if all is there."""
+        if self.failed:
+            runs = "\n".join(f"  {cell.name}: {error}" for cell, error in self.failed)
+            damaged = "".join(f"\n{sentence}" for sentence in self.damaged)
+            return RunError(
+                f"{len(self.failed)} of {len(self.cells)} runs failed; the table shows the others.\n{runs}{damaged}"
+            )
+        if self.damaged:
+            return DataError("\n".join(["some scores cannot be read; the table shows the others.", *self.damaged]))
+        return self.unmeasured or self.unreported
+
+    @property
+    def besides(self) -> list[str]:
+        """A sentence for each thing that went wrong and is not in `error`."""
+        said = []
+        if self.unreported and self.error is not self.unreported:
+            said.append(f"No report: {self.unreported}")
+        if self.unmeasured and self.error is not self.unmeasured:
+            said.append(f"Shift: {in_a_sentence(self.unmeasured)}")
+        return said
+
+    def check(self) -> "CompareResult":
+        """The same if all that was asked for is there; else `error` is raised."""
+        if self.error:
+            raise self.error
+        return self
+
+
+def compare(request: CompareRequest, registry: Registry, watcher: Watcher | None = None) -> CompareResult:
+    """Run what is missing of a comparison, and write and return what its scores come to.
+
+    ConfigError or DataError, before anything is run, for what cannot be run. What fails later does not stop the rest: it is
+    in the result, and `check` raises it.
+    """
+    watcher = watcher or Watcher()
+    grid = expanded(request, registry)
+    watcher.expanded(grid)
+    with watcher.during("data") as tell:
+        make_data(grid.suite, grid.out, tell)
+    cells, failed = _run(request, grid, registry, watcher)
+    if request.vary:
+        with watcher.during("cost") as tell:
+            measure_costs(cells, registry, grid.devices[0], tell)
+    results = collect(grid.out, grid.whole, cells, registry, request.set_words, request.select)
+    found = _compared(request, grid, cells, results)
+    files = render(found, {direction: panels(cells, direction) for direction in _targets(cells)}, grid.out)
+    result = CompareResult(
+        grid, tuple(cells), results.scores, found, tuple(files), tuple(failed), tuple(results.left_out),
+        tuple(results.unseen), tuple(results.damaged),
+    )  # fmt: skip
+    watcher.scored(result)
+    if request.shift and result.scores:
+        result = _with_shift(result, registry, watcher)
+    return _with_report(result, registry) if request.report else result
+
+
+def _run(
+    request: CompareRequest, grid: Grid, registry: Registry, watcher: Watcher
+) -> tuple[list[Cell], list[FailedCell]]:
+    """Train and score what is missing, here or in a process for each device; the cells where they lie now, and those that
+    failed."""
+    out, words, select = grid.out, request.set_words, request.select
+    refuse_what_cannot_run(grid.cells, registry)
+    # The data are there now, and what they hold is part of what a cell is known by.
+    cells = located(grid.cells, registry)
+    write_grid(out, cells)
+    counted = [*cells, *standing(out, grid.whole, registry, words, select)]
+    remember(out, grid.whole, counted, grid.reference, select)
+    with watcher.training(cells):
+        if len(grid.devices) > 1:
+            failed = run_on(grid.devices, cells, registry, out, watcher, request.track)
+        else:
+            failed = run_cells(cells, registry, out, grid.devices[0], watcher, grid.trackers)
+    # Another process with another suite may have trained in a folder meanwhile.
+    return located(cells, registry), failed
+
+
+def _compared(request: CompareRequest, grid: Grid, cells: Sequence[Cell], results: Results) -> Compared:
+    targets = _targets(cells)
+    seen = sorted({c.id for t in targets.values() for c in t.cases if {"train", "test"} <= set(c.splits)})
+    trained_on = f" Target cases both trained on and tested: {', '.join(seen)}." if seen else ""
+    scored = ScoredRows(
+        grid.title,
+        grid.suite.note + trained_on,
+        results.scores,
+        results.methods,
+        results.titles,
+        next(iter(targets.values())).organs,
+        request.select,
+        results.outcomes,
+        read_published(grid.suite.published) if grid.suite.published else [],
+        read_costs(grid.out, [method.label for method in results.methods]),
+    )
+    reference = None if grid.reference is None else mark(grid.reference, request.select)
+    return compared(daggered(scored), reference, request.slide_test)
+
+
+def _targets(cells: Sequence[Cell]) -> dict[str, Prepared]:
+    """The target of each direction."""
+    return {cell.direction: Prepared.open(cell.settings.data.target) for cell in cells}
+
+
+def _with_shift(result: CompareResult, registry: Registry, watcher: Watcher) -> CompareResult:
+    """With what `attentkit shift` and `attentkit audit` would find of the folder. Tables and report are there whatever
+    becomes of this."""
+    out, device = result.grid.out, result.grid.devices[0]
+    try:
+        with watcher.during("shift") as tell:
+            measured = shift_of_comparison(out, Meter(registry, device), tell)
+        result = replace(result, shift=measured)
+        try:
+            with watcher.during("audit") as tell:
+                audited = audit_comparison(out, registry, device, tell)
+        except TranslatesNothing:
+            audited = Audited({}, [])
+        pictures = [audit.files[2] for audit in audited.audits.values()]
+        result = replace(result, audited=audited, files=(*result.files, *measured.files, *pictures))
+        # A run that neither can be made of is one run.
+        refuse_failed([*dict([*audited.failed, *measured.failed]).items()])
+    # Too little memory, or a mistake in a method, is no reason to lose the report.
+    except Exception as error:
+        return replace(result, unmeasured=error)
+    return result
+
+
+def _with_report(result: CompareResult, registry: Registry) -> CompareResult:
+    grid = result.grid
+    try:
+        files = write_report(grid.out, registry, grid.reference, result.compared)
+    except AttentKitError as error:
+        return replace(result, unreported=error)
+    return replace(result, files=(*result.files, *files))

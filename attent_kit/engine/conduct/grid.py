@@ -1,0 +1,115 @@
+"""What a request comes to before anything is run: its rows, its cells, and what they would cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from attent_kit.config import read_toml
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.compare.ablation import ablate
+from attent_kit.engine.compare.cells import domain_files
+from attent_kit.engine.compare.content import located, superseded
+from attent_kit.engine.compare.price import Price, price
+from attent_kit.engine.compare.results import labels_in
+from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow, read_suite, refuse_another_split
+from attent_kit.engine.compare.vary import vary
+from attent_kit.engine.conduct.request import CompareRequest
+from attent_kit.engine.conduct.watcher import Watcher
+from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.provenance import explained
+from attent_kit.engine.snapshots.selection import refuse_unknown
+from attent_kit.engine.train.tracking import Trackers, find_trackers
+from attent_kit.errors import ConfigError, did_you_mean
+from attent_kit.registry import Registry
+from attent_kit.report.comparisons import choose_reference
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Everything that a request asks for, checked, with nothing run and nothing written."""
+
+    suite: Suite
+    """With the rows, seeds and directions that are asked for."""
+    whole: Suite
+    """The same suite with the rows that are not asked for, too."""
+    cells: tuple[Cell, ...]
+    """A run for each row, direction and seed, where it lies or will lie."""
+    superseded: Mapping[Path, Mapping[Path, list[str]]]
+    """By the folder of a cell: runs of other options, data or versions that it takes the place of, and in what they differ."""
+    out: Path
+    reference: str | None
+    devices: tuple[str, ...]
+    trackers: Trackers
+    left_out: tuple[str, ...]
+    """A sentence for each row without a term that is no row of its own."""
+
+    @property
+    def title(self) -> str:
+        return self.suite.title or self.suite.name
+
+
+def expanded(request: CompareRequest, registry: Registry) -> Grid:
+    """The grid of a request; ConfigError or DataError for what cannot be run."""
+    whole, chosen = _suites(request, registry)
+    out = Path(request.out or Path("runs", chosen.name))
+    files = domain_files(chosen, out)
+    refuse_unknown(request.select, registry)
+    words, reference, left_out = request.set_words, request.reference, ()
+    if request.ablate is not None:
+        apart = ablate(chosen, request.ablate, registry, words, alone=not request.alignments)
+        chosen, reference, left_out = apart.suite, reference or apart.full, tuple(apart.left_out)
+    chosen = vary(chosen, registry, files, out, request.vary_words, words)
+    whole = joined(whole, chosen)
+    cells = located(expand(chosen, registry, files, out, words, request.select), registry)
+    if reference is not None:
+        # A wrong label is met before anything is trained.
+        there = labels_in(out, whole, registry, words)
+        choose_reference(reference, [*dict.fromkeys([*(cell.row for cell in cells), *there])])
+    trackers = find_trackers(request.track, registry)
+    devices = _devices(request)
+    for device in devices:
+        launch(device)
+    for file in files.values() if chosen.phantom is None else ():
+        refuse_another_split(chosen, Prepared.open(file))
+    older = {cell.folder: superseded(cell, registry) for cell in cells}
+    return Grid(chosen, whole, tuple(cells), older, out, reference, devices, trackers, left_out)
+
+
+def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None = None) -> Price:
+    """What a request would cost, from a few measured steps of each row; nothing is kept."""
+    grid = expanded(request, registry)
+    with (watcher or Watcher()).during("rows") as tell:
+        return price(grid.suite, grid.cells, registry, grid.devices, tell)
+
+
+def _suites(request: CompareRequest, registry: Registry) -> tuple[Suite, Suite]:
+    """The suite that a request names, and that with the rows, seeds and directions that it asks for."""
+    suite = request.suite if isinstance(request.suite, Suite) else _file_of(str(request.suite), registry)
+    if isinstance(suite, Suite) and request.variant is not None:
+        raise ConfigError(f"variant '{request.variant}': name the file of the suite, which holds its variants.")
+    try:
+        whole = suite if isinstance(suite, Suite) else read_suite(suite, registry, request.variant)
+        return whole, narrow(whole, registry, request.alignments, request.seeds, request.directions)
+    except ConfigError as error:
+        name = suite.name if isinstance(suite, Suite) else str(read_toml(suite).get("name", ""))
+        raise explained(error, Path(request.out or Path("runs", name)), registry) from None
+
+
+def _file_of(suite: str, registry: Registry) -> Path:
+    names = [component.name for component in registry.of("suites")]
+    if suite.endswith(".toml"):
+        return Path(suite)
+    if suite in names:
+        return Path(str(registry.find("suites", suite).target))
+    raise ConfigError(
+        f"'{suite}' is neither a .toml file nor an installed suite.{did_you_mean(suite, names)} "
+        f"`attentkit list suites` shows those."
+    )
+
+
+def _devices(request: CompareRequest) -> tuple[str, ...]:
+    """The devices by their whole names: "1" is cuda:1."""
+    names = tuple(f"cuda:{word}" if word.isdigit() else word for word in request.devices)
+    if not names:
+        raise ConfigError("--devices: name at least one, for example --devices cuda:0,cuda:1.")
+    return names

@@ -1,0 +1,71 @@
+"""What a comparison can be asked for: the options of `attentkit compare` as one value."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from attent_kit.config import as_words
+from attent_kit.engine.compare.suite import Suite
+from attent_kit.errors import ConfigError
+from attent_kit.report.scores import LAST
+
+LISTS = ("alignments", "seeds", "directions", "ablate", "devices", "track")
+
+
+@dataclass(frozen=True)
+class CompareRequest:
+    """A suite, what of it is to be run, and what is to be made of the scores; each as the option of that name."""
+
+    suite: Suite | Path | str = "phantom"
+    """Its TOML file, the name of an installed one, or the suite itself."""
+    variant: str | None = None
+    """Of the suite's [variants]."""
+    alignments: Sequence[str] = ()
+    """Rows of these alone; an alignment that is no row of the suite becomes one. Empty: all rows."""
+    seeds: Sequence[int] = ()
+    """In place of the suite's."""
+    directions: Sequence[str] = ()
+    """In place of the suite's, as in mr2ct."""
+    set: Sequence[str] | Mapping[str, Any] = ()
+    """For every row that has the option: "segment_steps=100", or {"segment_steps": 100}."""
+    vary: Sequence[str] | Mapping[str, Sequence[Any]] = ()
+    """A row for each value of every row that has the option: "cycle=1,10", or {"cycle": [1, 10]}."""
+    ablate: Sequence[str] | None = None
+    """Alignments to take apart: with all their terms, and without each of them."""
+    devices: Sequence[str] = ("auto",)
+    """Several start one process each."""
+    out: Path | str | None = None
+    """Folder of all results; runs/NAME if it is None."""
+    select: str = LAST
+    """Snapshot that counts: last, a selector, or target-oracle."""
+    reference: str | None = None
+    """Label of the row that the others are tested against; the suite's first if it is None."""
+    slide_test: bool = False
+    """Whether to add the test that the slides of AttENT seem to have used."""
+    track: Sequence[str] = ()
+    """Names of trackers."""
+    shift: bool = False
+    """Whether to measure, afterwards, the shift of each run and audit its translation."""
+    report: bool = True
+    """Whether to write report.html, table.tex, pairs.csv and figures."""
+
+    def __post_init__(self) -> None:
+        for name in LISTS:
+            if isinstance(getattr(self, name), str):
+                raise ConfigError(f"{name}: give a list, as in {name}=['{getattr(self, name)}'].")
+
+    @property
+    def set_words(self) -> tuple[str, ...]:
+        """`set` as words of the command line."""
+        return as_words(self.set)
+
+    @property
+    def vary_words(self) -> tuple[str, ...]:
+        """`vary` as words of the command line."""
+        if not isinstance(self.vary, Mapping):
+            return as_words(self.vary)
+        return tuple(
+            f"{option}={','.join(word.partition('=')[2] for value in values for word in as_words({option: value}))}"
+            for option, values in self.vary.items()
+        )

@@ -1,0 +1,149 @@
+"""One run from a request to its scores: `train(TrainRequest("attent", source="mr.h5", target="ct.h5"), load().registry)`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from attent_kit.config import as_words, merge, read_toml
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.run.folder import Answers, RunFolder, RunKey
+from attent_kit.engine.run.provenance import explained
+from attent_kit.engine.run.settings import RunSettings, override, run_settings
+from attent_kit.engine.train import train as engine
+from attent_kit.engine.train.tracking import find_trackers
+from attent_kit.engine.train.train import TrainOptions, TrainWatcher
+from attent_kit.errors import AttentKitError, ConfigError
+from attent_kit.registry import Registry
+from attent_kit.report.scores import LAST, Score, Summary, summarise
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A method, two domains and a seed; each as the option of `attentkit train` of that name."""
+
+    alignment: str | None = None
+    """The method; that of `config` if it is None."""
+    config: Path | str | None = None
+    """TOML of a whole run, such as a run's config.toml."""
+    data: Path | str | None = None
+    """TOML with source and target."""
+    source: Path | str | None = None
+    """Prepared file of the labelled domain."""
+    target: Path | str | None = None
+    """Prepared file of the domain to adapt to."""
+    set: Sequence[str] | Mapping[str, Any] = ()
+    """Options over all others: "segmentor.encoder=resnet34", or {"segmentor.encoder": "resnet34"}."""
+    seed: int | None = None
+    device: str = "auto"
+    out: Path | str | None = None
+    """Folder of the run; runs/SOURCE2TARGET/ALIGNMENT/seedN if it is None."""
+    select: str = LAST
+    """Snapshot that is exported and scored: last, a selector, or target-oracle."""
+    track: Sequence[str] = ()
+    """Names of trackers."""
+
+
+class TrainResult(NamedTuple):
+    """A finished run."""
+
+    settings: RunSettings
+    run: RunFolder
+    """Its folder."""
+    select: str
+    scores: list[Score]
+    """Empty if no test case of the target has labels."""
+
+    @property
+    def answers(self) -> Answers:
+        """Predictions and scores of the snapshot that was chosen."""
+        return self.run.answers(self.select)
+
+    @property
+    def dice(self) -> list[Summary]:
+        """Dice of each organ and their average, over the test cases."""
+        return list(summarise(self.scores, "dice", "cases"))
+
+
+def train(request: TrainRequest, registry: Registry, watcher: TrainWatcher | None = None) -> TrainResult:
+    """Train what is not trained yet, and score it on the target's test cases.
+
+    On a folder that holds an unfinished run of the same configuration it goes on where that stopped. ConfigError or DataError,
+    before anything is trained, for what cannot be run.
+    """
+    watcher = watcher or TrainWatcher()
+    words = as_words(request.set)
+    given = override(_given(request, words), words)
+    try:
+        settings = run_settings(given, registry)
+    except ConfigError as error:
+        raise explained(error, _begun_in(request, given), registry) from None
+    trackers = find_trackers(request.track, registry)
+    for doubt in _doubts(settings):
+        watcher.warned(doubt)
+    folder = Path(request.out) if request.out else _folder(settings)
+    options = TrainOptions(select=request.select, trackers=trackers)
+    scores = engine.train(settings, folder, registry, request.device, options, watcher)
+    return TrainResult(settings, RunFolder(folder), request.select, scores)
+
+
+def _given(request: TrainRequest, words: Sequence[str]) -> dict[str, Any]:
+    """Plain settings from all that a request names; ConfigError if the method or a domain is missing."""
+    given: dict[str, Any] = read_toml(Path(request.config)) if request.config else {}
+    if request.alignment:
+        given = merge(given, {"alignment": {"name": request.alignment}})
+    if request.data:
+        beside = Path(request.data).parent
+        files = read_toml(Path(request.data))
+        given["data"] = {k: str(beside / v) if isinstance(v, str) else v for k, v in files.items()}
+    for name, path in (("source", request.source), ("target", request.target)):
+        if path:
+            given["data"] = {**given.get("data", {}), name: str(path)}
+            given["data"].pop(f"{name}_hash", None)
+    if request.seed is not None:
+        given["seed"] = request.seed
+    if "alignment" not in given:
+        raise ConfigError("name the method to train, for example `attentkit train attent -s mr.h5 -t ct.h5`.")
+    if "data" not in given:
+        raise ConfigError(
+            "name the two domains: `--source mr.h5 --target ct.h5`, or a TOML file with both in `--data`."
+        )
+    for name in ("source", "target"):
+        if name not in given["data"] and not any(word.startswith(f"data.{name}=") for word in words):
+            raise ConfigError(f"the {name} is missing: type --{name} FILE.h5, a file that `attentkit prepare` made.")
+    return given
+
+
+def _doubts(settings: RunSettings) -> list[str]:
+    """What a person will want to know before the run; DataError if a prepared file cannot be read."""
+    Prepared.open(settings.data.source)
+    target = Prepared.open(settings.data.target)
+    said = []
+    if settings.data.source.resolve() == settings.data.target.resolve():
+        said.append("source and target are the same file.")
+    if not any(case.has_labels for case in target.cases_in("test")):
+        said.append("the target has no labelled test case, so the run will not be scored.")
+    return said
+
+
+def _folder(settings: RunSettings) -> Path:
+    """Where a run goes that is given no folder."""
+    source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
+    return _place(f"{source.domain}2{target.domain}", settings.alignment.name, settings.seed)
+
+
+def _begun_in(request: TrainRequest, given: Mapping[str, Any]) -> Path:
+    """The folder of the run that a request may go on with, though its settings do not fit."""
+    if request.out or request.config:
+        return Path(request.out) if request.out else Path(request.config).parent  # type: ignore[arg-type]
+    try:
+        method = given["alignment"]
+        name = method.get("name") if isinstance(method, dict) else method
+        domains = [Prepared.open(Path(str(given["data"][domain]))).domain for domain in ("source", "target")]
+        return _place("2".join(domains), str(name), given.get("seed", 0))
+    except (AttentKitError, OSError, KeyError, TypeError):
+        return Path("runs")
+
+
+def _place(direction: str, alignment: str, seed: int) -> Path:
+    return RunKey(direction, alignment, seed).folder(Path("runs")).path
