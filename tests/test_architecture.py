@@ -80,6 +80,19 @@ ORDINARY_WORDS = {
 which SIFA scores."""
 
 
+MOST_PARAMETERS = 7
+MANY_PARAMETERS = {
+    "data/prepare/prepare.py prepare",
+    "engine/apply/scoring.py evaluate",
+    "engine/apply/volumes.py predict_volumes",
+}
+"""Public functions with more, until they take an options model."""
+LONGEST_FUNCTION = 60
+"""Lines, with signature and docstring."""
+LONG_FUNCTIONS = {"engine/train/fit.py fit"}
+"""One loop, in the order of what happens in a step: its clocks are read and written all over it."""
+
+
 def sources(*folders):
     return sorted(path for folder in folders for path in folder.rglob("*.py"))
 
@@ -231,6 +244,55 @@ def test_no_file_is_long():
         for path in sources(FRAME, ROOT / "plugins", ROOT / "tests", ROOT / "benchmarks")
     }
     assert [str(path) for path, length in lengths.items() if length > 450] == []
+
+
+def functions(path):
+    """(node, class that it is in or None) of every function and method of a file; functions within functions are theirs."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.Module):
+            owner = node if isinstance(node, ast.ClassDef) else None
+            yield from ((child, owner) for child in node.body if isinstance(child, ast.FunctionDef))
+
+
+def is_public(node, owner):
+    hidden = [name for name in (node.name, owner.name if owner else "") if name.startswith("_") and name != "__init__"]
+    return not hidden
+
+
+def is_command(node):
+    """Whether click calls it: a command has an argument for each option, which it parses."""
+    calls = [decorator.func for decorator in node.decorator_list if isinstance(decorator, ast.Call)]
+    return any(isinstance(call, ast.Attribute) and call.attr == "command" for call in calls)
+
+
+def parameters(node, owner):
+    a = node.args
+    named = [*a.posonlyargs, *a.args, *a.kwonlyargs, *filter(None, (a.vararg, a.kwarg))]
+    bound = owner is not None and not any(getattr(d, "id", "") == "staticmethod" for d in node.decorator_list)
+    return len(named) - bound
+
+
+def test_no_public_function_has_more_than_seven_parameters():
+    many = {
+        f"{path.relative_to(FRAME).as_posix()} {node.name}"
+        for path in sources(FRAME)
+        for node, owner in functions(path)
+        if is_public(node, owner) and not is_command(node) and parameters(node, owner) > MOST_PARAMETERS
+    }
+    assert many == MANY_PARAMETERS, "an options model takes what is more; a name that is not needed leaves the list"
+
+
+def test_functions_of_the_engine_fit_a_screen():
+    long = {
+        f"{path.relative_to(FRAME).as_posix()} {node.name}"
+        for path in sources(FRAME / "engine")
+        for node, _ in functions(path)
+        if node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION
+    }
+    assert long == LONG_FUNCTIONS, (
+        "a paragraph of it is a function of its own; a name that is not needed leaves the list"
+    )
 
 
 # The folder of a run

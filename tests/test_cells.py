@@ -12,9 +12,8 @@ from conftest import contents, prepare_words
 from attent_kit.cli import run
 from attent_kit.config import read_toml
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.compare import cells as module
 from attent_kit.engine.compare.content import components_of, located, superseded
-from attent_kit.engine.compare.suite import expand, read_suite
+from attent_kit.engine.compare.suite import expand, read_suite, slug
 from attent_kit.plugins import load
 from attent_kit.registry import Registry
 from attent_kit.report.scores import read_scores
@@ -51,16 +50,35 @@ def compare(attentkit, suite, out, tmp_path):
     return command
 
 
-@pytest.fixture
-def ran(monkeypatch):
-    """What is run, which then trains nothing."""
-    cells = []
+def ran(outcome):
+    """The cells that a command has run, in their order."""
+    found = re.findall(r"runs done: (.+), (\w+), seed (\d+)$", outcome.err, re.MULTILINE)
+    return [(row, direction, int(seed)) for row, direction, seed in found]
 
-    def train(settings, folder, registry, device, options, watcher):
-        cells.append((options.row, options.direction, settings.seed))
 
-    monkeypatch.setattr(module, "train", train)
-    return cells
+def mistaken(tmp_path, mistake):
+    """The file of a plugin whose method 'mistaken' makes a mistake in its first step."""
+    file = tmp_path / "mistaken.py"
+    file.write_text(MISTAKEN.format(mistake=mistake))
+    return file
+
+
+MISTAKEN = """
+from attent_kit import hookimpl
+from attentkit_builtin.alignments.source_only import SourceOnly
+
+
+class Mistaken(SourceOnly):
+    "Makes a mistake."
+
+    def segment(self, batch, update):
+        {mistake}
+
+
+@hookimpl
+def attentkit_alignments():
+    return {{"mistaken": Mistaken}}
+"""
 
 
 def cells_of(suite, out, registry):
@@ -121,9 +139,9 @@ def test_another_option_of_a_row_trains_that_row_anew_keeps_its_earlier_run_and_
         ({"AttENT": '"AttENT"\noptions = { cycle = 1.0 }'}, [("AttENT", "mr2ct", 0)]),
     ],
 )
-def test_a_seed_a_direction_a_row_or_an_option_more_runs_only_what_is_missing(compare, ran, words, cells):
-    assert compare(**words).code == 0
-    assert ran == cells
+def test_a_seed_a_direction_a_row_or_an_option_more_runs_only_what_is_missing(compare, words, cells):
+    outcome = compare(**words)
+    assert (outcome.code, ran(outcome)) == (0, cells)
 
 
 @pytest.mark.parametrize(
@@ -136,29 +154,31 @@ def test_a_seed_a_direction_a_row_or_an_option_more_runs_only_what_is_missing(co
         ({"AttENT": '"Another"'}, ["another/seed1", "w-o-adaptation/seed0", "w-o-adaptation/seed1"]),
     ],
 )
-def test_the_report_shows_what_the_table_shows_and_no_run_of_earlier_options_or_rows(compare, ran, out, words, runs):
+def test_the_report_shows_what_the_table_shows_and_no_run_of_earlier_options_or_rows(compare, out, words, runs):
     outcome = compare(seeds="1", **words)
     assert outcome.code == 0 and "kept and not shown" in outcome.out
     assert read_toml(out / "comparison.toml")["runs"] == [f"mr2ct/{run}" for run in runs]
-    (label,) = {score.alignment for score in read_scores(out / "scores.csv")}
-    shown = [row[0] for row in parse(out).tables["MR to CT: Dice, %, one case"][1:]]
-    assert [row.partition(" label-free")[0] for row in shown] == [label]
+    scored = {(score.alignment, score.seed) for score in read_scores(out / "scores.csv")}
+    assert sorted(f"{slug(label)}/seed{seed}" for label, seed in scored) == runs
+    (dice,) = (rows for title, rows in parse(out).tables.items() if title.startswith("MR to CT: Dice, %"))
+    assert {row[0].partition(" label-free")[0] for row in dice[1:]} == {label for label, _ in scored}
 
 
-def test_how_often_a_run_saves_and_where_its_data_lie_make_no_other_cell(compare, ran, suite, prepared, tmp_path):
+def test_how_often_a_run_saves_and_where_its_data_lie_make_no_other_cell(compare, prepared, tmp_path):
     shutil.copytree(prepared, tmp_path / "data")
     outcome = compare("--set", "save_seconds=9", "--set", "log_steps=3")
-    assert (outcome.code, ran) == (0, [])
+    assert (outcome.code, ran(outcome)) == (0, [])
     moved = {f"{prepared}/{name}.h5": f'"{tmp_path}/data/{name}.h5"' for name in ("mr", "ct")}
-    assert (compare(**moved).code, ran) == (0, [])
+    outcome = compare(**moved)
+    assert (outcome.code, ran(outcome)) == (0, [])
 
 
-def test_data_that_changed_make_every_cell_on_them_another(compare, ran, attentkit, prepared, volumes, tmp_path):
+def test_data_that_changed_make_every_cell_on_them_another(compare, attentkit, prepared, volumes, tmp_path):
     shutil.copytree(prepared, tmp_path / "data")
     words = prepare_words(volumes / "ct", tmp_path / "data" / "ct.h5", "ct", "--window", "0", "200")
     assert attentkit(*words).code == 0
     outcome = compare(**{f"{prepared}/ct.h5": f'"{tmp_path}/data/ct.h5"'})
-    assert len(ran) == 2
+    assert len(ran(outcome)) == 2
     assert "kept and not shown, since the suite now differs in the data of the target." in outcome.out
 
 
@@ -193,52 +213,39 @@ def test_results_that_do_not_say_their_versions_are_still_found(suite, out, spoi
     assert cells_of(suite, out, load().registry)[0].done
 
 
-def test_a_run_whose_config_cannot_be_read_is_kept_and_another_takes_its_place(compare, out, ran):
+def test_a_run_whose_config_cannot_be_read_is_kept_and_another_takes_its_place(compare, out):
     (out / FOLDER / "config.toml").write_text("= junk")
     before = contents(out / FOLDER)
     outcome = compare()
-    assert (outcome.code, ran) == (0, [("W/o adaptation", "mr2ct", 0)])
+    assert (outcome.code, ran(outcome)) == (0, [("W/o adaptation", "mr2ct", 0)])
     assert "kept and not shown" in outcome.out and contents(out / FOLDER) == before
 
 
-def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_others(compare, out, monkeypatch):
-    def train(settings, folder, registry, device, options, watcher):
-        if options.row == "AttENT":
-            (folder / "config.toml").parent.mkdir(parents=True)
-            (folder / "config.toml").touch()
-            return {}["x"]
-
-    monkeypatch.setattr(module, "train", train)
-    outcome = compare(seeds="1")
+def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_others(compare, out, tmp_path):
+    file = mistaken(tmp_path, 'return {}["x"]')
+    outcome = compare("--plugin", file, seeds="1", attent='"mistaken"')
     assert outcome.code == 1
     record = out / "mr2ct/attent/seed1/failed.json"
     assert f"FAILED: AttENT, mr2ct, seed 1: KeyError: 'x' (where: {record})" in outcome.err
-    assert "runs done: W/o adaptation, mr2ct, seed 1" in outcome.err and "1 of 2 runs failed" in outcome.err
+    assert ran(outcome) == [("W/o adaptation", "mr2ct", 1)] and "1 of 2 runs failed" in outcome.err
     assert any('return {}["x"]' in line for line in json.loads(record.read_text())["traceback"])
 
 
-def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out, monkeypatch):
-    tried = []
-
-    def train(settings, folder, registry, device, options, watcher):
-        tried.append(options.row)
-        raise RuntimeError("CUDA error: device-side assert triggered")
-
-    monkeypatch.setattr(module, "train", train)
-    monkeypatch.setattr(module, "works", lambda device: False)
-    outcome = compare(seeds="1")
-    assert outcome.code == 1 and tried == ["W/o adaptation"]
-    assert "RunError: --device cpu does not compute" in outcome.err
+def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out, tmp_path, monkeypatch):
+    file = mistaken(tmp_path, 'raise RuntimeError("CUDA error: device-side assert triggered")')
+    monkeypatch.setattr("attent_kit.engine.compare.cells.works", lambda device: False)
+    outcome = compare("--plugin", file, seeds="1", source_only='"mistaken"')
+    assert outcome.code == 1 and "RunError: --device cpu does not compute" in outcome.err
+    assert (out / "mr2ct/w-o-adaptation/seed1/failed.json").exists() and not (out / "mr2ct/attent/seed1").exists()
 
 
 # What is shown
 
 
-def test_rows_that_were_added_stay_in_the_table_until_the_options_change(compare, out, monkeypatch):
-    assert compare("-m", "entropy").code == 0
-    ran = []
-    monkeypatch.setattr(module, "train", lambda *a: ran.append(a[4].row))
-    assert compare().code == 0 and ran == []
+def test_rows_that_were_added_stay_in_the_table_until_the_options_change(compare, out):
+    assert ran(compare("-m", "entropy")) == [("entropy", "mr2ct", 0)]
+    outcome = compare()
+    assert (outcome.code, ran(outcome)) == (0, [])
     assert "| entropy | " in (out / "table.md").read_text(encoding="utf-8")
     assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation", "AttENT", "entropy"}
     file = out / "mr2ct/entropy/seed0/scores.csv"
@@ -246,14 +253,14 @@ def test_rows_that_were_added_stay_in_the_table_until_the_options_change(compare
     assert f"{file}, line " in compare().err
     outcome = compare("--set", "segment_steps=5")
     assert "entropy: 1 earlier run (mr2ct/entropy/seed0) kept and not shown, since" in outcome.out
-    assert read_scores(out / "scores.csv") == []
+    assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation", "AttENT"}
 
 
-def test_a_row_that_left_the_suite_is_kept_and_said(compare, out, ran):
+def test_a_row_that_left_the_suite_is_kept_and_said(compare, out):
     outcome = compare(AttENT='"AttENT, ours"')
-    assert ran == [("AttENT, ours", "mr2ct", 0)]
+    assert ran(outcome) == [("AttENT, ours", "mr2ct", 0)]
     assert "1 earlier run (mr2ct/attent/seed0) kept and not shown, since the suite has no such row" in outcome.out
-    assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation"}
+    assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation", "AttENT, ours"}
 
 
 def test_one_row_with_more_seeds_than_the_other_makes_a_table_that_says_so(compare, out):
@@ -276,14 +283,14 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("kind", SPOILT)
-def test_scores_that_were_spoilt_are_named_and_the_other_rows_make_the_table(compare, out, ran, kind):
+def test_scores_that_were_spoilt_are_named_and_the_other_rows_make_the_table(compare, out, kind):
     spoil, sentence = SPOILT[kind]
     file = out / "mr2ct/attent/seed0/scores.csv"
     text = file.read_text()
     file.write_text(spoil(text))
     assert file.read_text() != text
     outcome = compare()
-    assert outcome.code == 3 and "Traceback" not in outcome.err
+    assert (outcome.code, ran(outcome)) == (3, []) and "Traceback" not in outcome.err
     assert str(file) in outcome.err and sentence in outcome.err
     assert "the run is scored anew, not trained anew" in outcome.err
     table = (out / "table.md").read_text(encoding="utf-8")
@@ -306,13 +313,13 @@ def test_the_scores_of_a_run_are_made_again_without_training(compare, out, monke
 
 
 @pytest.mark.parametrize("label", ["Ähnlich/比較", "<b>x</b> & y", "[red]a[/] {b}", "a | b \\ c", "100 %"])
-def test_a_label_of_any_words_is_a_folder_and_stands_in_the_table_as_it_is(compare, out, ran, label, tmp_path):
+def test_a_label_of_any_words_is_a_folder_and_stands_in_the_table_as_it_is(compare, out, label):
     words = {"AttENT": json.dumps(label, ensure_ascii=False)}
     (cell,) = [c for c in json.loads(compare("--dry-run", "--json", **words).out) if c["row"] == label]
     assert re.fullmatch(r"[\w-]+", cell["folder"].split("/")[-2])
     shutil.move(out / "mr2ct/attent", out / "mr2ct" / cell["folder"].split("/")[-2])
     outcome = compare(**words)
-    assert (outcome.code, ran) == (0, [])
+    assert (outcome.code, ran(outcome)) == (0, [])
     assert sum(f"│ {label} " in line for line in outcome.out.splitlines()) == 3
     assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation", label}
 
