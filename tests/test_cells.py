@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from dataclasses import replace
 
 import pytest
@@ -56,11 +57,20 @@ def ran(outcome):
     return [(row, direction, int(seed)) for row, direction, seed in found]
 
 
-def mistaken(tmp_path, mistake):
-    """The file of a plugin whose method 'mistaken' makes a mistake in its first step."""
-    file = tmp_path / "mistaken.py"
-    file.write_text(MISTAKEN.format(mistake=mistake))
-    return file
+@pytest.fixture
+def mistaken(tmp_path, monkeypatch):
+    """`mistaken(line)`: the file of a plugin whose method 'mistaken' does that in its first step."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    file = tmp_path / "tries" / "mistaken_method.py"
+    file.parent.mkdir()
+
+    def write(line):
+        file.write_text(MISTAKEN.format(line=line))
+        return file
+
+    yield write
+    sys.modules.pop("mistaken_method", None)
+    load.cache_clear()
 
 
 MISTAKEN = """
@@ -72,7 +82,7 @@ class Mistaken(SourceOnly):
     "Makes a mistake."
 
     def segment(self, batch, update):
-        {mistake}
+        {line}
 
 
 @hookimpl
@@ -221,18 +231,17 @@ def test_a_run_whose_config_cannot_be_read_is_kept_and_another_takes_its_place(c
     assert "kept and not shown" in outcome.out and contents(out / FOLDER) == before
 
 
-def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_others(compare, out, tmp_path):
-    file = mistaken(tmp_path, 'return {}["x"]')
-    outcome = compare("--plugin", file, seeds="1", attent='"mistaken"')
+def test_a_mistake_in_the_code_of_one_method_does_not_end_the_comparison_of_the_others(compare, out, mistaken):
+    outcome = compare("--plugin", mistaken('return {}["x"]'), seeds="1", source_only='"mistaken"')
     assert outcome.code == 1
-    record = out / "mr2ct/attent/seed1/failed.json"
-    assert f"FAILED: AttENT, mr2ct, seed 1: KeyError: 'x' (where: {record})" in outcome.err
-    assert ran(outcome) == [("W/o adaptation", "mr2ct", 1)] and "1 of 2 runs failed" in outcome.err
+    record = out / "mr2ct/w-o-adaptation/seed1/failed.json"
+    assert f"FAILED: W/o adaptation, mr2ct, seed 1: KeyError: 'x' (where: {record})" in outcome.err
+    assert ran(outcome) == [("AttENT", "mr2ct", 1)] and "1 of 2 runs failed" in outcome.err
     assert any('return {}["x"]' in line for line in json.loads(record.read_text())["traceback"])
 
 
-def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out, tmp_path, monkeypatch):
-    file = mistaken(tmp_path, 'raise RuntimeError("CUDA error: device-side assert triggered")')
+def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out, mistaken, monkeypatch):
+    file = mistaken('raise RuntimeError("CUDA error: device-side assert triggered")')
     monkeypatch.setattr("attent_kit.engine.compare.cells.works", lambda device: False)
     outcome = compare("--plugin", file, seeds="1", source_only='"mistaken"')
     assert outcome.code == 1 and "RunError: --device cpu does not compute" in outcome.err
@@ -242,10 +251,12 @@ def test_a_device_that_no_longer_computes_does_not_fail_every_cell(compare, out,
 # What is shown
 
 
-def test_rows_that_were_added_stay_in_the_table_until_the_options_change(compare, out):
+def test_rows_that_were_added_stay_in_the_table_until_the_options_change(compare, attentkit, out):
     assert ran(compare("-m", "entropy")) == [("entropy", "mr2ct", 0)]
     outcome = compare()
     assert (outcome.code, ran(outcome)) == (0, [])
+    page = (out / "report.html").read_bytes()
+    assert attentkit("report", out).code == 0 and (out / "report.html").read_bytes() == page
     assert "| entropy | " in (out / "table.md").read_text(encoding="utf-8")
     assert {s.alignment for s in read_scores(out / "scores.csv")} == {"W/o adaptation", "AttENT", "entropy"}
     file = out / "mr2ct/entropy/seed0/scores.csv"

@@ -64,9 +64,13 @@ def collect(
     return Results(scores, methods, titles, left_out, outcomes, _unseen(out, there, runs, registry), damaged)
 
 
-def standing(out: Path, suite: Suite, registry: Registry, words: Sequence[str] = (), select: str = LAST) -> list[Cell]:
-    """Cells of the suite as it stands that were begun below `out`, also those that the suite does not ask for."""
-    return [cell for cell in _standing(out, suite, registry, words, select)[2] if cell.run.has_results]
+def standing(
+    out: Path, suite: Suite, registry: Registry, words: Sequence[str] = (), select: str = LAST
+) -> tuple[Suite, list[Cell]]:
+    """The suite with the rows that earlier calls have added below `out`, in the order of the table, and its cells that were
+    begun there, also those that it does not ask for."""
+    _, rows, cells = _standing(out, suite, registry, words, select)
+    return suite.model_copy(update={"rows": tuple(rows)}), [cell for cell in cells if cell.run.has_results]
 
 
 def _standing(

@@ -131,8 +131,8 @@ def _run(
     # The data are there now, and what they hold is part of what a cell is known by.
     cells = located(grid.cells, registry)
     write_grid(out, cells)
-    counted = [*cells, *standing(out, grid.whole, registry, words, select)]
-    remember(out, grid.whole, counted, grid.reference, select)
+    whole, begun = standing(out, grid.whole, registry, words, select)
+    remember(out, whole, [*cells, *begun], grid.reference, select)
     with watcher.training(cells):
         if len(grid.devices) > 1:
             failed = run_on(grid.devices, cells, registry, out, watcher, request.track)
