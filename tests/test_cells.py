@@ -14,7 +14,9 @@ from attent_kit.cli import run
 from attent_kit.config import read_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.content import components_of, located, superseded
+from attent_kit.engine.compare.results import scores_of
 from attent_kit.engine.compare.suite import expand, read_suite, slug
+from attent_kit.errors import DataError
 from attent_kit.plugins import load
 from attent_kit.registry import Registry
 from attent_kit.report.scores import read_scores
@@ -294,32 +296,40 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("kind", SPOILT)
-def test_scores_that_were_spoilt_are_named_and_the_other_rows_make_the_table(compare, out, kind):
+def test_scores_that_are_not_those_of_the_cell_are_refused_with_what_to_do(suite, out, kind):
     spoil, sentence = SPOILT[kind]
     file = out / "mr2ct/attent/seed0/scores.csv"
     text = file.read_text()
     file.write_text(spoil(text))
     assert file.read_text() != text
+    (cell,) = (cell for cell in cells_of(suite, out, load().registry) if cell.folder == file.parent)
+    with pytest.raises(DataError) as refused:
+        scores_of(cell)
+    assert str(file) in str(refused.value) and sentence in str(refused.value)
+    assert "the run is scored anew, not trained anew" in str(refused.value)
+
+
+def test_scores_of_another_run_are_named_and_the_other_rows_make_the_table(compare, out):
+    file = out / "mr2ct/attent/seed0/scores.csv"
+    file.write_text(SPOILT["another seed"][0](file.read_text()))
     outcome = compare()
     assert (outcome.code, ran(outcome)) == (3, []) and "Traceback" not in outcome.err
-    assert str(file) in outcome.err and sentence in outcome.err
-    assert "the run is scored anew, not trained anew" in outcome.err
+    assert str(file) in outcome.err and "has rows of another run" in outcome.err
     table = (out / "table.md").read_text(encoding="utf-8")
     assert "| AttENT | -" in table and re.search(r"\| W/o adaptation \| \*?\*?\d", table)
-    # Scores of another run are somebody's mistake; what is damaged is made again, or would be if it were not pretended here.
-    assert ran == ([] if kind == "another seed" else [("AttENT", "mr2ct", 0)])
 
 
-@pytest.mark.parametrize("spoil", [None, "cut in a line", "cut after the first line"])
-def test_the_scores_of_a_run_are_made_again_without_training(compare, out, monkeypatch, spoil):
-    file = out / FOLDER / "scores.csv"
+@pytest.mark.parametrize("spoil", ["missing", *(kind for kind in SPOILT if kind != "another seed")])
+def test_damaged_scores_are_made_again_without_training(compare, out, monkeypatch, spoil):
+    file = out / "mr2ct/attent/seed0/scores.csv"
     before = file.read_bytes()
-    if spoil is None:
+    if spoil == "missing":
         file.unlink()
     else:
         file.write_text(SPOILT[spoil][0](file.read_text()))
     monkeypatch.setattr("attent_kit.engine.train.fit._step", lambda *a: pytest.fail("it is trained already"))
-    assert compare().code == 0
+    outcome = compare("--no-report")
+    assert (outcome.code, ran(outcome)) == (0, [("AttENT", "mr2ct", 0)])
     assert file.read_bytes() == before
 
 

@@ -105,10 +105,11 @@ def test_one_failing_row_is_in_the_result_beside_the_tables_of_the_others(suite,
         result.check()
 
 
-def test_scores_that_cannot_be_read_are_in_the_result_and_are_what_check_raises(compared, suite, tmp_path):
+def test_scores_that_cannot_be_used_are_in_the_result_and_are_what_check_raises(suite, tmp_path):
     request = CompareRequest(suite, out=tmp_path / "out", alignments=["source_only"], report=False, **ONCE)
     (cell,) = compare(request, REGISTRY).cells
-    cell.place.joinpath("scores.csv").write_text("junk")
+    file = cell.answers.scores
+    file.write_text(file.read_text().replace(",mr2ct,0,", ",mr2ct,5,"))
     result = compare(request, REGISTRY)
     assert len(result.damaged) == 1 and not result.failed
     with pytest.raises(DataError, match=r"scores\.csv"):
@@ -165,7 +166,7 @@ def test_a_run_is_a_function_whose_scores_are_at_hand_and_whose_choices_can_be_g
     )
     result = train(request, REGISTRY, watcher)
     assert opened == [("source_only", 3)]
-    assert result.folder == result.place == tmp_path / "run" and result.settings.seed == 0
+    assert result.run.path == result.answers.path == tmp_path / "run" and result.settings.seed == 0
     written = [repr(score) for score in read_scores(tmp_path / "run" / "scores.csv")]
     assert sorted(repr(score._replace(value=float(score.value))) for score in result.scores) == sorted(written)
     assert (len(result.dice), result.dice[-1].organ) == (4 + 1, "average")

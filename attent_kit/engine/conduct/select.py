@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.engine.compare.grade import GradedRun, find_runs, grade_runs
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import AttentKitError
 from attent_kit.registry import Registry
 from attent_kit.report.selection import Aggregate, aggregate, graded_csv
@@ -23,9 +24,9 @@ class SelectResult(NamedTuple):
     """Those whose training saw no target labels; all, if there is none."""
     means: list[Aggregate]
     """Of each selector, over `counted`."""
-    bare: list[Path]
+    bare: list[RunFolder]
     """Runs without snapshots."""
-    failed: list[tuple[Path, AttentKitError]]
+    failed: list[tuple[RunFolder, AttentKitError]]
     """Runs that cannot be graded, such as one that is still trained, and why."""
 
 
@@ -35,7 +36,7 @@ def select(
     device: str = "auto",
     out: Path | None = None,
     tell: Callable[[str, int, int], None] = lambda run, done, total: None,
-    failed: Callable[[Path, AttentKitError], None] = lambda run, error: None,
+    failed: Callable[[RunFolder, AttentKitError], None] = lambda run, error: None,
 ) -> SelectResult:
     """Grade the runs among and below `places`, and write `out`, a CSV with a line for each run and selector.
 
@@ -43,9 +44,9 @@ def select(
     raised. `tell` is told the run, how many of its snapshots are graded, of how many; `failed` of a run that is left out.
     """
     found, bare = find_runs(places)
-    ungraded: list[tuple[Path, AttentKitError]] = []
+    ungraded: list[tuple[RunFolder, AttentKitError]] = []
 
-    def leave_out(run: Path, error: AttentKitError) -> None:
+    def leave_out(run: RunFolder, error: AttentKitError) -> None:
         ungraded.append((run, error))
         failed(run, error)
 
