@@ -22,8 +22,14 @@ from attent_kit.engine.publish.panels import panels
 from attent_kit.engine.publish.report import write_report
 from attent_kit.engine.run.heartbeat import in_a_sentence
 from attent_kit.engine.run.status import write_grid
-from attent_kit.engine.study.shift import Meter, ShiftOfRuns, refuse_failed, shift_of_comparison
-from attent_kit.engine.study.translation import Audited, TranslatesNothing, audit_comparison
+from attent_kit.engine.study.runs import refuse_failed
+from attent_kit.engine.study.shift import Meter, ShiftOfRuns, shift_of_comparison
+from attent_kit.engine.study.translation_audit import (
+    TranslatesNothing,
+    TranslationAuditOptions,
+    TranslationAudits,
+    audit_translations,
+)
 from attent_kit.errors import AttentKitError, DataError, RunError
 from attent_kit.registry import Registry
 from attent_kit.report.compared import Compared, ScoredRows, compared, daggered
@@ -56,7 +62,7 @@ class CompareResult:
     """A sentence for each file of scores that cannot be used."""
     shift: ShiftOfRuns | None = None
     """How far the domains are apart, if that was asked for."""
-    audited: Audited | None = None
+    audited: TranslationAudits | None = None
     """What translations do to anatomy, if that was asked for."""
     unmeasured: Exception | None = None
     """Why shift or audit are not there, or lack a run."""
@@ -177,9 +183,9 @@ def _with_shift(result: CompareResult, registry: Registry, watcher: Watcher) -> 
         result = replace(result, shift=measured)
         try:
             with watcher.during("audit") as tell:
-                audited = audit_comparison(out, registry, device, tell)
+                audited = audit_translations(TranslationAuditOptions(out, device=device), registry, tell)
         except TranslatesNothing:
-            audited = Audited({}, [])
+            audited = TranslationAudits({}, [])
         pictures = [audit.files[2] for audit in audited.audits.values()]
         result = replace(result, audited=audited, files=(*result.files, *measured.files, *pictures))
         # A run that neither can be made of is one run.
