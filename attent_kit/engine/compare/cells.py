@@ -84,7 +84,9 @@ def prepare_phantom(written: WrittenPhantom, out: Path, report: Callable[[str, i
                 modality=modality,
                 organs={organ: value for value, organ in enumerate(ORGANS, start=1)},
                 size=written.options.grid.pixels,
-                **split,
+                train=split.get("train"),
+                val=split.get("val"),
+                test=split.get("test"),
             ),
             report=lambda case, done, n: report("prepare", done, n),
         )

@@ -84,7 +84,7 @@ def run_on(
     Ctrl-C, or SIGTERM, stops each after its step; a second one at once. They also stop if this process is killed.
     """
     ear = _Ear(cells, watcher)
-    job = {"out": str(out), "began": now(), "trackers": list(trackers), "command": sys.argv}
+    job: dict[str, Any] = {"out": str(out), "began": now(), "trackers": list(trackers), "command": sys.argv}
     job["cells"] = [_plain(cell) for cell in cells]
     workers = [_start({**job, "device": device}, _environment(device, devices), ear.hear) for device in devices]
     try:

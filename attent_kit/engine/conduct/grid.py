@@ -54,10 +54,11 @@ def expanded(request: CompareRequest, registry: Registry) -> Grid:
     out = Path(request.out or Path("runs", chosen.name))
     files = domain_files(chosen, out)
     refuse_unknown(request.select, registry)
-    words, reference, left_out = request.set_words, request.reference, ()
+    words, reference = request.set_words, request.reference
+    left_out: list[str] = []
     if request.ablate is not None:
         apart = ablate(chosen, request.ablate, registry, words, alone=not request.alignments)
-        chosen, reference, left_out = apart.suite, reference or apart.full, tuple(apart.left_out)
+        chosen, reference, left_out = apart.suite, reference or apart.full, apart.left_out
     chosen = vary(chosen, registry, files, out, request.vary_words, words)
     whole = joined(whole, chosen)
     cells = located(expand(chosen, registry, files, out, words, request.select), registry)
@@ -72,7 +73,7 @@ def expanded(request: CompareRequest, registry: Registry) -> Grid:
     for file in files.values() if chosen.phantom is None else ():
         refuse_another_split(chosen, Prepared.open(file))
     older = {cell.folder: superseded(cell, registry) for cell in cells}
-    return Grid(chosen, whole, tuple(cells), older, out, reference, devices, trackers, left_out)
+    return Grid(chosen, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out))
 
 
 def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None = None) -> Price:
