@@ -1,4 +1,4 @@
-"""What is known of a network that a segmentor can be built on, as `attentkit backbones` shows it; without torch."""
+"""What is known about a network that a segmentor can be built on, as `attentkit backbones` shows it; without torch."""
 
 from typing import Any
 

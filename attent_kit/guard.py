@@ -14,14 +14,14 @@ VARIABLE = "ATTENTKIT_IMPORT_SECONDS"
 
 
 class _TooSlow(BaseException):
-    """No Exception, so that an `except Exception` of the code that hangs does not swallow it."""
+    """Not an Exception, so that an `except Exception` of the code that hangs does not swallow it."""
 
 
 @contextmanager
 def guarded(seconds: float) -> Iterator[None]:
     """Import a plugin inside: what it prints goes to stderr, it has `seconds`, and it leaves torch's settings alone.
 
-    AttentKitError if it takes longer, which can be told in the main thread alone, or if it changed a setting, which is then
+    AttentKitError if it takes longer, which is noticed in the main thread alone, or if it changed a setting, which is then
     put back.
     """
     before = {**_FRESH, **_settings()}
@@ -59,7 +59,7 @@ def _limited(seconds: float) -> Iterator[None]:
         raise _TooSlow
 
     handler = signal.signal(signal.SIGALRM, ring)
-    # Again every second: a first alarm may go under in a finally or a bare except.
+    # Again every second: a first alarm may be lost in a finally or a bare except.
     timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield

@@ -26,7 +26,7 @@ class Kind:
     tests: tuple[str, ...]
     """Templates of its tests."""
     summary: str
-    """What its first line says of the template's code."""
+    """What its first line says about the template's code."""
     try_it: str
     """A command that uses it."""
 

@@ -17,7 +17,7 @@ from attent_kit.objectives import IGNORE
 class Look:
     """Answers of the networks of one snapshot to the same slices as at every other, on the CPU in float32.
 
-    What is None the method or the data do not have.
+    A field is None where the method or the data lack it.
     """
 
     p_t: Tensor

@@ -1,7 +1,7 @@
 """The interface of an experiment tracker: where a run tells others how it goes.
 
-A tracker imports its package in `start`, so that nobody pays for it who does not use it. Unless somebody has told the package
-otherwise by its own environment variables, it writes files and reaches no network.
+A tracker imports its package in `start`, so that nobody who does not use it pays for it. Unless its own environment variables
+tell the package otherwise, it writes files and reaches no network.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 
 class TrackedRun(NamedTuple):
-    """What a tracker is told of a run."""
+    """What a tracker is told about a run."""
 
     name: str
     """Direction, method and seed."""
@@ -24,7 +24,7 @@ class TrackedRun(NamedTuple):
     step: int
     """Steps done before: what was logged of later ones will be logged again."""
     id: str | None
-    """What `start` answered when this run was tracked first; None now is the first time."""
+    """What `start` returned when this run was first tracked; None if now is the first time."""
 
 
 class Tracker(ABC):
@@ -38,7 +38,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def start(self, run: TrackedRun) -> str:
-        """Begin, or append to the run of that id; answers the tracker's id of it."""
+        """Begin, or append to the run of that id; returns the tracker's id of it."""
 
     @abstractmethod
     def log(self, step: int, values: Mapping[str, float]) -> None:

@@ -2,8 +2,8 @@
 
     python benchmarks/backbones.py --write
 
-Each round takes one training step and one prediction with every backbone in turn, so that what else the machine does falls
-on all of them; the ratio is the median over rounds of a backbone's time to resnet18's in the same round.
+Each round takes one training step and one prediction with every backbone in turn, so that other work on the machine slows
+all of them alike; the ratio is the median over rounds of a backbone's time to resnet18's in the same round.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def report(rounds: int) -> str:
         f"Segmentor `smp` for one channel and four organs. Parameters are those of the whole segmentor, multiply-adds those "
         f"of predicting one slice of 1 x {COUNTED_AT} x {COUNTED_AT} in convolutions and products of matrices. Times are "
         f"processor time of {BATCH} slices of {TIMED_AT} x {TIMED_AT} in float32, as ratios to resnet18: median of {rounds} "
-        f"rounds, smallest and largest in brackets. They hold for this processor; on a GPU the order may be another.",
+        f"rounds, smallest and largest in brackets. They hold for this processor; on a GPU the order may differ.",
         "",
         "| architecture | encoder | parameters, M | multiply-adds, G | training step, x resnet18 | prediction, x resnet18 |",
         "|---|---|---:|---:|---:|---:|",

@@ -3,7 +3,7 @@
     python benchmarks/distances.py
 
 Prints a table and writes results/distances.md. The volume is made here: four organs of adult size with wavy surfaces
-and a prediction whose surface errs by a few mm. MONAI and surface-distance start from masks cut out beforehand, this
+and a prediction whose surface is off by a few mm. MONAI and surface-distance start from masks cut out beforehand, this
 package from the label maps, so that its own cutting out is inside its time.
 """
 
@@ -163,7 +163,7 @@ def table(times: dict[str, list[float]]) -> str:
         + ", ".join(f"{name} {version(name)}" for name in versions)
         + ".",
         "",
-        f"A made volume of {SHAPE[0]} x {SHAPE[1]} x {SHAPE[2]} voxels of {SPACING[0]} x {SPACING[1]} x "
+        f"A made-up volume of {SHAPE[0]} x {SHAPE[1]} x {SHAPE[2]} voxels of {SPACING[0]} x {SPACING[1]} x "
         f"{SPACING[2]} mm with liver, kidneys and spleen; {REPEATS} repeats, taken in turn. The machine was shared with "
         f"other work, load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores, so seconds are not those of an idle "
         "one; a ratio is of two runs that followed each other, and the median of those is given. attent-kit starts from "

@@ -153,13 +153,13 @@ def test_any_row_can_be_the_reference_and_the_slides_test_is_added_if_asked_for(
     before = contents(out)
     outcome = attentkit(*words, "--reference", "AtENT")
     assert (outcome.code, contents(out)) == (2, before)
-    assert "--reference AtENT: no row is called so. Did you mean 'AttENT'?" in outcome.err
+    assert "--reference AtENT: no row has that name. Did you mean 'AttENT'?" in outcome.err
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--reference=atent"], "--reference atent: no row is called so."),
+        (["--reference=atent"], "--reference atent: no row has that name."),
         (["--seeds=0,x"], "--seeds 0,x: write whole numbers, for example 0,1,2."),
         (["--seeds=0,0"], "the seed 0 occurs twice"),
         (["--directions=mr2pet"], "direction 'mr2pet' is not two of the domains (mr, ct)"),

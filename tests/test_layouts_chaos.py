@@ -177,7 +177,7 @@ def test_the_evidence_is_one_on_noise_and_turns_into_its_inverse_when_the_stacks
 def test_masks_without_names_or_numbers_in_common_are_refused(tmp_path):
     folder = mr_case(tmp_path, masks=NUMBERED)
     write_series(folder / "DICOM_anon", body()[0], names=DICOM, tags=[{"InstanceNumber": 1}] * SLICES)
-    with pytest.raises(DataError, match="no InstanceNumber each: name each mask as its slice"):
+    with pytest.raises(DataError, match="have an InstanceNumber: name each mask"):
         read(tmp_path)
 
 

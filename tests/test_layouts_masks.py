@@ -144,7 +144,7 @@ def test_a_right_kidney_that_only_the_grey_masks_have_is_not_lost(tmp_path):
 
 def test_grey_masks_of_another_coding_are_left_alone_and_contradictions_are_counted(tmp_path):
     folder = place(tmp_path) / "train" / "label"
-    for grey, words in (((0, 255, 85, 127, 42), "of another coding"), ((0, 63, 189, 126, 252), "one mask each")):
+    for grey, words in (((0, 255, 85, 127, 42), "use another coding"), ((0, 63, 189, 126, 252), "one mask each")):
         for z in range(SLICES):
             write_png(folder / f"IMG-0001-000{z + 3:02}.png", np.array(grey, np.uint8)[body()[1][:, :, z].T])
         scan = read(AttentPng(tmp_path))
@@ -273,9 +273,9 @@ def test_an_npz_is_read_and_its_doubts_are_told(tmp_path):
     image = body()[0]
     assert np.allclose(scan.image.array, (image - image.mean()) / image.std(), atol=1e-6)
     assert np.array_equal(scan.labels.array, body()[1]) and scan.labels.array.dtype == np.uint8
-    assert "sides cannot be checked" in one(scan.doubts, "no affine") and not scan.image.placed
+    assert "only the organs tell the sides" in one(scan.doubts, "no affine") and not scan.image.placed
     assert "does not name its labels" in one(scan.doubts, "1 to 4") and layout.organs.organs == ORGANS
-    assert "--per-volume" in one(scan.doubts, "no HU")
+    assert "--per-volume" in one(scan.doubts, "not HU")
 
 
 def test_ct_and_mr_in_one_folder_are_parts(tmp_path):

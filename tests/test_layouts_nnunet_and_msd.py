@@ -160,7 +160,7 @@ def rename(old, new):
         (lambda f: shutil.rmtree(f / "labelsTr"), "no label map of a, b"),
         (lambda f: [(f / k / n).unlink() for k, n in (("imagesTr", "b_0000.nii.gz"), ("labelsTr", "b.nii.gz"))], "counts 2"),
         (lambda f: (f / "labelsTr" / "c.nii.gz").symlink_to("nowhere"), "c.nii.gz is a link to nothing"),
-        (lambda f: (f / "labelsTr" / "c.nii.gz").mkdir(), "c.nii.gz is no file"),
+        (lambda f: (f / "labelsTr" / "c.nii.gz").mkdir(), "c.nii.gz is not a file"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_together_is_named(data, spoil, sentence):

@@ -201,7 +201,7 @@ def test_what_cannot_be_scored_says_what_to_do():
     with pytest.raises(TypeError, match="Choose an organ first"):
         dice(labels, labels)
     for spacing in ((1, 1), (1, 0, 1), (1, -1, 1), (1, math.nan, 1)):
-        with pytest.raises(DataError, match="one positive number an axis"):
+        with pytest.raises(DataError, match="one positive number per axis"):
             surface_metrics(labels == 1, labels == 1, spacing)
 
 

@@ -14,9 +14,9 @@ from scipy.spatial import cKDTree
 from attent_kit.errors import DataError
 
 _NEIGHBOURS = 1024
-"""Voxels of a ball that are looked up at most."""
+"""Most voxels of a ball that are looked up."""
 _REACH = 16
-"""Voxels along the axis of the smallest spacing that a ball reaches at most."""
+"""Most voxels that a ball reaches along the axis of the smallest spacing."""
 _BATCH, _WORTH = 64, 0.1
 """Looking up ends when so many neighbours settle less than this share of the voxels that are left."""
 _FEW = 2000
@@ -48,7 +48,7 @@ def nearest(points: np.ndarray, targets: np.ndarray, spacing: Sequence[float], l
 def _look_up(
     points: np.ndarray, targets: np.ndarray, spacing: tuple[float, ...], limit: float, found: np.ndarray
 ) -> tuple[np.ndarray, float]:
-    """Fills `found` ring by ring; which of it is left, and the distance up to which all is found."""
+    """Fills `found` ring by ring; what of it is left, and the distance up to which all is found."""
     rings, reach = _rings(spacing)
     margin = [(side, side) for side in reach]
     near = np.ascontiguousarray(np.pad(targets, margin))
@@ -101,7 +101,7 @@ def _checked_spacing(spacing: Sequence[float], axes: int) -> np.ndarray:
     scale = np.asarray(spacing, dtype=float)
     if scale.shape != (axes,) or not (np.isfinite(scale) & (scale > 0)).all():
         raise DataError(
-            f"Spacing {spacing} does not fit a mask with {axes} axes. Give one positive number an axis, "
+            f"Spacing {spacing} does not fit a mask with {axes} axes. Give one positive number per axis, "
             f"such as {(1.0,) * axes} for voxels."
         )
     return scale

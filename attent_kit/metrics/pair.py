@@ -19,7 +19,7 @@ class MaskPair:
     truth: np.ndarray
     organs: Sequence[str]
     spacing: tuple[float, ...]
-    """mm, one value an axis."""
+    """mm, one value per axis."""
     axial: int
     """The axis across axial slices: from feet to head, or back."""
 

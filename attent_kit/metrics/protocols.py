@@ -76,7 +76,7 @@ class Protocol:
         """All rows of every organ, also of one that is missing; a metric without a value is NaN.
 
         `prediction` and `truth` are integer label maps of one shape; organ i of `organs` has label i + 1. `spacing` is in
-        mm, one value an axis, and `axes` names the patient's side that each axis points to. Raises `DataError` for maps
+        mm, one value per axis, and `axes` names the patient's side that each axis points to. Raises `DataError` for maps
         of different shapes, of floats, or with labels that `organs` does not name.
         """
         return list(self.measure(MaskPair.of(prediction, truth, organs, spacing, axes)))

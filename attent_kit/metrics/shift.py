@@ -4,7 +4,7 @@
     MMD                |mean phi(s) - mean phi(t)|^2, Gaussian kernel, unbiased        Gretton et al., JMLR 2012, eq. 3
     CORAL              |C_s - C_t|_F^2 / 4 d^2, C a covariance                         Sun and Saenko, ECCV Workshops 2016
 
-Shapes: N slices, d numbers of a slice. `patients` says of each slice whose it is. Slices of one patient are alike, so a patient
+Shapes: N slices, d numbers of a slice. `patients` says whose slice each is. Slices of one patient are alike, so a patient
 is the unit: the classifier is tested on patients that it was not trained on, pairs of slices of one patient say nothing about
 its domain and are left out of MMD, and the spread is over patients.
 """
@@ -131,7 +131,7 @@ def _ridge(x: np.ndarray, y: np.ndarray, owner: np.ndarray) -> Callable[[np.ndar
 def mmd(source: Sample, target: Sample, width: float) -> float:
     """Unbiased squared MMD with exp(-|x - y|^2 / 2 width^2), below 0 at times where domains are alike; NaN as above.
 
-    With a slice a patient it is Gretton's U-statistic. Otherwise each k(i, j) is the mean over the slices of patients i and j.
+    With one slice per patient it is Gretton's U-statistic; otherwise k(i, j) is the mean over the slices of patients i and j.
     """
     return _mmd(_kernel(np.concatenate([source.vectors, target.vectors]), width), *_rows(source, target))
 
@@ -182,7 +182,7 @@ def coral(source: np.ndarray, target: np.ndarray) -> float:
 
 
 def jackknife(source: Sample, target: Sample, measure: Measure) -> float:
-    """Standard error of a measure from leaving out one patient after the other, of each domain; NaN where that cannot be."""
+    """Standard error of a measure from leaving out one patient after another, in each domain; NaN where that cannot be."""
     variance = 0.0
     for sample, of in ((source, lambda s: measure(s, target)), (target, lambda t: measure(source, t))):
         patients = np.unique(sample.patients)

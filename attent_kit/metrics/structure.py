@@ -1,4 +1,4 @@
-"""Whether a translated slice still shows the anatomy of the slice that it was made of. Slices [H, W] in, numbers out.
+"""Whether a translated slice still shows the anatomy of the slice that it was made from. Slices [H, W] in, numbers out.
 
     edge             correlation of the gradient magnitudes of both
     self-similarity  1 - mean |MIND(x) - MIND(y)| where either has edges: how each place is like its neighbours;
@@ -7,7 +7,7 @@
     volume drift     (what was found - what should be) / what should be, by volume
 
 The first two need no labels and no network. Neither knows grey values: both are 1 for a negative or an image of other contrast,
-and fall where edges are moved, lost or invented. What grey values mean, the last two judge.
+and fall where edges are moved, lost or invented. The last two judge what grey values mean.
 """
 
 import numpy as np

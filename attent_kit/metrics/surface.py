@@ -37,7 +37,7 @@ class Surfaces:
     truth: np.ndarray
 
     def distances(self, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-        """d(P, T) [N] and d(T, P) [M] in the unit of `spacing`, one value an axis; NaN where the other is empty."""
+        """d(P, T) [N] and d(T, P) [M] in the unit of `spacing`, one value per axis; NaN where the other is empty."""
         return nearest(self.prediction, self.truth, spacing), nearest(self.truth, self.prediction, spacing)
 
     def metrics(self, spacing: Sequence[float]) -> SurfaceMetrics:
@@ -84,7 +84,7 @@ def grown(box: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
 def surface_distances(
     prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Prediction to truth and truth to prediction, one distance a surface voxel: mm, or voxels with (1, 1, 1)."""
+    """Prediction to truth and truth to prediction, one distance per surface voxel: mm, or voxels with (1, 1, 1)."""
     return surfaces(prediction, truth).distances(spacing)
 
 

@@ -15,7 +15,7 @@ INK = "#333333"
 WHISKER = 1.5
 """Whiskers reach to the last case within so many times the height of the box (Tukey)."""
 WIDEST_RATIO = 20
-"""Of the largest to the smallest distance, above which the axis is logarithmic."""
+"""Ratio of the largest to the smallest distance above which the axis is logarithmic."""
 LONGEST_LABEL = 26
 """Characters of a row's label in the figure."""
 

@@ -14,7 +14,7 @@ from attent_kit.report.table import MethodRow, Table, mark, selection_note, tabl
 
 
 class ScoredRows(NamedTuple):
-    """The runs of a comparison, before anything is computed of them."""
+    """The runs of a comparison, before anything is computed from them."""
 
     title: str
     note: str
@@ -72,7 +72,7 @@ class Compared(NamedTuple):
 
 
 def daggered(scored: ScoredRows) -> ScoredRows:
-    """The same, with a dagger behind every label if target labels have chosen the snapshots."""
+    """The same, with a dagger behind every label if target labels chose the snapshots."""
     select = scored.select
     return scored._replace(
         scores=[score._replace(alignment=mark(score.alignment, select)) for score in scored.scores],
@@ -84,7 +84,7 @@ def daggered(scored: ScoredRows) -> ScoredRows:
 def compared(scored: ScoredRows, reference: str | None = None, slide_test: bool = False) -> Compared:
     """Tables, comparisons with the reference row, by default the first, and ranks; all labels are taken as they are.
 
-    ConfigError if no row is called as the reference, or if the scores are of several selections.
+    ConfigError if no row has the name of the reference, or if the scores are of several selections.
     """
     protocols = by_protocol(scored.scores)
     scores = next(iter(protocols.values()), [])

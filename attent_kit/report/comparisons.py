@@ -75,12 +75,12 @@ class Comparison(NamedTuple):
 
 
 def choose_reference(reference: str | None, labels: Sequence[str]) -> str:
-    """The label of the reference row: the first if none is named. ConfigError for a label that is no row."""
+    """The label of the reference row: the first if none is named. ConfigError for a label that is not a row."""
     if reference is None:
         return labels[0]
     if reference not in labels:
         raise ConfigError(
-            f"--reference {reference}: no row is called so.{did_you_mean(reference, labels)} Rows are: {', '.join(labels)}."
+            f"--reference {reference}: no row has that name.{did_you_mean(reference, labels)} Rows are: {', '.join(labels)}."
         )
     return reference
 
@@ -209,7 +209,7 @@ def slide_tests(
 def comparisons_csv(
     comparisons: Sequence[Comparison], sentences: Sequence[str], slides: Sequence[SlideTest] = ()
 ) -> str:
-    """One line a comparison, unrounded, and its sentence. `slide_p` is of the averages alone, if it was asked for."""
+    """One line per comparison, unrounded, and its sentence. `slide_p` is of the averages alone, if it was asked for."""
     head = [*(field for field in Comparison._fields if field != "without"), "slide_p", "sentence"]
     p = {(s.direction, s.metric, s.method, AVERAGE): s.p for s in slides}
     lines = [

@@ -35,7 +35,7 @@ class Values(NamedTuple):
     array: np.ndarray
     """[C, S, O]; NaN where there is no score, or the metric is not defined."""
     cases: tuple[str, ...]
-    """In the order of their names, so that no result hangs on the order of the rows of a file."""
+    """In the order of their names, so that no result depends on the order of the rows of a file."""
     seeds: tuple[int, ...]
     organs: tuple[str, ...]
 
@@ -54,7 +54,7 @@ class Values(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """Where 95 % of the resampled means lie; NaN where there are no two cases to resample."""
+    """Where 95 % of the resampled means lie; NaN where there are fewer than two cases to resample."""
 
     low: float
     high: float

@@ -19,7 +19,7 @@ def escape(text: str) -> str:
 
 
 def latex(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
-    """All tables, one environment each, without rows of which nothing is scored; \\usepackage{booktabs} stands in the
+    """All tables, one environment each, without rows that have no scores; \\usepackage{booktabs} stands in the
     document."""
     parts = ["% Tables of attentkit, for \\usepackage{booktabs}. Best of each column in bold, bounds aside."]
     for table in made:

@@ -23,7 +23,7 @@ Stamps = Mapping[tuple[str, str], Sequence[Stamp]]
 
 def tables_section(c: Compared, others: Mapping[str, Sequence[Table]], marks: Stamps) -> Section:
     """Ours by direction, then by `others` protocols, then what others have published."""
-    blocks: list = [Text(["Best of each column in bold, rows that see target labels aside. A dash is no value."])]
+    blocks: list = [Text(["Best of each column in bold, rows that see target labels aside. A dash means no value."])]
     for direction, domains in c.titles.items():
         own = [table for table in c.tables if table.direction == direction]
         theirs = [entry for entry in c.published if entry.direction == direction]
@@ -96,7 +96,7 @@ def comparisons_section(c: Compared, pairs: Sequence[RowPair], out: Path) -> Sec
             found = [pair for pair in pairs if (pair.direction, pair.metric) == (direction, metric)]
             family = [x for x in own if x.metric == metric]
             said = warning(family)
-            # What is said once for all is not said again of each.
+            # What is said once for all is not said again for each.
             blocks.append(
                 Text([f"{claim(x, domains)}." if said else sentence(x, domains) for x in family], listed=True)
             )
@@ -114,9 +114,7 @@ def comparisons_section(c: Compared, pairs: Sequence[RowPair], out: Path) -> Sec
         blocks += [Figures(pictures)] if pictures else []
     if not blocks:
         blocks = [
-            Text(
-                ["A comparison needs two rows that are scored: `attentkit compare` with more rows, or more of it run."]
-            )
+            Text(["A comparison needs two scored rows: run `attentkit compare` with more rows, or let it finish."])
         ]
     else:
         blocks.insert(0, Text(_how_to_read()))

@@ -1,4 +1,4 @@
-"""How runs ended, so that a table counts those that have collapsed: a row of three runs of which one did is no row of two."""
+"""How runs ended, so that a table counts those that have collapsed: a row of three runs, one collapsed, is not a row of two."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ class Outcome(NamedTuple):
 
 
 def outcome_of(row: str, direction: str, seed: int, monitor: Path, scored: bool) -> Outcome | None:
-    """The outcome of a run that has scores or, by its monitor.json, has collapsed; None of one that is not over."""
+    """The outcome of a run that has scores or, by its monitor.json, has collapsed; None for one that is not over."""
     failed = failed_checks(monitor)
     return Outcome(row, direction, seed, failed or (), scored) if scored or failed else None
 
 
 def failed_checks(monitor: Path) -> tuple[str, ...] | None:
-    """What the monitor.json of a run says of its end; None if the run is not there, is not over or was not watched."""
+    """What the monitor.json of a run says about its end; None if the run is not there, is not over or was not watched."""
     failed = _failed(monitor)
     return None if failed is None else tuple(failed)
 
@@ -37,7 +37,7 @@ def reasons(monitor: Path) -> str:
 
 
 def _failed(monitor: Path) -> dict[str, str] | None:
-    """Sentence by check, of a collapsed run at its end. Discriminators that have won are no collapse."""
+    """Sentence by check, of a collapsed run at its end. Discriminators that have won are not a collapse."""
     try:
         state = read_json(monitor) or {}
         warnings = state["warnings"] if state["collapsed"] else []

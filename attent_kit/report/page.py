@@ -69,7 +69,7 @@ class Picture(NamedTuple):
     alt: str
     caption: str = ""
     wide: bool = False
-    """Whether it would be illegible on a phone, and is scrolled there in its own box."""
+    """Whether it would be illegible on a phone, where it is then scrolled in its own box."""
 
 
 class Figures(NamedTuple):

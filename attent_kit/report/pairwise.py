@@ -61,5 +61,5 @@ def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterab
 
 
 def pairs_csv(pairs: Iterable[RowPair]) -> str:
-    """One line a pair, unrounded."""
+    """One line per pair, unrounded."""
     return csv_of(RowPair, pairs)

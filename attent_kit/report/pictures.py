@@ -10,14 +10,14 @@ from PIL import Image
 from attent_kit.report.figures import overlay
 
 SMALLEST = 224
-"""Pixels of a side below which a slice is enlarged by a whole number, so that its contours are thin."""
+"""Side in pixels below which a slice is enlarged by a whole number, so that its contours are thin."""
 QUALITIES = (82, 65, 45, 25)
-"""Of JPEG: the first with which a picture stays below LARGEST, or the last."""
+"""Qualities of JPEG: the first with which a picture stays below LARGEST, or the last."""
 LARGEST = 24_000
-"""Bytes of a picture, so that a page of twelve rows and two directions stays below 10 MB; a usual slice has the half."""
+"""Bytes of a picture, so that a page of twelve rows and two directions stays below 10 MB; a usual slice has half as many."""
 
 WIDTH, COLOURS = 1200, 32
-"""Pixels and colours of a large drawing, for the same end; its PNG and SVG beside the page have more."""
+"""Pixels and colours of a large drawing, for the same reason; its PNG and SVG beside the page have more."""
 
 
 def picture(image: np.ndarray, labels: np.ndarray | None = None) -> str:

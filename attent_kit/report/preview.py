@@ -20,7 +20,7 @@ _LETTERS = 44
 _LINES = 13
 """Lines of it beside one row of panels."""
 _TITLE = "Preview of a domain prepared with attent-kit"
-"""Kept in the PNG, by which it is known again."""
+"""Kept in the PNG, which is recognised by it."""
 _PLAIN: dict[str, Any] = {"parse_math": False}
 """A name may hold a dollar."""
 _MARK = {"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.0}

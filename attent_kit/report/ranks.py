@@ -78,7 +78,7 @@ def rank_sentence(r: Ranks) -> str:
     nemenyi = (
         f"Two rows differ at 0.05 if they are more than {apart:.2f} ranks apart (Nemenyi)"
         if apart < widest
-        else f"No two can differ at 0.05: they would have to be {apart:.2f} ranks apart (Nemenyi), of {widest} that there are"
+        else f"No two can differ at 0.05: they would have to be {apart:.2f} ranks apart (Nemenyi), and there are {widest}"
     )
     without = f" Without a rank, as an organ has no score: {', '.join(r.left_out)}." if r.left_out else ""
     return (
@@ -88,7 +88,7 @@ def rank_sentence(r: Ranks) -> str:
 
 
 def ranks_csv(ranks: Iterable[Ranks]) -> str:
-    """One line a row of the diagrams, unrounded."""
+    """One line per row of the diagrams, unrounded."""
     fields = [field for field in Ranking._fields if field != "ranks"]
     lines = [
         (r.direction, r.metric, label, rank, *r.ranking[1:])

@@ -34,7 +34,7 @@ def csv_table(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 
 def csv_of(kind: type[Row], rows: Iterable[Row]) -> str:
-    """CSV of NamedTuples of one kind, one column a field."""
+    """CSV of NamedTuples of one kind, one column per field."""
     return csv_table(_fields(kind), rows)
 
 
@@ -78,7 +78,7 @@ def read_rows(path: Path, kind: type[Row], again: str, check: Callable[[Row], No
 
 def records(lines: Iterable[str]) -> Iterator[dict[str, str]]:
     """Each line as texts by column, for readers that use what they can: missing cells are left out, nothing is checked, and
-    it ends where the text is no CSV any more."""
+    it ends where the text is no longer CSV."""
     try:
         for found in csv.DictReader(lines):
             # What a line has beyond the header stands under None.

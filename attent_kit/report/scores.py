@@ -37,7 +37,7 @@ class Score(NamedTuple):
     protocol: str = PROTOCOL
     """Whose definition of the metric: `attent_kit.metrics.PROTOCOLS`. Numbers of two protocols are never in one mean."""
     selection: str = LAST
-    """What chose the snapshot: `last`, a selector's name, or `target-oracle`. Those of two selections are in no table."""
+    """What chose the snapshot: `last`, a selector's name, or `target-oracle`. No table mixes two selections."""
 
 
 class Summary(NamedTuple):
@@ -164,7 +164,7 @@ class _Value(NamedTuple):
 
 
 def _values(scores: Sequence[Score], over: str, weights: dict[tuple, float]) -> dict[int | str, _Value]:
-    """One value a seed or a case: the mean of its scores that are not NaN; it weighs 1, or as much as they do together."""
+    """One value per seed or case: the mean of its scores that are not NaN; it weighs 1, or as much as they do together."""
     groups: dict[int | str, list[_Value]] = {}
     for row in scores:
         weight = weights.get(_prediction(row), 1.0)
@@ -236,7 +236,7 @@ def _of_protocol(rows: Sequence[Score], metric: str, protocol: str | None) -> li
     """Rows of one protocol: the named one, or the only one that has the metric."""
     names = list(dict.fromkeys(row.protocol for row in rows if row.metric == metric))
     if protocol is None and len(names) > 1:
-        raise ConfigError(f"'{metric}' is there by several protocols. Choose protocol= one of: {', '.join(names)}.")
+        raise ConfigError(f"'{metric}' comes by several protocols. Choose protocol= one of: {', '.join(names)}.")
     if protocol is not None and protocol not in (known := list(dict.fromkeys(row.protocol for row in rows))):
         raise ConfigError(f"The scores have no protocol '{protocol}'. They have: {', '.join(known)}.")
     chosen = protocol or (names[0] if names else None)
@@ -253,8 +253,8 @@ def _only_unit(rows: Sequence[Score], metric: str, unit: str | None) -> str:
     if unit is None and len(units) == 1:
         return units[0]
     if unit not in units:
-        given = "in several units" if unit is None else f"not in '{unit}'"
-        raise ConfigError(f"'{metric}' is there {given}. Choose unit= one of: {', '.join(units)}.")
+        comes = "comes in several units" if unit is None else f"does not come in '{unit}'"
+        raise ConfigError(f"'{metric}' {comes}. Choose unit= one of: {', '.join(units)}.")
     return unit
 
 

@@ -99,7 +99,7 @@ def comparison_block(
         lines += [f"### {NAMES[metric]}, {unit}, average of organs", "", *_table(own), ""]
         alone = warning(own)
         lines += [f"**{alone}**", ""] if alone else []
-        # What is said once for all is not said again of each.
+        # What is said once for all is not said again for each.
         said = (f"- {claim(c, domains)}." if alone else f"- {sentence(c, domains)}" for c in own)
         lines += [*dict.fromkeys(said), ""]
         lines += [line for r in ranks if r.metric == metric for line in (rank_sentence(r), "")]
@@ -132,7 +132,7 @@ def _table(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _how(averages: Sequence[Comparison]) -> str:
     seeds = {c.seeds for c in averages if c.seeds} | {c.reference_seeds for c in averages if c.reference_seeds}
-    one = " With one seed they do not hold what training again would change." if seeds == {1} else ""
+    one = " With one seed they do not cover what training again would change." if seeds == {1} else ""
     flips = "" if max(c.cases for c in averages) <= EXACT_FLIPS else ", by random signs"
     return (
         "Paired by case: the value of a case is its mean over seeds and organs. Intervals hold 95 % of "
@@ -165,9 +165,9 @@ def _slides(slides: Sequence[SlideTest]) -> list[str]:
         "",
         f"One-sided: is a method better than {first.reference}? Student's t with pooled variance between their averages of "
         "each seed; ± is the population SD over seeds (ddof 0). This is what explains the p-values printed on the slides of "
-        "AttENT best, and it stands here to be held against them. It is not recommended: its n is the number of seeds "
-        f"({many}; on the slides 3, of what is not said), so it says nothing of other patients; it takes rows that share "
-        "cases and seeds for independent; it cannot find a method worse; and nothing is corrected for the number of tests.",
+        "AttENT best, and it stands here to be compared with them. It is not recommended: its n is the number of seeds "
+        f"({many}; on the slides 3, of an unknown kind), so it says nothing about other patients; it takes rows that share "
+        "cases and seeds for independent; it cannot find a worse method; and nothing is corrected for the number of tests.",
         "",
         *grid(head, rows.values()),
         "",

@@ -64,7 +64,7 @@ class ShiftPanel(NamedTuple):
 
 
 def write_shift(path: Path, rows: Iterable[ShiftRow]) -> None:
-    """One line a row, unrounded; what is not defined is nan."""
+    """One line per row, unrounded; what is not defined is nan."""
     write_rows(path, ShiftRow, rows)
 
 

@@ -51,7 +51,7 @@ def stamps(method: MethodRow, scores: Sequence[Score], collapsed: int, runs: int
 
 
 def headlines(c: Compared) -> list[str]:
-    """A sentence for each direction: the row with the best average Dice, and what it is above the reference row."""
+    """A sentence for each direction: the row with the best average Dice, and how far it is above the reference row."""
     made = []
     for direction, domains in c.titles.items():
         table = next((t for t in c.tables if t.direction == direction and t.scale == 100), None)
@@ -93,8 +93,8 @@ def doubts(
     if missing:
         shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         made.append(
-            f"{len(missing)} {'run is' if len(missing) == 1 else 'runs are'} not finished and not counted: {shown}. The same "
-            "`attentkit compare` again goes on with them."
+            f"{len(missing)} {'run is' if len(missing) == 1 else 'runs are'} not finished and not counted: {shown}. Start the "
+            "same `attentkit compare` again to go on with them."
         )
     for direction, domains in titles.items():
         own = [score for score in scores if score.direction == direction]
@@ -119,7 +119,7 @@ def doubts(
             )
     if len(protocols) > 1:
         made.append(
-            f"Scores are there by several protocols ({', '.join(protocols)}). Tables of each stand apart; all else is by "
+            f"There are scores by several protocols ({', '.join(protocols)}). Each has tables of its own; all else is by "
             f"{protocols[0]}."
         )
     return made

@@ -15,11 +15,11 @@ Over = Literal["seeds", "cases"]
 METRICS = (("dice", "fraction"), ("assd", "mm"))
 """What the table shows; scores.csv has the rest."""
 DAGGER = " †"
-"""Behind the label of a row whose snapshots target labels have chosen."""
+"""Behind the label of a row whose snapshots target labels chose."""
 
 
 class MethodRow(NamedTuple):
-    """What a table must know of a row beside its scores."""
+    """What a table must know about a row besides its scores."""
 
     label: str
     bound: bool
@@ -48,7 +48,7 @@ class Table(NamedTuple):
     """Runs of each row, and how many of them collapsed."""
 
     def shows(self, label: str) -> bool:
-        """Whether there is something to show of a row: a number, or a run that collapsed."""
+        """Whether there is something to show for a row: a number, or a run that collapsed."""
         _, collapsed = self.runs.get(label, (0, 0))
         return bool(collapsed) or any(cell for row, cells in self.rows if row == label for cell in cells)
 
@@ -87,7 +87,7 @@ def _with_outcomes(table: Table, outcomes: Sequence[Outcome]) -> Table:
 
 
 def mark(label: str, selection: str) -> str:
-    """The label of a row, with a dagger if target labels have chosen its snapshots."""
+    """The label of a row, with a dagger if target labels chose its snapshots."""
     return label + DAGGER if selection == ORACLE else label
 
 
@@ -99,11 +99,11 @@ def stamp(selection: str, bound: bool) -> str:
 
 
 def selection_note(selection: str) -> str:
-    """What must be said of a table whose snapshots are not the last; empty for the last."""
+    """What must be said about a table whose snapshots are not the last; empty for the last."""
     if selection == ORACLE:
         return (
             "† Of each run the snapshot with the highest Dice on the target's test cases, chosen with their labels: an upper "
-            "bound, and no result of a method without target labels."
+            "bound, and not a result of a method without target labels."
         )
     return (
         ""
@@ -236,7 +236,7 @@ def markdown(
 
 
 def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
-    """The numbers of `markdown`, unrounded: one line a cell, `origin` measured or published, `source` a citation.
+    """The numbers of `markdown`, unrounded: one line per cell, `origin` measured or published, `source` a citation.
 
     `runs` and `collapsed` count the runs of a row, also those without scores.
     """
@@ -257,7 +257,7 @@ def _measured(made: Sequence[Table]) -> Iterator[tuple]:
                 numbers = (cell.mean, cell.std, cell.n, cell.missed, cell.invented, cell.absent, cell.total)
                 yield "measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers, *ended, None, stamp
             if collapsed and not any(cells):
-                # All runs of the row are without scores: it is not left out for that.
+                # A row whose runs all lack scores is not left out for that.
                 yield "measured", table.direction, label, AVERAGE, metric, unit, *[None] * 7, *ended, None, stamp
 
 

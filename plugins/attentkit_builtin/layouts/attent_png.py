@@ -2,12 +2,12 @@
 
     mri_dataset/train/image/IMG-0001-00013.png     CHAOS; of BTCV: ct_dataset/train/image/img0034_2.png
     mri_dataset/train/label/IMG-0001-00013.png     grey levels of CHAOS
-    mri_dataset/train/label/{liver,rightKidney,leftKidney,spleen}_label/IMG-0001-00013.png    one mask an organ
+    mri_dataset/train/label/{liver,rightKidney,leftKidney,spleen}_label/IMG-0001-00013.png    one mask per organ
     mri_list/{train,val,test}.txt                  names of slices
 
-Its script makes the mask of the right kidney of grey level 120, which CHAOS does not use, so that it may be empty beside a
-grey mask that has the kidney. It leaves slices without an organ out, and its lists deal slices to training and validation,
-not patients. Nothing in a PNG says where the patient's right is, or how far a pixel is.
+Its script makes the mask of the right kidney from grey level 120, which CHAOS does not use, so that it may be empty beside a
+grey mask that has the kidney. It leaves out slices without an organ, and its lists deal slices to training and validation,
+not patients. Nothing in a PNG says where the patient's right is, or how wide a pixel is.
 """
 
 import os
@@ -34,7 +34,7 @@ _UNMEASURED = (
 
 
 class AttentPng(Layout):
-    """AttENT's own folders: *_dataset/train/{image,label} of PNG slices, grouped to patients by the names of their files."""
+    """AttENT's own folders: *_dataset/train/{image,label} of PNG slices, grouped into patients by the names of their files."""
 
     organs = FOUR_ORGANS
 
@@ -80,7 +80,7 @@ class AttentPng(Layout):
         if labels.shape != image.array.shape:
             raise DataError(
                 f"{entry.labels[0]} has {labels.shape[0]} x {labels.shape[1]} pixels, but {entry.images[0]} has "
-                f"{image.array.shape[0]} x {image.array.shape[1]}: both must be alike."
+                f"{image.array.shape[0]} x {image.array.shape[1]}: both must have the same size."
             )
         ground = Volume(labels, image.affine, image.header, entry.labels[0].parent)
         return Scan(image, ground, (decision,), (*doubts, *more))
@@ -116,7 +116,9 @@ class AttentPng(Layout):
             for line in lines:
                 match = _SLICE.match(_PNG.sub("", line))
                 if match is None:
-                    raise DataError(f"{file} names '{line[:60]}', which is no slice such as img0034_2.png: correct it.")
+                    raise DataError(
+                        f"{file} names '{line[:60]}', which is not a slice such as img0034_2.png: correct it."
+                    )
                 case = match["case"]
                 found[case] = tuple(dict.fromkeys((*found.get(case, ()), split)))
         return found
@@ -155,7 +157,7 @@ def _patients(folder: Path) -> dict[str, list[Path]]:
 
 
 def _masks(folder: Path, images: Sequence[Path]) -> list[dict[str, Path]]:
-    """Masks by the name of their slice: of each organ, then grey ones, as far as there are any. DataError if some lack."""
+    """Masks by the name of their slice: of each organ, then grey ones, as far as there are any. DataError if some are missing."""
     organs = [folder / organ for organ in _ORGAN_FOLDERS if any(os.path.isdir(folder / one) for one in _ORGAN_FOLDERS)]
     wanted, sets = {path.name for path in images}, []
     for inner in [*organs, *([folder] if names(folder, _PNG) else [])]:
@@ -184,7 +186,7 @@ def _joined(paths: Sequence[Path], count: int) -> tuple[np.ndarray, str, list[st
     whole, stray = decode(grey)
     readable = grey.shape == labels.shape and stray.sum() <= STRAY_SHARE * np.count_nonzero(grey)
     if not readable:
-        return labels, "organs by one mask each; the grey masks beside them are of another coding.", doubts
+        return labels, "organs by one mask each; the grey masks beside them use another coding.", doubts
     if np.array_equal(whole, labels):
         return labels, "organs by one mask each, which agree with the grey masks.", doubts
     more = (whole != 0) & (labels == 0)
@@ -196,7 +198,7 @@ def _joined(paths: Sequence[Path], count: int) -> tuple[np.ndarray, str, list[st
         ]  # fmt: skip
     differing = int((whole != labels).sum())
     return labels, "organs by one mask each.", [
-        *doubts, f"{differing} pixels differ from the grey masks beside them: look which of the two is right.",
+        *doubts, f"{differing} pixels differ from the grey masks beside them: check which of the two is right.",
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@
 
 A mask belongs to the slice of its name, or where names tell nothing (CT) to the slice whose InstanceNumber is one more than
 its own number. InstanceNumbers run along the patient or against, names do as they like, and some copies of the data have
-them renamed: so the slices are ordered by their positions, and the masks are held against the grey values both ways round.
+them renamed: so the slices are ordered by their positions, and the masks are compared with the grey values both ways round.
 """
 
 import os
@@ -130,7 +130,7 @@ class Match(NamedTuple):
     """Which mask goes with which slice."""
 
     masks: tuple[Path, ...]
-    """One a slice, in the order of the slices."""
+    """One per slice, in the order of the slices."""
     other: tuple[int, ...]
     """The same masks the other way round, as places in `masks`."""
     how: str
@@ -142,7 +142,9 @@ def named_alike(slices: Sequence[Path], masks: Sequence[Path]) -> bool:
     ground = masks[0].parent
     of_slices, of_masks = ({path.stem for path in paths} for paths in (slices, masks))
     if len(of_masks) < len(masks) or len(of_slices) < len(slices):
-        raise DataError(f"{ground} or its DICOM_anon holds two files of one name but for the ending: remove one.")
+        raise DataError(
+            f"{ground} or its DICOM_anon holds two files whose names differ only in the ending: remove one."
+        )
     if of_slices == of_masks:
         return True
     if of_slices & of_masks:
@@ -168,8 +170,8 @@ def matched(series: Series, masks: Sequence[Path]) -> Match:
     numbers = [number for number in series.numbers if number is not None]
     if len(set(numbers)) < count:
         raise DataError(
-            f"{masks[0].parent}: the masks are not named as the slices of {series.files[0].parent}, and these have no "
-            "InstanceNumber each: name each mask as its slice."
+            f"{masks[0].parent}: the masks are not named like the slices of {series.files[0].parent}, and not all "
+            "of these have an InstanceNumber: name each mask like its slice."
         )
     own = [int(digits[0]) if (digits := re.search(r"[0-9]+$", mask.stem)) else -1 for mask in masks]
     if len(set(own)) == count and min(own) >= 0:

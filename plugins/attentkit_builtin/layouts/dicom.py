@@ -1,4 +1,4 @@
-"""DICOM as a scanner exports it: a series a case, labels, if any, as NIfTI."""
+"""DICOM as a scanner exports it: one series per case; labels, if any, as NIfTI."""
 
 import os
 from itertools import islice
@@ -76,7 +76,9 @@ class DicomFolders(Layout):
     def _cases(self) -> list[tuple[str, Path]]:
         """Name and folder of each case."""
         if not os.path.isdir(self.path):
-            raise DataError(f"{self.path} is no folder: name the folder of a DICOM series, or of several such folders.")
+            raise DataError(
+                f"{self.path} is not a folder: name the folder of a DICOM series, or of several such folders."
+            )
         if _holds_slices(self.path):
             return [(self.path.resolve().name, self.path)]
         return [(folder.name, folder) for folder in folders(self.path)]

@@ -12,7 +12,7 @@ from attent_kit.layouts import Entry, Layout, Pair, find_pairs, natural
 
 NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 WIDEST = 200
-"""Folders of one level that a data set is still looked for in; more of them are its cases."""
+"""Most folders of one level in which a data set is still looked for; more of them are its cases."""
 
 _MODALITIES = {"ct": "ct"} | dict.fromkeys(
     ["mr", "mri", "t1", "t1w", "t1gd", "t1ce", "t2", "t2w", "flair", "adc", "dwi"], "mr"
@@ -30,7 +30,7 @@ def files(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
     ]
     for path in found:
         if not os.path.isfile(path):
-            what = "is a link to nothing" if path.is_symlink() else "is no file"
+            what = "is a link to nothing" if path.is_symlink() else "is not a file"
             raise DataError(f"{path} {what}: put the file there, or remove it.")
     return sorted(found, key=_in_order)
 
@@ -139,7 +139,7 @@ def inside(root: Path, name: object, source: Path) -> Path:
 
 
 def json_file(path: Path, kind: type) -> Any:
-    """What a JSON file holds, an object (`dict`) or a list. DataError for anything else, and for a key that stands twice."""
+    """What a JSON file holds, an object (`dict`) or a list. DataError for anything else, and for a key that occurs twice."""
     try:
         content = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=lambda p: _unique(p, path))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Masks -> one label map: grey levels of CHAOS, and one mask an organ."""
+"""Masks -> one label map: grey levels of CHAOS, and one mask per organ."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def decoded(grey: np.ndarray, source: Path) -> tuple[np.ndarray, list[str]]:
         levels = [str(level) for level in np.unique(grey[stray])]
         raise DataError(
             f"{source}: {count} of {np.count_nonzero(grey)} masked pixels have grey levels that mean no organ "
-            f"({listing(levels)}), so these masks are of another coding: write them with 63 for the liver, 126 right kidney, "
+            f"({listing(levels)}), so these masks use another coding: write them with 63 for the liver, 126 right kidney, "
             "189 left kidney and 252 spleen, as CHAOS has them."
         )
     return labels, [f"{count} pixels have a grey level that means no organ, and are background."] if count else []
@@ -48,7 +48,7 @@ def binary(mask: np.ndarray, source: Path) -> np.ndarray:
 
 
 def join(organs: Sequence[str], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[str]]:
-    """One label map, 1 for the first organ, of a mask an organ; doubts: what two masks share belongs to the first."""
+    """One label map, 1 for the first organ, from one mask per organ; doubts: what two masks share belongs to the first."""
     labels = np.zeros_like(masks[0], np.uint8)
     doubts = []
     for value, (organ, mask) in enumerate(zip(organs, masks, strict=True), start=1):

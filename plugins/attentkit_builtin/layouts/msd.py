@@ -4,8 +4,8 @@
       dataset.json           modality, labels (value to name), training and test (lists of files)
       imagesTr/liver_0.nii.gz, labelsTr/liver_0.nii.gz, imagesTs/liver_1.nii.gz
 
-Several modalities lie in one image of four dimensions. The archives hold a `._liver_0.nii.gz` beside each file, which is
-macOS's and no image.
+Several modalities lie in one image of four dimensions. The archives hold a `._liver_0.nii.gz` beside each file, which
+belongs to macOS and is not an image.
 """
 
 import os

@@ -2,7 +2,7 @@
 
     Dataset017_Abdomen/
       dataset.json           channel_names, labels (name to value), file_ending
-      imagesTr/CASE_0000.nii.gz, CASE_0001.nii.gz, ...   one file a channel
+      imagesTr/CASE_0000.nii.gz, CASE_0001.nii.gz, ...   one file per channel
       labelsTr/CASE.nii.gz
       imagesTs/, labelsTs/   where there are any
       splits_final.json      a list of folds, {"train": [...], "val": [...]}: fold 0 counts
@@ -100,7 +100,7 @@ class NnUNet(Layout):
         return Scan(image, labels)
 
     def _found(self) -> dict[str, tuple[list[Path], Path | None]]:
-        """Files by case, as they lie in the folders: one image a channel, and the label map."""
+        """Files by case, as they lie in the folders: one image per channel, and the label map."""
         kind = "Ts" if self.testing else "Tr"
         images: dict[str, dict[int, Path]] = {}
         for path in files(self.folder / f"images{kind}", NIFTI):
@@ -190,7 +190,7 @@ def channel_names(facts: dict[str, Any], file: Path) -> list[str]:
 def part_names(channels: list[str], folder: Path) -> dict[str, tuple[int, bool]]:
     """Parts of a data set with a folder imagesTr: the number of the channel of each, and whether it is for testing.
 
-    With one channel they are 'training' and 'testing', otherwise 'T2', 'T2-testing', ...; a name that two channels bear is
+    With one channel they are 'training' and 'testing', otherwise 'T2', 'T2-testing', ...; a name that two channels share is
     followed by the number.
     """
     lower = [name.lower() for name in channels]

@@ -1,4 +1,4 @@
-"""Plain pairs of NIfTI files, matched by name: what people have whose data set has no name."""
+"""Plain pairs of NIfTI files, matched by name: for data sets without a name of their own."""
 
 import os
 import re
@@ -59,7 +59,7 @@ class Pairs(Layout):
         if self.labels is not None:
             return images or self.path, self.labels
         called = _called(self.path, _LABELS)
-        # A folder of label maps that none can be read from is no reason to go without: finding the pairs tells why.
+        # A folder of label maps that none can be read from is not a reason to go without: finding the pairs tells why.
         labels = _one_of(called, "label maps") or (called[0] if called and not self.allow_unlabelled else None)
         if images is not None or labels is not None:
             return images or self.path, labels

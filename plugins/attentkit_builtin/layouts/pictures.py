@@ -26,7 +26,7 @@ def read_stack(paths: Sequence[Path]) -> np.ndarray:
 
 
 def unplaced(array: np.ndarray, path: Path) -> Volume:
-    """A volume [X, Y, Z] that came without a header: taken as LPS of 1 mm, and `placed` says that nothing told so."""
+    """A volume [X, Y, Z] that came without a header: taken as LPS of 1 mm, and `placed` says that no header said so."""
     return Volume(array, LPS.copy(), nib.Nifti1Header(), path)
 
 

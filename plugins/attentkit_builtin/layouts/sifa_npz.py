@@ -1,4 +1,4 @@
-"""Volumes as SIFA's code stores them (github.com/cchen-cc/SIFA): one .npz a case, arr_0 the image and arr_1 the labels.
+"""Volumes as SIFA's code stores them (github.com/cchen-cc/SIFA): one .npz per case, arr_0 the image and arr_1 the labels.
 
 Both are [X, Y, Z] as medpy reads NIfTI, and nothing says which way the axes point or how long a voxel is: the code turns them
 by two hard-coded flips. Pickled arrays are refused, since reading one can run anything.
@@ -22,13 +22,11 @@ LARGEST = 2**30
 """Voxels that are still believed, so that no file of a few kilobytes fills the memory."""
 _EXPECTED = ".npz files of SIFA (arr_0 image, arr_1 labels)"
 _UNPLACED = (
-    "an .npz has no affine: taken as left, back, head of 1 mm, so sides cannot be checked but by the organs, and distances "
+    "an .npz has no affine: taken as left, back, head of 1 mm, so only the organs tell the sides, and distances "
     "are in voxels."
 )
 _UNNAMED = "an .npz does not name its labels: 1 to 4 are taken as liver, right kidney, left kidney and spleen."
-_SCALED = (
-    "its grey values have mean 0 and standard deviation 1, so they are no HU: let --per-volume find the window of a CT."
-)
+_SCALED = "its grey values have mean 0 and standard deviation 1, so they are not HU: let --per-volume find the window of a CT."
 
 
 class SifaNpz(Layout):
@@ -78,7 +76,7 @@ def read_arrays(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise
     except Exception as error:
         # zipfile, zlib and numpy's reader of headers raise what has no common base class, down to a tokenizer's error.
-        raise DataError(f"{path} is damaged or no .npz: copy or download it again.") from error
+        raise DataError(f"{path} is damaged or not an .npz: copy or download it again.") from error
 
 
 def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
@@ -94,7 +92,7 @@ def _array(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
         if dtype.kind not in "biuf" or len(shape) != 3 or 0 in shape:
             raise DataError(f"{path}: {name} is {dtype} of shape {shape}, where numbers [X, Y, Z] are needed.")
         if math.prod(shape) > LARGEST:
-            raise DataError(f"{path}: {name} would be {shape} voxels, which no scan has: it is damaged or none.")
+            raise DataError(f"{path}: {name} would be {shape} voxels, which no scan has: it is damaged, or not a scan.")
         claimed, inside = math.prod(shape) * dtype.itemsize, archive.getinfo(f"{name}.npy")
         if claimed > inside.file_size or claimed > 1032 * inside.compress_size:
             raise DataError(f"{path}: {name} would be {shape} voxels, for which the file is too small: copy it again.")

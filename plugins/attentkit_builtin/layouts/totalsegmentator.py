@@ -1,8 +1,8 @@
 """The data sets of TotalSegmentator (zenodo.org/records/10047292 CT, 11367004 MR).
 
 s0001/ct.nii.gz (or mri.nii.gz)
-s0001/segmentations/liver.nii.gz, kidney_right.nii.gz, ...   one mask an organ, of some hundred
-meta.csv                                                      one line a subject, with its split
+s0001/segmentations/liver.nii.gz, kidney_right.nii.gz, ...   one mask per organ, some hundred of them
+meta.csv                                                      one line per subject, with its split
 """
 
 import csv
@@ -20,7 +20,7 @@ _MASKS = ("liver.nii.gz", "kidney_right.nii.gz", "kidney_left.nii.gz", "spleen.n
 
 
 class TotalSegmentator(Layout):
-    """TotalSegmentator: s0001/{ct,mri}.nii.gz and segmentations/, one mask an organ; four of the organs are read."""
+    """TotalSegmentator: s0001/{ct,mri}.nii.gz and segmentations/, one mask per organ; four of the organs are read."""
 
     organs = FOUR_ORGANS
 
@@ -68,7 +68,7 @@ class TotalSegmentator(Layout):
         masks = [binary(read_labels(path, like=image).array, path) for path in entry.labels]
         labels, doubts = join(TASK_ORGANS, masks)
         joined = Volume(labels, image.affine, image.header, entry.labels[0].parent)
-        return Scan(image, joined, ("one label map was made of the masks of four organs.",), tuple(doubts))
+        return Scan(image, joined, ("one label map was made from the masks of four organs.",), tuple(doubts))
 
 
 def _is_dataset(folder: Path) -> bool:
