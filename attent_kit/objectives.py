@@ -41,7 +41,7 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """1 - mean over all K classes of 2 |p g| / (|p|^2 + |g|), sums over the whole batch (Milletari et al. 2016; SIFA).
+    """1 - mean over all K classes of `2 |p g| / (|p|^2 + |g|)`, sums over the whole batch (Milletari et al. 2016; SIFA).
 
     [B, K, H, W], [B, H, W] -> scalar in [0, 1]. IGNORE pixels count in neither sum.
     """
@@ -54,7 +54,7 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:
-    """Mean |a - b|."""
+    """Mean `|a - b|`."""
     return F.l1_loss(a, b)
 
 

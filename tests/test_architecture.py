@@ -23,7 +23,7 @@ LAYERS = [
     {"layouts", "metrics"},
     {"engine"},
     {"plugins"},
-    {"testing"},
+    {"door", "testing"},
     {"cli", "pytest_plugin"},
 ]
 WINGS = {

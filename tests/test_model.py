@@ -234,7 +234,7 @@ def test_several_protocols_are_scored_at_once_and_rows_become_a_frame(pair):
         (lambda p, t: ((p + 0.4, t, AFFINE), {}), "integers"),
         (lambda p, t: ((p, t), {}), "affine"),
         (lambda p, t: ((p, t, AFFINE), {"protocol": "4d"}), "'4d'"),
-        (lambda p, t: ((p, t, AFFINE), {"organs": "liver"}), "organ=value"),
+        (lambda p, t: ((p, t, AFFINE), {"organs": "liver=x"}), "liver=x"),
     ],
 )
 def test_label_maps_that_cannot_be_scored_are_a_sentence(pair, change, words):

@@ -5,8 +5,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
-from rich.table import Table as RichTable
-from rich.text import Text
 
 from attent_kit.cli.live import Say, live_grid
 from attent_kit.cli.output import Bar, bars, console, duration, print_json, print_scores, print_table
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from attent_kit.engine.conduct.grid import Grid
     from attent_kit.errors import AttentKitError
     from attent_kit.report.compared import Compared
-    from attent_kit.report.table import Table
 
 ITEMS = ("shift", "audit")
 """Parts of which each item is named where there is no terminal, too: it may take minutes."""
@@ -165,7 +162,7 @@ def _print_tables(found: "Compared") -> None:
     from attent_kit.report.costs import COLUMNS, footnotes, texts
 
     for table in found.tables:
-        console().print(_rich(table))
+        console().print(table.shown.rich())
         for footnote in table.footnotes:
             click.echo(f"  {footnote}")
     if found.costs:
@@ -175,21 +172,6 @@ def _print_tables(found: "Compared") -> None:
     click.echo(found.note)
     for warning in found.warnings:
         click.echo(f"Comparisons, in table.md: {warning}")
-
-
-def _rich(table: "Table") -> RichTable:
-    from attent_kit.report.table import cell_text
-
-    rich = RichTable(title=Text(table.title), title_justify="left", title_style="bold", header_style="bold")
-    rich.add_column("method")
-    for organ in table.organs:
-        rich.add_column(Text(organ), justify="right")
-    rich.add_column("selection")
-    for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
-        texts = [cell_text(cell, table.scale, table.count) for cell in cells]
-        marked = (Text(t, style="bold green" if label in b else "") for t, b in zip(texts, table.best, strict=True))
-        rich.add_row(Text(label), *marked, stamp)
-    return rich
 
 
 def _counting(bar: Bar) -> Tell:

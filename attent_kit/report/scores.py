@@ -5,10 +5,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 from attent_kit.report.rows import read_rows, write_rows
+from attent_kit.report.shown import Shown
 
 AVERAGE = "average"
 PROTOCOL = "3d-mm"
@@ -101,6 +102,60 @@ def refuse_gaps(scores: Iterable[Score], path: Path, cases: Sequence[str] = (), 
     for (case, organ), there in found.items():
         if there != kinds or not kinds:
             raise DataError(f"{path} lacks rows of {organ} in case {case}. {SCORE_AGAIN}")
+
+
+class Scores(tuple[Score, ...]):
+    """Score rows in a fixed order; a notebook and a terminal show their means."""
+
+    def to_frame(self) -> Any:
+        """The rows as a pandas DataFrame, one column for each field. ConfigError where pandas is not installed."""
+        return data_frame(self, Score._fields)
+
+    @property
+    def shown(self) -> Shown:
+        """The mean over cases of each metric of the first protocol, for each organ and their average."""
+        if not self:
+            return Shown("No scores: no case has labels.", ("organ",), ())
+        rows = [row for row in self if row.protocol == self[0].protocol]
+        metrics = list(dict.fromkeys((row.metric, row.unit) for row in rows if row.metric not in COUNTS))
+        means = {
+            (s.alignment, s.direction, s.organ, metric, unit): s.mean
+            for metric, unit in metrics
+            for s in summarise(rows, metric, "cases", unit)
+        }
+        named = {(alignment, direction): None for alignment, direction, *_ in means}
+        lines = []
+        for alignment, direction in named:
+            for organ in dict.fromkeys(o for a, d, o, *_ in means if (a, d) == (alignment, direction)):
+                found = (means.get((alignment, direction, organ, *metric), math.nan) for metric in metrics)
+                lines.append([*([alignment, direction] if len(named) > 1 else []), organ, *map(_number, found)])
+        words = ["alignment", "direction", "organ"] if len(named) > 1 else ["organ"]
+        cases = len({row.case for row in rows})
+        title = f"Means over {cases} case{'s' if cases > 1 else ''}"
+        return Shown(title, [*words, *(f"{m}, {u}" for m, u in metrics)], lines, words=range(len(words)))
+
+    def __repr__(self) -> str:
+        cases = len({row.case for row in self})
+        return f"<{len(self)} scores of {cases} case{'' if cases == 1 else 's'}>"
+
+    def __rich__(self) -> Any:
+        return self.shown.rich()
+
+    def _repr_html_(self) -> str:
+        return self.shown.html()
+
+
+def data_frame(values: Iterable[Sequence[Any]], columns: Sequence[str], index: Sequence[str] | None = None) -> Any:
+    """A pandas DataFrame. ConfigError, with what to type, where pandas is not installed."""
+    try:
+        from pandas import DataFrame
+    except ImportError as error:
+        raise ConfigError("to_frame needs pandas: type pip install pandas.") from error
+    return DataFrame(list(values), index=index, columns=list(columns))
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def summarise(

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from attent_kit.report.outcomes import Outcome, counts, footnotes
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.rows import csv_table
-from attent_kit.report.scores import AVERAGE, LAST, ORACLE, Score, Summary, only_selection, summarise
+from attent_kit.report.scores import AVERAGE, LAST, ORACLE, Score, Summary, data_frame, only_selection, summarise
+from attent_kit.report.shown import Shown
 
 Over = Literal["seeds", "cases"]
 
@@ -51,6 +53,27 @@ class Table(NamedTuple):
         """Whether there is something to show for a row: a number, or a run that collapsed."""
         _, collapsed = self.runs.get(label, (0, 0))
         return bool(collapsed) or any(cell for row, cells in self.rows if row == label for cell in cells)
+
+    @property
+    def shown(self) -> Shown:
+        """As a terminal and a notebook show it, the best of each column standing out."""
+        rows, bold = [], []
+        for (label, cells), stamp in zip(self.rows, self.stamps, strict=True):
+            rows.append([label, *(cell_text(cell, self.scale, self.count) for cell in cells), stamp])
+            bold.append([False, *(label in best for best in self.best), False])
+        columns = ["method", *self.organs, "selection"]
+        return Shown(self.title, columns, rows, bold, words=(0, len(columns) - 1))
+
+    def to_frame(self) -> Any:
+        """The means as a pandas DataFrame, a row for each method and a column for each organ; ConfigError without pandas."""
+        values = [[None if cell is None else self.scale * cell.mean for cell in cells] for _, cells in self.rows]
+        return data_frame(values, self.organs, [label for label, _ in self.rows])
+
+    def __rich__(self) -> Any:
+        return replace(self.shown, footnotes=self.footnotes).rich()
+
+    def _repr_html_(self) -> str:
+        return replace(self.shown, footnotes=self.footnotes).html()
 
 
 def tables(

@@ -23,6 +23,7 @@ import numpy as np
 from attent_kit.data.prepared.hdf5 import plain
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.data.sets.layout import names_a_case
+from attent_kit.data.sets.splits import SPLITS
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.errors import DataError, did_you_mean
@@ -95,6 +96,10 @@ class Prepared:
         self._looked_at: set[str] = set()
         """Data sets that are as `prepare` writes them."""
         self._process = 0
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{len(self.ids(split))} {split}" for split in SPLITS)
+        return f"<{self.path}: {self.domain}, {len(self.cases)} cases ({splits}), {', '.join(self.organs)}>"
 
     @classmethod
     def open(cls, path: Path | str) -> "Prepared":

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.engine.apply.inputs import MAPS, NIFTI, ImageLike, as_nifti, without_ending
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.metrics import Protocol, protocol
-from attent_kit.report.scores import PROTOCOL, Score, write_scores
+from attent_kit.report.scores import PROTOCOL, Score, Scores, write_scores
 
 ORGANS = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)})
 """Liver 1, right kidney 2, left kidney 3, spleen 4: what `attentkit predict` writes."""
@@ -60,18 +60,6 @@ def _named(text: str, usual: LabelMap) -> LabelMap:
     return organs.of(usual) if isinstance(organs, OrganNames) else organs
 
 
-class Scores(tuple[Score, ...]):
-    """Score rows in a fixed order."""
-
-    def to_frame(self) -> Any:
-        """The rows as a pandas DataFrame, a column a field. ConfigError where pandas is not installed."""
-        try:
-            from pandas import DataFrame
-        except ImportError as error:
-            raise ConfigError("to_frame needs pandas: type pip install pandas.") from error
-        return DataFrame(self, columns=Score._fields)
-
-
 class _Case(NamedTuple):
     """A prediction and its truth, not yet read."""
 
@@ -112,21 +100,28 @@ def score(
     affine: np.ndarray | None = None,
     *,
     protocol: str | Sequence[str] = PROTOCOL,
-    organs: str | None = None,
-    truth_organs: str | None = None,
+    organs: str | Sequence[str] | None = None,
+    truth_organs: str | Sequence[str] | None = None,
     case: str = "",
 ) -> Scores:
     """The rows of one or several protocols for one prediction and its truth, each a path, a nibabel image, or an array.
 
-    `affine` is that of the arrays among them. `organs` names the values, as "liver=1,spleen=2"; they are those of
-    `attentkit predict` by default. ConfigError or DataError as on the command line.
+    `affine` is that of the arrays among them. `organs` names the values, as "liver=1,spleen=2", or lists the organs of the
+    values 1, 2, ...; they are those of `attentkit predict` by default. ConfigError or DataError as on the command line.
     """
     names = (protocol,) if isinstance(protocol, str) else tuple(protocol)
-    options = EvaluateOptions(names, organs, truth_organs)
+    options = EvaluateOptions(names, _in_order(organs), _in_order(truth_organs))
     protocols, maps = options.chosen, options.maps
     true = as_labels(*as_nifti(truth, affine, "the truth", labels=True))
     predicted = as_labels(*as_nifti(prediction, affine, "the prediction", labels=True), like=true)
     return Scores(_rows(case or _name_of(prediction), predicted, true, protocols, maps))
+
+
+def _in_order(organs: str | Sequence[str] | None) -> str | None:
+    """Names in the order of their values, as `Prediction.organs` has them, in the words of `--organs`."""
+    if organs is None or isinstance(organs, str):
+        return organs
+    return ",".join(f"{organ}={value}" for value, organ in enumerate(organs, start=1))
 
 
 def _name_of(label_map: ImageLike) -> str:

@@ -5,7 +5,9 @@ Stopping it and starting it again is the normal way to use it: what is finished 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
+from typing import Any
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.cells import FailedCell, make_data, refuse_what_cannot_run, run_cells
@@ -33,10 +35,11 @@ from attent_kit.engine.study.translation_audit import (
 from attent_kit.errors import AttentKitError, DataError, RunError
 from attent_kit.registry import Registry
 from attent_kit.report.compared import Compared, ScoredRows, compared, daggered
+from attent_kit.report.comparisons import Comparison
 from attent_kit.report.published import read_published
 from attent_kit.report.render import render
-from attent_kit.report.scores import Score
-from attent_kit.report.table import mark
+from attent_kit.report.scores import Scores
+from attent_kit.report.table import Table, mark
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class CompareResult:
     """What was asked for."""
     cells: tuple[Cell, ...]
     """The runs that were asked for, where they lie now; `done` says which of them have scores."""
-    scores: list[Score]
+    scores: Scores
     """Of every finished run of the suite in the folder, as scores.csv has them."""
     compared: Compared
     """Tables, comparisons, ranks and costs."""
@@ -68,6 +71,24 @@ class CompareResult:
     """Why shift or audit are not there, or lack a run."""
     unreported: AttentKitError | None = None
     """Why there is no report."""
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """Dice and surface distance of each direction, as printed."""
+        return self.compared.tables
+
+    @property
+    def comparisons(self) -> Sequence[Comparison]:
+        """Every row tested against the reference row."""
+        return self.compared.comparisons
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+
+        return Group(*(table.__rich__() for table in self.tables), self.compared.note)
+
+    def _repr_html_(self) -> str:
+        return "".join(table._repr_html_() for table in self.tables) + f"<p>{escape(self.compared.note)}</p>"
 
     @property
     def error(self) -> Exception | None:
@@ -118,7 +139,7 @@ def compare(request: CompareRequest, registry: Registry, watcher: Watcher | None
     found = _compared(request, grid, cells, results)
     files = render(found, {direction: panels(cells, direction) for direction in _targets(cells)}, grid.out)
     result = CompareResult(
-        grid, tuple(cells), results.scores, found, tuple(files), tuple(failed), tuple(results.left_out),
+        grid, tuple(cells), Scores(results.scores), found, tuple(files), tuple(failed), tuple(results.left_out),
         tuple(results.unseen), tuple(results.damaged),
     )  # fmt: skip
     watcher.scored(result)

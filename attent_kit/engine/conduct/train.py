@@ -15,7 +15,7 @@ from attent_kit.engine.train.tracking import find_trackers
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.registry import Registry
-from attent_kit.report.scores import LAST, Score, Summary, summarise
+from attent_kit.report.scores import AVERAGE, LAST, Scores, Summary, summarise
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class TrainResult(NamedTuple):
     run: RunFolder
     """Its folder."""
     select: str
-    scores: list[Score]
+    scores: Scores
     """Empty if no test case of the target has labels."""
 
     @property
@@ -63,6 +63,16 @@ class TrainResult(NamedTuple):
     def dice(self) -> list[Summary]:
         """Dice of each organ and their average, over the test cases."""
         return list(summarise(self.scores, "dice", "cases"))
+
+    def __repr__(self) -> str:
+        average = [f": Dice {100 * dice.mean:.1f} %" for dice in self.dice if dice.organ == AVERAGE]
+        return f"<{self.settings.alignment.name} in {self.run.path}{''.join(average)}>"
+
+    def __rich__(self) -> Any:
+        return self.scores.__rich__()
+
+    def _repr_html_(self) -> str:
+        return self.scores._repr_html_()
 
 
 def train(request: TrainRequest, registry: Registry, watcher: TrainWatcher | None = None) -> TrainResult:
@@ -84,7 +94,7 @@ def train(request: TrainRequest, registry: Registry, watcher: TrainWatcher | Non
     folder = Path(request.out) if request.out else _folder(settings)
     options = TrainOptions(select=request.select, trackers=trackers)
     scores = engine.train(settings, folder, registry, request.device, options, watcher)
-    return TrainResult(settings, RunFolder(folder), request.select, scores)
+    return TrainResult(settings, RunFolder(folder), request.select, Scores(scores))
 
 
 def _given(request: TrainRequest, words: Sequence[str]) -> dict[str, Any]:
