@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 
 FUZZ ?= 20000
 
-.PHONY: demo test fuzz lint install clean
+.PHONY: demo test fuzz lint docs install clean
 
 demo: install
 	$(BIN)/attentkit compare --out runs/demo
@@ -22,6 +22,11 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+docs: install
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html."
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml
@@ -32,4 +37,4 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist runs .pytest_cache .hypothesis
+	rm -rf $(VENV) dist runs docs/_build .pytest_cache .hypothesis

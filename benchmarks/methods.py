@@ -23,9 +23,7 @@ DIRECTIONS = ("mr2ct", "ct2mr")
 def table(registry: Registry) -> str:
     """Markdown: method, paper, what it aligns where, backbones, Dice on the phantom, MR to CT and CT to MR."""
     found = averages(RESULTS)
-    labels = defaultdict(list)
-    for row in read_toml(SUITE)["rows"]:
-        labels[row["alignment"]].append(row["label"])
+    labels = labels_by_alignment()
     lines = [
         "| alignment | paper | what it aligns, where | backbones | phantom, Dice, % |",
         "|---|---|---|---|---|",
@@ -34,6 +32,14 @@ def table(registry: Registry) -> str:
         if component.plugin == "builtin":
             lines.append(_line(component, labels[component.name], found))
     return "\n".join(lines)
+
+
+def labels_by_alignment() -> dict[str, list[str]]:
+    """Labels of the suite's rows, by the alignment that each has."""
+    labels: dict[str, list[str]] = defaultdict(list)
+    for row in read_toml(SUITE)["rows"]:
+        labels[row["alignment"]].append(row["label"])
+    return labels
 
 
 def averages(path: Path) -> dict[tuple[str, str], float]:

@@ -1,4 +1,4 @@
-"""The plugin that plugins/README.md shows is a plugin: found by entry point, kept to the contract, trained, scored."""
+"""The plugin that the tutorial shows is a plugin: found by entry point, kept to the contract, trained, scored."""
 
 import re
 import shutil
@@ -16,12 +16,17 @@ from attent_kit.plugins import load
 from attent_kit.scaffold import new_plugin
 from attent_kit.testing import Subject, check_alignment, check_layout, check_selector, checks_of, judge
 
-README = Path(__file__).parent.parent / "plugins/README.md"
+GUIDE = [Path(__file__).parent.parent / "docs" / page for page in ("tutorials/write_a_method.md", "howto/plugins.md")]
+
+
+def guide():
+    """Both pages."""
+    return "\n".join(page.read_text(encoding="utf-8") for page in GUIDE)
 
 
 def blocks():
     """The Python files that the guide shows, in its order."""
-    return re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    return re.findall(r"```python\n(.*?)```", guide(), flags=re.DOTALL)
 
 
 def block(name):
@@ -78,7 +83,7 @@ def test_the_example_is_a_row_of_the_table(attentkit, site, suite, tmp_path):
 
 def test_the_entry_point_is_that_of_a_new_project(tmp_path):
     new_plugin("coral", "alignment", tmp_path / "p")
-    (declared,) = re.findall(r"```toml\n(.*?)```", README.read_text(), flags=re.DOTALL)
+    (declared,) = re.findall(r"```toml\n(.*?)```", guide(), flags=re.DOTALL)
     assert declared in (tmp_path / "p/pyproject.toml").read_text()
 
 
