@@ -5,13 +5,13 @@ import re
 from importlib.metadata import entry_points
 
 import pytest
-from conftest import SUITE
 
 from attent_kit.engine.compare.ablation import ablate, rows_without
 from attent_kit.engine.compare.suite import SuiteRow, options_of, read_suite
 from attent_kit.plugins import load
 from attent_kit.report.scores import read_scores
 from attent_kit.testing import check_alignment
+from support.commands import SUITE
 
 STRANGER = '''
 from attent_kit import hookimpl

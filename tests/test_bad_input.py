@@ -6,18 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import contents, prepare_words, train_words
 
-
-def says(outcome, code, *sentences):
-    """The exit code, and one message on stderr that holds every one of the sentences."""
-    assert outcome.code == code, outcome
-    assert outcome.err.count("Error: ") + outcome.err.startswith("UnknownComponent: ") == 1
-    assert "Traceback" not in outcome.err
-    for sentence in sentences:
-        assert sentence in outcome.err
-    return True
-
+from support.cases import contents
+from support.commands import prepare_words, says, train_words
 
 # Words
 

@@ -1,10 +1,10 @@
 """Methods asked for what they cannot do: one sentence, exit code 2, and nothing of a run left behind."""
 
 import pytest
-from conftest import train_words
 
 from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Task
+from support.commands import train_words
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,13 @@
 """Prepared files, run folders and disks that fail a run: one sentence, an exit code, earlier results as they were."""
 
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
-from conftest import contents, prepare_words, train_words, without_bytecode
-from test_bad_input import says
 
 from attent_kit.engine.run.checkpoint import write
+from support.cases import contents
+from support.commands import on_a_full_disk, prepare_words, says, train_words
 
 # Prepared files
 
@@ -152,24 +150,6 @@ def test_predicting_with_an_unfinished_run_says_how_far_it_is(attentkit, own_run
 
 
 # A full disk: the kernel refuses every write beyond `limit` bytes of a file.
-
-LIMITED = """
-import resource, sys
-from attent_kit.cli import run
-
-limit = int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sys.exit(run(sys.argv[2:]))
-"""
-
-
-def on_a_full_disk(limit, *words):
-    child = subprocess.run(
-        [sys.executable, "-c", LIMITED, *map(str, (limit, *words))],
-        capture_output=True, text=True, timeout=300, env=without_bytecode(),
-    )  # fmt: skip
-    assert "Traceback" not in child.stderr
-    return child.returncode, child.stderr
 
 
 def test_training_on_a_full_disk_leaves_the_earlier_checkpoint(attentkit, own_run, prepared):

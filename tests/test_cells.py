@@ -7,8 +7,6 @@ import sys
 from dataclasses import replace
 
 import pytest
-from comparison_folder import parse
-from conftest import contents, prepare_words
 
 from attent_kit.cli import run
 from attent_kit.config import read_toml
@@ -20,6 +18,9 @@ from attent_kit.errors import DataError
 from attent_kit.plugins import load
 from attent_kit.registry import Registry
 from attent_kit.report.scores import read_scores
+from support.cases import contents
+from support.commands import prepare_words
+from support.comparison_folder import parse
 
 FOLDER = "mr2ct/w-o-adaptation/seed0"
 

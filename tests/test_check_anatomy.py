@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from abdomens import abdomen, checked, only, write
 
 from attent_kit.data.doubts.sides import (
     Tilt,
@@ -14,6 +13,7 @@ from attent_kit.data.doubts.sides import (
     side_findings,
     upright_findings,
 )
+from support.abdomens import abdomen, checked, only, write
 
 BOTH = pytest.mark.parametrize("modality", ["ct", "mr"])
 EXCHANGED = np.array([0, 1, 3, 2, 4], np.uint8)

@@ -6,14 +6,14 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from abdomens import abdomen, checked, only, patients, write, write_unplaced
-from conftest import contents
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layout_folders import attent_png, nnunet, renumber, sifa_npz, write_phantoms
-from test_bad_input import says
 
 from attent_kit.cli import run
+from support.abdomens import abdomen, checked, only, patients, write, write_unplaced
+from support.cases import contents
+from support.commands import says
+from support.layout_folders import attent_png, nnunet, renumber, sifa_npz, write_phantoms
 
 # What is sound
 

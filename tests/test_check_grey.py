@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from abdomens import abdomen, checked, only, write
+
+from support.abdomens import abdomen, checked, only, write
 
 
 def greys(attentkit, folder, image, modality="ct", labelled=True):

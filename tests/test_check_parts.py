@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from abdomens import abdomen, checked, patients, write
 
 from attent_kit.data.check.case import content_hash, turn_severity
 from attent_kit.data.check.grey import grey_findings
 from attent_kit.data.doubts.sides import by_surroundings
+from support.abdomens import abdomen, checked, patients, write
 
 
 def liver_between(above: float, below: float, top: int = 8) -> tuple[int, str]:

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from abdomens import abdomen, checked, only, patients, write
-from layout_folders import nnunet, write_json, write_phantoms
 
 from attent_kit.data.check.case import Trace, content_hash, fingerprint
 from attent_kit.data.check.patients import duplicate_findings
 from attent_kit.data.check.sets import set_findings
+from support.abdomens import abdomen, checked, only, patients, write
+from support.layout_folders import nnunet, write_json, write_phantoms
 
 # Twice
 

@@ -7,13 +7,13 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-from abdomens import abdomen, checked, only, patients, write
-from conftest import contents
-from layout_folders import write_phantoms
 
 from attent_kit.cli import run
 from attent_kit.data.check.prepared import differing
 from attent_kit.data.prepared.file import IN_MANIFEST, IN_RECORD, Prepared
+from support.abdomens import abdomen, checked, only, patients, write
+from support.cases import contents
+from support.layout_folders import write_phantoms
 
 SPLIT = {"train": (1, 2, 3, 4), "val": (5,), "test": (6,)}
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from abdomens import checked
-from layout_folders import write_phantoms
-from test_bad_input import says
 
 from attent_kit.data.doubts.findings import doubted, refusal
 from attent_kit.errors import DataError
+from support.abdomens import checked
+from support.commands import says
+from support.layout_folders import write_phantoms
 
 
 @pytest.fixture(scope="module")

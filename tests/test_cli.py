@@ -10,12 +10,13 @@ import click
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import AFFINE, contents, prepare_words, train_words
 
 from attent_kit.cli import COMMANDS
 from attent_kit.plugins import load
 from attent_kit.registry import KINDS
 from attent_kit.report.scores import read_scores
+from support.cases import AFFINE, contents
+from support.commands import prepare_words, train_words
 
 COMPONENTS = [component.name for kind in KINDS for component in load().registry.of(kind)]
 

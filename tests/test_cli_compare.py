@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
-from conftest import contents
 
 from attent_kit.cli import run
 from attent_kit.config import read_toml
 from attent_kit.report.scores import read_scores
+from support.cases import contents
 
 
 def grid(attentkit, *words):

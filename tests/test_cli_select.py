@@ -6,13 +6,14 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import contents, prepare_words, train_words
 from safetensors.torch import load_file
 
 from attent_kit.cli import run
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.report.scores import read_scores
 from attent_kit.report.selection import Scored, read_grades, read_selection, write_selection
+from support.cases import contents
+from support.commands import prepare_words, train_words
 
 FAST = ("--set=segment_steps=6", "--set=snapshots=3", "--set=learning_rate=0.02")
 

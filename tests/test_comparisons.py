@@ -5,12 +5,12 @@ import sys
 import threading
 
 import pytest
-from conftest import contents
 
 from attent_kit.engine.compare.cells import run_cells
 from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.folder import Busy, RunFolder, alone_in
 from attent_kit.report.scores import read_scores
+from support.cases import contents
 
 SUITE = """
 name = "mine"

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from broken_components import METHOD, REGISTRY, SEGMENTOR, Good, Net
 
 from attent_kit.build import Builder, configure
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Alignment, Build, Segmentor, Task
 from attent_kit.testing import Subject, checks_of, judge
+from support.broken_components import METHOD, REGISTRY, SEGMENTOR, Good, Net
 
 
 class Inside(Good):

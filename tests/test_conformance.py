@@ -4,7 +4,13 @@ import os
 
 import pytest
 import torch
-from broken_components import (
+
+from attent_kit.interfaces import Task
+from attent_kit.plugins import load
+from attent_kit.testing import CHECKS, Subject, checks_of, judge
+from attent_kit.testing.subject import grey_batch, small_options
+from attent_kit.testing.waiting import nobody_waits
+from support.broken_components import (
     BROKEN,
     CRITIC,
     LAYOUT,
@@ -18,12 +24,6 @@ from broken_components import (
     Plain,
     Tint,
 )
-
-from attent_kit.interfaces import Task
-from attent_kit.plugins import load
-from attent_kit.testing import CHECKS, Subject, checks_of, judge
-from attent_kit.testing.subject import grey_batch, small_options
-from attent_kit.testing.waiting import nobody_waits
 
 COSTLY = ("two-processes",)
 """Made in the complete run alone, but for one good and one broken method."""

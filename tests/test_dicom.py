@@ -8,11 +8,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from dicom_slices import UID, a_slice, multi_frame, pydicom, save, values, write_series
 
 from attent_kit.data.scans.dicom import Series, find_series, read_series
 from attent_kit.data.scans.volumes import read_labels, write_labels
 from attent_kit.errors import ConfigError
+from support.dicom_slices import UID, a_slice, multi_frame, pydicom, save, values, write_series
 
 # Columns .5 mm to the left, rows 2 mm to the back, slices 5 mm to the head; the first voxel at left -10, back -20.
 AFFINE = [[-0.5, 0, 0, 10], [0, -2, 0, 20], [0, 0, 5, 0], [0, 0, 0, 1]]

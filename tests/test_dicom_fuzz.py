@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from dicom_slices import a_slice, multi_frame, pydicom, save, values, write_series
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attent_kit.data.scans.dicom import find_series, read_series
 from attent_kit.errors import AttentKitError
+from support.dicom_slices import a_slice, multi_frame, pydicom, save, values, write_series
 
 NIGHTLY = int(os.environ.get("ATTENTKIT_FUZZ", 0))
 LONG = {b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN", b"OD", b"OL", b"UC", b"UR", b"OV", b"SV", b"UV"}

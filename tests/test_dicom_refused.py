@@ -4,10 +4,10 @@ import re
 
 import numpy as np
 import pytest
-from dicom_slices import UID, a_slice, multi_frame, pydicom, save, values, write_series
 
 from attent_kit.data.scans.dicom import find_series, read_series
 from attent_kit.errors import ConfigError, DataError
+from support.dicom_slices import UID, a_slice, multi_frame, pydicom, save, values, write_series
 
 
 def refused(place, *words, error=DataError):

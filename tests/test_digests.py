@@ -8,14 +8,13 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import train_words
-from stand_in import greys, predict, save, stand_in_run, whole_run
-from test_bad_input import says
 
 from attent_kit.engine.run.checkpoint import read, read_weights, write, write_weights
 from attent_kit.engine.run.digest import digest
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import RunError
+from support.commands import says, train_words
+from support.stand_in import greys, predict, save, stand_in_run, whole_run
 
 TRANSLATE = [
     "--set=translate_steps=2", "--set=translator.width=4", "--set=translator.blocks=1", "--set=image_discriminator.width=4",

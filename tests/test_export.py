@@ -9,9 +9,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from stand_in import REGISTRY, whole_run
-from test_alignments import ALIGNMENTS, batch, made
-from test_bad_input import says
 
 from attent_kit.data.prepared.file import encode
 from attent_kit.data.scans.volumes import read_volume, sha256
@@ -21,6 +18,9 @@ from attent_kit.engine.apply.export import ExportOptions, answer_of, as_plain, e
 from attent_kit.engine.apply.model import open_model
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.plugins import load
+from support.commands import says
+from support.small_methods import ALIGNMENTS, batch, made
+from support.stand_in import REGISTRY, whole_run
 
 onnx = pytest.importorskip("onnxruntime", reason="pip install 'attent-kit[onnx]'")
 

@@ -12,13 +12,13 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import AFFINE, BOXES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attent_kit.cli import run
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.errors import DataError
+from support.cases import AFFINE, BOXES
 
 NIGHTLY = int(os.environ.get("ATTENTKIT_FUZZ", 0))
 HEADER = 352

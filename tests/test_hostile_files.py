@@ -11,9 +11,6 @@ import zlib
 import h5py
 import numpy as np
 import pytest
-from conftest import prepare_words
-from layout_folders import body, write_nifti
-from test_bad_input import says
 
 from attent_kit.config import read_toml
 from attent_kit.data.prepared.file import Prepared
@@ -22,6 +19,8 @@ from attent_kit.data.scans.pictures import read_picture
 from attent_kit.data.sets.layout import names_a_case
 from attent_kit.errors import DataError, printable
 from attentkit_builtin.layouts.sifa_npz import read_arrays
+from support.commands import prepare_words, says
+from support.layout_folders import body, write_nifti
 
 # Pictures and arrays
 

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import train_words
+
+from support.commands import train_words
 
 HOOK = "from attent_kit import hookimpl\n\n@hookimpl\ndef {name}():\n    return {value}\n"
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from test_alignments import REGISTRY, SMALL_SEGMENTOR, TWO_HEADS, batch, made, options
 from torch import nn
 
 from attent_kit.build import Builder, configure
 from attent_kit.engine.run.assemble import network_states, train_only
 from attent_kit.interfaces import Task
+from support.small_methods import REGISTRY, SMALL_SEGMENTOR, TWO_HEADS, batch, made, options
 
 ONE_HEAD = {"name": "smp", **SMALL_SEGMENTOR}
 

@@ -5,11 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
-from layout_folders import LPS, ORGANS, body, btcv, write_nifti
 
 from attent_kit.errors import ConfigError, DataError
 from attentkit_builtin.layouts.btcv import BTCV
 from attentkit_builtin.layouts.pairs import Pairs
+from support.layout_folders import LPS, ORGANS, body, btcv, write_nifti
 
 NESTED = ["", "Training", "RawData/Training", "Abdomen/RawData/Training", "Abdomen/RawData/RawData/Training_small"]
 

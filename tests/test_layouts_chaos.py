@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from dicom_slices import DISTANCE, write_series
-from layout_folders import GREY, ORGANS, SLICES, body, write_masks, write_png
 
 from attent_kit.data.doubts.slice_order import evidence
 from attent_kit.errors import ConfigError, DataError
 from attentkit_builtin.layouts.chaos import Chaos
+from support.dicom_slices import DISTANCE, write_series
+from support.layout_folders import GREY, ORGANS, SLICES, body, write_masks, write_png
 
 DICOM = [f"IMG-0004-{n:05}.dcm" for n in range(1, SLICES + 1)]
 PNG = [name.replace(".dcm", ".png") for name in DICOM]

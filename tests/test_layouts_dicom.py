@@ -5,7 +5,6 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from dicom_slices import UID, values, write_series
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.dicom import read_series
@@ -15,6 +14,7 @@ from attent_kit.plugins import load
 from attent_kit.testing import check_layout
 from attentkit_builtin.layouts.chaos import Chaos
 from attentkit_builtin.layouts.dicom import DicomFolders
+from support.dicom_slices import UID, values, write_series
 
 ORGANS = "liver=1"
 

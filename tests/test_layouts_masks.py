@@ -5,7 +5,15 @@ import zipfile
 
 import numpy as np
 import pytest
-from layout_folders import (
+from PIL import Image
+
+from attent_kit.data.doubts.case import label_doubts
+from attent_kit.data.space.geometry import Grid
+from attent_kit.errors import ConfigError, DataError
+from attentkit_builtin.layouts.attent_png import AttentPng
+from attentkit_builtin.layouts.sifa_npz import SifaNpz
+from attentkit_builtin.layouts.totalsegmentator import TotalSegmentator
+from support.layout_folders import (
     GREY,
     ORGAN_FOLDERS,
     ORGANS,
@@ -17,14 +25,6 @@ from layout_folders import (
     write_nifti,
     write_png,
 )  # fmt: skip
-from PIL import Image
-
-from attent_kit.data.doubts.case import label_doubts
-from attent_kit.data.space.geometry import Grid
-from attent_kit.errors import ConfigError, DataError
-from attentkit_builtin.layouts.attent_png import AttentPng
-from attentkit_builtin.layouts.sifa_npz import SifaNpz
-from attentkit_builtin.layouts.totalsegmentator import TotalSegmentator
 
 
 def read(layout, case=0):

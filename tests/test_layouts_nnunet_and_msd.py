@@ -5,12 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
-from layout_folders import MSD as MSD_FACTS
-from layout_folders import ORGANS, body, msd, nnunet, write_json, write_nifti
 
 from attent_kit.errors import ConfigError, DataError
 from attentkit_builtin.layouts.msd import MSD
 from attentkit_builtin.layouts.nnunet import NnUNet
+from support.layout_folders import MSD as MSD_FACTS
+from support.layout_folders import ORGANS, body, msd, nnunet, write_json, write_nifti
 
 TWO_CHANNELS = {"channel_names": {"0": "T2", "1": "T1 in phase"}}
 TWO_MODALITIES = {"modality": {"0": "T2", "1": "ADC"}}

@@ -4,13 +4,13 @@ import shutil
 
 import numpy as np
 import pytest
-from layout_folders import renumber, write_phantoms
 
 from attent_kit.data.phantom import PhantomSize, phantom_case
 from attent_kit.data.phantom.chaos import in_lps
 from attent_kit.data.sets.recognise import open_layout
 from attent_kit.errors import DataError
 from attent_kit.plugins import load
+from support.layout_folders import renumber, write_phantoms
 
 pytest.importorskip("pydicom")
 

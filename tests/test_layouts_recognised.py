@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from layout_folders import (
+
+from attent_kit.data.scans.pictures import natural
+from attent_kit.data.sets.recognise import open_layout
+from attent_kit.errors import AttentKitError, DataError
+from attent_kit.layouts import Layout
+from attent_kit.plugins import load
+from attent_kit.testing import check_layout
+from attentkit_builtin import attentkit_layouts
+from attentkit_builtin.layouts.folders import files, modality_of
+from attentkit_builtin.layouts.pictures import read_picture
+from support.layout_folders import (
     MSD,
     NNUNET,
     attent_png,
@@ -24,16 +34,6 @@ from layout_folders import (
     write_nifti,
     write_png,
 )
-
-from attent_kit.data.scans.pictures import natural
-from attent_kit.data.sets.recognise import open_layout
-from attent_kit.errors import AttentKitError, DataError
-from attent_kit.layouts import Layout
-from attent_kit.plugins import load
-from attent_kit.testing import check_layout
-from attentkit_builtin import attentkit_layouts
-from attentkit_builtin.layouts.folders import files, modality_of
-from attentkit_builtin.layouts.pictures import read_picture
 
 LAYOUTS = {name: load().registry.layout(name) for name in attentkit_layouts()}
 EXAMPLES = {

@@ -8,12 +8,12 @@ import os
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import AFFINE, BOXES, contents
-from stand_in import REGISTRY, SOFT, expected, greys, predict, save, stand_in_run, whole_run
 
 from attent_kit.engine.apply.model import open_model
 from attent_kit.engine.apply.scoring import EvaluateOptions, evaluate, score
 from attent_kit.errors import ConfigError, DataError, RunError
+from support.cases import AFFINE, BOXES, contents
+from support.stand_in import REGISTRY, SOFT, expected, greys, predict, save, stand_in_run, whole_run
 
 TILTED = np.array([[0, -2.0, 0, 5], [1.6, 0, -3.0, 4], [1.2, 0, 4.0, 3], [0, 0, 0, 1]])
 

@@ -8,8 +8,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import prepare_words, train_words
-from test_resume import REGISTRY, equal, settings, weights
 
 from attent_kit.cli import run as run_command
 from attent_kit.config import read_toml
@@ -27,6 +25,8 @@ from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import RunError
 from attent_kit.interfaces import Translator
 from attent_kit.registry import Component, Registry
+from support.commands import prepare_words, train_words
+from support.small_runs import REGISTRY, equal, settings, weights
 
 NETWORKS = {
     "segmentor": {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [16, 16, 8]},

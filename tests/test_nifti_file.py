@@ -9,13 +9,13 @@ import tracemalloc
 import nibabel as nib
 import numpy as np
 import pytest
-from layout_folders import LPS, body
-from test_bad_input import says
 
 from attent_kit.data.scans import nifti_file
 from attent_kit.data.scans.grids import apart, same_grid, shear
 from attent_kit.data.scans.volumes import read_labels, read_volume, write_labels
 from attent_kit.errors import DataError
+from support.commands import says
+from support.layout_folders import LPS, body
 
 ORGANS = "liver=1,right kidney=2,left kidney=3,spleen=4"
 

@@ -5,11 +5,11 @@ import io
 import json
 
 import pytest
-from test_comparisons import SUITE, compare
-from test_report import METHODS, ONE, TITLES, rows
 
 from attent_kit.report.outcomes import Outcome, failed_checks, footnotes
 from attent_kit.report.table import csv_text, markdown, tables
+from support.score_rows import METHODS, ONE, TITLES, rows
+from test_comparisons import SUITE, compare
 
 
 def outcome(seed, *collapsed, row="W/o", scored=True):

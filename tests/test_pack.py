@@ -8,14 +8,13 @@ import zipfile
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import train_words
-from stand_in import REGISTRY, greys, predict, save, whole_run
-from test_bad_input import says
 
 from attent_kit.engine.apply.model import open_model
 from attent_kit.engine.apply.pack import LARGEST, MANIFEST, WEIGHTS, read_pack
 from attent_kit.engine.apply.packing import PackOptions, pack_run
 from attent_kit.errors import ConfigError, RunError
+from support.commands import says, train_words
+from support.stand_in import REGISTRY, greys, predict, save, whole_run
 
 SMALL = [
     "--set=translate_steps=1", "--set=translator.width=4", "--set=translator.blocks=1", "--set=image_discriminator.width=4",

@@ -5,13 +5,13 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from layout_folders import body, write_nifti
-from test_bad_input import says
 
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.data.space.intensity import Intensity, sample
 from attent_kit.errors import DataError
 from attentkit_builtin.layouts.pairs import Pairs
+from support.commands import says
+from support.layout_folders import body, write_nifti
 
 NAMES = [
     ("volume-{}.nii", "segmentation-{}.nii"),

@@ -8,8 +8,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import contents
-from layout_folders import renumber, write_phantoms
 from PIL import Image
 
 from attent_kit.data.phantom import ORGANS, SIZES, PhantomOptions, PhantomSize, phantom_case, write_phantom
@@ -21,6 +19,8 @@ from attent_kit.data.scans.dicom import find_series, read_series
 from attent_kit.data.scans.volumes import read_labels, read_volume
 from attent_kit.data.sets.splits import numbers_in
 from attent_kit.errors import ConfigError, DataError
+from support.cases import contents
+from support.layout_folders import renumber, write_phantoms
 
 TINY = PhantomSize(32, (1, 0, 1), (2, 1, 1), (20.0, 20.0), (20.0, 20.0), (0, 0), (1, 1), (1, 1))
 """Two MR and four CT of 32 x 32 pixels and some ten slices."""

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from conftest import SUITE
 
 from attent_kit.engine.compare import price as module
+from support.commands import SUITE
 
 
 @pytest.fixture

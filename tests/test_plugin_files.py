@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import train_words
 
 from attent_kit.plugins import FILES, load
+from support.commands import train_words
 
 SOURCE = '''
 """A method in one file."""

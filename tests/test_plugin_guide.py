@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import train_words
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.layouts import Entry, Layout
 from attent_kit.plugins import load
 from attent_kit.scaffold import new_plugin
 from attent_kit.testing import Subject, check_alignment, check_layout, check_selector, checks_of, judge
+from support.commands import train_words
 
 GUIDE = [Path(__file__).parent.parent / "docs" / page for page in ("tutorials/write_a_method.md", "howto/plugins.md")]
 

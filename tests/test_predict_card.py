@@ -5,13 +5,14 @@ import json
 
 import numpy as np
 import pytest
-from conftest import AFFINE, contents, prepare_words, train_words
-from stand_in import greys, predict, save, stand_in_run, whole_run
 
 from attent_kit.data.phantom.write import in_phantom, write_phantom
 from attent_kit.data.prepared.familiar import Familiar
 from attent_kit.engine.apply.card import limits
 from attent_kit.engine.apply.trained import read_domain
+from support.cases import AFFINE, contents
+from support.commands import prepare_words, train_words
+from support.stand_in import greys, predict, save, stand_in_run, whole_run
 
 
 def strict(path):

@@ -6,15 +6,15 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import AFFINE, contents, prepare_words
-from stand_in import expected, greys, predict, save, stand_in_run
-from test_bad_input import says
 
 from attent_kit.data.prepared.familiar import Familiar, grey_values
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.engine.apply.trained import read_domain
+from support.cases import AFFINE, contents
+from support.commands import prepare_words, says
+from support.stand_in import expected, greys, predict, save, stand_in_run
 
 # A few numbers on an image
 

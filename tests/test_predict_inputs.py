@@ -6,16 +6,16 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import AFFINE, contents
-from stand_in import REGISTRY, expected, greys, predict, save, stand_in_run, whole_run
-from test_bad_input import says
+
+from support.cases import AFFINE, contents
+from support.commands import says
+from support.stand_in import REGISTRY, expected, greys, predict, save, stand_in_run, whole_run
 
 pydicom = pytest.importorskip("pydicom")
-from dicom_slices import UID, write_series  # noqa: E402
-
 from attent_kit.cli import predict as command  # noqa: E402
 from attent_kit.engine.apply.inputs import find_inputs  # noqa: E402
 from attent_kit.errors import ConfigError, DataError  # noqa: E402
+from support.dicom_slices import UID, write_series  # noqa: E402
 
 SQUARE = {"PixelSpacing": [2.0, 2.0]}
 """A slice of 4 columns and 3 rows on 4 x 4 pixels: nothing is resampled."""

@@ -4,8 +4,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import AFFINE, contents
-from stand_in import (
+
+from attent_kit.data.space.geometry import Grid
+from attent_kit.engine.apply.answers import native_probabilities
+from attent_kit.engine.run import checkpoint
+from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
+from attent_kit.errors import ConfigError, RunError
+from support.cases import AFFINE, contents
+from support.stand_in import (
     REGISTRY,
     SOFT,
     Levels,
@@ -17,12 +23,6 @@ from stand_in import (
     stand_in_run,
     whole_run,
 )
-
-from attent_kit.data.space.geometry import Grid
-from attent_kit.engine.apply.answers import native_probabilities
-from attent_kit.engine.run import checkpoint
-from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
-from attent_kit.errors import ConfigError, RunError
 
 CPU = torch.device("cpu")
 TILTED = np.array([[0, -2.0, 0, 5], [1.6, 0, -3.0, 4], [1.2, 0, 4.0, 3], [0, 0, 0, 1]])

@@ -5,9 +5,10 @@ import gzip
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import AFFINE
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
-from stand_in import expected, greys, predict, save, stand_in_run
+
+from support.cases import AFFINE
+from support.stand_in import expected, greys, predict, save, stand_in_run
 
 TWO, FIVE = np.diag([2.0, 2, 2, 1]), np.diag([0.8, 0.8, 5, 1])
 TILTED = np.array([[0.96, -0.28, 0, 0], [0.28, 0.96, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ np.array(

@@ -8,18 +8,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import contents, train_words
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from stand_in import greys, predict, save, stand_in_run
-from test_alignments import ALIGNMENTS, REGISTRY, VARIANTS, batch, made
-from test_bad_input import says
 
 from attent_kit.build import build_alignment
 from attent_kit.engine.run.assemble import unwrapped
 from attent_kit.engine.run.checkpoint import export_segmentor, load_segmentor, write_weights
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.testing import check_alignment
+from support.cases import contents
+from support.commands import says, train_words
+from support.small_methods import ALIGNMENTS, REGISTRY, VARIANTS, batch, made
+from support.stand_in import greys, predict, save, stand_in_run
 
 TRANSLATE_FIRST = {"pixel", "attent"}
 THREE = ("config.toml", "domain.json", "segmentor.safetensors")

@@ -11,7 +11,6 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import without_bytecode
 
 from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
@@ -20,6 +19,7 @@ from attent_kit.data.scans.volumes import read_volume
 from attent_kit.data.sets.pairs import case_name, find_pairs
 from attent_kit.data.sets.splits import divide
 from attent_kit.errors import AttentKitError, ConfigError, DataError
+from support.commands import without_bytecode
 
 RAS = np.diag([1.0, 1.0, 3.0, 1.0])
 ORGANS = {"liver": 6, "spleen": 1}

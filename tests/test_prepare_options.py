@@ -7,8 +7,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from conftest import AFFINE, contents, prepare_words, train_words, write_case
-from test_bad_input import says
 
 from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.plan import PairList, plan
@@ -24,6 +22,8 @@ from attent_kit.data.space.intensity import POOLED, sample
 from attent_kit.data.workers import WORTHWHILE, sensible_workers
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.layouts import Entry
+from support.cases import AFFINE, contents, write_case
+from support.commands import prepare_words, says, train_words
 
 # Slices with an organ only. The volumes of conftest have four slices, and organs in slices 1 to 3.
 

@@ -4,11 +4,10 @@ import json
 
 import h5py
 import pytest
-from conftest import prepare_words, train_words
-from test_bad_input import says
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.errors import DataError
+from support.commands import prepare_words, says, train_words
 
 
 def hdf5_of_somebody(path, name="measurements"):

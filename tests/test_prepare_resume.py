@@ -12,8 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import contents, prepare_words, write_case
-from test_bad_runs import on_a_full_disk
 
 from attent_kit.data.prepare import cases
 from attent_kit.data.prepare.options import PrepareOptions
@@ -23,6 +21,8 @@ from attent_kit.data.prepare.unfinished import Unfinished, key_of
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.data.workers import asking
 from attent_kit.errors import RunError
+from support.cases import contents, write_case
+from support.commands import on_a_full_disk, prepare_words
 
 OPTIONS = {"modality": "mr", "size": 12, "test": ["c4"], "channels": 3, "foreground_only": True}
 

@@ -5,14 +5,14 @@ import warnings
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import contents, prepare_words, write_case
 from matplotlib.image import imread
-from test_bad_input import says
 
 from attent_kit.data.prepare import preview
 from attent_kit.data.prepare.preview import preview_of, slices_to_show
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.report.preview import CaseRow, View, montage
+from support.cases import contents, write_case
+from support.commands import prepare_words, says
 
 LIVER, SPLEEN = (0xE6, 0x9F, 0x00), (0x00, 0x9E, 0x73)
 """Colours of the first and the fourth organ."""

@@ -6,8 +6,6 @@ from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
-from conftest import prepare_words, write_case
-from test_bad_input import says
 
 from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.plan import PairList, leads_out
@@ -17,6 +15,8 @@ from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.recognise import open_layout
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError, UnknownComponent
 from attent_kit.plugins import load
+from support.cases import write_case
+from support.commands import prepare_words, says
 
 STRANGER = '''
 import json

@@ -14,26 +14,11 @@ from attent_kit.report.compared import ScoredRows, compared
 from attent_kit.report.figures import Panel, segmentation_figure
 from attent_kit.report.published import read_published
 from attent_kit.report.render import render
-from attent_kit.report.scores import Score
-from attent_kit.report.table import MethodRow, cell_text, csv_text, markdown, spread, tables
+from attent_kit.report.table import cell_text, csv_text, markdown, spread, tables
+from support.score_rows import METHODS, ONE, TITLES, rows
 
 PUBLISHED = Path(__file__).parent.parent / "benchmarks" / "published.toml"
-TITLES = {"mr2ct": "MR to CT"}
 BOTH = {**TITLES, "ct2mr": "CT to MR"}
-METHODS = [MethodRow("W/o", False), MethodRow("A|B", False), MethodRow("Supervised", True)]
-
-
-def rows(dice, seed=0, case="c1"):
-    """Dice and ASSD rows of {method: (liver, spleen)}; ASSD in mm is 10 (1 - Dice)."""
-    return [
-        Score(method, "mr2ct", seed, case, organ, metric, value if metric == "dice" else 10 * (1 - value), unit)
-        for method, values in dice.items()
-        for organ, value in zip(("liver", "spleen"), values, strict=True)
-        for metric, unit in (("dice", "fraction"), ("assd", "mm"))
-    ]
-
-
-ONE = rows({"W/o": (0.5, 0.3), "A|B": (0.8, 0.6), "Supervised": (0.9, 0.9)})
 
 
 def test_the_best_of_a_column_is_never_a_row_that_sees_target_labels():

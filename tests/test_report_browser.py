@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
-from comparison_folder import write_comparison
 
 from attent_kit.cli import run
+from support.comparison_folder import write_comparison
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright to test the page")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -7,7 +7,12 @@ import shutil
 import statistics
 
 import pytest
-from comparison_folder import (
+
+from attent_kit.cli import run
+from attent_kit.engine.compare.results_folder import recall
+from attent_kit.report.scores import Score, read_scores, write_scores
+from support.cases import contents
+from support.comparison_folder import (
     CASES,
     DICE,
     ROWS,
@@ -19,11 +24,6 @@ from comparison_folder import (
     write_plan,
     write_run,
 )
-from conftest import contents
-
-from attent_kit.cli import run
-from attent_kit.engine.compare.results_folder import recall
-from attent_kit.report.scores import Score, read_scores, write_scores
 
 NASTY = "<script>alert('row')</script> & \"Ünï\" $x_1$"
 

@@ -9,7 +9,6 @@ import types
 
 import numpy as np
 import pytest
-from comparison_folder import scores_of
 from PIL import Image
 
 from attent_kit.errors import DataError
@@ -24,6 +23,7 @@ from attent_kit.report.scores import by_protocol
 from attent_kit.report.shift import over_seeds, read_shift
 from attent_kit.report.summary import stamps
 from attent_kit.report.table import MethodRow, tables
+from support.comparison_folder import scores_of
 
 
 def test_a_box_spans_the_quartiles_and_its_whiskers_stop_before_an_outlier():

@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
-from comparison_folder import (
+
+from attent_kit.report.scores import COUNTS, read_scores, write_scores
+from support.comparison_folder import (
     DICE,
     ROWS,
     draw_nothing,
@@ -15,8 +17,6 @@ from comparison_folder import (
     write_plan,
     write_run,
 )
-
-from attent_kit.report.scores import COUNTS, read_scores, write_scores
 
 
 @pytest.fixture(autouse=True)

@@ -16,51 +16,13 @@ from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
-from attent_kit.plugins import load
 from attent_kit.registry import Component, Registry
-
-REGISTRY = load().registry
-SMALL = {
-    "name": "attent",
-    "segmentor": {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 8]},
-    "translator": {"width": 4, "blocks": 1, "gate_norm": "batch"},
-    "image_discriminator": {"width": 4, "layers": 1},
-    "entropy_discriminator": {"width": 4},
-    "translate_steps": 6,
-    "segment_steps": 6,
-    "translate_batch_size": 2,
-    "segment_batch_size": 2,
-    "pool": 3,
-}
-
-
-def settings(domains, alignment=SMALL, **more):
-    source, target = domains
-    data = {"source": str(source), "target": str(target)}
-    return run_settings({"alignment": alignment, "data": data, "save_seconds": 0.0, "seed": 5, **more}, REGISTRY)
-
-
-def weights(folder):
-    return torch.load(folder / "checkpoint.ckpt", weights_only=True)
-
-
-def equal(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return a == b
+from support.small_runs import REGISTRY, SMALL, Killed, equal, settings, weights
 
 
 @pytest.fixture(scope="module")
 def domains(prepared):
     return prepared / "mr.h5", prepared / "ct.h5"
-
-
-class Killed(Exception):
-    """Stands for SIGKILL where a process of its own would only cost time."""
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,9 @@ import os
 import shutil
 from pathlib import Path
 
-import known_fates
 import numpy as np
 import pytest
 import torch
-from comparison_folder import write_plan
-from known_fates import METHODS, REGISTRY
-from stand_in import SOFT
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.apply.trained import open_run
@@ -25,6 +21,10 @@ from attent_kit.errors import ConfigError, DataError, RunError
 from attent_kit.interfaces import Task
 from attent_kit.report.scores import write_scores
 from attent_kit.report.shift import ShiftRow, change
+from support import known_fates
+from support.comparison_folder import write_plan
+from support.known_fates import METHODS, REGISTRY
+from support.stand_in import SOFT
 
 CPU = torch.device("cpu")
 

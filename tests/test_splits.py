@@ -1,12 +1,13 @@
 """Named splits: which numbers are tested on, from the names of the files to the prepared file."""
 
 import pytest
-from conftest import TINY, prepare_words, write_case
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.splits import NAMED, numbers_in, split_by_name
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.report.scores import read_scores
+from support.cases import write_case
+from support.commands import TINY, prepare_words
 
 BTCV = [f"{n:04}" for n in (*range(1, 11), *range(21, 41))]
 CHAOS = [str(n) for n in (1, 2, 3, 5, 8, 10, 13, 15, 19, 20, 21, 22, 31, 32, 33, 34, 36, 37, 38, 39)]

@@ -8,11 +8,11 @@ from math import exp, log
 
 import pytest
 import torch
-from test_alignments import made
 from torch import nn
 
 from attent_kit.interfaces import Batch, Segmentation
 from attent_kit.objectives import balanced_cross_entropy, cross_entropy, dice_loss
+from support.small_methods import made
 
 X_S, X_T = 0.1, 0.5
 """Grey value of the source and of the target image."""

@@ -11,8 +11,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from dicom_slices import write_series
-from layout_folders import SLICES, body, btcv, write_masks
 
 from attent_kit.cli import run
 from attent_kit.config import merge
@@ -21,6 +19,8 @@ from attent_kit.engine.compare.suite import expand, read_suite, refuse_another_s
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.plugins import load
 from attent_kit.report.published import read_published
+from support.dicom_slices import write_series
+from support.layout_folders import SLICES, body, btcv, write_masks
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 ROWS = [

@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from conftest import train_words
-from test_resume import REGISTRY, equal, settings, weights
 
 from attent_kit.engine.train import tracking
 from attent_kit.engine.train.tracking import find_trackers, mean_scores
@@ -13,6 +11,8 @@ from attent_kit.errors import ConfigError
 from attent_kit.registry import Component, Registry
 from attent_kit.report.scores import Score
 from attent_kit.tracker import TrackedRun, Tracker
+from support.commands import train_words
+from support.small_runs import REGISTRY, equal, settings, weights
 
 
 @pytest.fixture(scope="module")

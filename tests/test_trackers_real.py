@@ -10,10 +10,10 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from conftest import train_words
 
 from attent_kit.plugins import load
 from attent_kit.tracker import TrackedRun
+from support.commands import train_words
 
 CONFIG = {"seed": 3, "alignment": {"name": "attent", "cycle": 10.0, "segmentor": {"name": "smp"}}}
 

@@ -6,11 +6,9 @@ organs by these values, so what it finds in a translation is known too.
 
 import json
 
-import known_fates
 import nibabel as nib
 import numpy as np
 import pytest
-from known_fates import REGISTRY
 
 from attent_kit.cli import run as cli
 from attent_kit.data.prepared.file import Prepared
@@ -26,6 +24,8 @@ from attent_kit.engine.study.translation_audit import audit_translation as audit
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.report.translation_audit import DRIFT, lines, read_translation_audit, worst_slices
 from attent_kit.report.translation_audit import TranslationAuditRow as Row
+from support import known_fates
+from support.known_fates import REGISTRY
 
 AIR, ONE, TWO = 32 * 32 - 100 - 64, 100, 64
 """Pixels of a slice."""

@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-from conftest import SUITE, contents
 from torch import nn
 
 from attent_kit.engine.compare.costs import size_of
@@ -15,6 +14,8 @@ from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Alignment, Segmentation, Segmentor, Task
 from attent_kit.plugins import load
 from attent_kit.report.costs import Cost, block, costs_csv, texts
+from support.cases import contents
+from support.commands import SUITE
 
 REGISTRY = load().registry
 

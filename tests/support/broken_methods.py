@@ -2,13 +2,13 @@
 
 import numpy as np
 import torch
-from kept_contract import Good
 from pydantic import field_validator
 from torch.nn.functional import dropout
 from torch.optim import SGD
 
 from attent_kit.interfaces import Stage
 from attent_kit.objectives import IGNORE, cross_entropy, real
+from support.kept_contract import Good
 
 
 class Undocumented(Good):

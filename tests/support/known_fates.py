@@ -1,12 +1,12 @@
 """Methods that learn nothing and whose translations are known: identity, a negative, a lost organ, everything aside."""
 
 import torch
-from stand_in import Levels, Threshold
 
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.train import TrainOptions, train
 from attent_kit.interfaces import Stage, Translator
 from attent_kit.registry import Component, Registry
+from support.stand_in import Levels, Threshold
 
 
 class Changes(Translator):

@@ -1,14 +1,14 @@
 """For every check of a network or a layout one that fails it; and the table of all, with what is said of each."""
 
-import broken_methods as m
 import torch
-from kept_contract import Critic, Good, Net, Plain, Tint
 from torch import nn
 from torch.nn.functional import dropout, interpolate
 
 from attent_kit.interfaces import Segmentation
 from attent_kit.registry import Component, Registry
 from attent_kit.selectors import Selector
+from support import broken_methods as m
+from support.kept_contract import Critic, Good, Net, Plain, Tint
 
 
 class Undecided(Selector):

@@ -1,0 +1,1 @@
+"""What several test modules share: inputs made by hand, methods whose fate is known, and how commands are called."""
