@@ -18,6 +18,7 @@ from attent_kit.data.prepared.batches import Batches, ResidentSlices, StreamedSl
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.errors import DataError
+from support.small_runs import equal
 
 CPU = torch.device("cpu")
 STILL = Augmentation(rotation=0, scale=0, shift=0)
@@ -71,12 +72,6 @@ def numbers(x):
     """Which slices a batch holds."""
     middle = x[:, x.shape[1] // 2]
     return [round(50 * (value + 1)) for value in middle.amax(dim=(1, 2)).tolist()]
-
-
-def equal(a, b):
-    return all(
-        x is y is None or (x is not None and y is not None and torch.equal(x, y)) for x, y in zip(a, b, strict=True)
-    )
 
 
 def many(count=40, seed=0, other=None):

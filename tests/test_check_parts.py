@@ -71,4 +71,4 @@ def test_few_whole_values_are_a_label_map_where_most_voxels_have_one_of_them():
     assert grey_findings(values, "mr", {}) == []
     values[:, :12] = 0
     (found,) = grey_findings(values, "mr", {})
-    assert found.severity == "warning" and "as in a label map" in found.evidence
+    assert found.severity == "error" and "as in a label map" in found.evidence

@@ -11,31 +11,7 @@ from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.folder import Busy, RunFolder, alone_in
 from attent_kit.report.scores import read_scores
 from support.cases import contents
-
-SUITE = """
-name = "mine"
-directions = ["red2blue"]
-[domains]
-red = "{source}"
-blue = "{target}"
-[options]
-segment_steps = 2
-segment_batch_size = 2
-[options.segmentor]
-encoder = "tu-test_resnet"
-encoder_depth = 3
-decoder_channels = [16, 8, 8]
-[[rows]]
-label = "W/o"
-alignment = "source_only"
-[[rows]]
-label = "Broken"
-alignment = "source_only"
-options = {{ learning_rate = 1e30 }}
-[[rows]]
-label = "Supervised"
-alignment = "supervised"
-"""
+from support.failing_suite import SUITE, compare
 
 
 @pytest.fixture
@@ -43,10 +19,6 @@ def suite(prepared, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(SUITE.format(source=prepared / "mr.h5", target=prepared / "ct.h5"))
     return path
-
-
-def compare(attentkit, suite, out, *more):
-    return attentkit("compare", suite, "-d", "cpu", "-o", out, "--set", "log_steps=1", *more)
 
 
 def test_a_failing_row_is_reported_and_the_others_make_the_table(attentkit, suite, tmp_path):

@@ -1,7 +1,6 @@
 """Comparisons, runs and choices as functions: a request in, values out, and errors that say the same as the commands."""
 
 import pytest
-from conftest import TINY, contents
 
 from attent_kit.config import as_words, parse_set
 from attent_kit.engine.compare.suite import read_suite
@@ -15,6 +14,8 @@ from attent_kit.engine.train.train import TrainWatcher
 from attent_kit.errors import ConfigError, DataError, RunError
 from attent_kit.plugins import load
 from attent_kit.report.scores import read_scores
+from support.cases import contents
+from support.commands import TINY
 
 REGISTRY = load().registry
 ONCE = {"seeds": [0], "directions": ["mr2ct"], "devices": ["cpu"]}

@@ -49,7 +49,7 @@ FEW = settings(max_examples=60, deadline=None)
 
 
 def chaos(folder):
-    from dicom_slices import write_series
+    from support.dicom_slices import write_series
 
     case = folder / "Train_Sets" / "MR" / "1" / "T2SPIR"
     write_series(case / "DICOM_anon", names=[f"IMG-{z}.dcm" for z in range(5)])

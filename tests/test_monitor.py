@@ -24,9 +24,8 @@ from attent_kit.engine.train.monitor import Monitor
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import RunError
 from attent_kit.interfaces import Translator
-from attent_kit.registry import Component, Registry
 from support.commands import prepare_words, train_words
-from support.small_runs import REGISTRY, equal, settings, weights
+from support.small_runs import REGISTRY, Killed, equal, settings, weights, with_components
 
 NETWORKS = {
     "segmentor": {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [16, 16, 8]},
@@ -76,15 +75,12 @@ class Negative(Translator):
 
 @pytest.fixture(scope="module")
 def registry():
-    registry = Registry()
-    for component in REGISTRY:
-        registry.add(component)
-    for kind, name, found in (
-        ("alignments", "background", Background), ("alignments", "not_a_number", NotANumber),
+    return with_components(
+        REGISTRY,
+        ("alignments", "background", Background),
+        ("alignments", "not_a_number", NotANumber),
         ("translators", "negative", Negative),
-    ):  # fmt: skip
-        registry.add(Component(kind, name, found, "test", "test", "0"))
-    return registry
+    )
 
 
 @pytest.fixture(scope="module")
@@ -168,10 +164,7 @@ def test_a_discriminator_alone_is_a_warning_and_no_collapse(domains, registry, t
         def predict(self, x_t):
             return self.S(x_t).logits
 
-    own = Registry()
-    for component in registry:
-        own.add(component)
-    own.add(Component("alignments", "dead", Dead, "test", "test", "0"))
+    own = with_components(registry, ("alignments", "dead", Dead))
     monitor = trained((domains[0], domains[0]), own, tmp_path / "run", "dead", top={"log_steps": 4})
     assert (monitor["collapsed"], checks(monitor)) == (False, {"discriminator-stuck"})
     assert [w["step"] for w in monitor["warnings"]] == [24]
@@ -185,10 +178,6 @@ def test_the_command_line_says_what_is_wrong_while_it_trains(attentkit, prepared
 
 
 # Being killed
-
-
-class Killed(Exception):
-    """Stands for SIGKILL."""
 
 
 @pytest.fixture(scope="module", params=[0, 5])

@@ -8,8 +8,8 @@ import pytest
 
 from attent_kit.report.outcomes import Outcome, failed_checks, footnotes
 from attent_kit.report.table import csv_text, markdown, tables
+from support.failing_suite import SUITE, compare
 from support.score_rows import METHODS, ONE, TITLES, rows
-from test_comparisons import SUITE, compare
 
 
 def outcome(seed, *collapsed, row="W/o", scored=True):

@@ -98,7 +98,7 @@ def test_of_a_folder_there_is_one_for_all(tmp_path):
 
 def test_of_a_series_every_file_is_named_with_its_hash(tmp_path):
     pytest.importorskip("pydicom")
-    from dicom_slices import write_series
+    from support.dicom_slices import write_series
 
     files = write_series(tmp_path / "in", names=["c", "e", "a", "d", "b"])
     predict(stand_in_run(tmp_path / "run", 12), tmp_path / "in", tmp_path / "l.nii.gz")

@@ -176,7 +176,7 @@ def test_a_header_that_does_not_say_where_right_is_is_doubted(tmp_path):
 
 def test_a_series_that_says_another_modality_is_doubted(tmp_path):
     pytest.importorskip("pydicom")
-    from dicom_slices import write_series
+    from support.dicom_slices import write_series
 
     run = stand_in_run(tmp_path / "run", 12)
     for modality, doubted in (("CT", []), ("MR", ["Warning: in: its modality is MR, and the run is for ct."])):

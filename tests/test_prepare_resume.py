@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from attent_kit.data.workers import asking
 from attent_kit.errors import RunError
 from support.cases import contents, write_case
 from support.commands import on_a_full_disk, prepare_words
+from support.waiting import until
 
 OPTIONS = {"modality": "mr", "size": 12, "test": ["c4"], "channels": 3, "foreground_only": True}
 
@@ -301,14 +301,6 @@ def test_a_process_that_is_ended_from_outside_is_one_sentence_and_the_rest_is_ke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "ct.h5", "ct.toml", "site"]
 
 
-def wait_for(what, seconds=60):
-    """Only a broken program gets to the end of this."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def alive(pid):
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
@@ -321,13 +313,18 @@ def start(deadly, out, word, workers=2, begun=2):
     """`prepare` by so many processes, of which some have begun to read and do what `word` says; and their numbers."""
     (deadly / "deadly").write_text(word)
     words = ["prepare", deadly, "--layout=deadly", "-o", out, "--modality=ct", "--size=8", f"--workers={workers}"]
-    program = "import sys; from attent_kit.cli import run; sys.exit(run(sys.argv[1:]))"
+    # A shell starts what runs in its background deaf to SIGINT, and this would inherit it.
+    program = (
+        "import signal, sys; from attent_kit.cli import run\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
     path = os.pathsep.join([str(out.parent / "site"), os.environ.get("PYTHONPATH", "")])
     child = subprocess.Popen(
         [sys.executable, "-c", program, *map(str, words)],
         env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    wait_for(lambda: len([p for p in deadly.glob("pid-*") if p.read_text()]) >= begun or child.poll() is not None)
+    until(lambda: len([p for p in deadly.glob("pid-*") if p.read_text()]) >= begun or child.poll() is not None)
     return child, [int(path.read_text()) for path in deadly.glob("pid-*")]
 
 
@@ -354,4 +351,4 @@ def test_no_process_outlives_the_one_that_started_it(deadly, tmp_path):
     child.kill()
     child.communicate(timeout=60)
     assert len(pids) == 2 and child.pid not in pids
-    wait_for(lambda: not any(map(alive, pids)))
+    until(lambda: not any(map(alive, pids)))

@@ -1,10 +1,8 @@
 """A run that is killed at any step and started again ends in the same bits as one that never stopped."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -16,8 +14,7 @@ from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
-from attent_kit.registry import Component, Registry
-from support.small_runs import REGISTRY, SMALL, Killed, equal, settings, weights
+from support.small_runs import REGISTRY, SMALL, Killed, equal, settings, weights, with_components
 
 
 @pytest.fixture(scope="module")
@@ -50,26 +47,36 @@ def test_resuming_equals_never_stopping(domains, undisturbed, tmp_path, killed_a
     assert (tmp_path / "run/segmentor.safetensors").read_bytes() == (folder / "segmentor.safetensors").read_bytes()
 
 
+STOPS = """
+import sys, time
+from attent_kit.config import read_toml
+from attent_kit.engine.run.settings import run_settings
+from attent_kit.engine.train.train import TrainWatcher, train
+from attent_kit.plugins import load
+
+def stop(progress):
+    if progress.step == int(sys.argv[3]):
+        print(progress.stage, flush=True)
+        time.sleep(3600)
+
+registry = load().registry
+train(run_settings(read_toml(sys.argv[1]), registry), sys.argv[2], registry, "cpu", watcher=TrainWatcher(stepped=stop))
+"""
+"""A run that stands still in a step, before its checkpoint, and is killed there."""
+
+
 @pytest.mark.parametrize("stage, steps_before", [("translate", 2), ("segment", 8)])
 def test_a_process_killed_inside_either_stage_goes_on_to_the_same_bits(
     domains, undisturbed, tmp_path, stage, steps_before
 ):
     folder, _ = undisturbed
-    command = [sys.executable, "-c", "from attent_kit.cli import main; main()", "train", "--config"]
     (tmp_path / "run.toml").write_text(to_toml(dump(settings(domains))))
-    command += [str(tmp_path / "run.toml"), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    words = [sys.executable, "-c", STOPS, str(tmp_path / "run.toml"), str(tmp_path / "run"), str(steps_before + 1)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        path = tmp_path / "run/checkpoint.ckpt"
-        if path.exists() and weights(path.parent)["step"] >= steps_before:
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = weights(tmp_path / "run")["step"]
-    assert done >= steps_before and not (tmp_path / "run/scores.csv").exists(), "killed too late to prove anything"
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().strip() == stage
+        process.kill()
+    assert weights(tmp_path / "run")["step"] == steps_before and not (tmp_path / "run/scores.csv").exists()
     train(settings(domains), tmp_path / "run", REGISTRY, "cpu")
     assert equal(weights(tmp_path / "run"), weights(folder))
     assert (tmp_path / "run/selection.csv").read_bytes() == (folder / "selection.csv").read_bytes()
@@ -104,10 +111,7 @@ def test_a_method_that_asks_for_target_labels_without_declaring_it_finds_none(do
             assert batch.y_t is not None, "no target labels here"
             return {}
 
-    registry = Registry()
-    for component in REGISTRY:
-        registry.add(component)
-    registry.add(Component("alignments", "peeking", Peeking, "test", "test", "0"))
+    registry = with_components(REGISTRY, ("alignments", "peeking", Peeking))
     options = {"name": "peeking", "segmentor": SMALL["segmentor"], "segment_steps": 2, "segment_batch_size": 2}
     data = {"source": str(domains[0]), "target": str(domains[1])}
     peek = run_settings({"alignment": options, "data": data}, registry)

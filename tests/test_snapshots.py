@@ -19,9 +19,10 @@ from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
 from attent_kit.errors import AttentKitError, RunError
 from attent_kit.interfaces import Task
 from attent_kit.plugins import load
-from attent_kit.registry import Component, Registry
+from attent_kit.registry import Component
 from attent_kit.report.selection import read_selection
 from attent_kit.selectors import Selector
+from support.small_runs import Killed, equal, with_components
 
 REGISTRY = load().registry
 NETWORKS = {
@@ -64,14 +65,6 @@ def built(name, seed=5):
 
 def state(path):
     return torch.load(path, weights_only=True)
-
-
-def equal(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
-    return a == b
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +135,6 @@ def test_weights_log_and_scores_are_bit_equal_with_and_without_snapshots(domains
     assert str(with_them) == str(without)
     assert (tmp_path / "with/selection.csv").exists() and not (tmp_path / "without/selection.csv").exists()
     assert not (tmp_path / "without/snapshots").exists()
-
-
-class Killed(Exception):
-    """Stands for SIGKILL."""
 
 
 @pytest.mark.parametrize("killed_at", [2, 4, 5, 6, 7, 9])
@@ -239,10 +228,7 @@ def test_a_shared_first_stage_is_taken_over_unless_snapshots_fall_into_it(domain
         def stages(self):
             return [stage._replace(recipe=("shared",)) for stage in super().stages()]
 
-    registry = Registry()
-    for component in REGISTRY:
-        registry.add(component)
-    registry.add(Component("alignments", "recipe", Recipe, "test", "test", "0"))
+    registry = with_components(REGISTRY, ("alignments", "recipe", Recipe))
 
     def steps(folder, **more):
         seen = []
@@ -370,9 +356,7 @@ def test_a_method_that_never_sees_the_source_is_not_judged_by_it(domains, tmp_pa
 
 
 def with_selector(component, name="mine"):
-    registry = Registry()
-    for each in REGISTRY:
-        registry.add(each)
+    registry = with_components(REGISTRY)
     registry.add(Component("selectors", name, component, "mine", "attentkit-mine", "1.0"))
     return registry
 

@@ -18,6 +18,7 @@ from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import RunError
 from attent_kit.plugins import load
 from attent_kit.report.scores import write_scores
+from support.waiting import until
 
 
 @pytest.fixture
@@ -236,6 +237,12 @@ def test_a_pipe_gets_a_line_of_what_runs_now_and_then(tmp_path, capsys, monkeypa
     place = put(tmp_path / "run")
     with alone_in(RunFolder(tmp_path / "run")), live.live_grid([place]) as say:
         say("a line [b]of[/b] its own")
-        while "L_cyc" not in (err := capsys.readouterr().err):
-            pass
+        seen = []
+
+        def told():
+            seen.append(capsys.readouterr().err)
+            return "L_cyc" in seen[-1]
+
+        until(told)
+    err = "".join(seen)
     assert "AttENT, mr2ct, seed 0: translate, step 620 of 1000" in err and "\x1b" not in err

@@ -12,7 +12,7 @@ from attent_kit.registry import Component, Registry
 from attent_kit.report.scores import Score
 from attent_kit.tracker import TrackedRun, Tracker
 from support.commands import train_words
-from support.small_runs import REGISTRY, equal, settings, weights
+from support.small_runs import REGISTRY, Killed, equal, settings, weights
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +54,6 @@ def run(domains, folder, trackers, said=lambda sentence: None, report=lambda p: 
     given = settings(domains, log_steps=3, snapshots=0)
     options, watcher = TrainOptions(trackers=trackers, **more), TrainWatcher(stepped=report, warned=said)
     return train(given, folder, REGISTRY, "cpu", options, watcher)
-
-
-class Killed(Exception):
-    """Stands for SIGKILL."""
 
 
 def kill_at(step):
