@@ -49,6 +49,7 @@ def test_resuming_equals_never_stopping(domains, undisturbed, tmp_path, killed_a
 
 STOPS = """
 import sys, time
+from pathlib import Path
 from attent_kit.config import read_toml
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.train import TrainWatcher, train
@@ -60,7 +61,8 @@ def stop(progress):
         time.sleep(3600)
 
 registry = load().registry
-train(run_settings(read_toml(sys.argv[1]), registry), sys.argv[2], registry, "cpu", watcher=TrainWatcher(stepped=stop))
+settings = run_settings(read_toml(Path(sys.argv[1])), registry)
+train(settings, Path(sys.argv[2]), registry, "cpu", watcher=TrainWatcher(stepped=stop))
 """
 """A run that stands still in a step, before its checkpoint, and is killed there."""
 
@@ -74,8 +76,9 @@ def test_a_process_killed_inside_either_stage_goes_on_to_the_same_bits(
     words = [sys.executable, "-c", STOPS, str(tmp_path / "run.toml"), str(tmp_path / "run"), str(steps_before + 1)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline().strip() == stage
+        standing_in = process.stdout.readline().strip()
         process.kill()
+    assert standing_in == stage
     assert weights(tmp_path / "run")["step"] == steps_before and not (tmp_path / "run/scores.csv").exists()
     train(settings(domains), tmp_path / "run", REGISTRY, "cpu")
     assert equal(weights(tmp_path / "run"), weights(folder))
