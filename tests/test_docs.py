@@ -10,9 +10,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import TINY, write_case
 
 from attent_kit.cli import COMMANDS, run
+from support.cases import write_case
+from support.commands import TINY
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -7,9 +7,9 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import SUITE, TINY
 
 import attent_kit as ak
+from support.commands import SUITE, TINY
 
 DOOR = [
     "AttentKitError", "ConfigError", "DataError", "INTERFACE_VERSION", "RunError", "__version__", "check", "compare",
