@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 
 FUZZ ?= 20000
 
-.PHONY: demo test fuzz lint docs install clean
+.PHONY: demo test fuzz lint docs install install-dev install-docs clean
 
 demo: install
 	$(BIN)/attentkit compare --out runs/demo
@@ -17,24 +18,30 @@ test: install
 fuzz: install
 	ATTENTKIT_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py tests/test_dicom_fuzz.py
 
-lint: install
-	$(BIN)/pip install --quiet ruff
+lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
-docs: install
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+docs: install-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html."
 
+# What each needs, once; `make test` alone needs no more than the first.
 install: $(VENV)/installed
+install-dev: $(VENV)/installed-dev
+install-docs: $(VENV)/installed-docs
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"attent-kit needs Python 3.11 or newer, this is {v[0]}.{v[1]}: type make PYTHON=python3.12, for example.")'
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV), torch among it: some gigabytes, a few minutes."
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(PIP) --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-%: $(VENV)/installed
+	$(PIP) --editable '.[$*]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist runs docs/_build .pytest_cache .hypothesis
+	rm -rf $(VENV) dist runs docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
