@@ -1,6 +1,7 @@
 """The report in a browser: as wide as its window, complete without scripts, and silent on the network."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from support.comparison_folder import write_comparison
 
 playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install playwright to test the page")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PUBLISHED = Path(__file__).parent.parent / "benchmarks" / "published.toml"
 LONG = "A row whose label has no blank: " + "x" * 90
 
 
@@ -19,7 +21,7 @@ def page_file(prepared, tmp_path_factory):
     rows = {"W/o adaptation": "source_only", LONG: "attent", "Supervised": "supervised"}
     rows |= {f"Row {n}": "ada_output" for n in range(4)}
     write_comparison(out, prepared, rows)
-    shutil.copy("benchmarks/published.toml", out / "published.toml")
+    shutil.copy(PUBLISHED, out / "published.toml")
     assert run(["report", str(out)]) == 0
     return out / "report.html"
 
