@@ -153,7 +153,7 @@ def test_a_term_whose_name_cannot_be_a_row_is_one_sentence(attentkit, install, f
     source = STRANGER.replace('"Dice": {"dice": 0.0}', '"two\\nlines": {"dice": 0.5}')
     found([*entry_points(group="attentkit"), *install("mine", source)])
     outcome = attentkit("compare", suite(), "--ablate", "mine", "--dry-run")
-    assert outcome.code == 2 and "is no label" in outcome.err
+    assert outcome.code == 2 and "is not a label" in outcome.err
 
 
 def test_a_label_and_a_term_make_a_row(suite):

@@ -247,7 +247,7 @@ def test_select_of_what_is_no_run_is_a_sentence(attentkit, tmp_path):
     outcome = attentkit("select", tmp_path)
     assert outcome.code == 2 and "no run here keeps snapshots" in outcome.err
     outcome = attentkit("select", tmp_path / "nowhere")
-    assert outcome.code == 2 and "is no folder" in outcome.err
+    assert outcome.code == 2 and "is not a folder" in outcome.err
 
 
 def test_selectors_are_listed_and_shown(attentkit):

@@ -78,7 +78,7 @@ def test_the_command_writes_both_formats_and_never_over_what_is_there(attentkit,
         outcome = attentkit(*words, "--json")
         facts = (tmp_path / name).with_suffix(".json")
         assert outcome.code == 0 and json.loads(outcome.out) == [str(tmp_path / name), str(facts)]
-        assert says(attentkit(*words), 2, f"{name} is there already")
+        assert says(attentkit(*words), 2, f"{name} exists already")
     assert says(attentkit("export", trained, tmp_path / "m.pt2"), 2, "ends in .onnx")
     x = torch.rand(2, 1, 32, 32) * 2 - 1
     one, two = (answer_of(tmp_path / name, x.numpy()) for name in ("m.onnx", "n.pt2"))

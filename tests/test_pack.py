@@ -86,7 +86,7 @@ def test_a_trained_run_is_packed_and_predicts_from_the_command_line(
     assert attentkit("predict", tmp_path / "run.zip", image, tmp_path / "p.nii.gz", "-d", "cpu").code == 0
     kept = nib.load(run / "predictions" / "ct_3.nii.gz")
     assert np.array_equal(nib.load(tmp_path / "p.nii.gz").dataobj, kept.dataobj)
-    assert says(attentkit("pack", run, tmp_path / "run.zip"), 2, "run.zip is there already")
+    assert says(attentkit("pack", run, tmp_path / "run.zip"), 2, "run.zip exists already")
     assert says(attentkit("pack", run, tmp_path / "run.tar"), 2, "ends in .zip")
     words = ["predict", tmp_path / "run.zip", image, tmp_path / "q.nii.gz", "--select", "entropy"]
     assert says(attentkit(*words), 2, "no snapshots")

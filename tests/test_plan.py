@@ -75,7 +75,7 @@ def test_the_plan_is_a_table_for_people(attentkit, suite, tmp_path):
     outcome = attentkit("compare", suite, "--plan", "-d", "cpu", "-o", tmp_path / "out", "--seeds", "0")
     assert outcome.code == 0
     assert "shares translate with AttENT" in outcome.out
-    assert "6 runs to train, one after the other about" in outcome.out
+    assert "6 runs to train, one after another about" in outcome.out
 
 
 def test_the_peak_of_this_process_is_read_in_mebibytes():

@@ -287,7 +287,7 @@ def test_without_the_data_the_page_has_no_images_and_says_why(attentkit, spoilt)
     for file in spoilt.glob("*/*/*/config.toml"):
         file.write_text(re.sub(r'"[^"]*/(\w+\.h5)"', r'"/gone/\1"', file.read_text()))
     page = reported(attentkit, spoilt)
-    assert "/gone/ct.h5 is not there, so no image of mr2ct can be shown" in page.text
+    assert "/gone/ct.h5 is missing, so no image of mr2ct can be shown" in page.text
     assert not any("Prediction of" in a.get("alt", "") for _, a in page.tags)
     assert "56.0 ± 1.4" in page.text
 
@@ -365,7 +365,7 @@ def test_a_folder_that_holds_no_comparison_is_one_sentence(attentkit, spoilt, tm
     (tmp_path / "empty").mkdir()
     folder = spoilt / "mr2ct" / "attent" / "seed0" if what == "run" else tmp_path / what
     outcome = attentkit("report", folder)
-    said = {"nowhere": "is no folder", "empty": "holds no run", "run": "is a single run"}
+    said = {"nowhere": "is not a folder", "empty": "holds no run", "run": "is a single run"}
     assert outcome.code == 2 and said[what] in outcome.err and not (folder / "report.html").exists()
 
 

@@ -18,14 +18,14 @@ COMMANDS = {
     "list": "Show the components that are installed.",
     "show": "Show the options of a component, with defaults.",
     "backbones": "Show the encoders and networks that segmentors can be built on.",
-    "plugins": "Show the plugins that are installed, begin one, check one.",
+    "plugins": "List installed plugins, create one, or check one.",
     "phantom": "Write a labelled phantom: CT and MR of different patients.",
-    "prepare": "Turn a data set into one prepared file a domain.",
+    "prepare": "Turn a data set into one prepared file per domain.",
     "check": "Look for what is wrong with a data set or a prepared file.",
     "train": "Train one method on two prepared domains, and score it.",
     "predict": "Segment NIfTI volumes or a DICOM series with a trained run.",
     "export": "Write a trained run as ONNX or torch.export, for other programs.",
-    "pack": "Make one file of a trained run, for other people.",
+    "pack": "Pack a trained run into one file, for other people.",
     "evaluate": "Score label maps against the truth, as several papers do.",
     "select": "Show which snapshot each selector chooses, and how well.",
     "shift": "Measure how far domains are apart before and after alignment.",
@@ -108,7 +108,7 @@ def _run(arguments: list[str]) -> int:
         )
         return 1
     except BrokenPipeError:
-        # The reader of our output has gone, as in `attentkit list | head`: no more can be said to it.
+        # The reader of our output has gone, as in `attentkit list | head`: there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

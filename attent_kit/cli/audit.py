@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> None:
     """Measure what the translation of a run does to anatomy, on validation and test cases of the target.
 
-    FOLDER is a run, or a comparison, of which every finished run that translates is audited. Each run gets
+    FOLDER is a run, or a comparison, whose finished runs are audited if they translate. Each run gets
     translation_audit.csv, and a picture of the slices in which least is kept.
 
     \b
@@ -33,10 +33,10 @@ def command(folder: Path, baseline: Path | None, device: str, as_json: bool) -> 
                       labels with what it finds in the image
     volume-drift      by how much the organ's volume differs from that: -1 lost, 1 doubled
 
-    The first two are 1 where nothing moved, whatever became of grey values; for scale, the last column says what they are of
-    images held against themselves a little aside. The judge is the baseline; without one the
+    The first two are 1 where nothing moved, whatever became of grey values; for scale, the last column says what they are for
+    images compared with themselves a little aside. The judge is the baseline; without one the
     method's own segmentor, if that learned from source images as they are. Labels grade and do nothing else. All networks have
-    their weights at the end of training, also where --select has scored another snapshot.
+    their weights at the end of training, even where --select scored another snapshot.
     """
     from attent_kit.engine.study.runs import refuse_failed
     from attent_kit.engine.study.translation_audit import TranslationAuditOptions, audit_translations

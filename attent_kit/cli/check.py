@@ -37,9 +37,9 @@ def command(
     """Look for what is wrong with data sets on disk, or with prepared files (.h5).
 
     Geometry and orientation of headers, label values, Hounsfield units, labels that do not lie on the image, organs on the
-    wrong side, stacks that are upside down, cases unlike the others, patients that are there twice, test cases that are
-    trained on, slices that labels have chosen, and what a prepared file says about itself. Give both domains at once, so
-    that they are held against each other.
+    wrong side, stacks that are upside down, cases unlike the others, patients that occur twice, test cases that are
+    trained on, slices that labels chose, and what a prepared file says about itself. Give both domains at once, so
+    that they are compared with each other.
 
     Exit code 3 if there is an error, 0 with warnings and notes alone.
     """
@@ -56,7 +56,7 @@ def command(
 
 
 def _print(found: "CheckResult") -> None:
-    """Findings of the same words once, with their files; then how many there are."""
+    """Findings with the same words once, with their files; then how many there are."""
     together: dict[tuple[str, str, str], list[Finding]] = {}
     for finding in found.findings:
         together.setdefault((finding.severity, finding.check, finding.sentence), []).append(finding)

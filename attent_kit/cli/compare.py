@@ -14,7 +14,7 @@ from attent_kit.plugins import load
 @click.command("compare")
 @click.argument("suite", default="phantom")
 @click.option("--variant", help="Variant of the suite, from its [variants].")
-@click.option("--alignments", "-m", help="Comma-separated; an alignment that is no row of the suite becomes one.")
+@click.option("--alignments", "-m", help="Comma-separated; an alignment that is not a row of the suite becomes one.")
 @click.option("--seeds", help="Comma-separated, in place of the suite's.")
 @click.option("--directions", help="Comma-separated, for example mr2ct,ct2mr.")
 @click.option("--set", "words", multiple=True, metavar="OPTION=VALUE", help="For every row that has the option.")
@@ -26,7 +26,7 @@ from attent_kit.plugins import load
     help="A row for each value, of every row that has the option.",
 )
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--devices", help="Comma-separated, a process each: 0,1 or cuda:0,cuda:1 or cpu,cpu.")
+@click.option("--devices", help="Comma-separated, one process each: 0,1 or cuda:0,cuda:1 or cpu,cpu.")
 @click.option(
     "--ablate", metavar="NAMES", help="Alignments to take apart: with all their terms, and without each of them."
 )
@@ -56,7 +56,7 @@ def command(
     dry_run: bool, price: bool, select: str, reference: str | None, slide_test: bool, track: str | None, shift: bool,
     no_report: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Run what is missing of a comparison and print its table.
+    """Run the missing cells of a comparison and print its table.
 
     SUITE is a TOML file or the name of an installed suite (`attentkit list suites`); without it the small phantom runs,
     MR to CT. Stop and restart it as you like, also in several processes at once. The results lie in --out: report.html,

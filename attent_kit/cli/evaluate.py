@@ -65,7 +65,7 @@ def command(
 
 
 def _print(protocol: "Protocol", scores: "Sequence[Score]") -> None:
-    """The columns of a protocol, an organ a line, then what could not be measured."""
+    """The columns of a protocol, one line per organ, then what could not be measured."""
     from attent_kit.report.scores import summarise
 
     columns = [summarise(scores, c.metric, "cases", c.unit, protocol.name, c.weight) for c in protocol.columns]

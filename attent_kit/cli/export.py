@@ -20,14 +20,14 @@ from attent_kit.plugins import load
     "--output", type=click.Choice(["logits", "probabilities"]), default="logits", show_default=True, help="What it answers."
 )  # fmt: skip
 @click.option("--select", default="last", show_default=True, metavar="NAME", help="Snapshot of RUN, as `train` has it.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there already.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist already.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
 def command(run: Path, out: Path, kind: str, output: str, select: str, overwrite: bool, as_json: bool) -> None:
     """Write the trained run RUN as OUT, for programs that have no attent-kit.
 
     OUT takes a batch of slices, of any number, and answers as `predict` does, with the translator in it where the method
-    needs one. Beside it stands as OUT's name with .json how slices are made of a volume and labels of the answer.
+    needs one. OUT's name with .json, beside it, says how a volume becomes slices and the answer labels.
     """
     from attent_kit.engine.apply.export import ExportOptions, export_run
 

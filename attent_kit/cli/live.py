@@ -34,7 +34,7 @@ class Say:
 
 @contextmanager
 def live_grid(places: Sequence[Any]) -> Iterator[Say]:
-    """Show how far the cells are, on stderr, while the block runs; the answer prints lines."""
+    """Show how far the cells are, on stderr, while the block runs; what it yields prints lines."""
     if sys.stderr.isatty():
         with Live(
             get_renderable=lambda: view([state_of(place) for place in places]),
@@ -65,7 +65,7 @@ def summary(states: Sequence[CellState]) -> str:
 
 
 def grid(states: Sequence[CellState]) -> Table:
-    """A line a row, a column for each direction and seed."""
+    """One line per row, one column for each direction and seed."""
     table = Table(header_style="bold", padding=(0, 1))
     table.add_column("row")
     columns = [*dict.fromkeys((cell.direction, cell.seed) for cell in states)]

@@ -39,7 +39,7 @@ class PlainConsole(Console):
 
 
 def console() -> Console:
-    """Standard output; as wide as needed where it is no terminal, so that a pipe gets whole lines."""
+    """Standard output; as wide as needed where it is not a terminal, so that a pipe gets whole lines."""
     width = None if sys.stdout.isatty() else 200
     return PlainConsole(sys.stdout, highlight=False, width=width)
 
@@ -62,7 +62,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for column in columns:
         table.add_column(Text(column), overflow="fold")
     for row in rows:
-        # Words of other people: brackets in them are no markup.
+        # Words of other people: brackets in them are not markup.
         table.add_row(*(Text(printable(cell)) for cell in row))
     console().print(table)
 
@@ -115,7 +115,7 @@ class Bar:
             )
 
     def count(self, what: str) -> Callable[[str, int, int], None]:
-        """A function that is told what was done last, how far all is and how much there is; told 0, it begins."""
+        """A function that is told what was done last, how much is done and how much there is; told 0, it begins."""
 
         def tell(last: str, done: int, total: int) -> None:
             if done == 0:
@@ -134,7 +134,7 @@ class Bar:
 
 
 def pace(rate: float) -> str:
-    """Steps a second, or seconds a step where that is the larger number."""
+    """Steps per second, or seconds per step where that is the larger number."""
     return f"{rate:.1f} a second" if rate >= 1 or rate <= 0 else f"{1 / rate:.1f} s each"
 
 

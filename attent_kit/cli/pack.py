@@ -14,11 +14,11 @@ from attent_kit.plugins import load
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.zip")
 @click.option("--licence", metavar="TEXT", help="What others may do with it, such as CC-BY-4.0.")
 @click.option("--select", default="last", show_default=True, metavar="NAME", help="Snapshot of RUN, as `train` has it.")
-@click.option("--overwrite", is_flag=True, help="Replace a file that is there already.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that exists already.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was packed as JSON.")
 def command(run: Path, out: Path, licence: str | None, select: str, overwrite: bool, as_json: bool) -> None:
-    """Make one file of the trained run in the folder RUN, with which others can predict.
+    """Pack the trained run in the folder RUN into one file, with which others can predict.
 
     It holds the networks that `predict` calls, the settings, the facts about the images that it was trained on, a card, the
     environment, and a checksum of each; no path of this machine and no image. `attentkit predict OUT.zip IMAGE LABELS` takes
@@ -32,4 +32,4 @@ def command(run: Path, out: Path, licence: str | None, select: str, overwrite: b
         return
     click.echo(str(out))
     if licence is None:
-        click.echo("Note: it says nothing of what others may do with it: --licence TEXT does.", err=True)
+        click.echo("Note: it says nothing about what others may do with it: --licence TEXT does.", err=True)

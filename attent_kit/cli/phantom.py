@@ -14,7 +14,7 @@ from attent_kit.cli.output import bars
     "--layout",
     default="nifti",
     show_default=True,
-    help="As which data set it lies there: nifti, chaos, btcv, nnunet or msd.",
+    help="The data set whose layout it has: nifti, chaos, btcv, nnunet or msd.",
 )
 @click.option("--size", default="small", show_default=True, help="small (64 px), medium (128 px) or full (256 px).")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Which patients.")
@@ -27,8 +27,8 @@ from attent_kit.cli.output import bars
 def command(out: Path, layout: str, size: str, seed: int, split: str) -> None:
     """Write a labelled phantom to the folder OUT: CT and MR abdomens of different patients.
 
-    As NIfTI the labels are 1 liver, 2 right kidney, 3 left kidney, 4 spleen. In another layout it lies there as that data
-    set does, with its names, its case numbers, its label values and its file formats, so that commands for the data set can
+    As NIfTI the labels are 1 liver, 2 right kidney, 3 left kidney, 4 spleen. In another layout it lies there like that data
+    set, with its names, its case numbers, its label values and its file formats, so that commands for the data set can
     be tried on it; BTCV has CT alone.
     """
     from attent_kit.data.phantom import PhantomOptions, write_phantom

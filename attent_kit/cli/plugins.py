@@ -41,7 +41,7 @@ def _by_kind(components: list[Component]) -> str:
 
 @command.command("new")
 @click.argument("name")
-@click.option("--kind", "-k", default="alignment", show_default=True, help="What it begins with.")
+@click.option("--kind", "-k", default="alignment", show_default=True, help="Kind of its first component.")
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="Folder of the project.  [attentkit-NAME]")
 def new(name: str, kind: str, out: Path | None) -> None:
     """Create the plugin NAME: an installable project with one working component and its tests.

@@ -18,9 +18,9 @@ from attent_kit.plugins import load
 @click.option("--probabilities", is_flag=True, help="Write CASE_probabilities.nii.gz, background first.")
 @click.option("--entropy", is_flag=True, help="Write CASE_entropy.nii.gz, 0 certain to 1 undecided.")
 @click.option("--translation", is_flag=True, help="Write CASE_translation.nii.gz, the image in source style, -1 to 1.")
-@click.option("--strict", is_flag=True, help="Refuse images unlike those of the training, in place of a warning.")
+@click.option("--strict", is_flag=True, help="Refuse images unlike those of the training instead of warning.")
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--overwrite", is_flag=True, help="Replace files that are there already; never the input.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist already; never the input.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
 def command(
@@ -31,7 +31,7 @@ def command(
     its segmentor alone, a folder with its config.toml, domain.json and segmentor.safetensors will do.
 
     INPUT is a NIfTI file, a folder of them, or the folder of a DICOM series. OUT is the name of a label map (.nii.gz) or a
-    folder. Labels come back on the grid of each image, with its affine and header; beside them stands as JSON what was
+    folder. Labels come back on the grid of each image, with its affine and header; JSON beside them says what was
     done and what it is not good for.
     """
     from attent_kit.engine.apply.volumes import PredictOptions, predict_volumes

@@ -32,8 +32,10 @@ WARNINGS_SHOWN = 20
     help="Organs in task order with their label values; 2+3 joins values, *=0 at the end ignores all others.  "
     "[as the data set names them, or liver=1,right kidney=2,left kidney=3,spleen=4]",
 )
-@click.option("--size", default=256, show_default=True, help="Pixels of a side of a slice.")
-@click.option("--pixel", type=float, help="mm of a pixel; slices are cut or padded to --size.  [field of view / size]")
+@click.option("--size", default=256, show_default=True, help="Side of a slice in pixels.")
+@click.option(
+    "--pixel", type=float, help="Side of a pixel in mm; slices are cut or padded to --size.  [field of view / size]"
+)
 @click.option("--channels", default=1, show_default=True, help="Neighbouring slices as channels, an odd number.")
 @click.option("--window", type=float, nargs=2, help="Low and high grey value, HU for ct.  [ct: -125 275]")
 @click.option("--per-volume", is_flag=True, help="Percentiles of each volume by itself, not of the training cases.")
@@ -41,14 +43,14 @@ WARNINGS_SHOWN = 20
 @click.option("--fold", help="K/N: test on part K of N parts of the patients, K from 0, dealt by --seed.")
 @click.option(
     "--train",
-    help="Cases for training, comma-separated; if no split is said: the data set's own, or 70/10/20 % by seed.",
+    help="Cases for training, comma-separated; if no split is given: the data set's own, or 70/10/20 % by seed.",
 )
 @click.option("--val", help="Cases for validation, comma-separated.")
 @click.option("--test", help="Cases for testing, comma-separated.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the split.")
 @click.option(
     "--foreground-only", is_flag=True,
-    help="Train on slices with an organ only, where this is the source. Goes by labels: never on a target or test case.",
+    help="Train only on slices with an organ, where this is the source. Goes by labels: never on a target or test case.",
 )  # fmt: skip
 @click.option("--workers", type=click.IntRange(min=1), help="Processes.  [as processors and memory allow, 8 at most]")
 @click.option("--preview", type=click.Path(path_type=Path), help="Picture of some cases to check by eye (.png).")
@@ -61,7 +63,7 @@ def command(path: Path, out: Path, workers: int | None, preview: Path | None, as
 
     Canonical orientation, axial slices padded to a square and resampled in plane, grey values to [-1, 1] with constants
     from the training cases alone. What was done to which file is kept inside and, as TOML, beside the prepared file. If
-    it is stopped, the same command goes on where it was.
+    it is stopped, the same command continues where it stopped.
     """
     from attent_kit.data.prepare.options import PrepareOptions
     from attent_kit.data.prepare.prepare import prepare_data_set

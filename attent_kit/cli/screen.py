@@ -57,7 +57,7 @@ class Screen(Watcher):
         self._say(f"FAILED: {cell.name}: {error}")
 
     def waiting(self, cell: "Cell") -> None:
-        self._say(f"Waiting for another process at {cell.name}.")
+        self._say(f"Waiting for another process that works on {cell.name}.")
 
     def warned(self, cell: "Cell", sentence: str) -> None:
         self._say(f"Warning: {cell.name}, {sentence}")
@@ -135,7 +135,7 @@ def print_price(price: "Price", as_json: bool) -> None:
         )
         for s in price.stages
     ]  # fmt: skip
-    print_table("Stages", ("row", "stage", "batch size", "steps", "s a step", "time", "peak MiB"), stages)
+    print_table("Stages", ("row", "stage", "batch size", "steps", "s per step", "time", "peak MiB"), stages)
     runs = [
         (
             c.cell.row, c.cell.direction, str(c.cell.seed), "-" if c.seconds is None else duration(c.seconds),
@@ -147,7 +147,7 @@ def print_price(price: "Price", as_json: bool) -> None:
     count = len(price.devices)
     over = f", over {count} devices about {duration(price.wall(count))}" if count > 1 else ""
     click.echo(
-        f"{price.missing} runs to train, one after the other about {duration(price.seconds)}{over}, predictions and snapshots "
+        f"{price.missing} runs to train, one after another about {duration(price.seconds)}{over}, predictions and snapshots "
         "not counted."
     )
     price.check()

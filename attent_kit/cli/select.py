@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def command(runs: tuple[Path, ...], device: str, out: Path | None, as_json: bool) -> None:
     """Show which snapshot each selector would choose, and what that gives away.
 
-    RUN is the folder of a trained run, or of a comparison: then all runs that it shows are graded. For each selector stand there
+    RUN is the folder of a trained run, or of a comparison: then all runs that it shows are graded. For each selector it shows
     the step it chooses, the Dice of that snapshot, the regret, which is the Dice lost to the best snapshot there is, and
-    Spearman's rank correlation of its scores with Dice over all snapshots. For several runs it is the means of these, and the
+    Spearman's rank correlation of its scores with Dice over all snapshots. For several runs it shows the means of these, and the
     share of runs in which the choice was better and worse than the last snapshot. The labels of the target's test cases are
     used for this and choose nothing.
     """
@@ -77,7 +77,7 @@ def _print(result: "SelectResult") -> None:
     heads = ("selector", "runs", "Dice", "regret", "worst regret", "rho", "better than last", "worse")
     print_table(f"Means over {len(result.counted)} runs, Dice in %", heads, rows)
     if bound := len(result.runs) - len(result.counted):
-        click.echo(f"{bound} runs whose training saw target labels are not in it.")
+        click.echo(f"{bound} runs whose training saw target labels are not included.")
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:

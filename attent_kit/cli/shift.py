@@ -40,7 +40,7 @@ def command(
     """Measure how far a source and a target are apart: proxy A-distance, MMD and CORAL.
 
     Two prepared files are compared as images; with --run also in the features, outputs and entropy maps of its segmentor,
-    before and after alignment. FOLDER is a run, or a comparison, of which every finished run is measured: then shift.csv and
+    before and after alignment. FOLDER is a run, or a comparison, whose finished runs are all measured: then shift.csv and
     the figures lie in it, and a second call measures only what is missing.
 
     \b
@@ -52,7 +52,7 @@ def command(
     (zero)   what 95 % of random halvings of the source patients stay below: no shift
 
     A-distance is 0 to 2, MMD² 0 to 2, CORAL has no upper end. Patients, not slices, are the unit. No label is read. A run is
-    measured with its weights at the end of training, also where --select has scored another snapshot.
+    measured with its weights at the end of training, even where --select scored another snapshot.
     """
     from attent_kit.engine.study.runs import refuse_failed
     from attent_kit.engine.study.shift import ShiftOptions, measure_shift

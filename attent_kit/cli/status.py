@@ -19,7 +19,7 @@ SECONDS_BETWEEN_LOOKS = 2.0
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until nothing is left to do.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(folder: Path, watch: bool, as_json: bool) -> None:
-    """Show how far the comparison or run in FOLDER is, whichever process works at it.
+    """Show how far the comparison or run in FOLDER is, whichever process works on it.
 
     A cell is done, running, waiting, failed, stopped in good order, or dead: its process ended without a word, as when it is
     killed. Starting the same command again goes on with all but the first two.

@@ -41,7 +41,7 @@ def command(
 ) -> None:  # fmt: skip
     """Train ALIGNMENT from a labelled source to a target, and score it on the target's test cases.
 
-    On a folder that holds an unfinished run of the same configuration it goes on where that stopped; on a finished one
+    On a folder that holds an unfinished run of the same configuration, it continues where that stopped; on a finished one,
     another --select trains nothing again, and answers in its own folder below selections.
     """
     from attent_kit.engine.conduct.train import TrainRequest, train

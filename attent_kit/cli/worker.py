@@ -1,4 +1,4 @@
-"""A process of `attentkit compare --devices`, which that starts: no command of its own."""
+"""A process that `attentkit compare --devices` starts: not a command of its own."""
 
 import json
 import os

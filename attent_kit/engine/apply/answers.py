@@ -21,7 +21,7 @@ from attent_kit.errors import ConfigError
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run says of one image."""
+    """What a run says about one image."""
 
     labels: np.ndarray = field(repr=False)
     """[X, Y, Z] uint8, classes on the grid of the image."""
@@ -59,7 +59,7 @@ def examine(given: Input, domain: Domain) -> tuple[Volume, Image]:
 
 
 def segment(volume: Volume, domain: Domain, loaded: Loaded) -> Answer:
-    """What the run says of an image."""
+    """What the run says about an image."""
     slices, grid = encode(volume, domain.size, domain.intensity, domain.task.channels, domain.pixel)
     probabilities = segment_slices(loaded.alignment, slices, loaded.device)
     return Answer(grid.to_native(probabilities), probabilities, grid, volume)

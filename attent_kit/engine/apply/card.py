@@ -1,4 +1,4 @@
-"""What stands beside label maps: which run made them of what, and what they are not good for. Plain values for JSON.
+"""What lies beside label maps: which run made them from what, and what they are not good for. Plain values for JSON.
 
 It has no date in it and no place on this machine, so that the same run on the same image gives the same bytes.
 """
@@ -32,7 +32,7 @@ class Image(NamedTuple):
 
 
 def image_facts(given: Input, volume: Volume) -> dict[str, Any]:
-    """What of an image is put down: its hashes and its grid, of which the label map keeps all."""
+    """What is written down of an image: its hashes and its grid, all of which the label map keeps."""
     return {
         **given.digest(),
         "kind": given.kind,
@@ -54,7 +54,7 @@ def organ_volumes(labels: np.ndarray, organs: Sequence[str], volume: Volume) -> 
 def card(
     run: TrainedRun, loaded: Loaded, images: Sequence[Image], outputs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """All of it; `outputs` says of each image what was written and found."""
+    """All of it; `outputs` says for each image what was written and found."""
     return {
         "format": FORMAT,
         "version": 1,
@@ -74,7 +74,7 @@ def card(
 
 
 def run_card(run: TrainedRun, loaded: Loaded) -> dict[str, Any]:
-    """What is to be known of a run whatever it is applied to."""
+    """What is to be known about a run, whatever it is applied to."""
     method: Any = type(loaded.alignment)
     data = run.config.get("data", {})
     domain = run.domain
@@ -119,12 +119,12 @@ def limits(domain: Domain, target_labels_used: bool) -> list[str]:
     known = [
         "For research only: this is not a medical device, and no one has validated it for clinical use.",
         f"Only {', '.join(domain.task.organs)} are labelled; every other structure, healthy or not, is background.",
-        "Each label is a network's guess, also where it is wrong; probabilities and entropy are its own and not calibrated.",
+        "Each label is a network's guess, even where it is wrong; probabilities and entropy are its own and not calibrated.",
     ]
     if domain.phantom:
         known.insert(
             0,
-            f"Trained on a phantom ({', '.join(domain.phantom)}), not on patients: what it says of a patient means nothing.",
+            f"Trained on a phantom ({', '.join(domain.phantom)}), not on patients: what it says about a patient means nothing.",
         )
     cases = [
         f"{number} case(s) of {name}"
@@ -139,15 +139,15 @@ def limits(domain: Domain, target_labels_used: bool) -> list[str]:
     )
     if not target_labels_used:
         known.append(
-            f"No label of {domain.name} was used in training; how good it is there only labelled cases can tell."
+            f"No label of {domain.name} was used in training; only labelled cases can tell how good it is there."
         )
     across = f"{domain.task.channels} neighbouring slices" if domain.task.channels > 1 else "one axial slice"
-    known.append(f"It sees {across} of {domain.size} x {domain.size} pixels at a time, and no volume.")
+    known.append(f"It sees {across} of {domain.size} x {domain.size} pixels at a time, and never the whole volume.")
     return known
 
 
 def without_places(value: Any) -> Any:
-    """Of absolute paths among the values the last part alone."""
+    """The values, with only the last part of any absolute path."""
     if isinstance(value, Mapping):
         return {name: without_places(inner) for name, inner in value.items()}
     if isinstance(value, list):

@@ -29,7 +29,7 @@ ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2"}
 TOLERANCE = 1e-3
 """Largest difference of a probability between the file and the run."""
 SLICES = 3
-"""Of a trial batch; not the number that the network is traced with, so that the batch is seen to be free."""
+"""Slices of a trial batch; not the number that the network is traced with, to show that the batch size is free."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class ExportOptions:
     select: str = LAST
     """Snapshot of the run."""
     overwrite: bool = False
-    """Whether files that are there are replaced."""
+    """Whether existing files are replaced."""
 
 
 class Predict(nn.Module):
@@ -62,14 +62,14 @@ def export_run(run: Path, out: Path, registry: Registry, options: ExportOptions 
     about what comes before and after. The files that are written.
 
     What was written is asked and compared with the run: RunError if it answers otherwise. ConfigError if the method cannot be
-    exported, if what this needs is not installed, or if a file is there already.
+    exported, if what this needs is not installed, or if a file exists already.
     """
     facts = out.with_suffix(".json")
     if out.suffix != ENDINGS[options.format]:
         raise ConfigError(f"{out}: write a name that ends in {ENDINGS[options.format]}.")
     for path in (out, facts):
         if path.exists() and not options.overwrite:
-            raise ConfigError(f"{path} is there already: name another file, or type --overwrite.")
+            raise ConfigError(f"{path} exists already: name another file, or type --overwrite.")
     _require(options.format)
     trained = open_run(run, registry)
     loaded = load_run(trained, registry, "cpu", options.select)
@@ -158,7 +158,7 @@ def _compare(path: Path, predict: Predict, x: Tensor, options: ExportOptions) ->
 
 
 def answer_of(path: Path, x: np.ndarray) -> np.ndarray:
-    """What an exported file says of a batch of slices: float32 [B, C, H, W] -> [B, K, H, W]."""
+    """What an exported file answers to a batch of slices: float32 [B, C, H, W] -> [B, K, H, W]."""
     if path.suffix == ENDINGS["onnx"]:
         import onnxruntime
 
@@ -169,7 +169,7 @@ def answer_of(path: Path, x: np.ndarray) -> np.ndarray:
 
 
 def _facts(path: Path, run: TrainedRun, loaded: Loaded, options: ExportOptions) -> dict[str, Any]:
-    """What stands beside the file: everything between a volume and its label map that is not in it."""
+    """What is written beside the file: everything between a volume and its label map that is not in it."""
     domain = run.domain
     side, channels = domain.size, domain.task.channels
     return {

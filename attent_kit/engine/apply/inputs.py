@@ -27,7 +27,7 @@ ImageLike = str | os.PathLike[str] | SpatialImage | np.ndarray
 
 @dataclass(frozen=True)
 class Input:
-    """One image as it lies on disk or in memory. Nothing of its voxels is read yet."""
+    """One image as it lies on disk or in memory. None of its voxels is read yet."""
 
     name: str
     """Of the file, or of the folder of a series."""
@@ -39,7 +39,7 @@ class Input:
 
     @property
     def stem(self) -> str:
-        """The name without its ending, by which what is made of it is called."""
+        """The name without its ending, after which everything made from it is named."""
         return without_ending(self.name)
 
     def read(self) -> tuple[Volume, tuple[str, ...]]:

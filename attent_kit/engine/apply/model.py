@@ -22,7 +22,7 @@ from attent_kit.report.scores import LAST
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a run says of one image, on the grid of that image."""
+    """What a run says about one image, on the grid of that image."""
 
     organs: tuple[str, ...]
     """The n-th is the value n + 1 of the labels; 0 is background."""
@@ -110,7 +110,7 @@ class Model:
 
 
 def open_model(path: str | Path, registry: Registry, device: str = "auto", select: str = LAST) -> Model:
-    """The run of a folder that `attentkit train` or `compare` has made, or of a zip of `attentkit pack`.
+    """The run in a folder that `attentkit train` or `compare` made, or in a zip of `attentkit pack`.
 
     ConfigError if there is none or if one of its plugins is missing, RunError if it is damaged.
     """

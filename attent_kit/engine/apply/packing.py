@@ -30,7 +30,7 @@ class PackOptions:
     select: str = LAST
     """Snapshot of the run."""
     overwrite: bool = False
-    """Whether a file that is there is replaced."""
+    """Whether an existing file is replaced."""
 
 
 def pack_run(run: Path, out: Path, registry: Registry, options: PackOptions = PackOptions()) -> list[str]:
@@ -44,7 +44,7 @@ def pack_run(run: Path, out: Path, registry: Registry, options: PackOptions = Pa
     if out.suffix != ".zip" or out.is_dir():
         raise ConfigError(f"{out}: write a name that ends in .zip.")
     if out.exists() and not options.overwrite:
-        raise ConfigError(f"{out} is there already: name another file, or type --overwrite.")
+        raise ConfigError(f"{out} exists already: name another file, or type --overwrite.")
     loaded = load_run(trained, registry, "cpu", options.select)
     networks = networks_of_predict(loaded.alignment, trained.domain.size, loaded.device)
     config = without_places(trained.config)
@@ -68,7 +68,7 @@ def pack_run(run: Path, out: Path, registry: Registry, options: PackOptions = Pa
 
 
 def _weights(loaded: Loaded, networks: list[str], config: dict[str, Any]) -> bytes:
-    """The networks that `predict` calls and the buffers of the method itself, a name "S.encoder.conv1.weight" each."""
+    """The networks that `predict` calls and the buffers of the method itself, each by a name like "S.encoder.conv1.weight"."""
     states = network_states(loaded.alignment)
     weights = {f"{name}.{key}": value for name in (*networks, "") for key, value in states[name].items()}
     facts = {
@@ -81,7 +81,7 @@ def _weights(loaded: Loaded, networks: list[str], config: dict[str, Any]) -> byt
 
 
 def _environment(run: RunFolder) -> dict[str, Any]:
-    """env.json of the run without what was typed and where it lies; of one without it, its components."""
+    """env.json of the run without what was typed and where it lies; for a run without env.json, its components."""
     said = read_json(run.environment)
     components = [dict(record) for record in recorded(run, said)]
     kept = {name: value for name, value in (said or {}).items() if name != "command"}

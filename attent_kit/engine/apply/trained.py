@@ -1,5 +1,5 @@
-"""A trained run as prediction needs it: its folder, whole or in three files, which are config.toml, domain.json and
-segmentor.safetensors, and do where the method's `predict` is its segmentor alone; or a pack, which does for every method."""
+"""A trained run as prediction needs it: its folder, whole or as three files, config.toml, domain.json and
+segmentor.safetensors, which suffice where the method's `predict` is its segmentor alone; or a pack, which suffices always."""
 
 import tomllib
 from dataclasses import dataclass
@@ -34,15 +34,15 @@ from attent_kit.report.selection import read_selection, steps_of
 
 @dataclass(frozen=True)
 class Domain:
-    """What domain.json says of the domain that a run was adapted to, and of its training."""
+    """What domain.json says about the domain that a run was adapted to, and of its training."""
 
     name: str
     modality: str
     task: Task
     size: int
-    """Pixels of a side of a slice."""
+    """Side of a slice in pixels."""
     pixel: float | None
-    """mm of a pixel; None where `size` pixels span each field of view."""
+    """Side of a pixel in mm; None where `size` pixels span each field of view."""
     intensity: Intensity
     familiar: Familiar | None
     """None for a run of a version that did not keep it."""
@@ -54,7 +54,7 @@ class Domain:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A folder or a pack that is found to hold a trained run. Its weights are not loaded yet."""
+    """A folder or a pack that holds a trained run. Its weights are not loaded yet."""
 
     folder: Path
     """Of a pack, its file."""
@@ -98,7 +98,7 @@ class Loaded:
     device: torch.device
     precision: str
     steps: int
-    """Steps that it was trained."""
+    """Number of steps that it was trained for."""
     networks: frozenset[str]
     """Names of those that have their weights: all of them, or only those that `predict` calls."""
     selection: str = LAST
@@ -119,7 +119,7 @@ def open_run(path: Path, registry: Registry) -> TrainedRun:
     files = RunFolder(path)
     if not files.is_run or not any(weights.exists() for weights in (files.checkpoint, files.answers().segmentor)):
         raise ConfigError(
-            f"{path} does not hold a trained run: name a folder that `attentkit train` or `compare` has made, or a zip of "
+            f"{path} does not hold a trained run: name a folder that `attentkit train` or `compare` made, or a zip of "
             "`attentkit pack`."
         )
     config = read_toml(files.config)
@@ -176,7 +176,7 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
 def _refuse_select(run: TrainedRun, select: str) -> None:
     if select != LAST:
         raise ConfigError(
-            f"{run.folder} holds one set of weights and no snapshots: leave --select out, or name the whole run."
+            f"{run.folder} holds one set of weights and no snapshots: leave out --select, or name the whole run."
         )
 
 
@@ -238,14 +238,14 @@ def read_domain(path: Path) -> Domain:
 
 
 def domain_of(text: str | bytes, path: Path) -> Domain:
-    """The same of the text of domain.json."""
+    """The same from the text of domain.json."""
     domain = parse_object(text, strict=True)
     if domain is None:
         raise _no_domain(path)
     try:
         pixel, training = domain.get("pixel_mm"), domain.get("training")
         if domain["size"] < 1 or domain["channels"] % 2 == 0 or (pixel is not None and not pixel > 0):
-            raise ValueError("size, channels or pixel_mm cannot be")
+            raise ValueError("size, channels or pixel_mm is impossible")
         return Domain(
             name=str(domain["domain"]),
             modality=str(domain["modality"]),
@@ -266,7 +266,7 @@ def _no_domain(path: Path) -> RunError:
 
 
 def _component(folder: Path, config: dict[str, Any], records: list[Record], registry: Registry) -> Component:
-    """The method of the run; ConfigError that says what to type, if a plugin that it was trained with is not there."""
+    """The method of the run; ConfigError that says what to type, if a plugin that it was trained with is missing."""
     if lacking := missing(records, registry):
         raise ConfigError(what_to_type(folder, lacking))
     table = config.get("alignment")

@@ -26,7 +26,7 @@ Report = Callable[[str, str, int, int], None]
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """How a run is applied to volumes, and what is written of its answers."""
+    """How a run is applied to volumes, and which of its answers are written."""
 
     device: str = "auto"
     series: str | None = None
@@ -38,7 +38,7 @@ class PredictOptions:
     strict: bool = False
     """Whether a doubt is a DataError."""
     overwrite: bool = False
-    """Whether files that are there are replaced; inputs never are."""
+    """Whether existing files are replaced; inputs never are."""
 
 
 class Outputs(NamedTuple):
@@ -59,7 +59,7 @@ def predict_volumes(
 ) -> list[Path]:
     """Label maps of a NIfTI volume, of a folder of them, or of a DICOM series, each on its own grid; the files written.
 
-    Beside a label map stands what was done, as JSON of the same name, or in a folder of several as prediction.json. `say` is
+    Beside a label map lies what was done, as JSON of the same name, or in a folder of several as prediction.json. `say` is
     told what is noteworthy and what is doubtful about an image. Every image is read and checked before the first is
     segmented: ConfigError or DataError leave nothing behind, nor do they change what is there.
     """
@@ -90,7 +90,7 @@ def _write(volume: Volume, places: Outputs, domain: Domain, loaded: Loaded) -> n
     answer = segment(volume, domain, loaded)
     write_labels(places.labels, answer.labels, volume.affine, volume.header)
     if path := places.maps.get("probabilities"):
-        # One class after the other, so that only one of them is in memory.
+        # One class after another, so that only one of them is in memory.
         write_maps(path, answer.probabilities(), len(answer.slices), volume.header)
     if path := places.maps.get("entropy"):
         write_maps(path, [answer.entropy()], 1, volume.header)
@@ -113,7 +113,7 @@ def _checked(
         more = [f"and {len(doubts) - DOUBTS_SHOWN} more"] if len(doubts) > DOUBTS_SHOWN else []
         raise DataError(
             "\n  ".join(["--strict lets no doubt pass, and there are some:", *doubts[:DOUBTS_SHOWN], *more])
-            + "\nMend the image or choose another run, or leave --strict out."
+            + "\nMend the image or choose another run, or leave out --strict."
         )
     for image in found:
         for kind, sentences in (("Note", image.notes), ("Warning", image.doubts)):
@@ -125,7 +125,7 @@ def _checked(
 def _outputs(
     inputs: list[Input], place: Path, out: Path, several: bool, maps: Sequence[str]
 ) -> tuple[list[Outputs], Path]:
-    """Where everything is written: of each image, and the card."""
+    """Where everything is written: the answers to each image, and the card."""
     if several and not out.is_dir() and (out.exists() or out.name.lower().endswith(NIFTI)):
         raise ConfigError(f"{out} is the name of a file, but {place} is a folder: name a folder to write to.")
     if not several and not out.is_dir() and not out.name.lower().endswith(NIFTI):
@@ -142,7 +142,7 @@ def _outputs(
 
 
 def _refuse_to_overwrite(paths: list[Path], inputs: list[Path], overwrite: bool) -> None:
-    """ConfigError if two outputs share a file, if one is an input, or if one is there and is not to be replaced."""
+    """ConfigError if two outputs share a file, if one is an input, or if one exists and is not to be replaced."""
     taken = {path.resolve() for path in inputs}
     for n, path in enumerate(paths):
         if path.resolve() in taken:
@@ -150,4 +150,4 @@ def _refuse_to_overwrite(paths: list[Path], inputs: list[Path], overwrite: bool)
         if path in paths[:n]:
             raise ConfigError(f"{path} would be written twice, for two of the images: rename one of them.")
         if path.exists() and not overwrite:
-            raise ConfigError(f"{path} is there already: name another place, or type --overwrite.")
+            raise ConfigError(f"{path} exists already: name another place, or type --overwrite.")

@@ -17,17 +17,17 @@ class Ablation(NamedTuple):
     full: str
     """Label of the first row that has all its terms."""
     left_out: list[str]
-    """Why a row without a term is not there."""
+    """Why a row without a term is missing."""
 
 
 def terms_of(alignment: str, registry: Registry) -> Mapping[str, Mapping[str, Any]]:
-    """The terms that an alignment declares; ConfigError if they are none that can be read."""
+    """The terms that an alignment declares; ConfigError if they cannot be read."""
     declared = registry.alignment(alignment).terms
     if not isinstance(declared, Mapping) or not all(
         isinstance(name, str) and name and isinstance(off, Mapping) for name, off in declared.items()
     ):
         raise ConfigError(
-            f"the terms of the alignment '{alignment}' are no names with the options that turn them off: tell the author "
+            f"the terms of the alignment '{alignment}' are not names with the options that turn them off: tell the author "
             "of its plugin."
         )
     return declared
@@ -51,10 +51,10 @@ def rows_without(row: SuiteRow, registry: Registry) -> list[SuiteRow]:
 def ablate(
     suite: Suite, alignments: Sequence[str], registry: Registry, words: Sequence[str] = (), alone: bool = True
 ) -> Ablation:
-    """Each row of the named alignments followed by those without a term; an alignment that is no row yet becomes one.
+    """Each row of the named alignments followed by those without a term; an alignment that is not a row yet becomes one.
 
     `alone`: rows of other alignments are dropped. A term that a row's options have turned off already, or cannot turn off,
-    is left out and said.
+    is left out, and reported.
     """
     if not alignments:
         raise ConfigError("--ablate: name an alignment, for example one that `attentkit list alignments` shows.")
@@ -88,7 +88,7 @@ def ablate(
 def reason_against(
     suite: Suite, row: SuiteRow, reduced: SuiteRow, registry: Registry, words: Sequence[str] = ()
 ) -> str | None:
-    """Why a row without a term is no row of its own, or None if it is one."""
+    """Why a row without a term is not a row of its own, or None if it is one."""
     component = registry.alignment(row.alignment)
     full = configure(component, options_of(suite, row, registry, words), registry)
     try:

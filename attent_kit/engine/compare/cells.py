@@ -1,4 +1,4 @@
-"""Run what is missing of a comparison. Stopping it and starting it again is the normal way to use it."""
+"""Run the missing cells of a comparison. Stopping it and starting it again is the normal way to use it."""
 
 import shutil
 import time
@@ -58,7 +58,7 @@ def make_data(suite: Suite, out: Path, report: Callable[[str, int, int], None]) 
             if read_toml(claim) != wanted:
                 raise ConfigError(f"{out} holds results on another phantom. Name another folder with --out.")
         elif present := [file for file in files if file.exists()]:
-            raise ConfigError(f"{present[0]} is there already and is no phantom's. Name another folder with --out.")
+            raise ConfigError(f"{present[0]} exists already and is not from a phantom. Name another folder with --out.")
         else:
             write_text(claim, to_toml(wanted))
         if all(file.exists() for file in files):
@@ -103,7 +103,7 @@ def run_cells(
 ) -> list[FailedCell]:
     """Run every cell that has no scores yet, and return those that failed: one failure does not stop the others.
 
-    Any number of processes may do so at once: each takes the next cell that nobody holds. Cells at which others work, or
+    Any number of processes may do so at once: each takes the next cell that nobody holds. Cells that others work on, or
     whose first stage another one trains, are looked at again at the end: they are done then, or free because their process
     died. What failed since `began`, by default now, is not tried again. RunError if the device stops computing.
     """
@@ -172,7 +172,7 @@ def _unforeseen(error: Exception, cell: Cell) -> RunError:
 
 
 def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry) -> None:
-    """ConfigError or DataError, before anything runs, if a cell needs labels that are not there, chose networks that do not
+    """ConfigError or DataError, before anything runs, if a cell needs labels that are missing, chose networks that do not
     go together, or is to select from snapshots that it will not have."""
     for cell in cells:
         if not cell.done:

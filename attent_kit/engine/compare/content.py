@@ -67,7 +67,7 @@ def _settings_in(config: Path) -> tuple[dict[str, Any], dict[str, str | None]]:
 
 @while_unchanged
 def _versions_in(environment: Path) -> dict[str, str]:
-    """Those of what a run is made of; empty where it does not say."""
+    """Those of the parts of a run; empty where it does not say."""
     said = read_json(environment) or {}
     if _CORE not in said:
         return {}
@@ -75,7 +75,7 @@ def _versions_in(environment: Path) -> dict[str, str]:
 
 
 def differences(there: Content, asked: Content) -> list[str]:
-    """What of `there` is not as asked, by dotted name; what one of them does not know is no difference."""
+    """What in `there` is not as asked, by dotted name; what one of them does not know is not a difference."""
     was, now = dict(_flat(there.settings)), dict(_flat(asked.settings))
     found = [name for name in {**was, **now} if name not in was or name not in now or was[name] != now[name]]
     for name, known in asked.data.items():

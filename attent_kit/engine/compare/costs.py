@@ -33,7 +33,7 @@ from attent_kit.report.costs import Cost
 SECONDS = 1.0
 """No further batch is timed once this has passed."""
 BATCHES = 5
-"""Batches that are timed at most, after one to warm up."""
+"""Most batches that are timed, after one to warm up."""
 _FIELDS = ("row", "parameters", "predicting", "multiply_adds", "image", "stage", "slices_per_second", "device")
 
 
@@ -78,7 +78,7 @@ def read_costs(out: Path, rows: Sequence[str]) -> list[Cost]:
 
 
 def _read(run: RunFolder) -> dict[str, Any] | None:
-    """What `_measured` wrote; None where it is not there or damaged, so that it is measured again."""
+    """What `_measured` wrote; None where it is missing or damaged, so that it is measured again."""
     cost = read_json(run.cost)
     return cost if cost is not None and {*_FIELDS} <= cost.keys() else None
 

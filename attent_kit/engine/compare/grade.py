@@ -39,7 +39,7 @@ def find_runs(places: Sequence[Path]) -> tuple[list[RunFolder], list[RunFolder]]
     bare: dict[RunFolder, None] = {}
     for place in places:
         if not place.is_dir():
-            raise ConfigError(f"{place} is no folder: name a run, or the folder of a comparison.")
+            raise ConfigError(f"{place} is not a folder: name a run, or the folder of a comparison.")
         for run in RunFolder.anywhere_below(place):
             if run.path == place or is_shown(run) is not False:
                 (found if run.selection.exists() else bare)[run] = None
@@ -59,7 +59,7 @@ def grade_runs(
 ) -> list[GradedRun]:
     """Each run with its selectors graded. Snapshots are segmented once, then known from the run's grades.csv.
 
-    With `failed`, a run that cannot be graded, such as one that is still trained, is told and left out.
+    With `failed`, a run that cannot be graded, such as one that is still being trained, is reported and left out.
     """
     graded = []
     for folder in folders:

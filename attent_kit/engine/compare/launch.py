@@ -1,4 +1,4 @@
-"""Several processes at one comparison, one a device. Their parent starts them, tells what they say, and stops them.
+"""Several processes at one comparison, one per device. Their parent starts them, passes on what they say, and stops them.
 
 A process gets its job as one line of JSON on stdin, and each thing that happens is a line of JSON on its stdout. The end of
 its stdin is the end of its parent.
@@ -36,7 +36,7 @@ SECONDS_TO_STOP = 10.0
 
 
 class Worker(NamedTuple):
-    """A process of ours at one device."""
+    """A process of ours on one device."""
 
     device: str
     process: "subprocess.Popen[bytes]"
@@ -79,7 +79,7 @@ def run_on(
     watcher: CellWatcher,
     trackers: Sequence[str] = (),
 ) -> list[FailedCell]:
-    """`run_cells` in one process for each device. What a process was at when it died, the others take over.
+    """`run_cells` in one process for each device. The others take over what a process was doing when it died.
 
     Ctrl-C, or SIGTERM, stops each after its step; a second one at once. They also stop if this process is killed.
     """

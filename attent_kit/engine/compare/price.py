@@ -90,11 +90,11 @@ class Price(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Training time of everything that is missing, one run after the other."""
+        """Training time of everything that is missing, one run after another."""
         return sum(cell.seconds or 0.0 for cell in self.cells)
 
     def wall(self, devices: int) -> float:
-        """Wall time of everything that is missing over so many devices that are as fast as the one measured, seconds.
+        """Wall time of everything that is missing in seconds, over so many devices as fast as the one measured.
 
         As `run_cells` does it: a device takes the next cell, and leaves those whose first stage another one trains for later.
         """
@@ -208,7 +208,7 @@ def _forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
-        # What the rows before have freed is given back to the system first, or it would count as this row's.
+        # What earlier rows have freed is given back to the system first, or it would count as this row's.
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
             Path("/proc/self/clear_refs").write_text("5")

@@ -32,9 +32,9 @@ class Results(NamedTuple):
     outcomes: list[Outcome]
     """How each run ended that has scores or has collapsed."""
     unseen: list[str]
-    """What is there and is not shown, and why: a sentence a row."""
+    """What is there and is not shown, and why: one sentence per row."""
     damaged: list[str]
-    """Score files that cannot be used: a sentence each."""
+    """Score files that cannot be used, a sentence each."""
 
 
 def collect(
@@ -191,7 +191,7 @@ def _few(words: Sequence[str]) -> str:
 
 
 def _ends(direction: str, suite: Suite) -> tuple[str, str] | None:
-    """Source and target, or None if they are no domains of the suite."""
+    """Source and target, or None if they are not domains of the suite."""
     try:
         return domains_of(direction, suite.domain_names)
     except ValueError:

@@ -22,7 +22,7 @@ COMPARISON, PUBLISHED = "comparison.toml", "published.toml"
 
 
 class Remembered(NamedTuple):
-    """What the tables of a folder show, as the last `attentkit compare` on it has left it."""
+    """What the tables of a folder show, as the last `attentkit compare` on it left it."""
 
     title: str
     note: str
@@ -45,7 +45,7 @@ class ShownRun(NamedTuple):
     """One run of the comparison."""
 
     row: str
-    """Its label; with a dagger if target labels have chosen its snapshot, as in its scores."""
+    """Its label; with a dagger if target labels chose its snapshot, as in its scores."""
     alignment: str
     direction: str
     seed: int
@@ -62,7 +62,7 @@ class ShownRun(NamedTuple):
 def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | None, select: str = LAST) -> None:
     """Write comparison.toml and published.toml. `cells` are those that count: asked for now, or there and as the suite stands.
 
-    What earlier calls, or other processes, have asked for and nobody has begun stays asked for."""
+    Runs requested by earlier calls or other processes but not started stay listed."""
     before = recall(out)
     runs: dict[RunKey | None, str] = {cell.run.key: cell.run.name for cell in cells}
     waiting = {run.key: run.name for run in (before.folders(out) if before else ()) if run.key and not run.has_results}
@@ -129,7 +129,7 @@ def runs_in(out: Path, remembered: Remembered | None) -> list[ShownRun]:
     ConfigError if there is none. DataError if the scores of one are damaged.
     """
     if not out.is_dir():
-        raise ConfigError(f"{out} is no folder: name the --out of an `attentkit compare`, for example runs/phantom.")
+        raise ConfigError(f"{out} is not a folder: name the --out of an `attentkit compare`, for example runs/phantom.")
     if RunFolder(out).is_run:
         raise ConfigError(f"{out} is a single run: name the folder of the comparison, which holds DIRECTION/ROW/SEED.")
     labels = {slug(label): label for label in remembered.rows} if remembered else {}

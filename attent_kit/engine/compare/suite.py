@@ -64,7 +64,7 @@ class SuiteRow(ComponentConfig):
     @classmethod
     def _can_be_shown(cls, label: str) -> str:
         if not label.strip() or not label.isprintable():
-            raise ValueError(f"{label!r} is no label: write one line of words that can be printed.")
+            raise ValueError(f"{label!r} is not a label: write one line of words that can be printed.")
         if len(slug(label).encode()) > LONGEST_FOLDER:
             raise ValueError(f"the label '{label[:40]}...' is too long for the name of a folder: shorten it.")
         return label
@@ -86,7 +86,7 @@ class PhantomData(ComponentConfig):
 
 
 class Suite(ComponentConfig):
-    """A comparison, as its TOML file says it."""
+    """A comparison, as its TOML file describes it."""
 
     name: str
     """Names the folder of the results."""
@@ -126,7 +126,7 @@ class Suite(ComponentConfig):
         if bool(self.domains) == (self.phantom is not None):
             raise ValueError("name the prepared files of the [domains], or a [phantom] size: one of the two.")
         if self.split is not None and self.phantom is not None:
-            raise ValueError(f"the phantom has its own split: leave split = '{self.split}' out.")
+            raise ValueError(f"the phantom has its own split: leave out split = '{self.split}'.")
         for what, values in (
             ("label", [repr(row.label) for row in self.rows]),
             ("seed", [str(seed) for seed in self.seeds]),
@@ -189,7 +189,7 @@ class Cell:
 
     @property
     def to_be_scored(self) -> tuple[list[str], Sequence[str]]:
-        """The labelled test cases of its target, and their organs; none where that is not there yet."""
+        """The labelled test cases of its target, and their organs; none where that does not exist yet."""
         return _to_be_scored(self.settings.data.target)
 
 
@@ -217,7 +217,7 @@ def read_suite(path: Path, registry: Registry, variant: str | None = None) -> Su
     """The suite of a TOML file, its paths made relative to where the command runs.
 
     A variant is laid over it and adds its own name to the suite's, unless it says another. Without a variant the suite
-    is the plain one; a suite whose data stand in its variants alone is none without one.
+    is the plain one; a suite whose data are only in its variants cannot run without one.
     """
     data = _in_variant(path, read_toml(path), variant)
     suite = validate(Suite, data, registry)
@@ -240,7 +240,7 @@ def _in_variant(path: Path, data: dict[str, Any], variant: str | None) -> dict[s
             raise ConfigError(f"{path} is run in a variant: type --variant {' or --variant '.join(variants)}.")
         return data
     if variant not in variants:
-        known = f"It has: {', '.join(variants)}." if variants else "It has none: leave --variant out."
+        known = f"It has: {', '.join(variants)}." if variants else "It has none: leave out --variant."
         raise ConfigError(f"{path} has no variant '{variant}'.{did_you_mean(variant, variants)} {known}")
     named = {"name": f"{data['name']}-{variant}"} if "name" in data else {}
     return merge(data, {**named, **variants[variant]})
@@ -267,7 +267,7 @@ def narrow(
     seeds: Sequence[int] = (),
     directions: Sequence[str] = (),
 ) -> Suite:
-    """The suite with other alignments, seeds or directions; an alignment that is no row yet becomes one under its name."""
+    """The suite with other alignments, seeds or directions; an alignment that is not a row yet becomes one under its name."""
     rows = list(suite.rows)
     if alignments:
         rows = []
@@ -279,7 +279,7 @@ def narrow(
 
 
 def joined(suite: Suite, chosen: Suite) -> Suite:
-    """The suite with those of the chosen rows that it has not, each after the row that it follows there."""
+    """The suite with those of the chosen rows that it lacks, each after the row that it follows there."""
     rows, before = list(suite.rows), ""
     for row in chosen.rows:
         labels = [other.label for other in rows]
@@ -334,7 +334,7 @@ def _set(suite: Suite, words: Sequence[str]) -> tuple[dict[str, Any], dict[str, 
 
 _OF_THE_SUITE = {
     "seed": "a comparison may have several: write seeds = [0, 1], or type --seeds 0,1.",
-    "data": "the domains of a comparison stand in its [domains].",
+    "data": "the domains of a comparison belong in its [domains].",
     "alignment": "write the option alone, as in --set segment_steps=100: every row that has it takes it.",
 }
 

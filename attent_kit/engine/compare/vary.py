@@ -1,6 +1,6 @@
 """`--vary segmentor.encoder=resnet18,tu-convnext_atto`: a row of the table for each value of an option.
 
-Several of them give every combination, so that two options of three and two values make six rows of one.
+Several of them give every combination, so that two options with three and two values turn one row into six.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ def vary(
     words: Sequence[str],
     sets: Sequence[str] = (),
 ) -> Suite:
-    """The suite with one row a value in place of each row that has the option; other rows stay. `sets` are `--set` options.
+    """The suite with one row per value in place of each row that has the option; other rows stay. `sets` are `--set` options.
 
     A row is labelled with what it was and the value, as in "AttENT, resnet18", or "AttENT, auxiliary=4" for a number.
     """
@@ -40,7 +40,7 @@ def vary(
 
 
 def _parse(word: str) -> tuple[list[str], list[Any]]:
-    """`a.b=x,y` -> (["a", "b"], [x, y]); each value is read as that of `--set`, and a comma in brackets parts nothing."""
+    """`a.b=x,y` -> (["a", "b"], [x, y]); each value is read as that of `--set`, and a comma in brackets does not separate."""
     option, equals, text = word.partition("=")
     values = _split(text)
     if not equals or not all(values):
@@ -96,7 +96,7 @@ def _vary(
 
 
 def _names_beside(options: BaseModel, path: Sequence[str]) -> list[str]:
-    """Options where the last word of `path` would stand; none if the way does not lead there."""
+    """Options where the last word of `path` would stand; none if the path does not lead there."""
     here: Any = options
     for part in path[:-1]:
         here = getattr(here, part, None)

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
 
 
 class CellWatcher:
-    """Told what happens to cells that this process runs or has run by others. Override what you want to hear.
+    """Told what happens to cells that this process runs, or that others run for it. Override what you want to hear.
 
-    How far a cell is stands in its progress.json.
+    A cell's progress.json says how far it is.
     """
 
     def finished(self, cell: "Cell") -> None:

@@ -44,7 +44,7 @@ from attent_kit.report.table import Table, mark
 
 @dataclass(frozen=True)
 class CompareResult:
-    """What a comparison has come to. It may be a part of what was asked for: `check` says so."""
+    """What a comparison has come to. It may be only a part of what was asked for: `check` says so."""
 
     grid: Grid
     """What was asked for."""
@@ -58,9 +58,9 @@ class CompareResult:
     failed: tuple[FailedCell, ...]
     """Cells that could not be run, each with its error."""
     left_out: tuple[str, ...]
-    """Rows of which a run is finished, but not with this selection."""
+    """Rows with a finished run, but not with this selection."""
     unseen: tuple[str, ...]
-    """A sentence for each row of which something lies in the folder that no table shows, and why."""
+    """A sentence for each row with something in the folder that no table shows, and why."""
     damaged: tuple[str, ...]
     """A sentence for each file of scores that cannot be used."""
     shift: ShiftOfRuns | None = None
@@ -68,7 +68,7 @@ class CompareResult:
     audited: TranslationAudits | None = None
     """What translations do to anatomy, if that was asked for."""
     unmeasured: Exception | None = None
-    """Why shift or audit are not there, or lack a run."""
+    """Why shift or audit are missing, or lack a run."""
     unreported: AttentKitError | None = None
     """Why there is no report."""
 
@@ -121,7 +121,7 @@ class CompareResult:
 
 
 def compare(request: CompareRequest, registry: Registry, watcher: Watcher | None = None) -> CompareResult:
-    """Run what is missing of a comparison, and write and return what its scores come to.
+    """Run the missing cells of a comparison, and write and return what its scores come to.
 
     ConfigError or DataError, before anything is run, for what cannot be run. What fails later does not stop the rest: it is
     in the result, and `check` raises it.
@@ -195,7 +195,7 @@ def _targets(cells: Sequence[Cell]) -> dict[str, Prepared]:
 
 
 def _with_shift(result: CompareResult, registry: Registry, watcher: Watcher) -> CompareResult:
-    """With what `attentkit shift` and `attentkit audit` would find of the folder. Tables and report are there whatever
+    """With what `attentkit shift` and `attentkit audit` would find in the folder. Tables and report are there whatever
     becomes of this."""
     out, device = result.grid.out, result.grid.devices[0]
     try:
@@ -209,9 +209,9 @@ def _with_shift(result: CompareResult, registry: Registry, watcher: Watcher) -> 
             audited = TranslationAudits({}, [])
         pictures = [audit.files[2] for audit in audited.audits.values()]
         result = replace(result, audited=audited, files=(*result.files, *measured.files, *pictures))
-        # A run that neither can be made of is one run.
+        # A run that allows neither counts once.
         refuse_failed([*dict([*audited.failed, *measured.failed]).items()])
-    # Too little memory, or a mistake in a method, is no reason to lose the report.
+    # Too little memory, or a mistake in a method, is not a reason to lose the report.
     except Exception as error:
         return replace(result, unmeasured=error)
     return result

@@ -41,7 +41,7 @@ class Grid:
     devices: tuple[str, ...]
     trackers: Trackers
     left_out: tuple[str, ...]
-    """A sentence for each row without a term that is no row of its own."""
+    """A sentence for each row without a term that is not a row of its own."""
 
     @property
     def title(self) -> str:

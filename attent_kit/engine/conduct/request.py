@@ -15,14 +15,14 @@ LISTS = ("alignments", "seeds", "directions", "ablate", "devices", "track")
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """A suite, what of it is to be run, and what is to be made of the scores; each as the option of that name."""
+    """A suite, which part of it is to be run, and what is to be made of the scores; each as the option of that name."""
 
     suite: Suite | Path | str = "phantom"
     """Its TOML file, the name of an installed one, or the suite itself."""
     variant: str | None = None
     """Of the suite's [variants]."""
     alignments: Sequence[str] = ()
-    """Rows of these alone; an alignment that is no row of the suite becomes one. Empty: all rows."""
+    """Rows of these alone; an alignment that is not a row of the suite becomes one. Empty: all rows."""
     seeds: Sequence[int] = ()
     """In place of the suite's."""
     directions: Sequence[str] = ()

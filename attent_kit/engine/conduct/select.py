@@ -27,7 +27,7 @@ class SelectResult(NamedTuple):
     bare: list[RunFolder]
     """Runs without snapshots."""
     failed: list[tuple[RunFolder, AttentKitError]]
-    """Runs that cannot be graded, such as one that is still trained, and why."""
+    """Runs that cannot be graded, such as one that is still being trained, and why."""
 
 
 def select(

@@ -78,7 +78,7 @@ class TrainResult(NamedTuple):
 def train(request: TrainRequest, registry: Registry, watcher: TrainWatcher | None = None) -> TrainResult:
     """Train what is not trained yet, and score it on the target's test cases.
 
-    On a folder that holds an unfinished run of the same configuration it goes on where that stopped. ConfigError or DataError,
+    On a folder that holds an unfinished run of the same configuration, it continues where that stopped. ConfigError or DataError,
     before anything is trained, for what cannot be run.
     """
     watcher = watcher or TrainWatcher()
@@ -137,7 +137,7 @@ def _doubts(settings: RunSettings) -> list[str]:
 
 
 def _folder(settings: RunSettings) -> Path:
-    """Where a run goes that is given no folder."""
+    """Where a run goes if no folder is given."""
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
     return _place(f"{source.domain}2{target.domain}", settings.alignment.name, settings.seed)
 

@@ -22,7 +22,7 @@ class Watcher(CellWatcher):
         """The grid is known and can be run; nothing is run yet."""
 
     def during(self, part: str) -> AbstractContextManager[Tell]:
-        """Entered around a part of the work: data, rows, cost, shift or audit. The answer is told how far it is."""
+        """Entered around a part of the work: data, rows, cost, shift or audit. What it yields is told how far the work is."""
         return nullcontext(lambda what, done, total: None)
 
     def training(self, cells: "Sequence[Cell]") -> AbstractContextManager[object]:

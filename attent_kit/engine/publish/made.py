@@ -27,7 +27,7 @@ def prepared_of(runs: Sequence[ShownRun], direction: str, side: str, out: Path) 
     places = (Path(named), out / "data" / Path(named).name)
     path = next((place for place in places if place.is_file()), None)
     if path is None:
-        return f"{named} is not there, so no image of {direction} can be shown: restore it and type `attentkit report` again."
+        return f"{named} is missing, so no image of {direction} can be shown: restore it and type `attentkit report` again."
     try:
         found = Prepared.open(path)
     except AttentKitError as error:
@@ -40,7 +40,7 @@ def prepared_of(runs: Sequence[ShownRun], direction: str, side: str, out: Path) 
 
 
 def made_section(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path) -> Section:
-    """Environments, commands, configurations and data; what is equal for several runs stands once."""
+    """Environments, commands, configurations and data; what several runs share is shown once."""
     blocks: list = [Heading("Environment")]
     environments: dict[str, list[str]] = {}
     commands: dict[str, None] = {}

@@ -76,7 +76,7 @@ def _kept(answers: Answers, case: str, z: int, middle: int) -> dict[str, np.ndar
 
 
 def _arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Those of the names that are there; a file that is damaged is as one that was never kept."""
+    """Those of the names that are there; a damaged file counts as one that was never kept."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names if name in file}

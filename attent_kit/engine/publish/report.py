@@ -46,7 +46,7 @@ def write_report(
     said = [*_doubts(c, runs, remembered, out), *unknown, *gallery.doubts]
     if remembered is None:
         said.append(
-            "The folder has no comparison.toml, as those of earlier versions: rows stand in the order of their names. "
+            "The folder has no comparison.toml, like those of earlier versions: rows are in the order of their names. "
             "`attentkit compare` on it writes one."
         )
     files = [out / name for name in (REPORT, "table.tex", "pairs.csv")]
@@ -59,7 +59,7 @@ def write_report(
 def _compared(
     runs: Sequence[ShownRun], remembered: Remembered | None, out: Path, registry: Registry, reference: str | None
 ) -> tuple[Compared, list[str]]:
-    """What lies in the folder has come to, and what keeps it from being read as it stands."""
+    """What the contents of the folder have come to, and what keeps it from being read as it stands."""
     methods, unknown = _methods(runs, remembered, out, registry)
     labels = [method.label for method in methods]
     select = remembered.select if remembered else LAST

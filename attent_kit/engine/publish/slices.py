@@ -29,7 +29,7 @@ class Gallery:
         compared: Compared,
         folder: Path,
     ) -> None:
-        """`targets` by direction, or the sentence why there is none."""
+        """`targets` by direction, or a sentence saying why there is none."""
         self.compared, self.folder = compared, folder
         self.doubts: list[str] = []
         self._runs, self._targets = runs, targets
@@ -133,7 +133,7 @@ def translations_section(gallery: Gallery) -> Section:
         said = gallery.absence() or ["No row translates images, or no run has kept a translation."]
         return Section("translations", "Translations", [Text(said)])
     panels = [p for shown in gallery.first.values() for p in shown]
-    words = ["The first test cases by name, a column each: target image, in source style, and back in target style."]
+    words = ["The first test cases by name, one column each: target image, in source style, and back in target style."]
     words += _not_kept("way back", [row for p in panels for row in p.translations if row not in p.returns])
     return Section("translations", "Translations", [Text(words), *blocks])
 

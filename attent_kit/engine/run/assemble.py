@@ -29,7 +29,7 @@ def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
 
 
 def owned(optimizer: Optimizer) -> list[Tensor]:
-    """The parameters that an optimizer steps; those that want no gradient stay as they are and do not count."""
+    """The parameters that an optimizer steps; those that need no gradient stay as they are and do not count."""
     return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
 
 
@@ -80,7 +80,7 @@ def load_optimizer_states(optimizers: dict[str, Optimizer], states: dict[str, An
 
 
 def segmentor_of(alignment: Alignment) -> str | None:
-    """Name of the network that `predict` segments with: the one that it says, or else the first Segmentor; None without one."""
+    """Name of the network that `predict` segments with: the one that it names, or else the first Segmentor; None without one."""
     networks = {name: unwrapped(child) for name, child in alignment.named_children()}
     segmentors = [name for name, network in networks.items() if isinstance(network, Segmentor)]
     return alignment.predicts_with or next(iter(segmentors), None)

@@ -1,4 +1,4 @@
-"""Everything that a run needs to go on as if it had never stopped, in one file.
+"""Everything that a run needs to continue as if it had never stopped, in one file.
 
 The batch and the random numbers of a step are functions of (seed, step), and a learning rate is a function of the step,
 so the state is: networks, image pools, optimizers, and the number of the next step.
@@ -35,7 +35,7 @@ from attent_kit.interfaces import Alignment
 FORMAT = 1
 _KEYS = {"format", "networks", "optimizers", "digest"}
 FACTS = "attent_kit"
-"""Key of what an exported segmentor says of itself."""
+"""Key of what an exported segmentor says about itself."""
 
 
 def save(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], step: int, fabric: Fabric) -> None:
@@ -66,7 +66,7 @@ def resume(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], f
 
 
 def load_networks(path: Path, alignment: Alignment) -> int:
-    """Restore the networks alone, as for prediction, and return how many steps they are trained."""
+    """Restore the networks alone, as for prediction, and return how many steps they were trained for."""
     return int(restore(path, alignment, None, whole=True)["step"])
 
 
@@ -137,7 +137,7 @@ def export_segmentor(path: Path, alignment: Alignment, made_by: Mapping[str, Any
 def write_weights(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Weights as safetensors, with plain facts about them and the digest of both, atomically."""
     content = packed_weights(weights, facts)
-    # Bytes of our own: safetensors would make a file that its owner alone may read.
+    # Bytes of our own: safetensors would make a file that only its owner may read.
     write_whole(path, lambda temporary: _write(temporary, content))
 
 
@@ -177,7 +177,7 @@ def weights_in(content: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str,
 
 
 def load_segmentor(path: Path, alignment: Alignment) -> dict[str, Any]:
-    """Fill the network that `predict` calls from an exported file; what the file says of itself.
+    """Fill the network that `predict` calls from an exported file; what the file says about itself.
 
     RunError if the file is damaged or holds another network.
     """

@@ -28,7 +28,7 @@ def on_cpu(value: Any) -> Any:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """The bytes of a value, each part behind a word that says what it is, so that no two values are the same bytes."""
+    """The bytes of a value, each part after a word that says what it is, so that no two values have the same bytes."""
     if isinstance(value, Tensor):
         yield f"tensor {value.dtype} {tuple(value.shape)};".encode()
         yield value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -1,4 +1,4 @@
-"""A run's folder: where everything lies that a run leaves, what its folder is called, and what is known of the run. No torch.
+"""A run's folder: where everything that a run leaves lies, what its folder is called, and what is known about the run. No torch.
 
 OUT/DIRECTION/ROW/seedN          or seedN-HASH, beside a run of the same seed and of other content; a run alone lies anywhere
     config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  progress.json  failed.json  trackers.json
@@ -21,7 +21,7 @@ from attent_kit.files import read_json, while_unchanged
 from attent_kit.report.scores import LAST, Score, read_scores, refuse_gaps
 
 SECONDS_TO_TRY = 0.3
-"""For a lock: who only asks whether it is held has it for a moment."""
+"""Lock retry time: a status check holds the lock briefly."""
 _SEEDED = re.compile(r"seed(\d+)(?:-([0-9a-f]{8}))?")
 
 
@@ -56,7 +56,7 @@ class RunKey(NamedTuple):
 
 @dataclass(frozen=True)
 class Answers:
-    """Where a run keeps what it makes of one of its snapshots."""
+    """Where a run keeps what it makes from one of its snapshots."""
 
     path: Path
 
@@ -129,7 +129,7 @@ class RunFolder:
     monitor = _Named("monitor.json")
     """What was seen while it trained, and whether it collapsed."""
     progress = _Named("progress.json")
-    """How far it is, while a process works at it."""
+    """How far it is, while a process works on it."""
     failed = _Named("failed.json")
     """Why it gave up."""
     trackers = _Named("trackers.json")
@@ -138,13 +138,13 @@ class RunFolder:
     """All of its state."""
     snapshots = _Named("snapshots")
     selection = _Named("selection.csv")
-    """What selectors say of the snapshots."""
+    """What selectors say about the snapshots."""
     grades = _Named("grades.csv")
-    """What target labels say of them."""
+    """What target labels say about them."""
     selections = _Named("selections")
     """Answers of chosen snapshots, by what chose them."""
     lock = _Named(".lock")
-    """Held by the process that works at it."""
+    """Held by the process that works on it."""
 
     def __str__(self) -> str:
         return str(self.path)
@@ -221,11 +221,11 @@ class RunFolder:
         return any(answers.done for answers in self.all_answers())
 
     def is_held(self, otherwise: bool = False) -> bool:
-        """Whether a living process works at it; `otherwise` where the lock may not be tried."""
+        """Whether a living process works on it; `otherwise` where the lock may not be tried."""
         return is_held(self.lock, otherwise)
 
     def read_progress(self) -> dict[str, Any] | None:
-        """What the process that works at it, or that died at it, said last."""
+        """What the process that works on it, or that died doing so, said last."""
         return read_json(self.progress)
 
     def read_failure(self) -> dict[str, Any] | None:
@@ -234,7 +234,7 @@ class RunFolder:
 
 
 class Busy(RunError):
-    """Another process works at it."""
+    """Another process works on it."""
 
     def __init__(self, sentence: str, lock: Path) -> None:
         super().__init__(sentence)

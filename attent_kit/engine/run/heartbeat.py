@@ -1,4 +1,4 @@
-"""RUN/progress.json, which says how far a run is for as long as a process works at it; RUN/failed.json, why one gave up."""
+"""RUN/progress.json, which says how far a run is for as long as a process works on it; RUN/failed.json, why one gave up."""
 
 import json
 import math
@@ -37,7 +37,7 @@ class Heartbeat:
         if moment - self._written >= SECONDS_BETWEEN_BEATS:
             self._written = moment
             rate = (step - self._first) / (moment - self._began) if moment > self._began else 0.0
-            # A disk that refuses a heartbeat is no reason to stop.
+            # A disk that refuses a heartbeat is not a reason to stop.
             with suppress(AttentKitError):
                 write_text(self._path, json.dumps(self._words(step, steps, rate), indent=2) + "\n")
 
@@ -77,7 +77,7 @@ def write_failure(run: RunFolder, error: Exception) -> None:
 
 
 def in_a_sentence(error: Exception) -> str:
-    """What an error says, with its kind where it is none of ours."""
+    """What an error says, with its kind where it is not one of ours."""
     if isinstance(error, AttentKitError):
         return str(error)
     if out_of_memory(error):

@@ -22,7 +22,7 @@ from attent_kit.interfaces import Alignment, Segmentation
 
 Kept = TypeVar("Kept")
 SLICES_AT_ONCE = 16
-"""Size of a batch to begin with; it is halved as often as the device has too little memory."""
+"""Size of the first batch; it is halved as often as the device has too little memory."""
 
 
 class Seen(NamedTuple):
@@ -144,7 +144,7 @@ def answering(alignment: Alignment) -> Iterator[None]:
 
 
 def networks_of_predict(alignment: Alignment, size: int, device: torch.device) -> list[str]:
-    """Names of the networks that `predict` calls, seen at a blank image of `size` pixels a side."""
+    """Names of the networks that `predict` calls, seen on a blank image with a side of `size` pixels."""
     with answering(alignment):
         return Probe(alignment, torch.zeros(1, alignment.task.channels, size, size, device=device)).called
 
@@ -169,7 +169,7 @@ def in_batches(answer: Callable[[Tensor], Kept | None], images: np.ndarray, devi
             if at_once == 1:
                 height, width = images.shape[2:]
                 raise RunError(
-                    f"{device.type} has too little memory for a single slice of {height} x {width} pixels: end what else "
+                    f"{device.type} has too little memory for a single slice of {height} x {width} pixels: end whatever else "
                     "uses it, or choose another --device."
                 ) from None
             at_once //= 2

@@ -54,7 +54,7 @@ def record(components: Iterable[Component]) -> list[dict[str, str]]:
 
 
 def recorded(run: RunFolder, said: Mapping[str, Any] | None = None) -> list[Record]:
-    """What a run's folder says of its components: env.json, or where only weights were passed on, the weights; else nothing.
+    """What a run's folder says about its components: env.json, or where only weights were passed on, the weights; else nothing.
 
     `said`: what env.json holds, where that is at hand.
     """
@@ -79,7 +79,7 @@ def well_formed(said: Any) -> list[Record]:
 
 
 def _by_plugins(run: RunFolder, said: Mapping[str, Any]) -> list[Record]:
-    """The method alone, of a run of a version that recorded no more."""
+    """The method alone, for a run of a version that recorded no more."""
     try:
         table = read_toml(run.config).get("alignment")
     except AttentKitError:
@@ -100,7 +100,7 @@ def missing(records: Sequence[Record], registry: Registry) -> list[Record]:
 
 
 def what_to_type(folder: Path, lacking: Sequence[Record]) -> str:
-    """One sentence that says which components are not there and what brings them back."""
+    """One sentence that says which components are missing and what brings them back."""
     names = " and ".join(f"the {r['kind'][:-1]} '{r['name']}'" for r in lacking)
     verb = "is not" if len(lacking) == 1 else "are not"
     files = list(dict.fromkeys(r["file"] for r in lacking if r.get("file")))

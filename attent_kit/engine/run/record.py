@@ -50,7 +50,7 @@ class Run:
         self.settings = settings
         self.components = list(components)
         self.config = dump(settings)
-        """What config.toml holds. Of a run that goes on, what that held before: the same but for what does not shape it."""
+        """What config.toml holds. For a run that goes on, what it held before: the same but for what does not shape it."""
         self._pending: list[tuple[int, str, dict[str, Tensor]]] = []
         if (
             not folder.is_run
@@ -66,7 +66,7 @@ class Run:
             write_text(folder.config, to_toml(self.config))
 
     def write_domain(self, source: Prepared, target: Prepared) -> None:
-        """domain.json: what prediction must know of the target, so that a run needs its prepared files no more; and what the
+        """domain.json: what prediction must know of the target, so that a run no longer needs its prepared files; and what the
         run was trained on, so that an image unlike that is noticed."""
         domain = {
             name: getattr(target, name) for name in ("domain", "modality", "organs", "size", "pixel_mm", "channels")
@@ -121,7 +121,7 @@ class Run:
     def flush(self) -> dict[str, float] | None:
         """Write the pending losses as one line of log.jsonl: their means over the steps since the last line.
 
-        NotFinite if one of them is none.
+        NotFinite if one of them is not finite.
         """
         if not self._pending:
             return None

@@ -39,7 +39,7 @@ class RunSettings(ComponentConfig):
     augmentation: Augmentation = Augmentation()
     """Random affine maps of training slices."""
     save_seconds: float = Field(120.0, ge=0)
-    """Time between two checkpoints, seconds. Stopping at any moment costs at most this much."""
+    """Time between two checkpoints in seconds. Stopping at any moment costs at most this much."""
     log_steps: int = Field(20, ge=1)
     """Steps whose losses are averaged into one line of log.jsonl."""
     snapshots: int = Field(5, ge=0)
@@ -61,7 +61,7 @@ def pinned(settings: RunSettings, source_hash: str, target_hash: str) -> RunSett
 
 
 def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain settings of a run without those that do not shape what it ends in."""
+    """Plain settings of a run without those that do not shape its result."""
     return {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
 
 
@@ -74,7 +74,7 @@ def run_settings(data: Mapping[str, Any], registry: Resolver) -> RunSettings:
 
 
 def override(data: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """`--set` laid over `data`. A path that starts with no top-level setting belongs to the alignment."""
+    """`--set` laid over `data`. A path that does not start with a top-level setting belongs to the alignment."""
     over: dict[str, Any] = {}
     for path, value in parse_set(words):
         put(over, path if path[0] in RunSettings.model_fields else ["alignment", *path], value)

@@ -25,7 +25,7 @@ SILENT = 60.0
 
 
 class GridCell(NamedTuple):
-    """A cell as it stands in grid.json."""
+    """A cell as grid.json has it."""
 
     row: str
     direction: str
@@ -38,7 +38,7 @@ class GridCell(NamedTuple):
 
     @property
     def done(self) -> bool:
-        """Whether it has scores, of whichever snapshot: what was asked for does not stand in grid.json."""
+        """Whether it has scores, of whichever snapshot: grid.json does not say what was asked for."""
         return self.run.has_scores
 
 

@@ -18,7 +18,7 @@ POSITIONS = 1024
 
 
 class Viewer:
-    """The slices that all snapshots of a run are looked at with, drawn by the run's seed.
+    """The slices on which all snapshots of a run are looked at, drawn by the run's seed.
 
     Target: training slices. Source: labelled validation cases that are not trained on; without any such test cases, whose
     labels are the source's and so are known; without any, training cases, whose labels are then not in the look.

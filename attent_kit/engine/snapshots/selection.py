@@ -1,7 +1,7 @@
 """What `--select` chooses: the last snapshot, the one that a selector prefers, or the one that target labels prefer.
 
 `target-oracle` takes the snapshot with the highest Dice on the target's labelled *test* cases, though there may be validation
-cases: it is not a way of working but the upper bound of all others, which it can only be on the very cases that the table
+cases: it is not a way of working but the upper bound of all others, which it can be only on the very cases that the table
 scores; and it is what published code did (AttENT's keeps the best epoch on the target's test set). Rows of it are marked.
 """
 
@@ -58,7 +58,7 @@ def refuse_selection(select: str, settings: RunSettings, run: RunFolder, target:
         )
     if select == ORACLE and not any(case.has_labels for case in target.cases_in("test")):
         raise DataError(
-            f"--select {ORACLE} needs labelled test cases, and {target.path} has none: leave --select out, or prepare the "
+            f"--select {ORACLE} needs labelled test cases, and {target.path} has none: leave out --select, or prepare the "
             "target with --labels."
         )
 

@@ -1,6 +1,6 @@
-"""Snapshots of a run: at which steps, which networks of each are kept, and what the selectors say of it.
+"""Snapshots of a run: at which steps, which networks of each are kept, and what the selectors say about it.
 
-Nothing of it reaches the training: the networks are asked in eval mode and without gradients, and everything random in a
+None of this reaches the training: the networks are asked in eval mode and without gradients, and everything random in a
 step follows from its number. A snapshot holds those networks of `predict` that are still trained by then; the rest is in the
 run's checkpoint, and so are all networks of the last snapshot.
 """
@@ -132,13 +132,13 @@ def load_snapshot(run: RunFolder, alignment: Alignment, step: int, steps: Iterab
 
 
 def load_selectors(registry: Registry) -> dict[str, Selector]:
-    """All installed selectors by name. AttentKitError for one that is none."""
+    """All installed selectors by name. AttentKitError for one that is not a selector."""
     found = {}
     for component in registry.of("selectors"):
         loaded = component.load()
         if not issubclass(loaded, Selector) or getattr(loaded, "better", None) not in ("higher", "lower"):
             raise AttentKitError(
-                f"the selector '{component.name}' of {component.distribution} is no Selector that says which score is better: "
+                f"the selector '{component.name}' of {component.distribution} is not a Selector that says which score is better: "
                 f"leave it out with ATTENTKIT_PLUGINS."
             )
         if component.name in (LAST, ORACLE):

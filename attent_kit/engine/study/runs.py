@@ -1,4 +1,4 @@
-"""The trained runs of a comparison that a study looks at: which there are, each opened once, and the baseline beside each."""
+"""The trained runs of a comparison that a study looks at: which exist, each opened once, and the baseline beside each."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from attent_kit.registry import Registry
 Tell = Callable[[str, int, int], None]
 """What is measured, how many are done, of how many."""
 Failed = list[tuple[Path, AttentKitError]]
-"""Runs of which nothing was measured, and why."""
+"""Runs for which nothing was measured, and why."""
 
 
 class OpenedRuns:
@@ -44,7 +44,7 @@ class OpenedRuns:
         """The run beside this one that learned from the source alone: of the same data, direction and seed. None if there is
         none.
 
-        Of several the first that the comparison shows, or else the one that was begun last.
+        Of several, the first that the comparison shows, or else the one that was begun last.
         """
         folder = run.folder.resolve()
         found = []
@@ -56,7 +56,7 @@ class OpenedRuns:
                 other = self.open(beside)
                 alone = not self.registry.alignment(other.component.name).uses_target_images
             except AttentKitError:
-                # A neighbour that cannot be read is no baseline; who asks for it by name hears why.
+                # A neighbour that cannot be read is not a baseline; whoever asks for it by name hears why.
                 continue
             if alone and _hashes(other) == _hashes(run):
                 found.append(other)
@@ -65,14 +65,14 @@ class OpenedRuns:
 
 
 def each(folders: list[Path], out: Path, tell: Tell) -> Iterator[Path]:
-    """The folders one by one, each told before its turn."""
+    """The folders one by one, each announced before its turn."""
     for done, folder in enumerate(folders):
         tell(str(folder.relative_to(out.parent)), done, len(folders))
         yield folder
 
 
 def refuse_failed(failed: Failed) -> None:
-    """RunError that lists the runs of which nothing was measured and why; of a single one, its own error."""
+    """RunError that lists the runs for which nothing was measured and why; for a single one, its own error."""
     if len(failed) == 1:
         raise failed[0][1]
     if failed:
@@ -87,7 +87,7 @@ def finished_runs(out: Path) -> list[Path]:
     found = [run for run in begun_in(out, recall(out)) if run.has_scores]
     if not found:
         raise ConfigError(
-            f"{out} holds no finished run: name the folder of a run, or of a comparison that `attentkit compare` has made."
+            f"{out} holds no finished run: name the folder of a run, or of a comparison that `attentkit compare` made."
         )
     return [run.path for run in sorted(found, key=lambda run: (run.key or (), run.path.name))]
 
@@ -119,7 +119,7 @@ def whole(run: TrainedRun) -> TrainedRun:
 
 
 def _seed_of(run: RunFolder) -> int | str:
-    """Of a run that does not lie as those of a comparison do, its name."""
+    """The name of a run that does not lie where those of a comparison do."""
     return run.key.seed if run.key else run.path.name
 
 

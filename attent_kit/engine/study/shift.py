@@ -1,7 +1,7 @@
 """How far two domains are apart, before and after alignment, of one run or of every finished run of a comparison.
 
-before    images as they are, and what a network makes of them that learned from the source alone (the baseline)
-after     images as they reach the run's segmentor, and what that makes of them
+before    images as they are, and what a network that learned from the source alone (the baseline) makes of them
+after     images as they reach the run's segmentor, and what it makes of them
 
 A run is measured with its weights at the end of training, whichever of its snapshots was scored.
 """
@@ -112,7 +112,7 @@ class Meter:
         return self._shift({"before": self._images(source, target)}, direction, "", self.seed, [])
 
     def of_run(self, run: TrainedRun, source: Prepared, target: Prepared, baseline: TrainedRun | None) -> Shift:
-        """Of a trained run, from its CACHE if that was made of the same run, baseline, data and options.
+        """Of a trained run, from its CACHE if that was made from the same run, baseline, data and options.
 
         Without a baseline, of the state before alignment only the pixels are measured.
         """
@@ -131,11 +131,13 @@ class Meter:
         own = baseline is not None and run.folder.resolve() == baseline.folder.resolve()
         after = self._through(run, source, target, keep=own)
         if after is None:
-            notes.append(f"'{run.component.name}' segments with no network that it names: nothing after alignment.")
+            notes.append(
+                f"'{run.component.name}' names no network that it segments with: nothing is measured after alignment."
+            )
         before = None if baseline is None else self._through(baseline, source, target, keep=True)
         if before is None:
             notes.append(
-                "no run that learned from the source alone stands beside it, so before alignment only pixels are measured: "
+                "no run that learned from the source alone lies beside it, so before alignment only pixels are measured: "
                 "train `source_only` on the same data and name its folder with --baseline."
             )
             before = self._images(source, target)
@@ -202,7 +204,7 @@ class Meter:
 
 
 def measure_shift(options: ShiftOptions, registry: Registry, tell: Tell) -> ShiftOfRuns:
-    """What `attentkit shift` is asked for. ConfigError if its words do not go together."""
+    """What `attentkit shift` is asked for. ConfigError if its options do not go together."""
     meter = Meter(registry, options.device, options.slices, options.seed)
     places = options.places
     if len(places) not in (1, 2) or (len(places) == 1) != places[0].is_dir():
@@ -211,7 +213,7 @@ def measure_shift(options: ShiftOptions, registry: Registry, tell: Tell) -> Shif
         )
     if len(places) == 1:
         if options.run or options.baseline or options.out:
-            raise ConfigError("with a FOLDER leave out --run, --baseline and --out: it holds all that is needed.")
+            raise ConfigError("with a FOLDER, leave out --run, --baseline and --out: it holds all that is needed.")
         return shift_of_comparison(places[0], meter, tell)
     source, target = map(Prepared.open, places)
     if options.run is None:
@@ -273,7 +275,7 @@ def title_of(direction: str, row: str) -> str:
 
 
 def _panels(space: str, found: dict[str, tuple[Sample, Sample]]) -> list[ShiftPanel]:
-    """Two principal components of all slices that are given, a picture for each `when`."""
+    """Two principal components of all slices that are given, one picture for each `when`."""
     vectors = np.concatenate([sample.vectors for pair in found.values() for sample in pair])
     points = principal_components(vectors, 2)
     points = np.pad(points, ((0, 0), (0, 2 - points.shape[1])))
@@ -307,7 +309,7 @@ def _write(path: Path, made_of: dict[str, Any], made: Shift) -> None:
 
 
 def _read(path: Path, made_of: dict[str, Any], direction: str, row: str, seed: int) -> Shift | None:
-    """What `_write` wrote of the same things; None for anything else, which is then measured again."""
+    """What `_write` wrote for the same things; None for anything else, which is then measured again."""
     try:
         content = read_json(path) or {}
         if content["made_of"] != made_of:

@@ -5,12 +5,12 @@ can be measured all the same. `edge` and `self-similarity` compare both images (
 `volume-drift` compare what a judge finds in G(x) with what should be there.
 
 The judge is a segmentor that reads source style: the run that learned from the source alone, so that all methods of a comparison
-have the same judge, none of which was adapted to a translator's mistakes; or without one, the method's own segmentor if it
+have the same judge, which was not adapted to a translator's mistakes; or without one, the method's own segmentor if it
 learned from source images as they are. What should be there is the truth where cases are labelled, which grades and nothing else;
-without labels it is what the judge finds in x itself, so that then low agreement says that the translation changed what a network
+without labels it is what the judge finds in x itself, and low agreement then says that the translation changed what a network
 sees, for better or worse.
 
-As the shift, this is of the weights at the end of training, whichever snapshot of the run was scored.
+Like the shift, this is measured with the weights at the end of training, whichever snapshot of the run was scored.
 """
 
 import json
@@ -58,12 +58,12 @@ VERSION = 1
 WORST_CASES = 2
 """Cases that each measure contributes to the picture, with their worst slice."""
 MOVED = 2
-"""Pixels aside, of the images that say what a large change is."""
+"""Pixels by which images are moved to show what a large change is."""
 BY_SLICE = ("edge", "self-similarity", "agreement")
 
 
 class TranslationAudit(NamedTuple):
-    """What was found of one run."""
+    """What was found in one run."""
 
     rows: list[TranslationAuditRow]
     judge: str
@@ -71,7 +71,7 @@ class TranslationAudit(NamedTuple):
     expected: str
     """What the judge's answer is compared with; empty without a judge."""
     moved: dict[str, float]
-    """By measure, for scale: the mean of images held against themselves MOVED pixels aside."""
+    """By measure, for scale: the mean of images compared with themselves MOVED pixels aside."""
     files: list[Path]
 
 
@@ -92,7 +92,7 @@ class TranslationAuditOptions:
     """Which translations are to be audited, and how."""
 
     folder: Path
-    """Of a run, or of a comparison, of which every finished run that translates is audited."""
+    """Folder of a run, or of a comparison, whose finished runs are audited if they translate."""
     baseline: Path | None = None
     """Run that learned from the source alone, to judge the translations of a single run; None takes the one beside it."""
     device: str = "auto"
@@ -100,7 +100,7 @@ class TranslationAuditOptions:
 
 def audit_translations(options: TranslationAuditOptions, registry: Registry, tell: Tell) -> TranslationAudits:
     """What `attentkit audit` is asked for: one run, or every finished run that translates, and one that fails does not stop the
-    others. ConfigError if its words do not go together, TranslatesNothing if there is no run that translates."""
+    others. ConfigError if its options do not go together, TranslatesNothing if there is no run that translates."""
     if options.baseline is None:
         return _below(options.folder, registry, options.device, tell)
     if not RunFolder(options.folder).is_run:
@@ -179,7 +179,7 @@ def _write(
 
 def of_full_slices(rows: list[TranslationAuditRow], organs: dict[tuple[str, int], int]) -> list[TranslationAuditRow]:
     """Rows without the agreement of slices that show fewer organs than another of their case: a few pixels at the end of an
-    organ are missed by the best of segmentors, and would fill the picture. `organs` counts them by case and slice."""
+    organ are missed by the best segmentors, and would fill the picture. `organs` counts them by case and slice."""
     fullest: dict[str, int] = {}
     for (case, _), count in organs.items():
         fullest[case] = max(count, fullest.get(case, 0))
@@ -216,7 +216,7 @@ class _TranslationAuditor:
             raise DataError(
                 f"{target.path} has no validation or test case with a slice that is not blank: prepare it with another split."
             )
-        # One question for all cases: with one of them unlabelled, no case is held against the truth.
+        # One question for all cases: with one of them unlabelled, no case is compared with the truth.
         self.by_truth = all(target.case(case).has_labels for case in self.cases)
         self.judge: Loaded | None = None
         self.judge_name = ""
@@ -306,7 +306,7 @@ def _reads_source_style(loaded: Loaded, target: Prepared) -> bool:
 
 
 def _known(paths: list[Path], made_of: dict[str, Any]) -> TranslationAudit | None:
-    """What was written of the same things; None if a file is missing or made of something else."""
+    """What was written for the same things; None if a file is missing or made from something else."""
     try:
         facts = read_json(paths[1]) or {}
         if facts["made_of"] != made_of or not all(path.exists() for path in paths):

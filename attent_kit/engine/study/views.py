@@ -46,7 +46,7 @@ Vectors = dict[str, Sample]
 def sample(prepared: Prepared, of_each: int, seed: int) -> Slices:
     """At most `of_each` slices of every case, whatever its split, chosen at random from those that are not blank.
 
-    No label is read. The choice of a case depends on the seed, its id and its number of slices alone.
+    No label is read. The choice of a case depends only on the seed, its id and its number of slices.
     """
     images, patients = [], []
     for case in prepared.cases:
@@ -68,7 +68,7 @@ def view_of_images(slices: Slices) -> Vectors:
 def view_through(alignment: Alignment, slices: Slices, of_source: bool, device: torch.device) -> Vectors | None:
     """The slices in all SPACES, through a trained method; None if its `predict` calls no segmentor that it names.
 
-    RunError if the networks answer what is no number.
+    RunError if the networks answer something that is not a number.
     """
     name = segmentor_of(alignment)
     if name is None:

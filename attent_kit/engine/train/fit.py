@@ -33,7 +33,7 @@ from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
 
 
 class Progress(NamedTuple):
-    """What the loop tells whoever watches."""
+    """What the loop tells its watchers."""
 
     stage: str
     step: int
@@ -43,7 +43,7 @@ class Progress(NamedTuple):
     losses: dict[str, float] | None
     """Fresh averages, now and then."""
     scores: dict[str, float] | None = None
-    """What each selector says of a snapshot that was just taken."""
+    """What each selector says about a snapshot that was just taken."""
 
 
 Report = Callable[[Progress], None]
@@ -159,7 +159,7 @@ def _step(stage: Stage, batch: Batch, update: Update) -> Losses:
         return stage.step(batch, update)
     except torch.OutOfMemoryError:
         raise RunError(
-            f"the device has too little memory for stage '{stage.name}' with {stage.batch_size} slices a step. Lower its "
+            f"the device has too little memory for stage '{stage.name}' with {stage.batch_size} slices per step. Lower its "
             f"batch size (`attentkit show` names the option)."
         ) from None
 

@@ -31,7 +31,7 @@ PATIENCE = 0.2
 """Part of its stage for which a loss must stay there before it is worth a warning. Discriminators start undecided, and single
 averages come near both thresholds in healthy runs."""
 PATIENT_WINDOWS = 5
-"""Averages that this takes at least."""
+"""Fewest averages that this takes."""
 
 VANISHED = 0.01
 """Part of its frequency in the labels of the source below which an organ has vanished. The domains show different patients and
@@ -41,11 +41,11 @@ DROWNED = 0.1
 CERTAIN = 0.01
 """Mean normalized entropy below which predictions are certain."""
 INVERTED = -0.5
-"""Correlation of an image and its translation below which its contrast is turned round. MR and CT of a body correlate positively,
+"""Correlation of an image and its translation below which its contrast is inverted. MR and CT of a body correlate positively,
 since both are dark outside it, whatever the order of the tissues inside."""
 
 COLLAPSED = ("not-finite", "organ-vanished", "background-vanished", "entropy-collapse", "inversion")
-"""Checks that make a run collapsed if they are true of its end."""
+"""Checks by which a run has collapsed if they are true at its end."""
 
 
 class Alarm(NamedTuple):
@@ -168,7 +168,7 @@ def _wrong_with(look: Glance, expected: Sequence[float], organs: Sequence[str]) 
         return {
             "not finite": (
                 "not-finite",
-                f"predictions on {where} hold values that are no finite numbers (threshold: none may). Lower the learning "
+                f"predictions on {where} hold values that are not finite numbers (threshold: none may). Lower the learning "
                 f"rate, or train with precision=32-true.",
             )
         }
@@ -200,7 +200,7 @@ def _wrong_with(look: Glance, expected: Sequence[float], organs: Sequence[str]) 
     if look.correlation is not None and look.correlation < INVERTED:
         wrong["inversion"] = (
             "inversion",
-            f"the translation turns contrast round: x and its translation correlate by {look.correlation:.2f}, median of {where} "
+            f"the translation inverts contrast: x and its translation correlate by {look.correlation:.2f}, median of {where} "
             f"(threshold: {INVERTED}). Train with another seed, or raise the weights of the cycle and identity losses.",
         )
     return wrong

@@ -17,7 +17,7 @@ from attent_kit.report.scores import PROTOCOL, Score
 
 CASES_SHOWN = 3
 SLICES_KEPT = 40
-"""Test cases of which a run keeps a slice, at most: with 256 x 256 pixels 5 MB."""
+"""Most test cases of which a run keeps a slice: with 256 x 256 pixels, 5 MB."""
 RULE = (
     "Cases are ordered by their Dice, the mean over organs, seeds and the rows that see no target labels: shown are the "
     "median (of an even number the better of the two in the middle) and the worst. Of a case it is the slice with most "

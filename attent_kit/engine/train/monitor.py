@@ -65,7 +65,7 @@ class Monitor:
         self._said: set[Alarm] = set()
 
     def begin(self, step: int) -> None:
-        """Take up what is known of the first `step` steps; the log ends there."""
+        """Take up what is known about the first `step` steps; the log ends there."""
         self._looks = [look for look in _looks_in(self._run) if look.step <= step]
         self._ended = bool(self._looks) and self._looks[-1].step == self._end.last
         self._read_log()
@@ -140,7 +140,7 @@ class Monitor:
 
 
 def _looks_in(run: RunFolder) -> list[Glance]:
-    """The looks of an earlier process; none if the file is not there or is damaged."""
+    """The looks of an earlier process; none if the file is missing or damaged."""
     try:
         looks = (read_json(run.monitor) or {})["looks"]
         return [Glance(**{**look, "shares": tuple(look["shares"])}) for look in looks]

@@ -1,4 +1,4 @@
-"""A run among trackers: they hear of it, and nothing that happens to them happens to it."""
+"""Forwards a run's events to trackers; a failing tracker never affects the run."""
 
 import json
 import math
@@ -18,14 +18,14 @@ Trackers = Mapping[str, type[Tracker]]
 
 
 def find_trackers(names: Sequence[str], registry: Registry) -> Trackers:
-    """The trackers of these names; ConfigError if there is no such one, or if its package is not installed."""
+    """The trackers of these names; ConfigError if one does not exist, or if its package is not installed."""
     found: dict[str, type[Tracker]] = {}
     for name in names:
         component = registry.tracker(name)
         if component.package and find_spec(component.package) is None:
             raise ConfigError(
                 f"--track {name} needs the package {component.package}, which is not installed: type "
-                f"pip install '{component.install or component.package}', or leave --track {name} out."
+                f"pip install '{component.install or component.package}', or leave out --track {name}."
             )
         found[name] = component
     return found
@@ -80,7 +80,7 @@ class Tracking:
         for name, tracker in [*self._working.items()]:
             try:
                 call(name, tracker)
-            # Whatever a tracker does, such as losing its connection, is no reason to lose hours of training.
+            # Whatever a tracker does, such as losing its connection, is not a reason to lose hours of training.
             except Exception as error:
                 self._working.pop(name, None)
                 self._warn(name, error)

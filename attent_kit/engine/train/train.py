@@ -38,7 +38,7 @@ from attent_kit.tracker import TrackedRun
 
 
 class TrainOptions(NamedTuple):
-    """What is asked of a run beside its settings: by default the answers of its last step, of a run that stands alone."""
+    """What is asked of a run besides its settings: by default the answers of its last step, of a run that stands alone."""
 
     row: str | None = None
     """Names the method in the scores."""
@@ -78,7 +78,7 @@ def train(
 ) -> list[Score]:
     """Train what is not yet trained, predict the target's test cases, score them; everything lies in `folder`.
 
-    The snapshot that is chosen answers in a folder of its own unless it is the last; what is there of a finished run is not
+    The snapshot that is chosen answers in a folder of its own unless it is the last; what a finished run has already is not
     made again.
     """
     fabric = launch(device, settings.precision)
@@ -163,7 +163,7 @@ def _answer(
 
 
 def tracked_run(names: Names, run: Run, store: Path | None) -> TrackedRun:
-    """What a tracker is told of a run before it begins."""
+    """What a tracker is told about a run before it begins."""
     title = RunKey(names.direction, names.row, names.seed).name
     return TrackedRun(title, run.folder.path, store or run.folder.path, run.config, 0, None)
 
@@ -209,7 +209,7 @@ def shared_stage_file(
 
 @contextmanager
 def trained_by_one(stage_file: Path | None) -> Iterator[Callable[[], None]]:
-    """Claim a shared stage that nobody has finished yet, until the answer is called: the others would only train it too.
+    """Claim a shared stage that nobody has finished yet, until the returned function is called: others would only train it too.
 
     Busy if another process is training it.
     """
