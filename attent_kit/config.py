@@ -191,7 +191,7 @@ def validate(model: type[M], data: Mapping[str, Any], registry: Resolver) -> M:
     try:
         return model.model_validate(data, context={"registry": registry})
     except ValidationError as error:
-        # A validator of the outermost model itself raises outside of its `_line`.
+        # A validator of the outermost model itself raises outside its `_line`.
         lines = [f"{_place(e)}{e['ctx']['error'] if e['type'] == 'value_error' else e['msg']}" for e in error.errors()]
         raise ConfigError("\n".join(lines)) from None
 

@@ -21,7 +21,7 @@ from attent_kit.objectives import IGNORE, Gan
 from attent_kit.schedules import Schedule, constant
 
 Options = TypeVar("Options", bound=ComponentConfig, default=Any)
-"""What a component is built with: an instance of its `Config`. An alignment whose Config stands outside of it, as in
+"""What a component is built with: an instance of its `Config`. An alignment whose Config stands outside it, as in
 `class Mine(Alignment[MineConfig])`, has a `self.config` of that type; one with its Config inside says `config: Config`."""
 
 Losses = Mapping[str, Tensor]

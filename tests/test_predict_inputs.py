@@ -146,7 +146,7 @@ def test_a_folder_of_neither_and_a_uid_for_nifti_are_told(run, tmp_path):
     with pytest.raises(DataError, match="in holds no .nii or .nii.gz file, and no DICOM series: name the folder"):
         predict(run, tmp_path / "in", tmp_path / "out")
     image = save(tmp_path / "i.nii.gz", greys((4, 4, 2)), AFFINE)
-    with pytest.raises(ConfigError, match="i.nii.gz is not DICOM, of which --series chooses a series"):
+    with pytest.raises(ConfigError, match="i.nii.gz is not DICOM, and --series"):
         predict(run, image, tmp_path / "l.nii.gz", series=UID)
     with pytest.raises(DataError, match="nowhere does not exist"):
         predict(run, tmp_path / "nowhere", tmp_path / "l.nii.gz", series=UID)

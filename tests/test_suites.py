@@ -142,7 +142,7 @@ def test_other_test_cases_than_those_of_the_suites_split_are_refused(attentkit, 
     ("head", "sentence"),
     [
         ('split = "sifa-abdomen"', "split: no split is named 'sifa-abdomen'. Did you mean 'sifa-abdominal'?"),
-        ('split = "protocontra"\nphantom = {}', "the phantom has its own split: leave split = 'protocontra' out."),
+        ('split = "protocontra"\nphantom = {}', "the phantom has its own split: leave out split = 'protocontra'"),
     ],
 )
 def test_a_split_that_a_suite_cannot_have_is_one_sentence(attentkit, suite, tmp_path, head, sentence):

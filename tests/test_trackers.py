@@ -213,7 +213,7 @@ def test_the_tracker_of_a_plugin_may_need_no_package(fake):
     registry.add(Component("trackers", "mine", fake, "mine", "attentkit-mine", "1"))
     assert find_trackers(["mine"], registry) == {"mine": fake}
     fake.package = "no_such_package_of_ours"
-    with pytest.raises(ConfigError, match="type pip install 'no_such_package_of_ours', or leave --track mine out"):
+    with pytest.raises(ConfigError, match="type pip install 'no_such_package_of_ours', or leave out --track mine"):
         find_trackers(["mine"], registry)
 
 

@@ -78,7 +78,7 @@ def grid(states: Sequence[CellState]) -> Table:
 
 
 def lines(states: Sequence[CellState], only: Sequence[str] = ("running", "dead", "failed")) -> list[str]:
-    """A sentence for each cell of which there is more to say than its state."""
+    """A sentence for each cell about which there is more to say than its state."""
     return [line(cell) for cell in states if cell.state in only]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from attent_kit.report.compared import Compared
 
 ITEMS = ("shift", "audit")
-"""Parts of which each item is named where there is no terminal, too: it may take minutes."""
+"""Parts whose items are each named even without a terminal: one may take minutes."""
 
 
 class Screen(Watcher):

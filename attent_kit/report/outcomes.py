@@ -55,7 +55,7 @@ def counts(outcomes: Sequence[Outcome], row: str, direction: str) -> tuple[int, 
 
 
 def footnotes(outcomes: Sequence[Outcome], rows: Sequence[str], direction: str) -> list[str]:
-    """A line for each row of which a run collapsed."""
+    """A line for each row with a collapsed run."""
     lines = []
     for row in rows:
         runs, collapsed = counts(outcomes, row, direction)

@@ -82,7 +82,7 @@ def smallest_p(cases: int) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values corrected for being several (Holm, 1979), in the order given. NaN is no test: it stays, and does not count."""
+    """p-values corrected for being several (Holm, 1979), in the order given. NaN is not a test: it stays, and does not count."""
     tested = sorted((value, i) for i, value in enumerate(p) if not math.isnan(value))
     corrected, highest = list(p), 0.0
     for done, (value, i) in enumerate(tested):

@@ -49,7 +49,7 @@ def _begins_with(sentence: str) -> str:
 
 
 def _parted(sentence: str, otherwise: str) -> tuple[str, str]:
-    """Evidence and advice of a sentence: what stands before and after its last colon outside of brackets."""
+    """Evidence and advice of a sentence: what stands before and after its last colon outside brackets."""
     evidence, colon, advice = sentence.rpartition(": ")
     inside = advice.count(")") > advice.count("(")
     return (evidence, advice) if colon and not inside else (sentence, otherwise)

@@ -138,7 +138,7 @@ def _refuse_unless_empty(out: Path) -> None:
     if not out.exists() and not out.is_symlink():
         return
     if not out.is_dir() or any(out.iterdir()):
-        raise DataError(f"{out} is there already. Name a new folder: `attentkit phantom FOLDER --layout ...`.")
+        raise DataError(f"{out} exists already. Name a new folder: `attentkit phantom FOLDER --layout ...`.")
 
 
 def _replace(out: Path, new: Path) -> None:

@@ -70,7 +70,7 @@ class DomainPlan:
 
 
 def plan(layout: Layout, options: PrepareOptions) -> DomainPlan:
-    """ConfigError where something must be said that was not, DataError for files that are no cases."""
+    """ConfigError where something must be said that was not, DataError for files that are not cases."""
     entries = _checked(layout)
     _refuse_none_labelled(entries, layout)
     entries, modality, decisions = _of_one_modality(entries, options.modality, layout)

@@ -1,4 +1,4 @@
-"""How large a volume may be that is read: what a header claims is held against the file and the memory before it is believed."""
+"""How large a volume may be: what a header claims is checked against the file and the memory before it is believed."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One NIfTI file: opened, its header held against the file, its values. Every failure is a sentence with its name."""
+"""One NIfTI file: opened, its header checked against the file, its values. Every failure is a sentence with its name."""
 
 import gzip
 import math
@@ -39,7 +39,7 @@ _SLACK = 2**24
 
 
 def open_nifti(path: Path) -> nib.Nifti1Pair:
-    """The image, of which the header is read and found to fit the file. DataError otherwise."""
+    """The image, whose header has been read and fits the file. DataError otherwise."""
     if path.is_dir():
         raise DataError(f"{path} is a folder: name one .nii or .nii.gz file.")
     with _in_words(

@@ -147,7 +147,7 @@ class OrganNames:
         return ",".join(self.names)
 
     def of(self, known: LabelMap) -> LabelMap:
-        """Their values in another map, of which everything else is background. ConfigError for an organ that it lacks."""
+        """Their values in another map, where everything else is background. ConfigError for an organ that it lacks."""
         values = {words_of(name): own for name, own in known.values}
         for name in self.names:
             if words_of(name) not in values:

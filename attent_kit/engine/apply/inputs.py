@@ -88,7 +88,7 @@ def find_inputs(place: Path, series: str | None = None) -> list[Input]:
         return sorted((Input(pair.image.name, (pair.image,)) for pair in find_pairs(place)), key=lambda each: each.name)
     if not place.is_dir() and not slices:
         raise ConfigError(
-            f"{place} is not DICOM, of which --series chooses a series: leave it out, or name their folder."
+            f"{place} is not DICOM, and --series chooses a DICOM series: leave it out, or name the folder of one."
         )
     if not slices and not any(_may_be_dicom(path) for path in place.rglob("*")):
         raise DataError(

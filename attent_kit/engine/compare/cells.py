@@ -43,7 +43,7 @@ def domain_files(suite: Suite, out: Path) -> dict[str, Path]:
 
 
 def make_data(suite: Suite, out: Path, report: Callable[[str, int, int], None]) -> None:
-    """Generate and prepare the phantom that a suite asks for, unless it is there already.
+    """Generate and prepare the phantom that a suite asks for, unless it exists already.
 
     `report` is told what is being made, how many are done, of how many.
     """

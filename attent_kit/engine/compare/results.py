@@ -28,7 +28,7 @@ class Results(NamedTuple):
     titles: dict[str, str]
     """"MR to CT" by direction."""
     left_out: list[str]
-    """Rows of which a run is finished, but not with this selection."""
+    """Rows with a finished run, but not with this selection."""
     outcomes: list[Outcome]
     """How each run ended that has scores or has collapsed."""
     unseen: list[str]
@@ -83,7 +83,7 @@ def _standing(
 
 
 def labels_in(out: Path, suite: Suite, registry: Registry, words: Sequence[str] = ()) -> list[str]:
-    """Rows of which something lies below `out` already."""
+    """Rows with something below `out` already."""
     runs = RunFolder.find(out)
     slugs = {run.key.row for run in runs if run.key}
     return [row.label for row in _rows(suite, runs, registry, words) if slug(row.label) in slugs]
@@ -164,7 +164,7 @@ def _cells(
 
 
 def _unseen(out: Path, cells: Sequence[Cell], runs: Sequence[RunFolder], registry: Registry) -> list[str]:
-    """A sentence for each row of which some of the runs are in no table."""
+    """A sentence for each row with runs that are in no table."""
     older: dict[str, dict[Path, list[str]]] = {}
     for cell in cells:
         older.setdefault(cell.row, {}).update(superseded(cell, registry))
