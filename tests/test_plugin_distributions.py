@@ -6,7 +6,9 @@ import shutil
 import site
 import subprocess
 import sys
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,31 @@ def test_the_wheels_and_not_the_sources_are_what_is_imported(python, tmp_path):
     line = "import attent_kit, attentkit_fda; print(attent_kit.__file__, attentkit_fda.__file__)"
     where = run(python, "-c", line, cwd=tmp_path)
     assert str(ROOT) not in where
+
+
+def test_the_wheel_lists_the_grid_of_the_demo_far_from_the_repository(python, tmp_path):
+    grid = json.loads(attentkit(python, "compare", "--dry-run", "--json", cwd=tmp_path))
+    assert [cell["row"] for cell in grid][0] == "W/o adaptation" and len(grid) == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_source_distribution_builds_the_same_wheel(python, tmp_path):
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path], cwd=ROOT, check=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, archive], check=True)
+    (again,) = tmp_path.glob("*.whl")
+    (straight,) = (Path(python).parents[2] / "made").glob("attent_kit-*.whl")
+    assert names_in(again) == names_in(straight)
+    with tarfile.open(archive) as file:
+        inside = {name.partition("/")[2] for name in file.getnames()}
+    assert {"CITATION.cff", "docs/index.md", "tests/conftest.py", "benchmarks/phantom.toml"} <= inside
+
+
+def names_in(wheel):
+    """Files of a wheel; its own record and metadata of the archive it came from are the same by construction."""
+    with zipfile.ZipFile(wheel) as file:
+        return sorted(file.namelist())
 
 
 def test_the_wheel_holds_the_templates_of_new_plugins(python, tmp_path):
