@@ -23,3 +23,21 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_inherit_docstrings = False
 default_role = "code"  # docstrings write names in single backticks, as Markdown does
+add_module_names = False
+
+
+def _indented_is_literal(app, what, name, obj, options, lines):  # type: ignore[no-untyped-def]
+    """Docstrings indent code and equations, as Markdown does; reStructuredText wants a `::` before them."""
+    out: list[str] = []
+    inside = False
+    for line in lines:
+        indented = line.startswith("    ")
+        if indented and not inside and out and not out[-1].strip():
+            out += ["::", ""]
+        inside = indented or (inside and not line.strip())
+        out.append(line)
+    lines[:] = out
+
+
+def setup(app):  # type: ignore[no-untyped-def]
+    app.connect("autodoc-process-docstring", _indented_is_literal)
