@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from attent_kit.data.prepared.augment import Augmentation, random_affine, warp
+from attent_kit.data.prepared.augment import Augmentation, random_affine, random_bend, warp
 from attent_kit.objectives import IGNORE
 
 NONE = Augmentation(rotation=0, scale=0, shift=0)
@@ -143,7 +143,47 @@ def test_maps_are_drawn_from_the_given_generator_alone():
     assert not torch.equal(maps(3, FAR, seed=6), first)
 
 
-@pytest.mark.parametrize("option", [{"rotation": -1}, {"rotation": 181}, {"scale": 1}, {"shift": 1}, {"flip": True}])
+def bends(batch=1, elastic=0.03, seed=0):
+    return random_bend(batch, Augmentation(elastic=elastic), torch.Generator().manual_seed(seed))
+
+
+def test_without_elastic_nothing_bends_and_nothing_is_drawn():
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert random_bend(3, Augmentation(), generator) is None
+    assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_labels_bend_with_their_image(seed):
+    x, y = square(20, 24, size=64, side=20, label=3)
+    moved, labels = warp(x, y, maps(1), bends(seed=seed))
+    assert set(labels.unique().tolist()) == {0, 3}
+    assert ((moved[0, 0] > 0.5) == (labels[0] == 3)).float().mean() > 0.99
+    assert (labels != y).any()
+
+
+def test_a_bend_is_smooth_and_as_large_as_was_asked_for():
+    found = bends(4000, elastic=0.03)
+    # A part from 0 to 1 of 0.03 fields of view, which are 2 in coordinates: the mean square is a third of it.
+    assert found.square().mean().sqrt().item() == pytest.approx(0.06 / 3**0.5, rel=0.05)
+    x = torch.linspace(-1, 1, 64).expand(1, 1, 64, 64)
+    moved, _ = warp(x.expand(50, -1, -1, -1), None, maps(50), bends(50))
+    assert moved.diff(dim=-1).abs().max() < 0.15
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"elastic": 0.06},
+        {"elastic": -0.01},
+        {"rotation": -1},
+        {"rotation": 181},
+        {"scale": 1},
+        {"shift": 1},
+        {"flip": True},
+    ],
+)
 def test_what_would_lose_or_mirror_the_slice_is_refused(option):
     with pytest.raises(ValidationError):
         Augmentation(**option)

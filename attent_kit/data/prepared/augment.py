@@ -1,4 +1,4 @@
-"""Small random affine maps of whole slices, on the device of the images.
+"""Small random maps of whole slices, affine and smooth, on the device of the images.
 
 There is no left-right flip: left and right kidney are separate classes, and a flip would call one the other.
 """
@@ -22,6 +22,8 @@ class Augmentation(ComponentConfig):
     """Largest relative change of size, either way, for each axis on its own."""
     shift: float = Field(0.05, ge=0, lt=1)
     """Largest shift as a fraction of the field of view, either way, along each axis."""
+    elastic: float = Field(0.0, ge=0, le=0.05)
+    """Standard deviation of a smooth displacement as a fraction of the field of view, at its largest; each slice takes a part."""
 
 
 def random_affine(batch: int, options: Augmentation, generator: torch.Generator) -> Tensor:
@@ -38,9 +40,19 @@ def random_affine(batch: int, options: Augmentation, generator: torch.Generator)
     return torch.stack([row_x, row_y], dim=1)
 
 
-def warp(x: Tensor, y: Tensor | None, affine: Tensor) -> tuple[Tensor, Tensor | None]:
+def random_bend(batch: int, options: Augmentation, generator: torch.Generator) -> Tensor | None:
+    """Displacements [B, 2, 5, 5] at control points, in coordinates from -1 to 1, drawn on the CPU; None without `elastic`."""
+    if options.elastic == 0:
+        return None
+    part = torch.rand(batch, 1, 1, 1, generator=generator)
+    return 2 * options.elastic * part * torch.randn(batch, 2, 5, 5, generator=generator)
+
+
+def warp(x: Tensor, y: Tensor | None, affine: Tensor, bend: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Images [B, C, H, W] linearly, labels [B, H, W] by nearest neighbour; outside lies the edge of the slice."""
     grid = F.affine_grid(affine, [x.shape[0], 1, *x.shape[2:]], align_corners=False)
+    if bend is not None:
+        grid = grid + F.interpolate(bend, x.shape[2:], mode="bicubic", align_corners=False).movedim(1, -1)
     x = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
     if y is not None:
         moved = F.grid_sample(

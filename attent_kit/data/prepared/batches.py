@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attent_kit.data.prepared.augment import Augmentation, random_affine, warp
+from attent_kit.data.prepared.augment import Augmentation, random_affine, random_bend, warp
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.workers import host_memory
 from attent_kit.errors import DataError
@@ -92,7 +92,8 @@ class Batches:
         rows = [self._permutation(domain, p // slices.count, slices.count)[p % slices.count] for p in positions]
         x, y = slices.take(np.asarray(rows), self.device)
         affine = random_affine(size, self.augmentation, generator).to(self.device, non_blocking=True)
-        x, y = warp(x, y, affine)
+        bend = random_bend(size, self.augmentation, generator)
+        x, y = warp(x, y, affine, None if bend is None else bend.to(self.device, non_blocking=True))
         return x.contiguous(memory_format=memory_format(self.device)), y
 
     def _permutation(self, domain: int, epoch: int, count: int) -> np.ndarray:

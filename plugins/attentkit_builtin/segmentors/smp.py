@@ -15,6 +15,7 @@ from attent_kit.backbone import Backbone
 from attent_kit.config import ComponentConfig
 from attent_kit.errors import ConfigError, did_you_mean
 from attent_kit.interfaces import Segmentation, Segmentor, Task
+from attentkit_builtin.networks.jitter import GreyJitter
 from attentkit_builtin.networks.weights import SUFFIXES, is_path
 from attentkit_builtin.segmentors import smp_backbones
 from attentkit_builtin.segmentors.smp_networks import ARCHITECTURES, Wanted, answer, build, default
@@ -40,6 +41,8 @@ class SmpSegmentor(Segmentor):
         """Channels of the decoder's stages from coarse to fine; left out: the architecture's own."""
         auxiliary: PositiveInt | None = None
         """Encoder stage that a second, shallower head reads (AdaptSegNet: 4 of 5); left out: no such head."""
+        jitter: float = Field(0.0, ge=0, le=1)
+        """Random grey values of what it sees in training, from 0, none, to 1: for a source of a few patients."""
 
         @field_validator("architecture")
         @classmethod
@@ -118,6 +121,7 @@ class SmpSegmentor(Segmentor):
             config.encoder_weights,
         )  # fmt: skip
         built = build(wanted)
+        self.jitter = GreyJitter(config.jitter)
         self.network: Any = built.network
         self.multiple, self.smallest = built.multiple, built.smallest
         self.feature_channels, self.feature_stride = built.stage_channels[-1], built.feature_stride
@@ -135,7 +139,7 @@ class SmpSegmentor(Segmentor):
 
     def forward(self, x: Tensor) -> Segmentation:
         height, width = x.shape[2:]
-        padded = _pad(x, self.multiple, self.smallest)
+        padded = _pad(self.jitter(x), self.multiple, self.smallest)
         try:
             maps, logits = answer(self.network, padded)
         except ValueError as error:
