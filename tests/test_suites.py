@@ -257,10 +257,12 @@ def test_the_commands_at_the_top_of_a_benchmark_prepare_what_it_runs_on(directio
         assert np.array_equal(truth, body(1)[1])
 
 
-def test_the_readme_and_the_page_on_data_give_the_commands_of_the_benchmarks():
-    """Five commands: two that look, two that prepare, and the comparison."""
+def test_the_readme_and_the_tutorial_give_the_commands_of_the_benchmarks():
+    """Five commands: two that look, two that prepare, and the comparison; the tutorial writes beside itself."""
     at_the_top = re.findall(r"^#   (attentkit .*)", (BENCHMARKS / "mr2ct.toml").read_text(), re.M)
-    for page in ("README.md", "docs/data.md"):
+    assert len(at_the_top) == 4
+    for page, home in (("README.md", "benchmarks/"), ("docs/tutorials/own_data.md", "")):
         text = (BENCHMARKS.parent / page).read_text()
-        for command in [*at_the_top, "attentkit compare benchmarks/mr2ct.toml"]:
+        compare = "attentkit compare benchmarks/mr2ct.toml" if home else "attentkit compare mine.toml"
+        for command in [*(command.replace("benchmarks/", home) for command in at_the_top), compare]:
             assert f"\n{command}" in text, f"{page} lacks: {command}"
