@@ -319,6 +319,7 @@ def test_only_the_folder_of_a_run_names_what_lies_in_it():
     names = {call.args[0].value for call in calls if getattr(call.func, "id", "") == "_Named"}
     files, folders = {name for name in names if "." in name}, {name for name in names if "." not in name}
     assert {"config.toml", "scores.csv", "segmentor.safetensors", ".lock"} <= files
+    assert {"cost.json", "shift.json", "translation_audit.csv", "translation_audit.json"} <= files
     assert folders == {"predictions", "selections", "snapshots"}
     found = set()
     for path in sources(FRAME):

@@ -11,7 +11,6 @@ from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, S
 from attent_kit.report.shift import over_seeds, read_shift
 from attent_kit.report.translation_audit import lines, read_translation_audit
 
-AUDIT = "translation_audit.csv"
 WORST_SHOWN = 3
 """Cases of a row that are worst in some measure and are shown."""
 
@@ -23,8 +22,8 @@ class Trained(NamedTuple):
     name: str
     """The row as the name of a file."""
     direction: str
-    folders: Mapping[int, Path]
-    """By seed."""
+    audits: Mapping[int, Path]
+    """Where the translation audit of each lies, if it was made, by seed."""
     curves: Mapping[int, Curves]
     """What each has logged, by seed."""
 
@@ -105,17 +104,17 @@ def translation_audit_section(
     for direction, domains in titles.items():
         own: list = []
         for run in runs:
-            place = next((f for f in run.folders.values() if (f / AUDIT).exists()), None)
-            if run.direction != direction or place is None:
+            audit = next((path for path in run.audits.values() if path.exists()), None)
+            if run.direction != direction or audit is None:
                 continue
             try:
-                found = lines(read_translation_audit(place / AUDIT))
+                found = lines(read_translation_audit(audit))
             except DataError as error:
                 own.append(Text([str(error)]))
                 continue
             own.append(
                 Grid(
-                    f"{run.row}, {domains}: translation audit, {place.name}",
+                    f"{run.row}, {domains}: translation audit, {audit.parent.name}",
                     ["measure", "mean of cases", "worst", "case"],
                     [Row(r.measure, [Cell(_number(r.mean)), Cell(_number(r.worst)), Cell(r.case)]) for r in found],
                 )

@@ -163,7 +163,7 @@ def _trained(runs: Sequence[ShownRun]) -> list[Trained]:
             row,
             slug(row),
             direction,
-            {seed: folder.path for seed, folder in found.items()},
+            {seed: folder.audit for seed, folder in found.items()},
             {seed: read_curves(folder.log, folder.selection) for seed, folder in found.items()},
         )
         for (row, direction), found in folders.items()

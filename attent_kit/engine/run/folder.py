@@ -1,8 +1,9 @@
 """A run's folder: where everything that a run leaves lies, what its folder is called, and what is known about the run. No torch.
 
 OUT/DIRECTION/ROW/seedN          or seedN-HASH, beside a run of the same seed and of other content; a run alone lies anywhere
-    config.toml  domain.json  env.json  log.jsonl  speed.json  monitor.json  progress.json  failed.json  trackers.json
+    config.toml  domain.json  env.json  log.jsonl  speed.json  cost.json  monitor.json  progress.json  failed.json  trackers.json
     checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv
+    shift.json  translation_audit.csv, .json, .png, .svg
     segmentor.safetensors  predictions/*.nii.gz  scores.csv  slices.npz
     selections/NAME/: the last line again, of the snapshot that NAME chooses, and selected.json
 """
@@ -141,6 +142,12 @@ class RunFolder:
     """What selectors say about the snapshots."""
     grades = _Named("grades.csv")
     """What target labels say about them."""
+    shift = _Named("shift.json")
+    """How far its domains are apart, as `attentkit shift` measured it."""
+    audit = _Named("translation_audit.csv")
+    """What its translations keep of the anatomy, as `attentkit audit` measured it; pictures beside it differ in the ending."""
+    audit_facts = _Named("translation_audit.json")
+    """What the audit was made of."""
     selections = _Named("selections")
     """Answers of chosen snapshots, by what chose them."""
     lock = _Named(".lock")

@@ -39,10 +39,8 @@ from attent_kit.report.shift import SPACES, ShiftPanel, ShiftRow, shift_figure, 
 
 SLICES = 16
 """Slices of each patient, unless told otherwise."""
-CACHE = "shift.json"
-"""What was measured of a run, in its folder."""
 VERSION = 1
-"""Of the measures and of CACHE: files of another are measured again."""
+"""Of the measures and of shift.json in a run's folder: files of another are measured again."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Meter:
         return self._shift({"before": self._images(source, target)}, direction, "", self.seed, [])
 
     def of_run(self, run: TrainedRun, source: Prepared, target: Prepared, baseline: TrainedRun | None) -> Shift:
-        """Of a trained run, from its CACHE if that was made from the same run, baseline, data and options.
+        """Of a trained run, from its shift.json if that was made from the same run, baseline, data and options.
 
         Without a baseline, of the state before alignment only the pixels are measured.
         """
@@ -124,7 +122,7 @@ class Meter:
             )
         row, direction = names_of(run)
         made_of = self._made_of(run, source, target, baseline)
-        cached = _read(run.folder / CACHE, made_of, direction, row, run.settings.seed)
+        cached = _read(run.files.shift, made_of, direction, row, run.settings.seed)
         if cached is not None:
             return cached
         notes = []
@@ -143,7 +141,7 @@ class Meter:
             before = self._images(source, target)
         pairs = {"before": before, **({} if after is None else {"after": after})}
         made = self._shift(pairs, direction, row, run.settings.seed, notes)
-        _write(run.folder / CACHE, made_of, made)
+        _write(run.files.shift, made_of, made)
         return made
 
     def _images(self, source: Prepared, target: Prepared) -> DomainPair:

@@ -52,8 +52,6 @@ from attent_kit.report.translation_audit import (
     write_translation_audit,
 )
 
-STEM = "translation_audit"
-"""Name of the CSV, the JSON and the pictures in a run's folder."""
 VERSION = 1
 WORST_CASES = 2
 """Cases that each measure contributes to the picture, with their worst slice."""
@@ -151,7 +149,8 @@ def audit_translation(
         "run": weights(run),
         "judge": None if baseline is None else weights(baseline),
     }
-    paths = [folder / f"{STEM}.{ending}" for ending in ("csv", "json", "png", "svg")]
+    files = run.files
+    paths = [files.audit, files.audit_facts, *(files.audit.with_suffix(ending) for ending in (".png", ".svg"))]
     known = _known(paths, made_of)
     if known is not None:
         return known
@@ -159,22 +158,22 @@ def audit_translation(
     rows = auditor.rows()
     if rows is None:
         raise TranslatesNothing(refusal)
-    _write(folder, made_of, rows, auditor)
+    _write(files, made_of, rows, auditor)
     return TranslationAudit(rows, auditor.judge_name, auditor.expected, auditor.moved(), paths)
 
 
 def _write(
-    folder: Path, made_of: dict[str, Any], rows: list[TranslationAuditRow], auditor: "_TranslationAuditor"
+    files: RunFolder, made_of: dict[str, Any], rows: list[TranslationAuditRow], auditor: "_TranslationAuditor"
 ) -> None:
     worst = [
         auditor.picture(why, row)
         for why, row in worst_slices(of_full_slices(rows, auditor.organs), BY_SLICE, WORST_CASES)
     ]
-    write_translation_audit(folder / f"{STEM}.csv", rows)
-    title = f"{auditor.run_name}, {folder.name}: slices whose translation keeps least, by rule"
-    translation_audit_figure(worst, auditor.target.organs, auditor.names, title, folder / STEM)
+    write_translation_audit(files.audit, rows)
+    title = f"{auditor.run_name}, {files.path.name}: slices whose translation keeps least, by rule"
+    translation_audit_figure(worst, auditor.target.organs, auditor.names, title, files.audit.with_suffix(""))
     facts = {"judge": auditor.judge_name, "expected": auditor.expected, "moved": auditor.moved()}
-    write_text(folder / f"{STEM}.json", json.dumps({"made_of": made_of, **facts}, indent=2) + "\n")
+    write_text(files.audit_facts, json.dumps({"made_of": made_of, **facts}, indent=2) + "\n")
 
 
 def of_full_slices(rows: list[TranslationAuditRow], organs: dict[tuple[str, int], int]) -> list[TranslationAuditRow]:
