@@ -57,7 +57,7 @@ def test_what_a_comparison_comes_to_is_at_hand_and_is_what_the_files_say(compare
     result, _ = compared
     out = result.grid.out
     assert result.check() is result and result.error is None and result.besides == []
-    assert repr(result.scores) == repr(read_scores(out / "scores.csv"))
+    assert repr([*result.scores]) == repr([*read_scores(out / "scores.csv")])
     assert [cell.done for cell in result.cells] == [True, True] and not result.failed
     dice = result.compared.tables[0]
     assert [label for label, _ in dice.rows] == ["W/o adaptation", "AttENT"]

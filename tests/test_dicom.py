@@ -254,7 +254,7 @@ def test_links_out_of_the_folder_are_not_followed_and_links_within_count_once(tm
     volume, notes = read_series(inside)
     assert np.array_equal(volume.array, values())
     assert note(notes, "link out of the folder") == "skipped, a link out of the folder: to a file.dcm, to a folder."
-    assert note(notes, "no file") == "skipped, no file: nowhere, pipe."
+    assert note(notes, "nowhere") == "skipped, not a file: nowhere, pipe."
     link = tmp_path / "link"
     link.symlink_to(inside)
     assert np.array_equal(read_series(link)[0].array, values())

@@ -1,5 +1,6 @@
 """`import attent_kit as ak`: the list of what it offers, and that each does what its command does."""
 
+import io
 import json
 import subprocess
 import sys
@@ -112,6 +113,6 @@ def rich_text(value):
     """What rich prints of a value."""
     from rich.console import Console
 
-    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console = Console(width=200, record=True, file=io.StringIO())
     console.print(value)
     return console.export_text()

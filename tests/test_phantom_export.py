@@ -51,7 +51,17 @@ def names(folder):
 
 def masks(folder):
     """Grey values of each PNG [X, Y], by name."""
-    return {path.stem: np.asarray(Image.open(path)).T for path in sorted(folder.glob("*.png"))}
+    return {path.stem: values_of(path) for path in sorted(folder.glob("*.png"))}
+
+
+def values_of(path):
+    with Image.open(path) as image:
+        return np.asarray(image).T
+
+
+def mode_of(path):
+    with Image.open(path) as image:
+        return image.mode
 
 
 # CHAOS
@@ -91,7 +101,7 @@ def test_masks_of_mr_bear_the_names_of_their_slices_and_the_grey_values_of_chaos
     assert set(np.unique(truth)) == {0, 1, 2, 3, 4}
     for value, level in enumerate([0, 63, 126, 189, 252]):
         assert np.array_equal(labels == level, truth == value)
-    assert Image.open(place / "Ground" / "IMG-0004-00001.png").mode == "L"
+    assert mode_of(place / "Ground" / "IMG-0004-00001.png") == "L"
 
 
 @pytest.mark.parametrize("folder", ["chaos", "reversed"])
@@ -102,7 +112,7 @@ def test_masks_of_ct_have_the_number_of_their_slice_less_one_and_the_liver_alone
     labels = np.stack([mask[f"liver_GT_{number - 1:03d}"] for number in series.numbers], axis=-1)
     assert labels.dtype == bool and np.array_equal(labels, in_lps(case("ct", 1)).labels == 1)
     assert names(place / "DICOM_anon")[0] == "i0000,0000b.dcm" and names(place / "Ground")[0] == "liver_GT_000.png"
-    assert Image.open(place / "Ground" / "liver_GT_000.png").mode == "1"
+    assert mode_of(place / "Ground" / "liver_GT_000.png") == "1"
 
 
 @pytest.mark.parametrize("modality", ["MR/1/T2SPIR", "CT/1"])

@@ -5,6 +5,7 @@ import math
 import re
 import shutil
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -329,7 +330,7 @@ def test_a_method_that_is_not_installed_is_treated_as_if_it_saw_target_labels(at
 
 
 def test_published_numbers_and_second_tests_are_stamped_and_apart(attentkit, spoilt):
-    shutil.copy("benchmarks/published.toml", spoilt / "published.toml")
+    shutil.copy(Path(__file__).parent.parent / "benchmarks" / "published.toml", spoilt / "published.toml")
     page = reported(attentkit, spoilt)
     theirs = page.tables["Published, MR to CT: Dice, percent"]
     assert theirs[-1] == ["AttENT published", "88.56", "80.66", "85.59", "86.34", "85.29"]

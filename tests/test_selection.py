@@ -139,7 +139,7 @@ def test_the_csv_of_graded_runs_has_a_line_for_each_run_and_selector(tmp_path):
         run, direction, row, seed, bound, selectors = "runs/a", "mr2ct", "AttENT", 0, False, grade(ROWS, DICE)
 
     graded_csv(tmp_path / "graded.csv", [Run])
-    lines = list(csv.DictReader((tmp_path / "graded.csv").open()))
+    lines = list(csv.DictReader((tmp_path / "graded.csv").read_text().splitlines()))
     assert len(lines) == 5 and lines[1]["selector"] == "entropy"
     assert float(lines[1]["regret"]) == pytest.approx(0.3) and lines[1]["oracle_step"] == "20"
 
@@ -194,7 +194,7 @@ def test_every_row_is_stamped_with_what_it_knows_of_target_labels(tmp_path):
     text = (tmp_path / "table.md").read_text()
     assert "| AttENT | 50.0 ± 0.0 | 50.0 ± 0.0 | label-free |" in text and "†" not in text
     assert made.note == "A note." and "selected by" not in text
-    lines = list(csv.DictReader((tmp_path / "table.csv").open()))
+    lines = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
     assert {(line["method"], line["selection"]) for line in lines} == {
         ("AttENT", "label-free"), ("Other", "label-free"), ("Supervised", "sees target labels"),
     }  # fmt: skip
@@ -214,5 +214,5 @@ def test_the_oracle_carries_a_dagger_in_every_table_and_a_note_that_explains_it(
     assert "comparisons with Other †" in text and "† Of each run the snapshot" in made.note and made.note in text
     assert set(made.tables[0].stamps) == {"target-oracle †"}
     for name in ("table.csv", "comparisons.csv"):
-        lines = list(csv.DictReader((tmp_path / name).open()))
+        lines = list(csv.DictReader((tmp_path / name).read_text().splitlines()))
         assert lines and all(line["method"].endswith("†") for line in lines), name

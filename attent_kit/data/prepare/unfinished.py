@@ -52,7 +52,8 @@ class Unfinished:
     def load(self, key: str) -> Finished | None:
         """The case of that key, or None if it is not finished or its file is damaged."""
         try:
-            with np.load(self.path(key), allow_pickle=False) as stored:
+            # Opened here: np.load leaves a file that is no archive open.
+            with open(self.path(key), "rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             return Finished(json.loads(arrays.pop(_RECORD).tobytes()), arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
