@@ -1,4 +1,4 @@
-"""attent-kit from Python: `import attent_kit as ak`, and what every command does is a function.
+"""attent-kit from Python: `import attent_kit as ak`, and what the main commands do is a function.
 
     mr = ak.prepare("CHAOS/Train_Sets", "mr.h5", part="t2spir")
     ct = ak.prepare("BTCV/RawData", "ct.h5")

@@ -18,7 +18,9 @@ def cli_page() -> str:
     """Every command's help, as a terminal of 100 columns prints it."""
     from attent_kit.cli import COMMANDS, group
 
-    root = click.Context(group, info_name="attentkit", max_content_width=WIDTH, terminal_width=WIDTH)
+    root = click.Context(
+        group, info_name="attentkit", max_content_width=WIDTH, terminal_width=WIDTH, help_option_names=["-h", "--help"]
+    )
     parts = [
         "# Command line",
         "Made from the code by `python docs/generate.py --write`.",
