@@ -7,6 +7,7 @@ appends.
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from attent_kit.tracker import TrackedRun, Tracker
 
@@ -23,7 +24,7 @@ class WandB(Tracker):
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
-        mode = os.environ.get("WANDB_MODE", "offline")
+        mode: Any = os.environ.get("WANDB_MODE", "offline")  # wandb says itself what it may be
         self.run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "attent-kit"),
             name=run.name,
