@@ -12,6 +12,7 @@ import pytest
 from attent_kit.errors import ConfigError
 from attent_kit.report.compared import ScoredRows, compared
 from attent_kit.report.figures import Panel, segmentation_figure
+from attent_kit.report.metrics import DICE
 from attent_kit.report.published import read_published
 from attent_kit.report.render import render
 from attent_kit.report.table import cell_text, csv_text, markdown, spread, tables
@@ -29,8 +30,8 @@ def test_the_best_of_a_column_is_never_a_row_that_sees_target_labels():
 
 def test_the_average_is_the_mean_of_the_organs_in_percent():
     dice, assd = tables(ONE, METHODS, TITLES)
-    assert [cell_text(cells[2], dice.scale) for _, cells in dice.rows] == ["40.0", "70.0", "90.0"]
-    assert [cell_text(cells[2], assd.scale) for _, cells in assd.rows] == ["6.00", "3.00", "1.00"]
+    assert [cell_text(cells[2], dice.metric) for _, cells in dice.rows] == ["40.0", "70.0", "90.0"]
+    assert [cell_text(cells[2], assd.metric) for _, cells in assd.rows] == ["6.00", "3.00", "1.00"]
 
 
 def test_the_spread_is_over_cases_with_one_seed_and_over_seeds_with_several_and_the_title_says_so():
@@ -42,14 +43,15 @@ def test_the_spread_is_over_cases_with_one_seed_and_over_seeds_with_several_and_
     assert "SD over 2 seeds" in tables(two_seeds, METHODS, TITLES)[0].title
     # A row that has one of the two seeds says so; 50 and 70 have mean 60, sample SD sqrt(200) = 14.1
     (_, without), (_, with_one), _ = tables(two_seeds, METHODS, TITLES)[0].rows
-    assert [cell_text(cells[0], 100, 2) for cells in (without, with_one)] == ["60.0 ± 14.1", "80.0 (n=1)"]
+    assert [cell_text(cells[0], DICE, 2) for cells in (without, with_one)] == ["60.0 ± 14.1", "80.0 (n=1)"]
 
 
 def test_a_missed_organ_is_a_footnote_and_counts_zero():
     missed = [r._replace(value=0.0 if r.metric == "dice" else math.nan) if r.organ == "spleen" else r for r in ONE]
     dice, assd = tables(missed, METHODS, TITLES)
-    assert "W/o: spleen missed in 1 of 1; it counts 0 in Dice and has no distance." in dice.footnotes
-    assert cell_text(dice.rows[0][1][1], 100) == "0.0" and cell_text(assd.rows[0][1][1], 1) == "-"
+    assert dice.footnotes[0] == "W/o: spleen missed in 1 of 1; it counts 0 in Dice."
+    assert assd.footnotes[0] == "W/o: spleen missed in 1 of 1; it has no distance."
+    assert cell_text(dice.rows[0][1][1], dice.metric) == "0.0" and cell_text(assd.rows[0][1][1], assd.metric) == "-"
 
 
 def test_markdown_marks_the_best_escapes_bars_and_keeps_published_numbers_apart():

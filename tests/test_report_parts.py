@@ -15,6 +15,7 @@ from attent_kit.errors import DataError
 from attent_kit.report.boxplots import box, box_figure, boxes
 from attent_kit.report.curves import curve_figure, read_curves, thinned
 from attent_kit.report.latex import escape, latex
+from attent_kit.report.metrics import DICE
 from attent_kit.report.page import drawing
 from attent_kit.report.pairwise import all_pairs, pairs_csv
 from attent_kit.report.pictures import entropy_picture, picture
@@ -37,14 +38,14 @@ def test_a_box_spans_the_quartiles_and_its_whiskers_stop_before_an_outlier():
 
 def test_a_case_is_its_mean_over_seeds_and_dice_is_in_percent():
     scores = scores_of("A", seed=0, cases=("c1",)) + scores_of("A", seed=1, cases=("c1", "c2"))
-    drawn = boxes(scores, ["A", "B"], "mr2ct", "dice", "fraction")
+    drawn = boxes(scores, ["A", "B"], "mr2ct", DICE)
     # 0.5 and 0.52 of c1; 0.47 of c2, which one seed has.
     assert list(drawn) == ["A"] and drawn["A"]["liver"].cases == pytest.approx((47, 51))
 
 
 def test_an_organ_has_its_colour_whether_or_not_others_are_there(tmp_path):
-    drawn = boxes(scores_of("A", organs=("spleen",)), ["A"], "mr2ct", "dice", "fraction")
-    _, svg = box_figure(drawn, ("liver", "spleen"), "dice", "fraction", "T $x$", tmp_path / "b")
+    drawn = boxes(scores_of("A", organs=("spleen",)), ["A"], "mr2ct", DICE)
+    _, svg = box_figure(drawn, ("liver", "spleen"), DICE, "T $x$", tmp_path / "b")
     text = svg.read_text(encoding="utf-8")
     # Beside the legend there is one box: sky blue, the colour of the second organ.
     assert text.count("#56b4e9") == text.count("#e69f00") + 1 and "T $x$" in text

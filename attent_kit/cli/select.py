@@ -60,17 +60,19 @@ def command(runs: tuple[Path, ...], device: str, out: Path | None, as_json: bool
 
 
 def _print(result: "SelectResult") -> None:
+    from attent_kit.report.metrics import DICE
+
     if len(result.counted) == 1:
         (run,) = result.counted
         rows = [
-            (s.selector, s.better or "-", str(s.step), *map(_percent, (s.dice, s.oracle, s.regret)), _number(s.rho))
+            (s.selector, s.better or "-", str(s.step), *map(DICE.number, (s.dice, s.oracle, s.regret)), _number(s.rho))
             for s in run.selectors
         ]
         title = f"{run.row}, {run.direction}, seed {run.seed}: Dice in % by the snapshot that is chosen"
         print_table(title, ("selector", "better", "step", "Dice", "oracle's", "regret", "rho"), rows)
         return
     rows = [
-        (m.selector, str(m.runs), *map(_percent, (m.dice, m.regret, m.worst_regret)), _number(m.rho),
+        (m.selector, str(m.runs), *map(DICE.number, (m.dice, m.regret, m.worst_regret)), _number(m.rho),
          *(f"{100 * share:.0f} %" for share in (m.better_than_last, m.worse_than_last)))
         for m in result.means
     ]  # fmt: skip
@@ -83,10 +85,6 @@ def _print(result: "SelectResult") -> None:
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
     """JSON has no NaN."""
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in fields.items()}
-
-
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
 
 
 def _number(value: float) -> str:

@@ -65,12 +65,13 @@ def command(
 
 
 def _print(result: "TrainResult") -> None:
+    from attent_kit.report.metrics import DICE
     from attent_kit.report.scores import LAST, ORACLE
     from attent_kit.report.table import selection_note, stamp
 
     select = result.select
     if result.scores:
-        rows = [(s.organ, f"{100 * s.mean:.1f}", f"{s.missed} of {s.total}") for s in result.dice]
+        rows = [(s.organ, DICE.number(s.mean), f"{s.missed} of {s.total}") for s in result.dice]
         cases = len({score.case for score in result.scores})
         title = f"{result.settings.alignment.name}, Dice in % over {cases} case{'s' if cases > 1 else ''}"
         if select != LAST:

@@ -9,6 +9,7 @@ import numpy as np
 
 from attent_kit.report.figures import COLOURS, plain_ticks, save
 from attent_kit.report.intervals import seed_means, values
+from attent_kit.report.metrics import Metric
 from attent_kit.report.scores import Score
 
 INK = "#333333"
@@ -42,24 +43,22 @@ def box(numbers: Sequence[float]) -> Box | None:
     return Box(min(inside), first, median, third, max(inside), tuple(known))
 
 
-def boxes(
-    scores: Sequence[Score], labels: Sequence[str], direction: str, metric: str, unit: str
-) -> dict[str, dict[str, Box]]:
-    """By row label and organ, where there is a value; the value of a case is its mean over seeds, Dice in percent."""
+def boxes(scores: Sequence[Score], labels: Sequence[str], direction: str, metric: Metric) -> dict[str, dict[str, Box]]:
+    """By row label and organ, where there is a value; the value of a case is its mean over seeds, as it is printed."""
     own = [score for score in scores if score.direction == direction]
-    found = {label: row for (_, label), row in values(own, metric, unit).items()}
+    found = {label: row for (_, label), row in values(own, metric.name, metric.unit).items()}
     made: dict[str, dict[str, Box]] = {}
     for label in labels:
         if label not in found:
             continue
-        means = seed_means(found[label].array) * (100 if metric == "dice" else 1)
+        means = seed_means(found[label].array) * metric.scale
         by_organ = {organ: box(means[:, n].tolist()) for n, organ in enumerate(found[label].organs)}
         made[label] = {organ: drawn for organ, drawn in by_organ.items() if drawn is not None}
     return made
 
 
 def box_figure(
-    drawn: Mapping[str, Mapping[str, Box]], organs: Sequence[str], metric: str, unit: str, title: str, stem: Path
+    drawn: Mapping[str, Mapping[str, Box]], organs: Sequence[str], metric: Metric, title: str, stem: Path
 ) -> list[Path]:
     """PNG and SVG. `organs` in the order of the data, which gives them their colours."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -86,9 +85,11 @@ def box_figure(
     axis.set_axisbelow(True)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
-    words = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
-    if metric == "dice":
-        axis.set_xlim(-2, 102)
+    words = metric.heading
+    if metric.ends:
+        low, high = metric.ends
+        margin = 0.02 * (high - low)
+        axis.set_xlim(low - margin, high + margin)
     else:
         numbers = [number for by_organ in drawn.values() for b in by_organ.values() for number in b.cases]
         if min(numbers) > 0 and max(numbers) > WIDEST_RATIO * min(numbers):

@@ -21,11 +21,10 @@ from attent_kit.report.intervals import (
     paired_differences,
     values,
 )
+from attent_kit.report.metrics import METRICS
 from attent_kit.report.rows import csv_table
 from attent_kit.report.scores import AVERAGE, Score, summarise
-from attent_kit.report.table import METRICS, Over, spread
-
-HIGHER_IS_BETTER = {"dice": True, "assd": False}
+from attent_kit.report.table import Over, spread
 
 
 class Comparison(NamedTuple):
@@ -94,7 +93,7 @@ def compare(
     for direction in directions:
         own = [score for score in scores if score.direction == direction]
         over = spread(own)
-        for metric, unit in METRICS:
+        for metric, unit in ((found.name, found.unit) for found in METRICS):
             rows = {label: row for (_, label), row in values(own, metric, unit).items()}
             if rows:
                 means = {(s.alignment, s.organ): s.mean for s in summarise(own, metric, over, unit)}
@@ -189,10 +188,10 @@ def slide_tests(
     scores, made = list(scores), []
     for direction in directions:
         own = [score for score in scores if score.direction == direction]
-        for metric, unit in METRICS:
-            if not any((score.metric, score.unit) == (metric, unit) for score in own):
+        for metric in METRICS:
+            if not any((score.metric, score.unit) == (metric.name, metric.unit) for score in own):
                 continue
-            found = {s.alignment: s for s in summarise(own, metric, "seeds", unit) if s.organ == AVERAGE}
+            found = {s.alignment: s for s in summarise(own, metric.name, "seeds", metric.unit) if s.organ == AVERAGE}
             # From the sample SD, ddof 1, to the population's, ddof 0. One seed has no SD.
             groups = {
                 label: (s.mean, s.std * math.sqrt((s.n - 1) / s.n) if s.n > 1 else math.nan, s.n)
@@ -201,8 +200,8 @@ def slide_tests(
             missing = (math.nan, math.nan, 0)
             for label in (label for label in labels if label != reference):
                 row, other = groups.get(label, missing), groups.get(reference, missing)
-                p = significance.slide_test(*row[:2], *other[:2], row[2], other[2], HIGHER_IS_BETTER[metric])
-                made.append(SlideTest(direction, metric, label, reference, *row, *other, p))
+                p = significance.slide_test(*row[:2], *other[:2], row[2], other[2], metric.higher_is_better)
+                made.append(SlideTest(direction, metric.name, label, reference, *row, *other, p))
     return made
 
 

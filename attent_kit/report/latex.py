@@ -27,7 +27,7 @@ def latex(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
         for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
             if not table.shows(label):
                 continue
-            texts = [escape(cell_text(cell, table.scale, table.count)) for cell in cells]
+            texts = [escape(cell_text(cell, table.metric, table.count)) for cell in cells]
             marked = [rf"\textbf{{{t}}}" if label in best else t for t, best in zip(texts, table.best, strict=True)]
             rows.append([escape(label), *marked, escape(stamp)])
         parts.append(_environment(table.title, (*table.organs, "selection"), rows, table.footnotes))

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from attent_kit.report.boxplots import box_figure, boxes
 from attent_kit.report.compared import Compared
-from attent_kit.report.comparisons import HIGHER_IS_BETTER
+from attent_kit.report.metrics import METRICS, Metric, metric_of
 from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Text, drawing
 from attent_kit.report.pairwise import RowPair
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import rank_sentence, ranks_figure
 from attent_kit.report.scores import AVERAGE, Score
-from attent_kit.report.sentences import NAMES, claim, p_text, sentence, warning
+from attent_kit.report.sentences import claim, p_text, sentence, warning
 from attent_kit.report.significance import ALPHA
 from attent_kit.report.summary import Stamp
-from attent_kit.report.table import METRICS, MethodRow, Table, cell_number, cell_text, tables
+from attent_kit.report.table import MethodRow, Table, cell_text, tables
 
 Stamps = Mapping[tuple[str, str], Sequence[Stamp]]
 """Of a row, by (direction, label)."""
@@ -45,14 +45,16 @@ def tables_section(c: Compared, others: Mapping[str, Sequence[Table]], marks: St
 
 
 def other_tables(
-    scores: Sequence[Score], methods: Sequence[MethodRow], titles: Mapping[str, str], weight: str | None
+    scores: Sequence[Score], methods: Sequence[MethodRow], titles: Mapping[str, str], weights: Mapping[str, str | None]
 ) -> list[Table]:
-    """Tables of the scores of one protocol, which may have units of its own, and means over what `weight` counts."""
-    units = {metric: [s.unit for s in scores if s.metric == metric] for metric, _ in METRICS}
+    """Tables of one protocol, which may have units of its own; means are over what the `weights` of its metrics count."""
+    units = {metric.name: [s.unit for s in scores if s.metric == metric.name] for metric in METRICS}
     chosen = [
-        (metric, unit if unit in units[metric] else units[metric][0]) for metric, unit in METRICS if units[metric]
+        metric.in_unit(metric.unit if metric.unit in units[metric.name] else units[metric.name][0])
+        for metric in METRICS
+        if units[metric.name]
     ]
-    return tables(scores, methods, titles, metrics=chosen, weight=weight)
+    return tables(scores, methods, titles, metrics=chosen, weights=weights)
 
 
 def boxes_section(c: Compared, folder: Path) -> Section:
@@ -60,13 +62,13 @@ def boxes_section(c: Compared, folder: Path) -> Section:
     blocks: list = []
     pictures: list[Picture] = []
     for direction, domains in c.titles.items():
-        for metric, unit in METRICS:
-            drawn = boxes(c.scores, [m.label for m in c.methods], direction, metric, unit)
+        for metric in METRICS:
+            drawn = boxes(c.scores, [m.label for m in c.methods], direction, metric)
             drawn = {label: by_organ for label, by_organ in drawn.items() if by_organ}
             if drawn:
-                title = f"{domains}: {NAMES[metric]} over cases"
-                files = box_figure(drawn, c.organs, metric, unit, title, folder / f"boxes-{direction}-{metric}")
-                pictures.append(drawing(files, f"Box plot of {NAMES[metric]} over cases by row and organ, {domains}."))
+                title = f"{domains}: {metric.title} over cases"
+                files = box_figure(drawn, c.organs, metric, title, folder / f"boxes-{direction}-{metric.stem}")
+                pictures.append(drawing(files, f"Box plot of {metric.title} over cases by row and organ, {domains}."))
     if pictures:
         blocks = [
             Text(
@@ -92,9 +94,9 @@ def comparisons_section(c: Compared, pairs: Sequence[RowPair], out: Path) -> Sec
         if not own:
             continue
         blocks.append(Heading(domains))
-        for metric, _ in METRICS:
-            found = [pair for pair in pairs if (pair.direction, pair.metric) == (direction, metric)]
-            family = [x for x in own if x.metric == metric]
+        for metric in METRICS:
+            found = [pair for pair in pairs if (pair.direction, pair.metric) == (direction, metric.name)]
+            family = [x for x in own if x.metric == metric.name]
             said = warning(family)
             # What is said once for all is not said again for each.
             blocks.append(
@@ -105,8 +107,8 @@ def comparisons_section(c: Compared, pairs: Sequence[RowPair], out: Path) -> Sec
         figures = [r for r in c.ranks if r.direction == direction]
         pictures = [
             drawing(
-                ranks_figure(r, f"{c.title}, {domains}: {NAMES[r.metric]}", out),
-                f"Critical-difference diagram of average ranks by {NAMES[r.metric]}, {domains}.",
+                ranks_figure(r, f"{c.title}, {domains}: {metric_of(r.metric).title}", out),
+                f"Critical-difference diagram of average ranks by {metric_of(r.metric).title}, {domains}.",
                 rank_sentence(r),
             )
             for r in figures
@@ -129,7 +131,7 @@ def _how_to_read() -> list[str]:
     ]
 
 
-def _matrix(pairs: Sequence[RowPair], domains: str, metric: str) -> Grid:
+def _matrix(pairs: Sequence[RowPair], domains: str, metric: Metric) -> Grid:
     labels = list(dict.fromkeys(label for pair in pairs for label in (pair.row, pair.column)))
     by_labels = {(pair.row, pair.column): pair for pair in pairs}
     rows = []
@@ -145,20 +147,15 @@ def _matrix(pairs: Sequence[RowPair], domains: str, metric: str) -> Grid:
             else:
                 cells.append(_pair_cell(found.difference if forward else -found.difference, found.holm, metric))
         rows.append(Row(row, cells))
-    unit = "points" if metric == "dice" else "mm"
     counts = sorted({pair.cases for pair in pairs})
     cases = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    caption = (
-        f"{domains}: {NAMES[metric]}, row minus column, {unit}; {cases} cases, {max(p.family for p in pairs)} pairs"
-    )
+    caption = f"{domains}: {metric.title}, row minus column, {metric.step}; {cases} cases, {max(p.family for p in pairs)} pairs"
     return Grid(caption, ["row minus column", *labels], rows, list(filter(None, [warning(pairs)])))
 
 
-def _pair_cell(difference: float, p: float, metric: str) -> Cell:
-    better = (difference > 0) is HIGHER_IS_BETTER[metric]
-    sign = "" if difference == 0 else "▲ " if better else "▼ "
-    mark = "" if difference == 0 else "better" if better else "worse"
-    return Cell(f"{sign}{cell_number(difference, metric, '+')}\np {p_text(p)}", f"{mark} best" if p < ALPHA else mark)
+def _pair_cell(difference: float, p: float, metric: Metric) -> Cell:
+    sign, mark = ("▲ ", "better") if metric.is_gain(difference) else ("▼ ", "worse") if difference else ("", "")
+    return Cell(f"{sign}{metric.number(difference, '+')}\np {p_text(p)}", f"{mark} best" if p < ALPHA else mark)
 
 
 def _grid(table: Table, marks: Stamps, protocol: str = "") -> Grid:
@@ -166,7 +163,7 @@ def _grid(table: Table, marks: Stamps, protocol: str = "") -> Grid:
     for label, cells in table.rows:
         if not table.shows(label):
             continue
-        texts = [cell_text(cell, table.scale, table.count) for cell in cells]
+        texts = [cell_text(cell, table.metric, table.count) for cell in cells]
         shown = [Cell(text, "best" if label in best else "") for text, best in zip(texts, table.best, strict=True)]
         rows.append(Row(label, shown, marks.get((table.direction, label), ())))
     title = table.title + (f", protocol {protocol}" if protocol else "")
@@ -182,6 +179,6 @@ def _published(entries: Sequence[PublishedTable], domains: str) -> list[Grid]:
         rows = [Row(label, [Cell(text) for text in entry.cells(label)], stamp) for label in entry.rows]
         note = "Its note above holds here too." if entry.note in said else entry.note
         said.add(entry.note)
-        caption = f"{head}, {domains}: {NAMES[entry.metric]}, {entry.unit}{spread}"
+        caption = f"{head}, {domains}: {metric_of(entry.metric).title}, {entry.unit}{spread}"
         made.append(Grid(caption, ["method", *entry.organs, "average"], rows, [f"{entry.citation}.", note]))
     return made

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 from attent_kit.report import significance
 from attent_kit.report.intervals import paired_differences, values
+from attent_kit.report.metrics import METRICS
 from attent_kit.report.rows import csv_of
 from attent_kit.report.scores import Score
-from attent_kit.report.table import METRICS
 
 
 class RowPair(NamedTuple):
@@ -41,7 +41,7 @@ def all_pairs(scores: Iterable[Score], labels: Sequence[str], directions: Iterab
     """Each pair of rows once, in the order of `labels`, for each direction and metric that has two rows."""
     scores, made = list(scores), []
     for direction in directions:
-        for metric, unit in METRICS:
+        for metric, unit in ((found.name, found.unit) for found in METRICS):
             own = (score for score in scores if score.direction == direction)
             rows = {label: row for (_, label), row in values(own, metric, unit).items()}
             found = []

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from attent_kit.config import read_toml
 from attent_kit.errors import ConfigError, did_you_mean
+from attent_kit.report.metrics import METRICS
 
-METRICS = ("dice", "assd")
 KINDS = ("published", "re-run")
 
 
@@ -16,7 +16,7 @@ class PublishedTable(NamedTuple):
 
     direction: str
     metric: str
-    """dice, in percent; or assd."""
+    """The name of one of METRICS; a share is in percent."""
     unit: str
     organs: tuple[str, ...]
     """Empty where the average alone is printed."""
@@ -74,8 +74,8 @@ def _table(path: Path, i: int, entry: Mapping[str, Any]) -> PublishedTable:
             f"{path}: tables[{i}] is not a table of published numbers ({error!r}): it needs direction, "
             "metric, unit, citation, note, organs and rows."
         ) from None
-    if table.metric not in METRICS:
-        raise ConfigError(f"{path}: tables[{i}]: the metric is '{table.metric}': write one of {', '.join(METRICS)}.")
+    if table.metric not in (names := [metric.name for metric in METRICS]):
+        raise ConfigError(f"{path}: tables[{i}]: the metric is '{table.metric}': write one of {', '.join(names)}.")
     if table.kind not in KINDS:
         raise ConfigError(f"{path}: tables[{i}]: the kind is '{table.kind}': write one of {', '.join(KINDS)}.")
     columns = len(table.organs) + 1

@@ -5,13 +5,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from attent_kit.report.comparisons import HIGHER_IS_BETTER
 from attent_kit.report.figures import save
 from attent_kit.report.intervals import case_values, values
+from attent_kit.report.metrics import METRICS, metric_of
 from attent_kit.report.rows import csv_table
 from attent_kit.report.scores import Score
 from attent_kit.report.significance import Ranking, cliques, friedman
-from attent_kit.report.table import METRICS
 
 INK, MUTED, BAR = "#000000", "#666666", "#0072B2"
 """Told apart by their lightness alone, so by everybody and on paper."""
@@ -36,23 +35,23 @@ class Ranks(NamedTuple):
     @property
     def name(self) -> str:
         """Of its figures, without extension."""
-        return f"ranks-{self.direction}-{self.metric}"
+        return f"ranks-{self.direction}-{metric_of(self.metric).stem}"
 
 
 def rank_rows(scores: Iterable[Score], labels: Sequence[str], directions: Iterable[str]) -> list[Ranks]:
     """The ranks of each direction and metric in which at least three of the rows share at least two cases."""
     scores, made = list(scores), []
     for direction in directions:
-        for metric, unit in METRICS:
+        for metric in METRICS:
             own = (score for score in scores if score.direction == direction)
-            found = {label: row for (_, label), row in values(own, metric, unit).items() if label in labels}
+            found = {label: row for (_, label), row in values(own, metric.name, metric.unit).items() if label in labels}
             whole = [label for label in labels if label in found and found[label].has_every_organ]
             if len(whole) < 3:
                 continue
             cases, table = case_values([found[label] for label in whole])
             if len(cases) < 2:
                 continue
-            ranking = friedman(table, HIGHER_IS_BETTER[metric])
+            ranking = friedman(table, metric.higher_is_better)
             order = sorted(range(len(whole)), key=lambda i: ranking.ranks[i])
             sorted_ranks = tuple(ranking.ranks[i] for i in order)
             names = tuple(whole[i] for i in order)
@@ -60,7 +59,7 @@ def rank_rows(scores: Iterable[Score], labels: Sequence[str], directions: Iterab
                 tuple(names[i] for i in group) for group in cliques(sorted_ranks, ranking.critical_difference)
             )
             left_out = tuple(label for label in labels if label in found and label not in whole)
-            made.append(Ranks(direction, metric, names, ranking._replace(ranks=sorted_ranks), groups, left_out))
+            made.append(Ranks(direction, metric.name, names, ranking._replace(ranks=sorted_ranks), groups, left_out))
     return made
 
 

@@ -8,8 +8,9 @@ from attent_kit.report.compared import Compared
 from attent_kit.report.comparisons import comparisons_csv
 from attent_kit.report.costs import block, costs_csv
 from attent_kit.report.figures import Panel, segmentation_figure
+from attent_kit.report.metrics import metric_of
 from attent_kit.report.ranks import ranks_csv, ranks_figure
-from attent_kit.report.sentences import NAMES, comparison_block, sentence
+from attent_kit.report.sentences import comparison_block, sentence
 from attent_kit.report.table import csv_text, mark, markdown
 
 
@@ -36,7 +37,7 @@ def render(c: Compared, panels: Mapping[str, Sequence[Panel]], out: Path) -> lis
         files.append(out / "ranks.csv")
         write_text(files[-1], ranks_csv(c.ranks))
     for r in c.ranks:
-        files += ranks_figure(r, f"{c.title}, {c.titles[r.direction]}: {NAMES[r.metric]}", out)
+        files += ranks_figure(r, f"{c.title}, {c.titles[r.direction]}: {metric_of(r.metric).title}", out)
     for direction, slices in panels.items():
         if slices:
             shown = [_marked(panel, c.select) for panel in slices]

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 
 from attent_kit.report.comparisons import Comparison, SlideTest
 from attent_kit.report.intervals import RESAMPLES
+from attent_kit.report.metrics import metric_of
 from attent_kit.report.pairwise import RowPair
 from attent_kit.report.ranks import Ranks, rank_sentence
 from attent_kit.report.scores import AVERAGE
 from attent_kit.report.significance import ALPHA, EXACT_FLIPS
-from attent_kit.report.table import cell_number, grid
-
-NAMES = {"dice": "Dice", "assd": "ASSD"}
+from attent_kit.report.table import grid
 
 
 def sentence(c: Comparison, domains: str) -> str:
@@ -26,10 +25,11 @@ def claim(c: Comparison, domains: str) -> str:
     """AttENT is 25.5 Dice points above W/o adaptation on MR to CT (95 % interval 18.1 to 31.9, 3 cases, 2 seeds)."""
     if not c.cases:
         return _why_not(c, domains)
+    metric = metric_of(c.metric)
     subject = f"The {_measure(c)} of {c.method}"
-    object_, unit = f"that of {c.reference}", "points" if c.metric == "dice" else c.unit
-    if (c.metric, c.organ) == ("dice", AVERAGE):
-        subject, object_, unit = c.method, c.reference, "Dice points"
+    object_, unit = f"that of {c.reference}", metric.step
+    if metric.row_step and c.organ == AVERAGE:
+        subject, object_, unit = c.method, c.reference, metric.row_step
     size = _size(c, c.difference)
     if float(size) == 0:
         step = 5 * 10.0 ** -(len(size.partition(".")[2]) + 1)
@@ -93,16 +93,15 @@ def comparison_block(
         return []
     reference = averages[0].reference
     lines = [f"## {domains}: comparisons with {reference}", "", _how(averages), ""]
-    for metric in dict.fromkeys(c.metric for c in averages):
-        own = [c for c in averages if c.metric == metric]
-        unit = "%" if metric == "dice" else own[0].unit
-        lines += [f"### {NAMES[metric]}, {unit}, average of organs", "", *_table(own), ""]
+    for name in dict.fromkeys(c.metric for c in averages):
+        own = [c for c in averages if c.metric == name]
+        lines += [f"### {metric_of(name).heading}, average of organs", "", *_table(own), ""]
         alone = warning(own)
         lines += [f"**{alone}**", ""] if alone else []
         # What is said once for all is not said again for each.
         said = (f"- {claim(c, domains)}." if alone else f"- {sentence(c, domains)}" for c in own)
         lines += [*dict.fromkeys(said), ""]
-        lines += [line for r in ranks if r.metric == metric for line in (rank_sentence(r), "")]
+        lines += [line for r in ranks if r.metric == name for line in (rank_sentence(r), "")]
     return lines + (_slides(slides) if slides else [])
 
 
@@ -150,12 +149,12 @@ def _slides(slides: Sequence[SlideTest]) -> list[str]:
     first = slides[0]
     head, rows = ["method"], {s.method: [s.method] for s in slides}
     rows = {first.reference: [first.reference], **rows}
-    for metric, tests in by_metric.items():
-        head += [NAMES[metric], "p"]
+    for name, tests in by_metric.items():
+        head += [metric_of(name).title, "p"]
         some = next(iter(tests.values()))
-        rows[first.reference] += [_mean_sd(metric, some.reference_mean, some.reference_sd), ""]
+        rows[first.reference] += [_mean_sd(name, some.reference_mean, some.reference_sd), ""]
         for label, s in tests.items():
-            rows[label] += [_mean_sd(metric, s.mean, s.sd), p_text(s.p)]
+            rows[label] += [_mean_sd(name, s.mean, s.sd), p_text(s.p)]
     seeds = sorted({n for s in slides for n in (s.n, s.reference_n) if n})
     many = f"{', '.join(map(str, seeds)) or 'none'} here"
     if not seeds or min(seeds) < 2:
@@ -176,7 +175,7 @@ def _slides(slides: Sequence[SlideTest]) -> list[str]:
 
 def _why_not(c: Comparison, domains: str) -> str:
     absent = [label for label, n in ((c.method, c.seeds), (c.reference, c.reference_seeds)) if not n]
-    measure = NAMES[c.metric]
+    measure = metric_of(c.metric).title
     if absent:
         return f"{' and '.join(absent)} {_have(absent)} no {measure} on {domains}, so there is nothing to compare"
     both = f"{c.method} and {c.reference}"
@@ -216,11 +215,12 @@ def _range(c: Comparison) -> str:
 
 
 def _measure(c: Comparison) -> str:
-    return NAMES[c.metric] if c.organ == AVERAGE else f"{c.organ} {NAMES[c.metric]}"
+    title = metric_of(c.metric).title
+    return title if c.organ == AVERAGE else f"{c.organ} {title}"
 
 
 def _size(c: Comparison, value: float) -> str:
-    return cell_number(abs(value), c.metric)
+    return metric_of(c.metric).number(abs(value))
 
 
 def _side(value: float) -> str:
@@ -228,17 +228,16 @@ def _side(value: float) -> str:
 
 
 def _with_interval(c: Comparison, value: float, low: float, high: float, sign: str = "") -> str:
-    if math.isnan(value):
-        return "-"
-    known = not math.isnan(low)
-    ends = f" ({cell_number(low, c.metric, sign)} to {cell_number(high, c.metric, sign)})" if known else ""
-    return cell_number(value, c.metric, sign) + ends
+    metric = metric_of(c.metric)
+    known = not math.isnan(value) and not math.isnan(low)
+    return metric.number(value, sign) + (
+        f" ({metric.number(low, sign)} to {metric.number(high, sign)})" if known else ""
+    )
 
 
-def _mean_sd(metric: str, mean: float, sd: float) -> str:
-    if math.isnan(mean):
-        return "-"
-    return cell_number(mean, metric) + ("" if math.isnan(sd) else f" ± {cell_number(sd, metric)}")
+def _mean_sd(name: str, mean: float, sd: float) -> str:
+    metric = metric_of(name)
+    return metric.number(mean) + ("" if math.isnan(mean) or math.isnan(sd) else f" ± {metric.number(sd)}")
 
 
 def _is(p: float) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from attent_kit.report.compared import Compared
+from attent_kit.report.metrics import METRICS
 from attent_kit.report.scores import AVERAGE, LAST, ORACLE, Score
 from attent_kit.report.sentences import sentence
 from attent_kit.report.table import MethodRow, Table, cell_text, stamp
@@ -51,10 +52,11 @@ def stamps(method: MethodRow, scores: Sequence[Score], collapsed: int, runs: int
 
 
 def headlines(c: Compared) -> list[str]:
-    """A sentence for each direction: the row with the best average Dice, and how far it is above the reference row."""
-    made = []
+    """A sentence for each direction: the row with the best average of the first metric, and how far it is from the reference."""
+    made, judge = [], METRICS[0]
+    best_is = "highest" if judge.higher_is_better else "lowest"
     for direction, domains in c.titles.items():
-        table = next((t for t in c.tables if t.direction == direction and t.scale == 100), None)
+        table = next((t for t in c.tables if t.direction == direction and t.metric == judge), None)
         if table is None:
             made.append(f"{domains}: nothing is scored yet.")
             continue
@@ -62,20 +64,20 @@ def headlines(c: Compared) -> list[str]:
         free = [m.label for m in c.methods if not m.bound]
         known = {label: cell.mean for label in free if (cell := cells.get(label)) and not math.isnan(cell.mean)}
         if not known:
-            made.append(f"{domains}: no row without target labels has an average Dice yet.")
+            made.append(f"{domains}: no row without target labels has an average {judge.title} yet.")
             continue
-        highest = max(known.values())
+        highest = (max if judge.higher_is_better else min)(known.values())
         best = [label for label, mean in known.items() if mean == highest]
-        number = cell_text(cells[best[0]], table.scale, table.count)
+        number = cell_text(cells[best[0]], judge, table.count)
         have = f"{' and '.join(best)} {'has' if len(best) == 1 else 'have'}"
-        found = f"{have} the highest average Dice" if len(known) > 1 else f"{have} Dice"
+        found = f"{have} the {best_is} average {judge.title}" if len(known) > 1 else f"{have} {judge.title}"
         trained = "are trained without target labels" if _by_oracle(table) else "see no target labels"
         of = f" of the {len(known)} rows that {trained}" if len(known) > 1 else ""
-        said = f"{domains}: {found}{of}, {number} % ({table.over})."
+        said = f"{domains}: {found}{of}, {number} {judge.shown_unit} ({table.over})."
         against = [
             x
             for x in c.comparisons
-            if (x.direction, x.metric, x.organ) == (direction, "dice", AVERAGE) and x.method in best
+            if (x.direction, x.metric, x.organ) == (direction, judge.name, AVERAGE) and x.method in best
         ]
         made.append(" ".join([said, *(sentence(x, domains) for x in against)]))
     return made

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from attent_kit.report.metrics import METRICS, Metric
 from attent_kit.report.outcomes import Outcome, counts, footnotes
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.rows import csv_table
@@ -14,8 +15,6 @@ from attent_kit.report.shown import Shown
 
 Over = Literal["seeds", "cases"]
 
-METRICS = (("dice", "fraction"), ("assd", "mm"))
-"""What the table shows; scores.csv has the rest."""
 DAGGER = " †"
 """Behind the label of a row whose snapshots target labels chose."""
 
@@ -40,7 +39,7 @@ class Table(NamedTuple):
     """Of each row, what chose its snapshots and whether target labels had a part in it."""
     best: tuple[tuple[str, ...], ...]
     """Label of the best method of each column, bounds aside; of all that are equally good."""
-    scale: float
+    metric: Metric
     count: int  # type: ignore[assignment]  # hides tuple.count, which nobody asks of a table
     """Seeds or cases that the title names."""
     over: str
@@ -59,14 +58,14 @@ class Table(NamedTuple):
         """As a terminal and a notebook show it, the best of each column standing out."""
         rows, bold = [], []
         for (label, cells), stamp in zip(self.rows, self.stamps, strict=True):
-            rows.append([label, *(cell_text(cell, self.scale, self.count) for cell in cells), stamp])
+            rows.append([label, *(cell_text(cell, self.metric, self.count) for cell in cells), stamp])
             bold.append([False, *(label in best for best in self.best), False])
         columns = ["method", *self.organs, "selection"]
         return Shown(self.title, columns, rows, bold, words=(0, len(columns) - 1))
 
     def to_frame(self) -> Any:
         """The means as a pandas DataFrame, a row for each method and a column for each organ; ConfigError without pandas."""
-        values = [[None if cell is None else self.scale * cell.mean for cell in cells] for _, cells in self.rows]
+        values = [[None if cell is None else self.metric.scale * cell.mean for cell in cells] for _, cells in self.rows]
         return data_frame(values, self.organs, [label for label, _ in self.rows])
 
     def __rich__(self) -> Any:
@@ -81,14 +80,14 @@ def tables(
     methods: Sequence[MethodRow],
     titles: Mapping[str, str],
     outcomes: Sequence[Outcome] = (),
-    metrics: Sequence[tuple[str, str]] = METRICS,
-    weight: str | None = None,
+    metrics: Sequence[Metric] | None = None,
+    weights: Mapping[str, str | None] = MappingProxyType({}),
 ) -> list[Table]:
-    """A table for each direction of `titles` and each of the (metric, unit) that is there. Spread is over seeds if a
+    """A table for each direction of `titles` and each of `metrics`, by default METRICS, that is there. Spread is over seeds if a
     direction has several, else over cases.
 
-    `outcomes` says how the runs ended: those that collapsed are counted below the table, and stay in its means. `weight` is
-    that of `summarise`.
+    `outcomes` says how the runs ended: those that collapsed are counted below the table, and stay in its means. `weights` is
+    the `weight` of `summarise` by the name of a metric.
     ConfigError if the scores are of several selections.
     """
     scores = list(scores)
@@ -97,7 +96,11 @@ def tables(
     for direction, name in titles.items():
         own = [s for s in scores if s.direction == direction]
         there = {(s.metric, s.unit) for s in own}
-        made += [_table(own, methods, direction, name, *each, weight) for each in metrics if each in there]
+        made += [
+            _table(own, methods, direction, name, metric, weights.get(metric.name))
+            for metric in (METRICS if metrics is None else metrics)
+            if (metric.name, metric.unit) in there
+        ]
     return [_with_outcomes(table, outcomes) for table in made]
 
 
@@ -145,46 +148,44 @@ def _table(
     methods: Sequence[MethodRow],
     direction: str,
     domains: str,
-    metric: str,
-    unit: str,
+    metric: Metric,
     weight: str | None,
 ) -> Table:
     over = spread(scores)
-    found = {(s.alignment, s.organ): s for s in summarise(scores, metric, over, unit, weight=weight)}
+    found = {(s.alignment, s.organ): s for s in summarise(scores, metric.name, over, metric.unit, weight=weight)}
     organs = tuple(dict.fromkeys(organ for _, organ in found))
     rows = tuple((m.label, tuple(found.get((m.label, organ)) for organ in organs)) for m in methods)
     bounds = {m.label for m in methods if m.bound}
     selection = only_selection(scores)
     stamps = tuple(stamp(selection, m.bound) for m in methods)
-    best = tuple(
-        _best([(label, cells[i]) for label, cells in rows if label not in bounds], metric) for i in range(len(organs))
-    )
+    free = [(label, cells) for label, cells in rows if label not in bounds]
+    best = tuple(_best([(label, cells[i]) for label, cells in free], metric) for i in range(len(organs)))
     count = len({s.seed for s in scores} if over == "seeds" else {s.case for s in scores})
     words = f"mean ± SD over {count} {over}" if count > 1 else "one case"
-    name = "Dice, %" if metric == "dice" else f"ASSD, {unit}"
-    title = f"{domains}: {name}, {words}" + ("" if selection == LAST else f", selected by {selection}")
-    scale = 100.0 if metric == "dice" else 1.0
-    return Table(direction, title, organs, rows, stamps, best, scale, count, words, tuple(_footnotes(rows, organs)))
+    title = f"{domains}: {metric.heading}, {words}" + ("" if selection == LAST else f", selected by {selection}")
+    notes = tuple(_footnotes(rows, organs, metric))
+    return Table(direction, title, organs, rows, stamps, best, metric, count, words, notes)
 
 
-def _best(cells: Sequence[tuple[str, Summary | None]], metric: str) -> tuple[str, ...]:
+def _best(cells: Sequence[tuple[str, Summary | None]], metric: Metric) -> tuple[str, ...]:
+    """Of two rows with a mean, or more."""
     known = {label: s.mean for label, s in cells if s is not None and not math.isnan(s.mean)}
-    if len(known) < 2:
-        return ()
-    best = (max if metric == "dice" else min)(known.values())
-    return () if metric == "dice" and best == 0 else tuple(label for label, mean in known.items() if mean == best)
+    return metric.best(known) if len(known) > 1 else ()
 
 
-def _footnotes(rows: Iterable[tuple[str, tuple[Summary | None, ...]]], organs: Sequence[str]) -> Iterable[str]:
+def _footnotes(
+    rows: Iterable[tuple[str, tuple[Summary | None, ...]]], organs: Sequence[str], metric: Metric
+) -> Iterable[str]:
     absences: dict[str, dict[str, str]] = {organ: {} for organ in organs[:-1]}
     for label, cells in rows:
         for organ, cell in zip(organs[:-1], cells[:-1], strict=True):
             if cell is None:
                 continue
             if cell.missed:
-                yield f"{label}: {organ} missed in {cell.missed} of {cell.total}; it counts 0 in Dice and has no distance."
+                yield f"{label}: {organ} missed in {cell.missed} of {cell.total}; it {metric.one_sided}."
             if cell.invented:
-                yield f"{label}: {organ} found in {cell.invented} of {cell.total} where there is none; it counts 0 in Dice."
+                found = f"{label}: {organ} found in {cell.invented} of {cell.total}"
+                yield f"{found} where there is none; it {metric.one_sided}."
             absences[organ][label] = f"in neither truth nor prediction in {cell.absent} of {cell.total}, left out."
             if not cell.absent:
                 absences[organ].pop(label)
@@ -195,18 +196,12 @@ def _footnotes(rows: Iterable[tuple[str, tuple[Summary | None, ...]]], organs: S
             yield from (f"{label}: {organ} {words}" for label, words in by_label.items())
 
 
-def cell_text(cell: Summary | None, scale: float, count: int | None = None) -> str:
+def cell_text(cell: Summary | None, metric: Metric, count: int | None = None) -> str:
     """85.3 ± 2.1, or a dash; with n where it is not the `count` that the title names."""
     if cell is None or math.isnan(cell.mean):
         return "-"
-    metric = "dice" if scale == 100 else "assd"
-    spread = "" if math.isnan(cell.std) else f" ± {cell_number(cell.std, metric)}"
-    return cell_number(cell.mean, metric) + spread + ("" if count in (None, cell.n) else f" (n={cell.n})")
-
-
-def cell_number(value: float, metric: str, sign: str = "") -> str:
-    """Dice in percent with one decimal, distances with two; with its sign always, if "+"."""
-    return f"{100 * value:{sign}z.1f}" if metric == "dice" else f"{value:{sign}z.2f}"
+    spread = "" if math.isnan(cell.std) else f" ± {metric.number(cell.std)}"
+    return metric.number(cell.mean) + spread + ("" if count in (None, cell.n) else f" (n={cell.n})")
 
 
 def markdown(
@@ -272,7 +267,7 @@ def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
 
 def _measured(made: Sequence[Table]) -> Iterator[tuple]:
     for table in made:
-        metric, unit = METRICS[0] if table.scale == 100 else METRICS[1]
+        metric, unit = table.metric.name, table.metric.unit
         for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
             runs, collapsed = table.runs.get(label, (0, 0))
             ended = (runs, collapsed) if runs else (None, None)
@@ -295,7 +290,7 @@ def _published(published: Sequence[PublishedTable]) -> Iterator[tuple]:
 
 def _marked(table: Table, row: tuple[str, tuple[Summary | None, ...]]) -> list[str]:
     label, cells = row
-    texts = [cell_text(cell, table.scale, table.count) for cell in cells]
+    texts = [cell_text(cell, table.metric, table.count) for cell in cells]
     return [label, *(f"**{t}**" if label in best else t for t, best in zip(texts, table.best, strict=True))]
 
 

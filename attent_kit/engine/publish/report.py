@@ -85,7 +85,7 @@ def _compared(
 def _sections(
     c: Compared, runs: Sequence[ShownRun], pairs: Sequence[RowPair], gallery: Gallery, out: Path, registry: Registry
 ) -> list[Section]:
-    others = {name: other_tables(rows, c.methods, c.titles, _weight(name)) for name, rows in c.others.items()}
+    others = {name: other_tables(rows, c.methods, c.titles, _weights(name)) for name, rows in c.others.items()}
     trained = _trained(runs)
     audited = translation_audit_section(trained, c.titles, gallery.translation)
     return [
@@ -170,10 +170,9 @@ def _trained(runs: Sequence[ShownRun]) -> list[Trained]:
     ]
 
 
-def _weight(protocol: str) -> str | None:
-    """What the means of a protocol's Dice are over, if not volumes."""
-    columns = PROTOCOLS[protocol].columns if protocol in PROTOCOLS else ()
-    return next((column.weight for column in columns if column.metric == "dice"), None)
+def _weights(protocol: str) -> dict[str, str | None]:
+    """What the means of a protocol's metrics are over, if not volumes."""
+    return {column.metric: column.weight for column in PROTOCOLS[protocol].columns} if protocol in PROTOCOLS else {}
 
 
 def _stamps(c: Compared, runs: Sequence[ShownRun]) -> Mapping[tuple[str, str], list[Stamp]]:

@@ -12,6 +12,7 @@ from attent_kit.engine.train.kept import RULE, first_cases, median_and_worst
 from attent_kit.errors import AttentKitError
 from attent_kit.report.compared import Compared
 from attent_kit.report.figures import COLOURS, Panel, segmentation_figure
+from attent_kit.report.metrics import DICE
 from attent_kit.report.page import Heading, Picture, Section, Strip, Strips, Text
 from attent_kit.report.pictures import entropy_picture, picture
 from attent_kit.report.scores import Score
@@ -146,9 +147,9 @@ def _target(p: Panel) -> list[Picture]:
 
 
 def _strip(p: Panel, row: str, scores: Sequence[Score]) -> Strip:
-    own = [s for s in scores if (s.alignment, s.case, s.metric) == (row, p.case, "dice")]
+    own = [s for s in scores if (s.alignment, s.case, s.metric) == (row, p.case, DICE.name)]
     first = [s.value for s in own if s.seed == own[0].seed and s.value == s.value]
-    dice = f", Dice {100 * sum(first) / len(first):.1f} %" if first else ""
+    dice = f", {DICE.title} {DICE.number(sum(first) / len(first))} {DICE.shown_unit}" if first else ""
     pictures = [
         Picture(picture(p.image, p.predictions[row]), f"Prediction of {row} for {p.name}.", f"prediction{dice}")
     ]

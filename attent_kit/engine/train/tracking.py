@@ -10,8 +10,8 @@ from attent_kit.engine.train.fit import Progress
 from attent_kit.errors import ConfigError
 from attent_kit.files import read_json, write_text
 from attent_kit.registry import Registry
+from attent_kit.report.metrics import METRICS
 from attent_kit.report.scores import LAST, Score, only_selection, summarise
-from attent_kit.report.table import METRICS
 from attent_kit.tracker import TrackedRun, Tracker
 
 Trackers = Mapping[str, type[Tracker]]
@@ -96,6 +96,7 @@ def mean_scores(scores: Sequence[Score]) -> dict[str, float]:
     """
     means: dict[str, float] = {}
     chosen = "" if (select := only_selection(scores)) == LAST else f"{select}/"
-    for metric, unit in METRICS if scores else ():
-        means |= {f"{chosen}{metric}/{s.organ}": s.mean for s in summarise(scores, metric, "cases", unit)}
+    for metric in METRICS if scores else ():
+        summaries = summarise(scores, metric.name, "cases", metric.unit)
+        means |= {f"{chosen}{metric.name}/{s.organ}": s.mean for s in summaries}
     return {name: mean for name, mean in means.items() if not math.isnan(mean)}
