@@ -216,13 +216,10 @@ def test_a_run_made_by_another_version_of_attent_kit_is_another_cell(suite, out)
     assert superseded(cell, load().registry)[out / FOLDER][0].startswith("attent-kit (0.0.")
 
 
-@pytest.mark.parametrize("spoil", ["missing", "junk", "of an earlier version"])
+@pytest.mark.parametrize("spoil", ["missing", "junk"])
 def test_results_that_do_not_say_their_versions_are_still_found(suite, out, spoil):
     file = out / FOLDER / "env.json"
-    made_by = json.loads(file.read_text())
-    del made_by["components"]
-    texts = {"missing": None, "junk": "junk", "of an earlier version": json.dumps(made_by)}
-    file.unlink() if texts[spoil] is None else file.write_text(texts[spoil])
+    file.unlink() if spoil == "missing" else file.write_text(spoil)
     assert cells_of(suite, out, load().registry)[0].done
 
 

@@ -176,7 +176,9 @@ def test_truths_without_a_prediction_are_left_out_of_evaluate_and_counted(attent
 def test_predict_without_the_plugin_of_the_run_says_what_to_install(attentkit, own_run, volumes, tmp_path):
     config = own_run / "config.toml"
     config.write_text(config.read_text().replace('name = "source_only"', 'name = "coral"'))
-    (own_run / "env.json").write_text('{"plugins": {"attentkit-coral": "0.1"}}')
+    made_by = json.loads((own_run / "env.json").read_text())
+    coral = dict(kind="alignments", name="coral", plugin="coral", distribution="attentkit-coral", version="0.1")
+    (own_run / "env.json").write_text(json.dumps(made_by | {"components": [coral]}))
     outcome = attentkit("predict", own_run, volumes / "ct/images/ct_3.nii.gz", tmp_path / "p.nii.gz")
     assert outcome.code == 2 and "pip install attentkit-coral==0.1" in outcome.err
 

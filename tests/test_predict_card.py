@@ -5,14 +5,16 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from attent_kit.data.phantom.write import in_phantom, write_phantom
 from attent_kit.data.prepared.familiar import Familiar
 from attent_kit.engine.apply.card import limits
 from attent_kit.engine.apply.trained import read_domain
+from attent_kit.engine.run.checkpoint import write_weights
 from support.cases import AFFINE, contents
 from support.commands import prepare_words, train_words
-from support.stand_in import greys, predict, save, stand_in_run, whole_run
+from support.stand_in import facts_of, greys, predict, save, stand_in_run, whole_run
 
 
 def strict(path):
@@ -77,6 +79,8 @@ def test_it_names_no_place_on_the_machine_and_no_time(predicted, tmp_path):
     (run / "config.toml").write_text(
         config.replace('"threshold"\n', '"threshold"\nnote = "/home/someone/weights.pth"\n')
     )
+    weights = run / "segmentor.safetensors"
+    write_weights(weights, load_file(weights), facts_of(run))
     predict(run, image, tmp_path / "again.nii.gz")
     text = (tmp_path / "again.json").read_text()
     assert str(tmp_path) not in text and "someone" not in text and "somewhere" not in text

@@ -19,7 +19,7 @@ from attent_kit.testing import check_alignment
 from support.cases import contents
 from support.commands import says, train_words
 from support.small_methods import ALIGNMENTS, REGISTRY, VARIANTS, batch, made
-from support.stand_in import greys, predict, save, stand_in_run
+from support.stand_in import facts_of, greys, predict, save, stand_in_run
 
 TRANSLATE_FIRST = {"pixel", "attent"}
 THREE = ("config.toml", "domain.json", "segmentor.safetensors")
@@ -146,21 +146,21 @@ def a_pickle(path):
 def of_another_shape(path):
     weights = load_file(path)
     weights[next(iter(weights))] = torch.zeros(3, 3)
-    write_weights(path, weights, {"network": "S"})
+    write_weights(path, weights, facts_of(path.parent))
 
 
 def a_weight_less(path):
     weights = load_file(path)
     weights.popitem()
-    write_weights(path, weights, {"network": "S"})
+    write_weights(path, weights, facts_of(path.parent))
 
 
 def of_other_options(path):
-    write_weights(path, load_file(path), {"network": "S", "config": "0"})
+    write_weights(path, load_file(path), facts_of(path.parent, config="0"))
 
 
 def of_another_network(path):
-    write_weights(path, load_file(path), {"network": "F"})
+    write_weights(path, load_file(path), facts_of(path.parent, network="F"))
 
 
 def without_a_digest(path):

@@ -60,12 +60,13 @@ def test_scores_of_a_case_called_like_a_formula_come_back(tmp_path):
     [
         ("", 1, "case,slice,value,note"),
         ("case,slice\na,1\n", 1, "case,slice"),
-        ("case,slice,value\na,1,0.5\nb,1\n", 3, "2 fields, expected 3"),
-        ("case,slice,value\na,,high\n", 2, "value 'high'"),
-        ("case,slice,value\na,1_0,0.5\n", 2, "slice '1_0'"),
-        ("case,slice,value\na,,1\na,,1", 3, "cut off"),
-        ('case,slice,value\n"a,,1\n', 2, "end of data"),
-        ("case,slice,value\na,,1\nb,,-1\n", 3, "below 0"),
+        ("case,slice,value\na,1,0.5\n", 1, "expected 'case,slice,value,note'"),
+        ("case,slice,value,note\na,1,0.5,x\nb,1\n", 3, "2 fields, expected 4"),
+        ("case,slice,value,note\na,,high,x\n", 2, "value 'high'"),
+        ("case,slice,value,note\na,1_0,0.5,x\n", 2, "slice '1_0'"),
+        ("case,slice,value,note\na,,1,x\na,,1,x", 3, "cut off"),
+        ('case,slice,value,note\n"a,,1,x\n', 2, "end of data"),
+        ("case,slice,value,note\na,,1,x\nb,,-1,x\n", 3, "below 0"),
     ],
 )
 def test_damage_is_told_with_file_and_line(tmp_path, text, line, said):

@@ -5,12 +5,10 @@ import math
 import pytest
 
 from attent_kit.errors import ConfigError, DataError
-from attent_kit.report.scores import COUNTS, PROTOCOL, Score, read_scores, summarise, write_scores
+from attent_kit.report.scores import COUNTS, Score, read_scores, summarise, write_scores
 
 ROOT_2 = math.sqrt(2)
-FULL_HEADER = "alignment,direction,seed,case,organ,metric,value,unit,protocol,selection\n"
-HEADER = "alignment,direction,seed,case,organ,metric,value,unit,protocol\n"
-OLD_HEADER = "alignment,direction,seed,case,organ,metric,value,unit\n"
+HEADER = "alignment,direction,seed,case,organ,metric,value,unit,protocol,selection\n"
 
 
 def score(seed, case, organ, metric, value, unit="fraction", alignment="attent", direction="mr2ct"):
@@ -189,18 +187,9 @@ def test_scores_read_back_exactly_as_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
 
 
-def test_scores_of_before_protocols_had_names_are_read_as_3d_mm(tmp_path):
-    (tmp_path / "scores.csv").write_text(OLD_HEADER + "attent,mr2ct,0,7,liver,dice,0.5,fraction\n")
-    assert read_scores(tmp_path / "scores.csv") == [score(0, "7", "liver", "dice", 0.5)]
-    assert read_scores(tmp_path / "scores.csv")[0].protocol == PROTOCOL == "3d-mm"
-    (tmp_path / "cut.csv").write_text(OLD_HEADER + "attent,mr2ct,0,7,liver,dice\n")
-    with pytest.raises(DataError, match="line 2: 6 fields, expected 8"):
-        read_scores(tmp_path / "cut.csv")
-
-
 def test_not_a_number_is_written_as_nan(tmp_path):
     write_scores(tmp_path / "scores.csv", [score(0, "7", "liver", "assd", math.nan, "mm")])
-    assert (tmp_path / "scores.csv").read_text() == FULL_HEADER + "attent,mr2ct,0,7,liver,assd,nan,mm,3d-mm,last\n"
+    assert (tmp_path / "scores.csv").read_text() == HEADER + "attent,mr2ct,0,7,liver,assd,nan,mm,3d-mm,last\n"
     assert math.isnan(read_scores(tmp_path / "scores.csv")[0].value)
 
 
@@ -213,7 +202,7 @@ def test_a_write_that_fails_leaves_the_old_scores(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-GOOD = "attent,mr2ct,0,7,liver,dice,0.5,fraction,3d-mm\n"
+GOOD = "attent,mr2ct,0,7,liver,dice,0.5,fraction,3d-mm,last\n"
 
 
 @pytest.mark.parametrize(
@@ -221,19 +210,20 @@ GOOD = "attent,mr2ct,0,7,liver,dice,0.5,fraction,3d-mm\n"
     [
         ("", 1, "the header is ''"),
         ("alignment,seed\n" + GOOD, 1, "the header is 'alignment,seed'"),
-        (HEADER + GOOD + "attent,mr2ct,0,7,spl", 3, "5 fields, expected 9"),
-        (HEADER + GOOD + "attent,mr2ct,0,7,spleen,dice,0.5,fraction,3d", 3, "the last line is cut off"),
-        (HEADER + "attent,mr2ct,0,7,liver,dice,0;5,fraction,3d-mm\n" + GOOD, 2, "value '0;5' is not a number"),
-        (HEADER + "attent,mr2ct,first,7,liver,dice,0.5,fraction,3d-mm\n", 2, "seed 'first' is not a number"),
+        (HEADER.replace(",selection", "") + GOOD.replace(",last", ""), 1, "the header is 'alignment,direction"),
+        (HEADER + GOOD + "attent,mr2ct,0,7,spl", 3, "5 fields, expected 10"),
+        (HEADER + GOOD + "attent,mr2ct,0,7,spleen,dice,0.5,fraction,3d-mm,la", 3, "the last line is cut off"),
+        (HEADER + "attent,mr2ct,0,7,liver,dice,0;5,fraction,3d-mm,last\n" + GOOD, 2, "value '0;5' is not a number"),
+        (HEADER + "attent,mr2ct,first,7,liver,dice,0.5,fraction,3d-mm,last\n", 2, "seed 'first' is not a number"),
         (HEADER + GOOD.replace("0.5", "0_5"), 2, "value '0_5' is not a number"),
         (HEADER + GOOD.replace("ct,0", "ct,1_0"), 2, "seed '1_0' is not a number"),
         (HEADER + GOOD + GOOD.replace("liver,dice,0.5", "liver,assd,-inf"), 3, "value '-inf' is not finite"),
         (HEADER + GOOD.replace("0.5", "1.7"), 2, "dice is a fraction, and '1.7' is not between 0 and 1"),
         (HEADER + GOOD.replace("dice,0.5", "nsd 2 mm,-0.1"), 2, "nsd 2 mm is a fraction, and '-0.1' is not"),
-        (HEADER + GOOD + "\n" + GOOD, 3, "0 fields, expected 9"),
+        (HEADER + GOOD + "\n" + GOOD, 3, "0 fields, expected 10"),
         (HEADER + GOOD + GOOD, 3, "this row is already there"),
         (HEADER + GOOD + HEADER, 3, "seed 'seed' is not a number"),
-        (HEADER + 'attent,mr2ct,0,"7,liver,dice,0.5,fraction,3d-mm\n', 2, "unexpected end of data"),
+        (HEADER + 'attent,mr2ct,0,"7,liver,dice,0.5,fraction,3d-mm,last\n', 2, "unexpected end of data"),
     ],
 )
 def test_a_damaged_file_is_named_with_its_line(tmp_path, text, line, reason):

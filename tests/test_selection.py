@@ -155,11 +155,7 @@ def scores(selection, label="AttENT", dice=0.5):
     ]
 
 
-def test_a_file_of_scores_without_a_selection_is_of_the_last_snapshot(tmp_path):
-    (tmp_path / "old.csv").write_text(
-        "alignment,direction,seed,case,organ,metric,value,unit,protocol\nA,mr2ct,0,1,liver,dice,0.5,fraction,3d-mm\n"
-    )
-    assert [row.selection for row in read_scores(tmp_path / "old.csv")] == ["last"]
+def test_scores_keep_the_selection_that_they_are_of(tmp_path):
     write_scores(tmp_path / "new.csv", scores("im"))
     assert read_scores(tmp_path / "new.csv") == scores("im")
 

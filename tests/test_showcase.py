@@ -101,13 +101,6 @@ def test_of_too_many_cases_the_median_the_worst_and_the_first_are_kept(target, t
         assert {name.partition("-")[0] for name in arrays} == {"ct_3", "ct_2"}
 
 
-def test_a_translation_of_an_earlier_version_is_still_shown(target, tmp_path):
-    z = slice_to_show(target, "ct_3")
-    image = np.full((1, 32, 32), 0.5, np.float16)
-    np.savez_compressed(tmp_path / "translations.npz", **{f"ct_3-{z}": image})
-    assert (panel(target, "ct_3", {"A": Answers(tmp_path)}).translations["A"] == 0.5).all()
-
-
 def test_a_trained_run_has_kept_its_slices(trained, prepared):
     found = panel(Prepared.open(prepared / "ct.h5"), "ct_3", {"W/o": Answers(trained)})
     assert set(found.predictions) == set(found.entropies) == {"W/o"} and not found.translations

@@ -44,7 +44,7 @@ def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
 
 
 def read_rows(path: Path, kind: type[Row], again: str, check: Callable[[Row], None] = lambda row: None) -> list[Row]:
-    """The rows of `write_rows`; fields at the end that have a default may be missing from all of them.
+    """The rows of `write_rows`.
 
     DataError with file, line and `again`, which says how the file is made anew, for anything else, and for a row that `check`
     raises a ValueError about.
@@ -58,8 +58,7 @@ def read_rows(path: Path, kind: type[Row], again: str, check: Callable[[Row], No
     rows: list[Row] = []
     try:
         header = next(reader, [])
-        required = len(_fields(kind)) - len(kind._field_defaults)  # type: ignore[attr-defined]  # as in _fields
-        if len(header) < required or header != list(_fields(kind)[: len(header)]):
+        if header != list(_fields(kind)):
             raise ValueError(f"the header is {','.join(header)!r}, expected {','.join(_fields(kind))!r}")
         hints = get_type_hints(kind)
         for cells in reader:

@@ -13,7 +13,7 @@ from attent_kit.report.shown import Shown
 
 AVERAGE = "average"
 PROTOCOL = "3d-mm"
-"""Protocol of a comparison, and of scores that were written before protocols had names."""
+"""Protocol of a comparison."""
 LAST, ORACLE = "last", "target-oracle"
 """Selections that need no selector: the last snapshot, and the one with the highest Dice on the target's test labels."""
 COUNTS = ("scored", "missed", "invented", "absent", "undefined")
@@ -73,10 +73,7 @@ def write_scores(path: str | Path, rows: Iterable[Score]) -> None:
 
 
 def read_scores(path: str | Path) -> list[Score]:
-    """The rows of `write_scores`, also of a version without protocols or selections.
-
-    Raises `DataError` with file and line for anything it would not have written.
-    """
+    """The rows of `write_scores`. DataError with file and line for anything it would not have written."""
     there = set()
 
     def check(row: Score) -> None:

@@ -21,7 +21,7 @@ class Stamp(NamedTuple):
 
 
 def selections(scores: Iterable[Score]) -> list[str]:
-    """What chose the snapshots; "last" for scores of a version that knew no other."""
+    """What chose the snapshots."""
     return list(dict.fromkeys(score.selection for score in scores))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.optim import SGD
 
-from attent_kit.config import ComponentConfig
+from attent_kit.config import ComponentConfig, read_toml
 from attent_kit.engine.apply.volumes import PredictOptions, predict_volumes
 from attent_kit.engine.run import checkpoint
 from attent_kit.interfaces import Alignment, Segmentation, Segmentor, Stage, Translator
@@ -111,11 +111,17 @@ def stand_in_run(folder, size, slope=SHARP, alignment="threshold", **domain):
     )
     facts = {
         "domain": "ct", "modality": "ct", "organs": ["middle", "bright"], "size": size, "channels": 1,
-        "intensity": {"kind": "window", "low": LOW, "high": HIGH},
+        "intensity": {"kind": "window", "low": LOW, "high": HIGH}, "pixel_mm": None, "training": None, "phantom": [],
+        "source": {"domain": "mr", "modality": "mr", "cases": 1},
     }  # fmt: skip
     (folder / "domain.json").write_text(json.dumps(facts | domain))
-    checkpoint.write_weights(folder / "segmentor.safetensors", Levels(slope).state_dict(), {"network": "S"})
+    checkpoint.write_weights(folder / "segmentor.safetensors", Levels(slope).state_dict(), facts_of(folder))
     return folder
+
+
+def facts_of(folder, **more):
+    """What exported weights say about themselves."""
+    return {"network": "S", "config": checkpoint.fingerprint(read_toml(folder / "config.toml"))} | more
 
 
 def whole_run(folder, size, **more):

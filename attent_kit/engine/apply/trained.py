@@ -45,9 +45,9 @@ class Domain:
     """Side of a pixel in mm; None where `size` pixels span each field of view."""
     intensity: Intensity
     familiar: Familiar | None
-    """None for a run of a version that did not keep it."""
+    """None where the target had no training case."""
     source: dict[str, Any]
-    """Name, modality and number of training cases of the other domain; empty for such a run."""
+    """Name, modality and number of training cases of the other domain."""
     phantom: tuple[str, ...]
     """The domains whose cases are a phantom."""
 
@@ -188,7 +188,7 @@ def _load_segmentor(run: TrainedRun, alignment: Alignment) -> int:
             f"{run.files.checkpoint.name} of the run beside it, too."
         )
     facts = checkpoint.load_segmentor(run.weights, alignment)
-    if facts.get("config") not in (None, checkpoint.fingerprint(run.config)):
+    if facts.get("config") != checkpoint.fingerprint(run.config):
         raise ConfigError(
             f"{run.weights} was trained with other options than config.toml beside it names: copy both from one run."
         )
@@ -243,7 +243,7 @@ def domain_of(text: str | bytes, path: Path) -> Domain:
     if domain is None:
         raise _no_domain(path)
     try:
-        pixel, training = domain.get("pixel_mm"), domain.get("training")
+        pixel, training = domain["pixel_mm"], domain["training"]
         if domain["size"] < 1 or domain["channels"] % 2 == 0 or (pixel is not None and not pixel > 0):
             raise ValueError("size, channels or pixel_mm is impossible")
         return Domain(
@@ -254,8 +254,8 @@ def domain_of(text: str | bytes, path: Path) -> Domain:
             pixel=None if pixel is None else float(pixel),
             intensity=Intensity.from_dict(domain["intensity"]),
             familiar=None if training is None else Familiar.from_dict(training),
-            source=dict(domain.get("source", {})),
-            phantom=tuple(str(name) for name in domain.get("phantom", ())),
+            source=dict(domain["source"]),
+            phantom=tuple(str(name) for name in domain["phantom"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError, AttentKitError) as error:
         raise _no_domain(path) from error

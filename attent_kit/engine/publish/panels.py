@@ -36,7 +36,7 @@ def panel(target: Prepared, case: str, answers: Mapping[str, Answers]) -> Panel:
         prediction = _prediction(own.prediction(case), target, case)
         if prediction is not None:
             predictions[row] = prediction[z]
-        kept[row] = _kept(own, case, z, middle)
+        kept[row] = _kept(own, case, z)
     return Panel(
         f"{case}, slice {z}",
         target.image_row(case, z)[middle].astype(np.float32),
@@ -60,8 +60,8 @@ def _prediction(path: Path, target: Prepared, case: str) -> np.ndarray | None:
     return grid.labels_to_slices(labels)
 
 
-def _kept(answers: Answers, case: str, z: int, middle: int) -> dict[str, np.ndarray]:
-    """Float slices [H, W] by what they are; of a run of an earlier version the translation alone."""
+def _kept(answers: Answers, case: str, z: int) -> dict[str, np.ndarray]:
+    """Float slices [H, W] by what they are."""
     names = {what: f"{case}-{z}-{what}" for what in ("entropy", "translation", "return")}
     stored = _arrays(answers.slices, names.values())
     found: dict[str, np.ndarray] = {}
@@ -69,9 +69,6 @@ def _kept(answers: Answers, case: str, z: int, middle: int) -> dict[str, np.ndar
         if name in stored:
             array = stored[name].astype(np.float32)
             found[what] = array / 255 if what == "entropy" else array / 127.5 - 1
-    if "translation" not in found:
-        for array in _arrays(answers.path / "translations.npz", [f"{case}-{z}"]).values():
-            found["translation"] = array[middle].astype(np.float32)
     return found
 
 

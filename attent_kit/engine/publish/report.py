@@ -46,7 +46,7 @@ def write_report(
     said = [*_doubts(c, runs, remembered, out), *unknown, *gallery.doubts]
     if remembered is None:
         said.append(
-            "The folder has no comparison.toml, like those of earlier versions: rows are in the order of their names. "
+            "The folder has no comparison.toml, so its rows are in the order of their names. "
             "`attentkit compare` on it writes one."
         )
     files = [out / name for name in (REPORT, "table.tex", "pairs.csv")]

@@ -160,7 +160,7 @@ def _strip(p: Panel, row: str, scores: Sequence[Score]) -> Strip:
 
 def _not_kept(what: str, rows: Sequence[str]) -> list[str]:
     names = ", ".join(dict.fromkeys(rows))
-    return [f"There is no {what} of {names}: an earlier version made the runs, or a file is damaged."] if names else []
+    return [f"There is no {what} of {names}: slices.npz of its run is missing or damaged."] if names else []
 
 
 def _styles(p: Panel, row: str) -> list[Picture]:

@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 from safetensors import safe_open
 
-from attent_kit.config import Choice, read_toml
+from attent_kit.config import Choice
 from attent_kit.engine.run.checkpoint import FACTS
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.settings import RunSettings
-from attent_kit.errors import AttentKitError, ConfigError
+from attent_kit.errors import ConfigError
 from attent_kit.files import parse_object, read_json
 from attent_kit.registry import Component, Registry
 
@@ -60,7 +60,7 @@ def recorded(run: RunFolder, said: Mapping[str, Any] | None = None) -> list[Reco
     """
     said = read_json(run.environment) if said is None else said
     if said is not None:
-        return well_formed(said.get("components")) or _by_plugins(run, said)
+        return well_formed(said.get("components"))
     try:
         with safe_open(run.answers().segmentor, framework="np") as file:
             return well_formed((parse_object((file.metadata() or {}).get(FACTS, "{}")) or {}).get("components"))
@@ -75,22 +75,6 @@ def well_formed(said: Any) -> list[Record]:
         r
         for r in (said if isinstance(said, list) else [])
         if isinstance(r, dict) and needed <= r.keys() and all(isinstance(v, str) for v in r.values())
-    ]
-
-
-def _by_plugins(run: RunFolder, said: Mapping[str, Any]) -> list[Record]:
-    """The method alone, for a run of a version that recorded no more."""
-    try:
-        table = read_toml(run.config).get("alignment")
-    except AttentKitError:
-        return []
-    name = table.get("name") if isinstance(table, dict) else table
-    plugins = said.get("plugins")
-    if not isinstance(plugins, dict) or not isinstance(name, str):
-        return []
-    return [
-        {"kind": "alignments", "name": name, "plugin": str(d), "distribution": str(d), "version": str(v)}
-        for d, v in plugins.items()
     ]
 
 
