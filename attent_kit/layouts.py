@@ -5,15 +5,15 @@
 What is not named here is internal and may change with any release. No torch here.
 """
 
-from attent_kit.data.doubts.slice_order import CLEAR, evidence
-from attent_kit.data.scans.dicom import ENDINGS, Series, choose_series, find_series, read_series
+from attent_kit.data.doubts.slice_order import CLEAR_EVIDENCE, slice_order_evidence
+from attent_kit.data.scans.dicom import DICOM_ENDINGS, Series, choose_series, find_series, read_series
 from attent_kit.data.scans.dicom_file import is_dicom
 from attent_kit.data.scans.grids import same_grid
 from attent_kit.data.scans.pictures import natural, read_picture
 from attent_kit.data.scans.volumes import Volume, integers, read_labels, read_volume
 from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
 from attent_kit.data.sets.layout import Entry, Layout, Scan
-from attent_kit.data.sets.mask_stack import BANDS
+from attent_kit.data.sets.mask_stack import CHAOS_GREY_BANDS
 from attent_kit.data.sets.pairs import Pair, find_pairs, is_label
 from attent_kit.data.sets.splits import SPLITS
 
@@ -22,7 +22,7 @@ __all__ = [
     "Entry", "LabelMap", "Layout", "SPLITS", "Scan", "TASK_ORGANS", "Volume",
     # Files: NIfTI, pictures, DICOM series.
     "integers", "read_labels", "read_picture", "read_volume", "same_grid",
-    "ENDINGS", "Series", "choose_series", "find_series", "is_dicom", "read_series",
+    "DICOM_ENDINGS", "Series", "choose_series", "find_series", "is_dicom", "read_series",
     # Which files belong together, and in which order.
-    "BANDS", "CLEAR", "Pair", "evidence", "find_pairs", "is_label", "natural",
+    "CHAOS_GREY_BANDS", "CLEAR_EVIDENCE", "Pair", "slice_order_evidence", "find_pairs", "is_label", "natural",
 ]  # fmt: skip

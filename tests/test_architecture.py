@@ -63,9 +63,9 @@ OPEN_TO_PLUGINS = {
 }
 """Parts of attent_kit that the built-ins may use; of the package itself they use `hookimpl` alone."""
 FOR_LAYOUTS = {
-    "BANDS", "CLEAR", "ENDINGS", "Entry", "LabelMap", "Layout", "Pair", "SPLITS", "Scan", "Series",
-    "TASK_ORGANS", "Volume", "choose_series", "evidence", "find_pairs", "find_series", "integers", "is_dicom", "is_label",
-    "natural", "read_labels", "read_picture", "read_series", "read_volume", "same_grid",
+    "CHAOS_GREY_BANDS", "CLEAR_EVIDENCE", "DICOM_ENDINGS", "Entry", "LabelMap", "Layout", "Pair", "SPLITS", "Scan", "Series",
+    "TASK_ORGANS", "Volume", "choose_series", "find_pairs", "find_series", "integers", "is_dicom", "is_label",
+    "natural", "read_labels", "read_picture", "read_series", "read_volume", "same_grid", "slice_order_evidence",
 }  # fmt: skip
 """What layouts may use of attent_kit.data, by way of attent_kit.layouts: each name is a promise to strangers."""
 ORDINARY_WORDS = {

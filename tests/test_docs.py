@@ -14,6 +14,7 @@ import pytest
 from attent_kit.cli import COMMANDS, run
 from support.cases import write_case
 from support.commands import TINY
+from support.layout_folders import write_phantoms
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -106,6 +107,11 @@ def lie_ready(page: str, trained: Path, suite: Path, prepared: Path) -> None:
         shutil.copy("scans/case.nii.gz", "new_ct.nii.gz")
         shutil.copy("labels/case.nii.gz", "truth.nii.gz")
         shutil.rmtree("labels")
+    if page == "howto/predict.md":
+        write_phantoms(Path("phantoms"), layouts=("chaos",))
+        (case, *_) = Path("phantoms/chaos/Train_Sets/MR").iterdir()
+        shutil.copytree(case, "Train_Sets/MR/1")
+        shutil.copytree("Train_Sets/MR/1/T2SPIR/Ground", "Results")
     if page in ("howto/compare.md", "howto/share.md"):
         Path("mine.toml").write_text(suite.read_text(encoding="utf-8").replace('"tiny"', '"mine"'), encoding="utf-8")
         for name in ("mr", "ct"):

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attent_kit.engine.apply.scoring import score
+from attent_kit.errors import ConfigError
 from attent_kit.metrics import PROTOCOLS
 from attent_kit.report.scores import read_scores, summarise
 
@@ -143,9 +145,24 @@ def masks(folder, labels, names, grey=GREY):
 @pytest.fixture
 def series(tmp_path):
     """Five DICOM slices of 4 columns 0.5 mm apart and 3 rows 2 mm apart, 5 mm from each other, named from the top."""
-    slices = pytest.importorskip("dicom_slices")
-    slices.write_series(tmp_path / "DICOM_anon", names=[f"IMG-{9 - z}.dcm" for z in range(5)])
+    pytest.importorskip("pydicom")
+    from support import dicom_slices as slices
+
+    slices.write_series(tmp_path / "DICOM_anon", names=[f"IMG-{9 - z}.dcm" for z in range(5)], Modality="MR")
     return tmp_path / "DICOM_anon"
+
+
+GRID_OF_SERIES = np.pad([[10.0], [20.0], [0.0]], ((0, 1), (3, 0)))
+"""Where the affine of the series lies, in RAS."""
+
+
+def as_modality(folder, modality):
+    import pydicom
+
+    for path in folder.iterdir():
+        made = pydicom.dcmread(path)
+        made.Modality = modality
+        made.save_as(path)
 
 
 def as_nifti(folder, prediction, truth):
@@ -199,6 +216,45 @@ def test_masks_of_the_liver_alone_ask_for_the_organ(attentkit, series, tmp_path)
     assert [row["value"] for row in rows if row["metric"] == "true volume"] == [pytest.approx(3 * 0.005)]
 
 
+def test_a_ct_of_chaos_has_the_liver_alone_and_says_so_with_one_bit_or_a_band(attentkit, series, tmp_path):
+    """A submission may hold other organs by their bands: they are not scored, unless the truth has them, too."""
+    as_modality(series, "CT")
+    names = [f"{z}.png" for z in range(5)]
+    truth = masks(tmp_path / "Ground", LABELS, names, {1: 255})
+    forms = {
+        "one bit": masks(tmp_path / "A", LABELS, names, {1: 255}),
+        "one": masks(tmp_path / "B", LABELS, names, {1: 1}),
+        "bands": masks(tmp_path / "C", LABELS, names),
+        "predicted": save(tmp_path / "D.nii.gz", LABELS, np.diag([-0.5, -2.0, 5.0, 1.0]) + GRID_OF_SERIES),
+        "grey NIfTI": save(tmp_path / "E.nii.gz", LABELS * 63, np.diag([-0.5, -2.0, 5.0, 1.0]) + GRID_OF_SERIES),
+    }
+    for form, prediction in forms.items():
+        rows = json.loads(attentkit("evaluate", prediction, truth, "-p", "chaos", "--dicom", series, "--json").out)
+        values = {(row["organ"], row["metric"]): row["value"] for row in rows}
+        assert {row["organ"] for row in rows} == {"liver"}, form
+        assert values["liver", "dice"] == 1 and values["liver", "true volume"] == pytest.approx(3 * 0.005), form
+        assert list(score(prediction, truth, protocol="chaos", dicom=series, case="x"))[0][3:9] == (
+            "x", "liver", "dice", 1.0, "fraction", "chaos",
+        )  # fmt: skip
+    all_four = score(forms["bands"], masks(tmp_path / "Four", LABELS, names), dicom=series)
+    assert len({row.organ for row in all_four}) == 4
+    spleen = masks(tmp_path / "F", np.where(LABELS == 4, 4, LABELS * (LABELS == 2)), names)
+    rows = json.loads(attentkit("evaluate", spleen, truth, "-p", "chaos", "--dicom", series, "--json").out)
+    assert [row["value"] for row in rows if row["metric"] in ("dice", "missed")] == [0, 1]
+
+
+def test_an_mr_is_scored_by_the_bands_from_python_too_and_a_wrong_option_is_named(series, tmp_path):
+    names = [f"{z}.png" for z in range(5)]
+    truth, prediction = masks(tmp_path / "Ground", LABELS, names), masks(tmp_path / "Results", SHIFTED, names)
+    found = score(prediction, truth, protocol="chaos", dicom=series)
+    assert {row.organ for row in found} == {"liver", "right kidney", "left kidney", "spleen"}
+    assert {row.case for row in found} == {"Results"}
+    in_memory = score(LABELS, truth, np.diag([-0.5, -2.0, 5.0, 1.0]) + GRID_OF_SERIES, dicom=series)
+    assert {row.value for row in in_memory if row.metric == "dice"} == {1.0}
+    with pytest.raises(ConfigError, match="no option 'dicon'. Did you mean 'dicom'"):
+        score(prediction, truth, dicon=series)
+
+
 def test_black_and_white_masks_are_0_and_255(attentkit, series, tmp_path):
     names = [f"{z}.png" for z in range(5)]
     truth = masks(tmp_path / "Ground", LABELS, names, {1: 255})
@@ -247,9 +303,9 @@ def test_a_wrong_stack_of_masks_ends_in_3_with_a_sentence(attentkit, series, tmp
     assert not (tmp_path / "s.csv").exists()
 
 
-def test_nifti_beside_a_dicom_folder_and_a_folder_without_dicom_are_sentences(attentkit, pair, series, tmp_path):
+def test_nifti_of_another_grid_and_a_folder_without_dicom_are_sentences(attentkit, pair, series, tmp_path):
     outcome = attentkit("evaluate", pair[0] / "a.nii.gz", pair[1] / "a.nii.gz", "--dicom", series)
-    assert outcome.code == 3 and "a.nii.gz is a file: with --dicom, name a folder of PNG masks" in outcome.err
+    assert outcome.code == 3 and "a.nii.gz is not on the grid of " in outcome.err
     (tmp_path / "empty").mkdir()
     for place, sentence in (("empty", "holds no DICOM image"), ("missing", "does not exist")):
         outcome = attentkit("evaluate", *pair, "--dicom", tmp_path / place)

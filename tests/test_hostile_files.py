@@ -58,7 +58,9 @@ def test_an_archive_of_arrays_is_believed_no_more_than_it_holds(tmp_path, dtype,
 
 
 def test_a_slice_that_unpacks_without_end_is_not_unpacked(tmp_path, monkeypatch):
-    dicom_slices = pytest.importorskip("dicom_slices")
+    pytest.importorskip("pydicom")
+    from support import dicom_slices
+
     made = dicom_slices.a_slice(np.zeros((3, 4), np.uint16), (0, 0, 0))
     made.file_meta.TransferSyntaxUID = dicom_files_deflated()
     path = dicom_slices.save(made, tmp_path / "a.dcm")
@@ -77,7 +79,9 @@ def dicom_files_deflated():
 
 
 def test_a_series_of_more_voxels_than_any_scan_has_is_refused_by_its_header(tmp_path, monkeypatch):
-    dicom_slices = pytest.importorskip("dicom_slices")
+    pytest.importorskip("pydicom")
+    from support import dicom_slices
+
     made = dicom_slices.a_slice(np.zeros((3, 4), np.uint16), (0, 0, 0), Rows=30000, Columns=32000)
     path = dicom_slices.save(made, tmp_path / "a.dcm")
     monkeypatch.setattr("attent_kit.data.scans.limits.MOST_VOXELS", 2**29)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from attent_kit.data.doubts.slice_order import evidence
+from attent_kit.data.doubts.slice_order import slice_order_evidence
 from attent_kit.errors import ConfigError, DataError
 from attentkit_builtin.layouts.chaos import Chaos
 from support.dicom_slices import DISTANCE, write_series
@@ -164,14 +164,14 @@ def test_empty_masks_have_no_order_to_doubt(tmp_path):
 def test_the_evidence_is_one_on_noise_and_turns_into_its_inverse_when_the_stacks_change_places():
     image, labels = body()
     other = labels[..., ::-1]
-    ratio = evidence(image, labels, other)
+    ratio = slice_order_evidence(image, labels, other)
     assert ratio > 3
-    assert np.isclose(evidence(image, other, labels), 1 / ratio)
-    assert evidence(image, labels, labels) == evidence(image, 0 * labels, 0 * labels) == 1
+    assert np.isclose(slice_order_evidence(image, other, labels), 1 / ratio)
+    assert slice_order_evidence(image, labels, labels) == slice_order_evidence(image, 0 * labels, 0 * labels) == 1
     few = labels * (np.cumsum(labels.ravel() == 1).reshape(labels.shape) < 20) * (labels == 1)
-    assert few.sum() == 19 and evidence(image, few, few[..., ::-1]) == 1
+    assert few.sum() == 19 and slice_order_evidence(image, few, few[..., ::-1]) == 1
     noise = np.random.default_rng(0).normal(size=image.shape)
-    assert 0.9 < evidence(noise, labels, other) < 1.1
+    assert 0.9 < slice_order_evidence(noise, labels, other) < 1.1
 
 
 def test_masks_without_names_or_numbers_in_common_are_refused(tmp_path):

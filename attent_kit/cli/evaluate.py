@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 @click.option(
     "--organs",
     help="Organs with their values in the label maps; *=0 at the end ignores all others.  "
-    "[liver=1,right kidney=2,left kidney=3,spleen=4; with --dicom the grey values of CHAOS]",
+    "[liver=1,right kidney=2,left kidney=3,spleen=4; with --dicom also the values of CHAOS]",
 )
 @click.option("--truth-organs", help="The same for TRUTH, where its values are others.")
 @click.option(
     "--dicom", type=click.Path(path_type=Path),
-    help="Folder of a DICOM series, where PREDICTION and TRUTH are folders of PNG masks of its slices.",
+    help="Folder of a DICOM series, where PREDICTION or TRUTH is a folder of PNG masks of its slices.",
 )  # fmt: skip
 @click.option("--out", "-o", type=click.Path(path_type=Path), help="CSV to write the rows to.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -48,6 +48,9 @@ def command(
                  neither; distances from the prediction alone, in pixels
     chaos        whole volumes: DICE, RAVD, ASSD and MSSD in mm; an organ has no
                  surface where the border of the image cuts it
+
+    With --dicom, PNG masks are read as CHAOS has them: grey values by bands, masks of one bit as the liver in CT. Where TRUTH
+    is the liver alone in CT, no other organ is scored.
 
     An organ of the truth that was not predicted is "missed", one that was predicted where there is none is "invented", one
     in neither is "absent". All are counted, and "undefined" says how many volumes or slices have no distance.

@@ -23,7 +23,7 @@ from attent_kit.data.doubts.sides import (
     side_findings,
     upright_findings,
 )
-from attent_kit.data.doubts.slice_order import CLEAR, evidence
+from attent_kit.data.doubts.slice_order import CLEAR_EVIDENCE, slice_order_evidence
 
 COARSE = 64
 """Side in pixels of the slices in which body and lungs are looked for."""
@@ -97,7 +97,7 @@ def case_findings(seen: CheckedCase) -> list[Finding]:
         Finding(
             severity, "fit",
             f"the labels fit the organs of the image {ratio:.1f} times better when they are turned {turn} "
-            f"({CLEAR:g} times is clear){_who_is_turned(turn, tilt, organs, bool(sides))}",
+            f"({CLEAR_EVIDENCE:g} times is clear){_who_is_turned(turn, tilt, organs, bool(sides))}",
             "look at the case with prepare --preview, then turn the image or the labels before they are prepared",
         )
     )  # fmt: skip
@@ -107,7 +107,7 @@ def case_findings(seen: CheckedCase) -> list[Finding]:
 
 def turn_severity(ratio: float) -> Severity | None:
     """How bad it is that labels fit the image so many times better when turned; None if that is not clear."""
-    return None if ratio < CLEAR else "warning" if ratio < CLEAR**2 else "error"
+    return None if ratio < CLEAR_EVIDENCE else "warning" if ratio < CLEAR_EVIDENCE**2 else "error"
 
 
 def organ_medians(seen: CheckedCase) -> dict[str, float]:
@@ -223,6 +223,6 @@ def _best_turn(seen: CheckedCase) -> tuple[str, float]:
     }
     if labels.shape[0] == labels.shape[1]:
         turned["with rows and columns exchanged"] = labels.transpose(1, 0, 2)
-    ratios = {turn: 1 / evidence(image, labels, other) for turn, other in turned.items()}
+    ratios = {turn: 1 / slice_order_evidence(image, labels, other) for turn, other in turned.items()}
     best = max(ratios, key=ratios.__getitem__)
     return best, ratios[best]

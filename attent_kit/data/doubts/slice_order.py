@@ -11,13 +11,13 @@ import math
 
 import numpy as np
 
-CLEAR = 1.5
-"""Ratio from which one way round is believed."""
+CLEAR_EVIDENCE = 1.5
+"""What `slice_order_evidence` must reach before one way round is believed."""
 SMALLEST = 20
 """Fewest voxels of an organ that is asked."""
 
 
-def evidence(image: np.ndarray, labels: np.ndarray, other: np.ndarray) -> float:
+def slice_order_evidence(image: np.ndarray, labels: np.ndarray, other: np.ndarray) -> float:
     """How much better `labels` lie on the organs of the image [X, Y, Z] than `other`: 1 is no better, below 1 worse.
 
     1 also where there is no organ of 20 voxels, or both are equal.

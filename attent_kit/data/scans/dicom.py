@@ -31,7 +31,7 @@ from attent_kit.data.scans.limits import refuse_too_large
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
-ENDINGS = (".dcm", ".dicom", ".ima")
+DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 """A file with such a name that is not DICOM is more likely a damaged slice than a stray."""
 TILT = 0.5
 """Degrees between the stack of slices and their normal that pass as rounding of the header."""
@@ -156,7 +156,7 @@ def _find(place: Path) -> tuple[list[Series], dict[str, list[str]]]:
                     files.append(_file(header, path))
                 else:
                     skip(f"{text(header, 'Modality') or 'DICOM'} without an image", path)
-            elif path.suffix.lower() in ENDINGS:
+            elif path.suffix.lower() in DICOM_ENDINGS:
                 damaged.append(path)
             else:
                 skip("not DICOM", path)

@@ -1,5 +1,6 @@
 """A folder of PNG masks, one per slice of a DICOM series, as CHAOS hands out its truth and takes predictions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,36 @@ from attent_kit.data.scans.volumes import Volume
 from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap
 from attent_kit.errors import DataError
 
-BANDS = ((55, 70), (110, 135), (175, 200), (240, 255))
+CHAOS_GREY_BANDS = ((55, 70), (110, 135), (175, 200), (240, 255))
 """Grey values of the four organs in CHAOS MR, above the first and up to the second: nominally 63, 126, 189 and 252."""
-GREY_VALUES = LabelMap.of({organ: range(low + 1, up + 1) for organ, (low, up) in zip(TASK_ORGANS, BANDS, strict=True)})
+GREY_VALUES = LabelMap.of(
+    {organ: range(low + 1, up + 1) for organ, (low, up) in zip(TASK_ORGANS, CHAOS_GREY_BANDS, strict=True)}
+)
 """The label map of CHAOS MR masks."""
+WHITE = (1, 255)
+"""What a pixel of a one-bit mask may be stored as."""
+
+
+def chaos_classes(masks: Volume, modality: str) -> Volume:
+    """The masks of a series of that modality as CHAOS means them: n for the n-th of TASK_ORGANS, uint8.
+
+    Masks of one bit are the liver in CT, all else goes by `CHAOS_GREY_BANDS`. DataError for a value in no band, and for
+    one-bit masks of MR, which do not say of which organ they are.
+    """
+    found = {int(value) for value in np.unique(masks.array)} - {0}
+    one_bit = len(found) == 1 and found <= {*WHITE}
+    if one_bit and modality.upper() != "CT":
+        raise DataError(
+            f"{masks.path} holds masks of one organ, with the value {found.pop()} alone: say which, as in --organs liver=255."
+        )
+    classes = masks.array != 0 if one_bit else GREY_VALUES.apply(masks.array, str(masks.path))
+    return replace(masks, array=classes.astype(np.uint8))
+
+
+def chaos_organs(truth: Volume, modality: str) -> tuple[str, ...]:
+    """What is scored against classes of TASK_ORGANS: in CT the liver alone, unless somebody has drawn others there, too."""
+    liver_alone = modality.upper() == "CT" and truth.array.max() <= 1
+    return TASK_ORGANS[:1] if liver_alone else TASK_ORGANS
 
 
 def read_slices(folder: Path) -> tuple[Series, Volume]:

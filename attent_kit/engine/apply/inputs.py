@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from attent_kit.data.scans.dicom import ENDINGS, Series, choose_series, read_series
+from attent_kit.data.scans.dicom import DICOM_ENDINGS, Series, choose_series, read_series
 from attent_kit.data.scans.dicom_file import is_dicom
 from attent_kit.data.scans.nifti_file import open_nifti, require_grid
 from attent_kit.data.scans.volumes import Volume, as_volume, read_volume, sha256
@@ -153,7 +153,7 @@ def _storable(array: np.ndarray, labels: bool) -> np.ndarray:
 
 def without_ending(name: str) -> str:
     """The name of a file without the ending of NIfTI or DICOM."""
-    endings = (".nii.gz", ".nii", ".img", ".hdr", *ENDINGS)
+    endings = (".nii.gz", ".nii", ".img", ".hdr", *DICOM_ENDINGS)
     return next((name[: -len(end)] for end in endings if name.lower().endswith(end)), name)
 
 
@@ -164,6 +164,6 @@ def _files(place: Path) -> list[Path]:
 
 def _may_be_dicom(path: Path) -> bool:
     try:
-        return path.is_file() and (path.suffix.lower() in ENDINGS or is_dicom(path))
+        return path.is_file() and (path.suffix.lower() in DICOM_ENDINGS or is_dicom(path))
     except OSError:
         return False

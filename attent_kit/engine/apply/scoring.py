@@ -1,19 +1,25 @@
 """Label maps scored, from disk or from memory."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
 from attent_kit.data.scans.grids import SHEAR, shear
 from attent_kit.data.scans.volumes import Volume, as_labels, read_labels
 from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap, OrganNames, parse_organs
-from attent_kit.data.sets.mask_stack import GREY_VALUES, read_mask_stack, read_slices
+from attent_kit.data.sets.mask_stack import (
+    GREY_VALUES,
+    chaos_classes,
+    chaos_organs,
+    read_mask_stack,
+    read_slices,
+)
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.engine.apply.inputs import MAPS, NIFTI, ImageLike, as_nifti, without_ending
-from attent_kit.errors import ConfigError, DataError
+from attent_kit.errors import ConfigError, DataError, did_you_mean
 from attent_kit.metrics import Protocol, protocol
 from attent_kit.report.scores import PROTOCOL, Score, Scores, write_scores
 
@@ -32,7 +38,8 @@ class EvaluateOptions:
     truth_organs: str | None = None
     """The same for the truth, where its values are others."""
     dicom: Path | None = None
-    """Folder of a DICOM series, where both are folders of PNG masks of its slices."""
+    """Folder of a DICOM series, where either is a folder of PNG masks of its slices. Without organs the values are read as
+    CHAOS has them: grey values by bands, one-bit masks of CT as the liver; of CT the liver alone is scored."""
     out: Path | None = None
     """CSV to write the rows to."""
 
@@ -68,6 +75,23 @@ class _Case(NamedTuple):
     """Both on the grid and in the axis order of the truth."""
 
 
+Maps = tuple[LabelMap, LabelMap]
+"""Of the prediction and of the truth."""
+
+
+class LabelOptions(TypedDict, total=False):
+    """What `score` can be told about label maps."""
+
+    organs: str | Sequence[str] | None
+    """The values, as "liver=1,spleen=2", or the organs of the values 1, 2, ...; those of `attentkit predict` by default."""
+    truth_organs: str | Sequence[str] | None
+    """The same for the truth, where its values are others."""
+    dicom: Path | str | None
+    """Folder of the DICOM series, where one of both is a folder of PNG masks of its slices; then CHAOS's values are known."""
+    case: str
+    """What the rows call it; the name of the prediction by default."""
+
+
 def evaluate(
     prediction: Path,
     truth: Path,
@@ -83,12 +107,16 @@ def evaluate(
     protocols, maps = options.chosen, options.maps
     if prediction.is_dir() and prediction.resolve() == truth.resolve():
         raise ConfigError(f"{prediction} is named twice: write the folder of the predictions, then that of the truth.")
-    dicom = options.dicom
-    cases = _volumes(prediction, truth, left_out) if dicom is None else _mask_stacks(prediction, truth, dicom)
     rows: list[Score] = []
-    for done, (name, read) in enumerate(cases):
-        report(name, done, len(cases))
-        rows += _rows(name, *read(), protocols, maps)
+    if options.dicom is not None:
+        name = _name_of(prediction.resolve())
+        report(name, 0, 1)
+        rows = _rows(name, *_on_slices(prediction, truth, None, options), protocols)
+    else:
+        cases = _volumes(prediction, truth, left_out)
+        for done, (name, read) in enumerate(cases):
+            report(name, done, len(cases))
+            rows += _rows(name, *read(), maps, protocols)
     if options.out:
         write_scores(options.out, rows)
     return Scores(rows)
@@ -100,21 +128,35 @@ def score(
     affine: np.ndarray | None = None,
     *,
     protocol: str | Sequence[str] = PROTOCOL,
-    organs: str | Sequence[str] | None = None,
-    truth_organs: str | Sequence[str] | None = None,
-    case: str = "",
+    **labels: Unpack[LabelOptions],
 ) -> Scores:
     """The rows of one or several protocols for one prediction and its truth, each a path, a nibabel image, or an array.
 
     `affine` is that of the arrays among them. `organs` names the values, as "liver=1,spleen=2", or lists the organs of the
-    values 1, 2, ...; they are those of `attentkit predict` by default. ConfigError or DataError as on the command line.
+    values 1, 2, ...; they are those of `attentkit predict` by default, and `truth_organs` those of the truth where these are
+    others. With `dicom`, the folder of a series, either may be a folder of PNG masks of its slices, and CHAOS's grey values
+    are known. `case` names the rows. ConfigError or DataError as on the command line.
     """
+    if unknown := [name for name in labels if name not in LabelOptions.__annotations__]:
+        there = [*LabelOptions.__annotations__]
+        raise ConfigError(
+            f"there is no option '{unknown[0]}'.{did_you_mean(unknown[0], there)} There are: {', '.join(there)}."
+        )
     names = (protocol,) if isinstance(protocol, str) else tuple(protocol)
-    options = EvaluateOptions(names, _in_order(organs), _in_order(truth_organs))
+    dicom = labels.get("dicom")
+    options = EvaluateOptions(
+        names,
+        _in_order(labels.get("organs")),
+        _in_order(labels.get("truth_organs")),
+        None if dicom is None else Path(dicom),
+    )
     protocols, maps = options.chosen, options.maps
+    case = labels.get("case") or _name_of(prediction)
+    if options.dicom is not None:
+        return Scores(_rows(case, *_on_slices(prediction, truth, affine, options), protocols))
     true = as_labels(*as_nifti(truth, affine, "the truth", labels=True))
     predicted = as_labels(*as_nifti(prediction, affine, "the prediction", labels=True), like=true)
-    return Scores(_rows(case or _name_of(prediction), predicted, true, protocols, maps))
+    return Scores(_rows(case, predicted, true, maps, protocols))
 
 
 def _in_order(organs: str | Sequence[str] | None) -> str | None:
@@ -128,17 +170,13 @@ def _name_of(label_map: ImageLike) -> str:
     return without_ending(Path(label_map).name) if isinstance(label_map, (str, Path)) else "case"
 
 
-def _rows(
-    name: str, predicted: Volume, true: Volume, protocols: Iterable[Protocol], maps: tuple[LabelMap, LabelMap]
-) -> list[Score]:
+def _rows(name: str, predicted: Volume, true: Volume, maps: Maps, protocols: Iterable[Protocol]) -> list[Score]:
     """The rows of one case."""
     if (degrees := shear(true.affine)) > SHEAR:
         raise DataError(
             f"{true.path} has axes that are {degrees:.1f} degrees off a right angle (a sheared affine), along which no "
             "distance can be measured: resample it and its prediction to a grid with right angles."
         )
-    if GREY_VALUES in maps:
-        _require_levels(predicted, true)
     answer, reference = (by.apply(v.array, str(v.path)) for by, v in zip(maps, (predicted, true), strict=True))
     return [
         Score("prediction", "", 0, name, *metric, protocol.name)
@@ -175,18 +213,29 @@ def _written_beside(path: Path) -> bool:
     )
 
 
-def _mask_stacks(prediction: Path, truth: Path, dicom: Path) -> list[_Case]:
-    def read() -> tuple[Volume, Volume]:
-        series, image = read_slices(dicom)
-        return read_mask_stack(prediction, series, image), read_mask_stack(truth, series, image)
+def _on_slices(
+    prediction: ImageLike, truth: ImageLike, affine: np.ndarray | None, options: EvaluateOptions
+) -> tuple[Volume, Volume, Maps]:
+    """Both on the grid of a DICOM series, and what their values mean: a folder of PNG masks, or any label map."""
+    assert options.dicom is not None
+    series, image = read_slices(options.dicom)
+    asked = options.maps if options.organs is not None or options.truth_organs is not None else None
 
-    return [_Case(prediction.resolve().name, read)]
+    def read(given: ImageLike, name: str) -> Volume:
+        stack = isinstance(given, (str, Path)) and (Path(given).is_dir() or not Path(given).exists())
+        if stack:
+            masks = read_mask_stack(Path(str(given)), series, image)
+            return masks if asked else chaos_classes(masks, series.modality)
+        labels = as_labels(*as_nifti(given, affine, name, labels=True), like=image)
+        if asked:
+            return labels
+        if labels.array.max() > len(TASK_ORGANS):
+            return chaos_classes(labels, series.modality)
+        return replace(labels, array=ORGANS.apply(labels.array, str(labels.path)))
 
-
-def _require_levels(*stacks: Volume) -> None:
-    """DataError for masks of one organ, whose only value lies in the band of the spleen."""
-    for volume in stacks:
-        if set(np.unique(volume.array)) == {0, 255}:
-            raise DataError(
-                f"{volume.path} holds masks of one organ, with the value 255 alone: say which, as in --organs liver=255."
-            )
+    predicted, true = read(prediction, "the prediction"), read(truth, "the truth")
+    if asked:
+        return predicted, true, asked
+    organs = chaos_organs(true, series.modality)
+    scored = LabelMap.of({organ: value for value, organ in enumerate(organs, start=1)}, "background")
+    return predicted, true, (scored, scored)

@@ -19,17 +19,17 @@ import numpy as np
 
 from attent_kit.errors import DataError
 from attent_kit.layouts import (
-    CLEAR,
+    CLEAR_EVIDENCE,
     Entry,
     LabelMap,
     Layout,
     Scan,
     Series,
     Volume,
-    evidence,
     find_series,
     read_series,
     same_grid,
+    slice_order_evidence,
 )
 from attentkit_builtin.layouts.folders import cases, checked, chosen, files, folders, listing, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, binary, decoded
@@ -188,16 +188,16 @@ def _turned(labels: np.ndarray, match: Match, image: Volume) -> tuple[np.ndarray
     if not labels.any():
         return labels, f"masks matched to slices {match.how}; all are empty.", []
     other = labels[..., list(match.other)]
-    ratio = evidence(image.array, labels, other)
+    ratio = slice_order_evidence(image.array, labels, other)
     matched_so, look = f"masks matched to slices {match.how}", "look at the case before it is used."
-    if ratio >= CLEAR:
+    if ratio >= CLEAR_EVIDENCE:
         return labels, f"{matched_so}; they lie on the organs {ratio:.1f} times better than the other way round.", []
     better = f"they lie on the organs {1 / ratio:.1f} times better the other way round"
-    if ratio <= 1 / CLEAR and not match.by_name:
+    if ratio <= 1 / CLEAR_EVIDENCE and not match.by_name:
         return other, f"{matched_so}, but turned round, since {better}.", []
     doubt = f"but {better}"
-    if ratio > 1 / CLEAR:
-        doubt = f"and the grey values do not tell whether that is the right way round ({ratio:.2f}; {CLEAR:g} is clear)"
+    if ratio > 1 / CLEAR_EVIDENCE:
+        doubt = f"and the grey values do not tell whether that is the right way round ({ratio:.2f}; {CLEAR_EVIDENCE:g} is clear)"
     return labels, f"{matched_so}.", [f"{matched_so}, {doubt}: {look}"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attent_kit.errors import DataError
 from attent_kit.layouts import (
-    ENDINGS,
+    DICOM_ENDINGS,
     Entry,
     Layout,
     Scan,
@@ -107,7 +107,7 @@ def _holds_slices(folder: Path) -> bool:
         with os.scandir(folder) as inside:
             named = (Path(one.path) for one in inside if one.name[0] != "." and one.is_file())
             return any(
-                path.suffix.lower() in ENDINGS or (not NIFTI.search(path.name) and is_dicom(path))
+                path.suffix.lower() in DICOM_ENDINGS or (not NIFTI.search(path.name) and is_dicom(path))
                 for path in islice(named, FILES_LOOKED_AT)
             )
     except (OSError, ValueError):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import BANDS, TASK_ORGANS, LabelMap
+from attent_kit.layouts import CHAOS_GREY_BANDS, TASK_ORGANS, LabelMap
 from attentkit_builtin.layouts.folders import listing
 
 FOUR_ORGANS = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)})
@@ -18,7 +18,7 @@ STRAY_SHARE = 1e-3
 def decode(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """CHAOS grey levels to the values of `FOUR_ORGANS`, uint8, and where there is a level that is in no band and not 0."""
     labels = np.zeros_like(grey, np.uint8)
-    for value, (above, to) in enumerate(BANDS, start=1):
+    for value, (above, to) in enumerate(CHAOS_GREY_BANDS, start=1):
         labels[(grey > above) & (grey <= to)] = value
     return labels, (grey != 0) & (labels == 0)
 
