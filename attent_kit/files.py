@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from attent_kit.errors import RunError
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 def write_whole(path: Path, write: Callable[[Path], object], temporary: Path | None = None) -> None:
@@ -84,11 +84,11 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"JSON has no {constant}")
 
 
-def while_unchanged(read: Callable[[Path], Answer]) -> Callable[[Path], Answer]:
+def while_unchanged(read: Callable[[Path], T]) -> Callable[[Path], T]:
     """`read`, which is called again for a file only once that was replaced, edited or removed. Its answers are shared."""
-    known: dict[Path, tuple[tuple[int, ...] | None, Answer]] = {}
+    known: dict[Path, tuple[tuple[int, ...] | None, T]] = {}
 
-    def answer(path: Path) -> Answer:
+    def answer(path: Path) -> T:
         stamp = _stamp(path)
         if path not in known or known[path][0] != stamp:
             known[path] = stamp, read(path)

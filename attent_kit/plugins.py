@@ -52,7 +52,7 @@ class Quarantined:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedPlugins:
     """The result of loading the installed plugins."""
 
     registry: Registry
@@ -61,13 +61,13 @@ class Loaded:
 
 
 @cache
-def load() -> Loaded:
+def load() -> LoadedPlugins:
     """Load every installed plugin once, and the files of `--plugin`. `ATTENTKIT_PLUGINS=builtin,mine` loads only those."""
     files = [Path(file) for file in os.environ.get(FILES, "").split(os.pathsep) if file]
     return load_from(entry_points(group=GROUP), os.environ.get(ONLY), files)
 
 
-def load_from(points: Iterable[EntryPoint], only: str | None = None, files: Sequence[Path] = ()) -> Loaded:
+def load_from(points: Iterable[EntryPoint], only: str | None = None, files: Sequence[Path] = ()) -> LoadedPlugins:
     """Load the plugins behind `points`; `only` is a comma-separated list of plugin names.
 
     `files` are loaded as well. The user has just named each of them, so one that cannot be loaded is a ConfigError.
@@ -103,7 +103,7 @@ def load_from(points: Iterable[EntryPoint], only: str | None = None, files: Sequ
     for name in sorted((wanted or set()) - {"", *names}):
         sentence = f"{ONLY} names it, but it is not installed.{did_you_mean(name, names)}"
         quarantined.append(Quarantined(name, "unknown", "unknown", sentence))
-    return Loaded(registry, tuple(plugins), tuple(quarantined))
+    return LoadedPlugins(registry, tuple(plugins), tuple(quarantined))
 
 
 def _origin(point: EntryPoint) -> tuple[str, str]:

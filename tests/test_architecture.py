@@ -289,6 +289,30 @@ def test_functions_of_the_engine_fit_a_screen():
     )
 
 
+# One word for one idea
+
+
+def public_classes(path):
+    """Top-level classes and aliases of types; not what is imported, constants, or the variables of generic types."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
+            yield from (
+                target.id for target in node.targets if isinstance(target, ast.Name) and not target.id.isupper()
+            )
+
+
+def test_no_two_classes_have_one_name():
+    owners = {}
+    for path in sources(FRAME, ROOT / "plugins"):
+        if not {"tests", "templates"} & {*path.relative_to(ROOT).parts}:
+            for name in (name for name in public_classes(path) if not name.startswith("_")):
+                owners.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
+    assert {"Alignment", "AttENT", "Grid", "ReportDone", "FDA"} <= owners.keys()
+    assert {name: files for name, files in owners.items() if len(files) > 1} == {}
+
+
 # The folder of a run
 
 

@@ -12,7 +12,7 @@ from attent_kit.interfaces import Task
 from attent_kit.registry import Registry
 from attent_kit.testing import check_segmentor, check_translator
 from attentkit_builtin.discriminators.patch import PatchDiscriminator
-from attentkit_builtin.networks.sifa import Block, SifaDecoder, Up, conv
+from attentkit_builtin.networks.sifa import Block, SifaDecoder, SifaUp, conv
 from attentkit_builtin.segmentors.sifa import SifaSegmentor, batch_norm
 from attentkit_builtin.translators.sifa import SifaTranslator
 
@@ -306,7 +306,7 @@ def test_a_border_is_padded_with_zeros() -> None:
 
 
 def test_a_transposed_convolution_doubles_to_even_and_to_odd_sizes() -> None:
-    up = Up(3, 2)
+    up = SifaUp(3, 2)
     assert up(torch.rand(1, 3, 5, 4), (10, 8)).shape == (1, 2, 10, 8)
     assert up(torch.rand(1, 3, 5, 4), (9, 7)).shape == (1, 2, 9, 7)
 

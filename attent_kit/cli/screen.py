@@ -8,13 +8,14 @@ import click
 
 from attent_kit.cli.live import Say, live_grid
 from attent_kit.cli.output import Bar, bars, console, duration, print_json, print_scores, print_table
-from attent_kit.engine.conduct.watcher import Tell, Watcher
+from attent_kit.data.workers import ReportDone
+from attent_kit.engine.conduct.watcher import Watcher
 
 if TYPE_CHECKING:
     from attent_kit.engine.compare.price import Price
     from attent_kit.engine.compare.suite import Cell
     from attent_kit.engine.conduct.compare import CompareResult
-    from attent_kit.engine.conduct.grid import Grid
+    from attent_kit.engine.conduct.grid import CellGrid
     from attent_kit.errors import AttentKitError
     from attent_kit.report.compared import Compared
 
@@ -32,14 +33,14 @@ class Screen(Watcher):
         self._printed = 0
         """Files that are named already."""
 
-    def expanded(self, grid: "Grid") -> None:
+    def expanded(self, grid: "CellGrid") -> None:
         if self._as_json:
             _print_left_out(grid)
         else:
             print_grid(grid, as_json=False)
 
     @contextmanager
-    def during(self, part: str) -> Iterator[Tell]:
+    def during(self, part: str) -> Iterator[ReportDone]:
         with bars((part, 0)) as (bar,):
             yield bar.count(part) if part in ITEMS else _counting(bar)
 
@@ -93,7 +94,7 @@ class Screen(Watcher):
         self._printed = len(result.files)
 
 
-def print_grid(grid: "Grid", as_json: bool) -> None:
+def print_grid(grid: "CellGrid", as_json: bool) -> None:
     """What is done, what is to run, and the runs of other options, data or versions that these take the place of."""
     _print_left_out(grid)
     if as_json:
@@ -153,7 +154,7 @@ def print_price(price: "Price", as_json: bool) -> None:
     price.check()
 
 
-def _print_left_out(grid: "Grid") -> None:
+def _print_left_out(grid: "CellGrid") -> None:
     for sentence in grid.left_out:
         click.echo(sentence, err=True)
 
@@ -174,7 +175,7 @@ def _print_tables(found: "Compared") -> None:
         click.echo(f"Comparisons, in table.md: {warning}")
 
 
-def _counting(bar: Bar) -> Tell:
+def _counting(bar: Bar) -> ReportDone:
     """Tells a bar what is at hand; the first of something else begins it again."""
 
     def tell(what: str, done: int, total: int) -> None:

@@ -14,7 +14,7 @@ from attent_kit.errors import ConfigError, did_you_mean
 from attent_kit.report import significance
 from attent_kit.report.intervals import (
     Interval,
-    Pairs,
+    PairedDifferences,
     Values,
     difference_interval,
     mean_interval,
@@ -118,7 +118,7 @@ def _compare(
     if row and other:
         pairs, between = paired_differences(row, other, organ), difference_interval(row, other, organ)
     else:
-        pairs, between = Pairs((), np.empty(0), (), (), (0, 0), (0, 0)), nothing
+        pairs, between = PairedDifferences((), np.empty(0), (), (), (0, 0), (0, 0)), nothing
     d = pairs.differences
     return Comparison(
         direction, metric, unit, organ, label, reference,

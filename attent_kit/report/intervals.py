@@ -131,7 +131,7 @@ def difference_interval(
     return _percentiles(_mean(_ratio(total, count), of_cases))
 
 
-class Pairs(NamedTuple):
+class PairedDifferences(NamedTuple):
     """Two rows, case by case."""
 
     cases: tuple[str, ...]
@@ -148,7 +148,7 @@ class Pairs(NamedTuple):
     """Values that each would have there: cases x seeds x organs."""
 
 
-def paired_differences(row: Values, reference: Values, organ: str = AVERAGE) -> Pairs:
+def paired_differences(row: Values, reference: Values, organ: str = AVERAGE) -> PairedDifferences:
     """The value of a case is its mean over seeds; for the average, then over the organs with a value in both rows."""
     a, b, common = _on_common_cases(row, reference, organ)
     by_organ = seed_means(a) - seed_means(b)
@@ -160,7 +160,7 @@ def paired_differences(row: Values, reference: Values, organ: str = AVERAGE) -> 
     cases = tuple(case for case, keep in zip(common, kept, strict=True) if keep)
     left_out = tuple(sorted({*row.cases, *reference.cases} - {*cases}))
     undefined = (int((~np.isfinite(a)).sum()), int((~np.isfinite(b)).sum()))
-    return Pairs(cases, differences, left_out, without, undefined, (a.size, b.size))
+    return PairedDifferences(cases, differences, left_out, without, undefined, (a.size, b.size))
 
 
 def case_values(rows: Sequence[Values]) -> tuple[tuple[str, ...], np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from attent_kit.report.boxplots import box_figure, boxes
 from attent_kit.report.compared import Compared
 from attent_kit.report.metrics import METRICS, Metric, metric_of
-from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Text, drawing
+from attent_kit.report.page import Figures, Heading, PageCell, PageRow, PageTable, Picture, Section, Text, drawing
 from attent_kit.report.pairwise import RowPair
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import rank_sentence, ranks_figure
@@ -131,7 +131,7 @@ def _how_to_read() -> list[str]:
     ]
 
 
-def _matrix(pairs: Sequence[RowPair], domains: str, metric: Metric) -> Grid:
+def _matrix(pairs: Sequence[RowPair], domains: str, metric: Metric) -> PageTable:
     labels = list(dict.fromkeys(label for pair in pairs for label in (pair.row, pair.column)))
     by_labels = {(pair.row, pair.column): pair for pair in pairs}
     rows = []
@@ -141,44 +141,44 @@ def _matrix(pairs: Sequence[RowPair], domains: str, metric: Metric) -> Grid:
             forward, backward = by_labels.get((row, column)), by_labels.get((column, row))
             found = forward or backward
             if found is None:
-                cells.append(Cell(""))
+                cells.append(PageCell(""))
             elif math.isnan(found.difference):
-                cells.append(Cell("-"))
+                cells.append(PageCell("-"))
             else:
                 cells.append(_pair_cell(found.difference if forward else -found.difference, found.holm, metric))
-        rows.append(Row(row, cells))
+        rows.append(PageRow(row, cells))
     counts = sorted({pair.cases for pair in pairs})
     cases = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     caption = f"{domains}: {metric.title}, row minus column, {metric.step}; {cases} cases, {max(p.family for p in pairs)} pairs"
-    return Grid(caption, ["row minus column", *labels], rows, list(filter(None, [warning(pairs)])))
+    return PageTable(caption, ["row minus column", *labels], rows, list(filter(None, [warning(pairs)])))
 
 
-def _pair_cell(difference: float, p: float, metric: Metric) -> Cell:
+def _pair_cell(difference: float, p: float, metric: Metric) -> PageCell:
     sign, mark = ("▲ ", "better") if metric.is_gain(difference) else ("▼ ", "worse") if difference else ("", "")
-    return Cell(f"{sign}{metric.number(difference, '+')}\np {p_text(p)}", f"{mark} best" if p < ALPHA else mark)
+    return PageCell(f"{sign}{metric.number(difference, '+')}\np {p_text(p)}", f"{mark} best" if p < ALPHA else mark)
 
 
-def _grid(table: Table, marks: Stamps, protocol: str = "") -> Grid:
+def _grid(table: Table, marks: Stamps, protocol: str = "") -> PageTable:
     rows = []
     for label, cells in table.rows:
         if not table.shows(label):
             continue
         texts = [cell_text(cell, table.metric, table.count) for cell in cells]
-        shown = [Cell(text, "best" if label in best else "") for text, best in zip(texts, table.best, strict=True)]
-        rows.append(Row(label, shown, marks.get((table.direction, label), ())))
+        shown = [PageCell(text, "best" if label in best else "") for text, best in zip(texts, table.best, strict=True)]
+        rows.append(PageRow(label, shown, marks.get((table.direction, label), ())))
     title = table.title + (f", protocol {protocol}" if protocol else "")
-    return Grid(title, ["method", *table.organs], rows, table.footnotes)
+    return PageTable(title, ["method", *table.organs], rows, table.footnotes)
 
 
-def _published(entries: Sequence[PublishedTable], domains: str) -> list[Grid]:
+def _published(entries: Sequence[PublishedTable], domains: str) -> list[PageTable]:
     made, said = [], set()
     for entry in entries:
         spread = f", ± {entry.of}" if entry.of else ""
         head = "Published" if entry.kind == "published" else "Re-run by others"
         stamp = [Stamp(entry.kind, "quiet", entry.citation)]
-        rows = [Row(label, [Cell(text) for text in entry.cells(label)], stamp) for label in entry.rows]
+        rows = [PageRow(label, [PageCell(text) for text in entry.cells(label)], stamp) for label in entry.rows]
         note = "Its note above holds here too." if entry.note in said else entry.note
         said.add(entry.note)
         caption = f"{head}, {domains}: {metric_of(entry.metric).title}, {entry.unit}{spread}"
-        made.append(Grid(caption, ["method", *entry.organs, "average"], rows, [f"{entry.citation}.", note]))
+        made.append(PageTable(caption, ["method", *entry.organs, "average"], rows, [f"{entry.citation}.", note]))
     return made

@@ -35,7 +35,7 @@ class Text(NamedTuple):
     kind: str = "text"
 
 
-class Cell(NamedTuple):
+class PageCell(NamedTuple):
     """One cell of a table."""
 
     text: str
@@ -43,21 +43,21 @@ class Cell(NamedTuple):
     """best, better, worse or nothing."""
 
 
-class Row(NamedTuple):
+class PageRow(NamedTuple):
     """A line of a table."""
 
     label: str
-    cells: Sequence[Cell]
+    cells: Sequence[PageCell]
     stamps: Sequence[Stamp] = ()
 
 
-class Grid(NamedTuple):
+class PageTable(NamedTuple):
     """A table whose first column and first line are headers."""
 
     caption: str
     head: Sequence[str]
     """Of the first column, then of each cell."""
-    rows: Sequence[Row]
+    rows: Sequence[PageRow]
     notes: Sequence[str] = ()
     kind: str = "grid"
 
@@ -118,7 +118,7 @@ class Section(NamedTuple):
 
     id: str
     title: str
-    blocks: Sequence[Heading | Text | Grid | Figures | Strips | Facts | Listing]
+    blocks: Sequence[Heading | Text | PageTable | Figures | Strips | Facts | Listing]
 
 
 class Page(NamedTuple):

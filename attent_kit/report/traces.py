@@ -7,7 +7,19 @@ from typing import NamedTuple
 
 from attent_kit.errors import DataError
 from attent_kit.report.curves import Curves, curve_figure
-from attent_kit.report.page import Cell, Figures, Grid, Heading, Picture, Row, Section, Strip, Strips, Text, drawing
+from attent_kit.report.page import (
+    Figures,
+    Heading,
+    PageCell,
+    PageRow,
+    PageTable,
+    Picture,
+    Section,
+    Strip,
+    Strips,
+    Text,
+    drawing,
+)
 from attent_kit.report.shift import over_seeds, read_shift
 from attent_kit.report.translation_audit import lines, read_translation_audit
 
@@ -77,11 +89,14 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
         rows.sort(key=lambda r: order.index(r.row) if r.row in order else -1)
         found = {(r.row, r.space, r.measure): f"{_number(r.before)} → {_number(r.after)}" for r in rows}
         grid = [
-            Row(row or "images", [Cell(space), *(Cell(found.get((row, space, measure), "-")) for measure in measures)])
+            PageRow(
+                row or "images",
+                [PageCell(space), *(PageCell(found.get((row, space, measure), "-")) for measure in measures)],
+            )
             for row, space in dict.fromkeys((r.row, r.space) for r in rows)
         ]
         caption = f"{domains}: domain shift, before → after"
-        blocks += [Heading(domains), Grid(caption, ["row", "space", *measures], grid)]
+        blocks += [Heading(domains), PageTable(caption, ["row", "space", *measures], grid)]
         pictures = []
         for run in runs:
             stem = out / f"shift-{direction}-{run.name}"
@@ -113,10 +128,13 @@ def translation_audit_section(
                 own.append(Text([str(error)]))
                 continue
             own.append(
-                Grid(
+                PageTable(
                     f"{run.row}, {domains}: translation audit, {audit.parent.name}",
                     ["measure", "mean of cases", "worst", "case"],
-                    [Row(r.measure, [Cell(_number(r.mean)), Cell(_number(r.worst)), Cell(r.case)]) for r in found],
+                    [
+                        PageRow(r.measure, [PageCell(_number(r.mean)), PageCell(_number(r.worst)), PageCell(r.case)])
+                        for r in found
+                    ],
                 )
             )
             worst = list(dict.fromkeys(r.case for r in found))

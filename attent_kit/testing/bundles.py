@@ -7,11 +7,11 @@ import torch
 from attent_kit.interfaces import Alignment, Discriminator, Segmentor, Task, Translator
 from attent_kit.registry import Registry
 from attent_kit.testing import alignments, general, networks
-from attent_kit.testing.subject import FOUR_ORGANS, NO_OPTIONS, Options, Subject, images
+from attent_kit.testing.subject import FOUR_ORGANS, NO_OPTIONS, PlainOptions, Subject, images
 from attent_kit.testing.trial import Recorder, Trial
 
 
-def check_translator(component: type[Translator], options: Options = NO_OPTIONS, task: Task = FOUR_ORGANS) -> None:
+def check_translator(component: type[Translator], options: PlainOptions = NO_OPTIONS, task: Task = FOUR_ORGANS) -> None:
     """Same shape, values in [-1, 1], any size of 32 or more, gradients, one answer in eval mode."""
     subject = _subject(Translator, component, options)
     network = component(subject.config, task)
@@ -22,7 +22,7 @@ def check_translator(component: type[Translator], options: Options = NO_OPTIONS,
     networks.repeats(network, x)
 
 
-def check_segmentor(component: type[Segmentor], options: Options = NO_OPTIONS, task: Task = FOUR_ORGANS) -> None:
+def check_segmentor(component: type[Segmentor], options: PlainOptions = NO_OPTIONS, task: Task = FOUR_ORGANS) -> None:
     """Logits at input resolution, gradients, one answer in eval mode; channels and stride of the features and whether there
     is an auxiliary head as declared."""
     subject = _subject(Segmentor, component, options)
@@ -34,7 +34,7 @@ def check_segmentor(component: type[Segmentor], options: Options = NO_OPTIONS, t
     networks.repeats(network, x)
 
 
-def check_discriminator(component: type[Discriminator], options: Options = NO_OPTIONS, channels: int = 5) -> None:
+def check_discriminator(component: type[Discriminator], options: PlainOptions = NO_OPTIONS, channels: int = 5) -> None:
     """Logits [B, heads, h, w] for one head and for two, gradients to the image, one answer in eval mode."""
     subject = _subject(Discriminator, component, options)
     for heads in (1, 2):
@@ -47,7 +47,7 @@ def check_discriminator(component: type[Discriminator], options: Options = NO_OP
 
 def check_alignment(
     component: type[Alignment],
-    options: Options = NO_OPTIONS,
+    options: PlainOptions = NO_OPTIONS,
     task: Task = FOUR_ORGANS,
     size: int = 64,
     precision: str = "32-true",
@@ -80,7 +80,7 @@ def check_alignment(
     alignments.same_prediction(trial, twin)
 
 
-def _subject(interface: Any, component: Any, options: Options, registry: Registry | None = None) -> Subject:
+def _subject(interface: Any, component: Any, options: PlainOptions, registry: Registry | None = None) -> Subject:
     """The component with its options, both well formed."""
     more: dict[str, Any] = {} if registry is None else {"registry": registry}
     subject = Subject(interface.kind, component, options, **more)

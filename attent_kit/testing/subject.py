@@ -17,8 +17,8 @@ from attent_kit.interfaces import IGNORE, Batch, Task
 from attent_kit.plugins import load
 from attent_kit.registry import KINDS, Component, Registry
 
-Options = Mapping[str, Any]
-NO_OPTIONS: Options = MappingProxyType({})
+PlainOptions = Mapping[str, Any]
+NO_OPTIONS: PlainOptions = MappingProxyType({})
 FOUR_ORGANS = Task()
 
 
@@ -32,7 +32,7 @@ class Subject:
 
     kind: str
     component: type[Any]
-    options: Options = field(default_factory=dict)
+    options: PlainOptions = field(default_factory=dict)
     registry: Registry = field(default_factory=lambda: load().registry)
     name: str = ""
     """What the plugin calls it; if left out, the name of its class."""
@@ -43,7 +43,9 @@ class Subject:
     """A data set on disk, for a layout."""
 
     @classmethod
-    def small(cls, component: Component, registry: Registry, options: Options = NO_OPTIONS, **more: Any) -> "Subject":
+    def small(
+        cls, component: Component, registry: Registry, options: PlainOptions = NO_OPTIONS, **more: Any
+    ) -> "Subject":
         """A registered component, made as small as it and the components that it chooses can be; `options` override that."""
         loaded = component.load()
         small = small_options(loaded, registry, options) if component.kind in KINDS else {}
@@ -60,7 +62,7 @@ class Subject:
         return configure(self.component, self.options, self.registry)
 
 
-def small_options(component: Any, registry: Registry, options: Options = NO_OPTIONS) -> dict[str, Any]:
+def small_options(component: Any, registry: Registry, options: PlainOptions = NO_OPTIONS) -> dict[str, Any]:
     """Options that make a component small, down to the components that it chooses by default or in `options`."""
     chosen = merge(dict(component.Config.small), options)
     for name, option in component.Config.model_fields.items():

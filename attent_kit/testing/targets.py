@@ -10,7 +10,7 @@ from typing import Any
 
 from attent_kit.config import parse_set, put, read_toml
 from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
-from attent_kit.plugins import GROUP, Loaded, Plugin, Quarantined, load, load_from
+from attent_kit.plugins import GROUP, LoadedPlugins, Plugin, Quarantined, load, load_from
 from attent_kit.registry import CLASS_KINDS, KINDS, Component
 from attent_kit.testing.subject import Subject
 from attent_kit.testing.verdicts import Verdict
@@ -26,7 +26,7 @@ LOADS = (
 class Target:
     """What is to be examined, and what of it could not even be loaded."""
 
-    loaded: Loaded
+    loaded: LoadedPlugins
     components: tuple[Component, ...]
     broken: tuple[Verdict, ...]
     modules: dict[str, str]
@@ -83,7 +83,7 @@ def target(word: str | None) -> Target:
     return found
 
 
-def _of(loaded: Loaded, modules: dict[str, str], wanted: Callable[[Component], bool], names: set[str]) -> Target:
+def _of(loaded: LoadedPlugins, modules: dict[str, str], wanted: Callable[[Component], bool], names: set[str]) -> Target:
     """The wanted components, those left out that cannot be imported."""
     broken = [_loads(q.name, "plugins", q.error) for q in loaded.quarantined if q.name in names]
     components = []

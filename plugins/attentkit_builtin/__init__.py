@@ -70,7 +70,7 @@ def attentkit_layouts() -> dict[str, str]:
 @hookimpl
 def attentkit_selectors() -> dict[str, str]:
     return {
-        "entropy": f"{_HERE}.selectors.entropy:Entropy",
+        "entropy": f"{_HERE}.selectors.entropy:MeanEntropy",
         "im": f"{_HERE}.selectors.im:InformationMaximisation",
         "snd": f"{_HERE}.selectors.snd:SoftNeighborhoodDensity",
         "class-ratio": f"{_HERE}.selectors.class_ratio:ClassRatio",

@@ -13,7 +13,7 @@ from attent_kit.data.scans.volumes import Volume, label_image, map_image
 from attent_kit.data.space.geometry import Grid
 from attent_kit.engine.apply.card import Image, image_facts
 from attent_kit.engine.apply.inputs import Input
-from attent_kit.engine.apply.trained import Domain, Loaded, TrainedRun
+from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun
 from attent_kit.engine.run.predict import entropy, segment_slices, slices_as_source
 from attent_kit.engine.run.probe import answering, overhear
 from attent_kit.errors import ConfigError
@@ -58,14 +58,14 @@ def examine(given: Input, domain: Domain) -> tuple[Volume, Image]:
     return volume, Image(given, image_facts(given, volume), notes, doubts_of(given, volume, domain))
 
 
-def segment(volume: Volume, domain: Domain, loaded: Loaded) -> Answer:
+def segment(volume: Volume, domain: Domain, loaded: LoadedRun) -> Answer:
     """What the run says about an image."""
     slices, grid = encode(volume, domain.size, domain.intensity, domain.task.channels, domain.pixel)
     probabilities = segment_slices(loaded.alignment, slices, loaded.device)
     return Answer(grid.to_native(probabilities), probabilities, grid, volume)
 
 
-def translate(volume: Volume, domain: Domain, loaded: Loaded) -> np.ndarray:
+def translate(volume: Volume, domain: Domain, loaded: LoadedRun) -> np.ndarray:
     """The image in source style, [X, Y, Z] float32 in [-1, 1]; for a method that `require_translator` lets pass."""
     slices, grid = encode(volume, domain.size, domain.intensity, domain.task.channels, domain.pixel)
     translated = slices_as_source(loaded.alignment, slices, loaded.device)
@@ -73,7 +73,7 @@ def translate(volume: Volume, domain: Domain, loaded: Loaded) -> np.ndarray:
     return grid.score_to_native(translated[:, domain.task.channels // 2], outside=-1.0)
 
 
-def require_translator(run: TrainedRun, loaded: Loaded) -> None:
+def require_translator(run: TrainedRun, loaded: LoadedRun) -> None:
     """ConfigError if the run cannot make source images of target images."""
     blank = torch.zeros(1, run.domain.task.channels, run.domain.size, run.domain.size, device=loaded.device)
     with answering(loaded.alignment), overhear(loaded.alignment) as heard:

@@ -14,7 +14,7 @@ import numpy as np
 from attent_kit import __version__
 from attent_kit.data.scans.volumes import Volume, sha256
 from attent_kit.engine.apply.inputs import Input
-from attent_kit.engine.apply.trained import Domain, Loaded, TrainedRun
+from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun
 from attent_kit.engine.run.device import in_words
 from attent_kit.engine.run.record import packages
 
@@ -52,7 +52,7 @@ def organ_volumes(labels: np.ndarray, organs: Sequence[str], volume: Volume) -> 
 
 
 def card(
-    run: TrainedRun, loaded: Loaded, images: Sequence[Image], outputs: Sequence[Mapping[str, Any]]
+    run: TrainedRun, loaded: LoadedRun, images: Sequence[Image], outputs: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """All of it; `outputs` says for each image what was written and found."""
     return {
@@ -73,7 +73,7 @@ def card(
     }
 
 
-def run_card(run: TrainedRun, loaded: Loaded) -> dict[str, Any]:
+def run_card(run: TrainedRun, loaded: LoadedRun) -> dict[str, Any]:
     """What is to be known about a run, whatever it is applied to."""
     method: Any = type(loaded.alignment)
     data = run.config.get("data", {})

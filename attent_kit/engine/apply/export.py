@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from attent_kit.data.scans.volumes import sha256
 from attent_kit.engine.apply.card import run_card
-from attent_kit.engine.apply.trained import Domain, Loaded, TrainedRun, load_run, open_run
+from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
 from attent_kit.engine.run.assemble import unwrapped
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.errors import ConfigError, RunError
@@ -168,7 +168,7 @@ def answer_of(path: Path, x: np.ndarray) -> np.ndarray:
         return np.asarray(torch.export.load(file).module()(torch.from_numpy(x)).numpy())
 
 
-def _facts(path: Path, run: TrainedRun, loaded: Loaded, options: ExportOptions) -> dict[str, Any]:
+def _facts(path: Path, run: TrainedRun, loaded: LoadedRun, options: ExportOptions) -> dict[str, Any]:
     """What is written beside the file: everything between a volume and its label map that is not in it."""
     domain = run.domain
     side, channels = domain.size, domain.task.channels

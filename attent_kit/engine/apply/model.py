@@ -13,7 +13,7 @@ from attent_kit.data.scans.volumes import map_image
 from attent_kit.engine.apply.answers import Answer, examine, require_translator, segment, translate
 from attent_kit.engine.apply.card import card, organ_volumes
 from attent_kit.engine.apply.inputs import ImageLike, as_input
-from attent_kit.engine.apply.trained import Domain, Loaded, TrainedRun, load_run, open_run
+from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
 from attent_kit.engine.run.provenance import components_of
 from attent_kit.errors import DataError
 from attent_kit.registry import Component, Registry
@@ -80,7 +80,7 @@ class Model:
         return components_of(self.run.settings, self.registry)
 
     @cached_property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedRun:
         """The networks with their weights on the device."""
         return load_run(self.run, self.registry, self.device, self.select)
 

@@ -9,7 +9,7 @@ from attent_kit import __version__
 from attent_kit.config import to_toml
 from attent_kit.engine.apply.card import run_card, without_places
 from attent_kit.engine.apply.pack import CARD, CONFIG, DOMAIN, ENVIRONMENT, WEIGHTS, write_pack
-from attent_kit.engine.apply.trained import Loaded, load_run, open_run
+from attent_kit.engine.apply.trained import LoadedRun, load_run, open_run
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import network_states
 from attent_kit.engine.run.folder import RunFolder
@@ -67,7 +67,7 @@ def pack_run(run: Path, out: Path, registry: Registry, options: PackOptions = Pa
     return networks
 
 
-def _weights(loaded: Loaded, networks: list[str], config: dict[str, Any]) -> bytes:
+def _weights(loaded: LoadedRun, networks: list[str], config: dict[str, Any]) -> bytes:
     """The networks that `predict` calls and the buffers of the method itself, each by a name like "S.encoder.conv1.weight"."""
     states = network_states(loaded.alignment)
     weights = {f"{name}.{key}": value for name in (*networks, "") for key, value in states[name].items()}

@@ -18,6 +18,7 @@ from attent_kit.data.sets.mask_stack import (
     read_slices,
 )
 from attent_kit.data.sets.pairs import find_pairs
+from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.inputs import MAPS, NIFTI, ImageLike, as_nifti, without_ending
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 from attent_kit.metrics import Protocol, protocol
@@ -96,7 +97,7 @@ def evaluate(
     prediction: Path,
     truth: Path,
     options: EvaluateOptions = EvaluateOptions(),
-    report: Callable[[str, int, int], None] = lambda case, done, total: None,
+    report: ReportDone = lambda case, done, total: None,
     left_out: Callable[[int], None] = lambda count: None,
 ) -> Scores:
     """The rows of each protocol for every pair of label maps; both must be on one grid and name the same organs.

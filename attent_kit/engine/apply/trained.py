@@ -91,7 +91,7 @@ class TrainedRun:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedRun:
     """A method with its weights on a device."""
 
     alignment: Alignment
@@ -141,7 +141,7 @@ def _open_pack(pack: Pack, registry: Registry) -> TrainedRun:
     return TrainedRun(path, config, run_settings(config, registry), component, domain, pack)
 
 
-def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAST) -> Loaded:
+def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAST) -> LoadedRun:
     """The networks with the weights of the snapshot that `select` chooses.
 
     ConfigError if the training is not finished, RunError if the weights do not fit; as `chosen_step` for the selection.
@@ -155,22 +155,22 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
     if run.pack is not None:
         _refuse_select(run, select)
         steps, selection, found = _load_pack(run, run.pack, alignment, fabric.device)
-        return Loaded(*place, steps, found, selection)
+        return LoadedRun(*place, steps, found, selection)
     if not run.is_whole:
         steps = _load_segmentor(run, alignment)
         _refuse_select(run, select)
-        return Loaded(*place, steps, frozenset({alignment.predicts_with}))
+        return LoadedRun(*place, steps, frozenset({alignment.predicts_with}))
     steps, total = checkpoint.load_networks(run.weights, alignment), total_steps(alignment)
     if steps < total:
         raise ConfigError(
             f"{run.folder} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
         )
     if select == LAST:
-        return Loaded(*place, steps, networks)
+        return LoadedRun(*place, steps, networks)
     steps = chosen_step(select, run.files)
     load_snapshot(run.files, alignment, steps, steps_of(read_selection(run.files.selection)))
     snapshot = path if (path := run.files.snapshot(steps)).exists() else None
-    return Loaded(*place, steps, networks, select, snapshot)
+    return LoadedRun(*place, steps, networks, select, snapshot)
 
 
 def _refuse_select(run: TrainedRun, select: str) -> None:

@@ -12,7 +12,7 @@ from attent_kit.data.scans.volumes import Volume, write_labels, write_maps
 from attent_kit.engine.apply.answers import examine, require_translator, segment, translate
 from attent_kit.engine.apply.card import Image, card, organ_volumes
 from attent_kit.engine.apply.inputs import NIFTI, Input, find_inputs, without_ending
-from attent_kit.engine.apply.trained import Domain, Loaded, load_run, open_run
+from attent_kit.engine.apply.trained import Domain, LoadedRun, load_run, open_run
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -20,7 +20,7 @@ from attent_kit.report.scores import LAST
 
 DOUBTS_SHOWN = 20
 
-Report = Callable[[str, str, int, int], None]
+ReportImage = Callable[[str, str, int, int], None]
 """What is being done, to which image, how many are done, of how many."""
 
 
@@ -54,7 +54,7 @@ def predict_volumes(
     out: Path,
     registry: Registry,
     options: PredictOptions = PredictOptions(),
-    report: Report = lambda what, image, done, total: None,
+    report: ReportImage = lambda what, image, done, total: None,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> list[Path]:
     """Label maps of a NIfTI volume, of a folder of them, or of a DICOM series, each on its own grid; the files written.
@@ -85,7 +85,7 @@ def predict_volumes(
     return written
 
 
-def _write(volume: Volume, places: Outputs, domain: Domain, loaded: Loaded) -> np.ndarray:
+def _write(volume: Volume, places: Outputs, domain: Domain, loaded: LoadedRun) -> np.ndarray:
     """Labels [X, Y, Z] uint8 of one image, written with the maps that are asked for."""
     answer = segment(volume, domain, loaded)
     write_labels(places.labels, answer.labels, volume.affine, volume.header)
@@ -100,7 +100,7 @@ def _write(volume: Volume, places: Outputs, domain: Domain, loaded: Loaded) -> n
 
 
 def _checked(
-    inputs: list[Input], domain: Domain, strict: bool, report: Report, say: Callable[[str], None]
+    inputs: list[Input], domain: Domain, strict: bool, report: ReportImage, say: Callable[[str], None]
 ) -> tuple[list[Image], Volume | None]:
     """What every image is, each read once; and the volume itself where there is only one."""
     found = []

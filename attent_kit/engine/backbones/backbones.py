@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from attent_kit.backbone import Backbone
+from attent_kit.data.workers import ReportDone
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.files import read_json, write_text
 from attent_kit.registry import KINDS, Component, Registry
@@ -32,7 +33,6 @@ if TYPE_CHECKING:  # torch is imported when the first question is asked that is 
 
 SECONDS_BETWEEN_SAVES = 10.0
 """At most this much work is lost on Ctrl-C."""
-Report = Callable[[str, int, int], None]
 
 
 class Use(NamedTuple):
@@ -62,7 +62,7 @@ class Found(NamedTuple):
 
 
 def find(
-    registry: Registry, pattern: str = "", most: int | None = None, report: Report = lambda what, done, total: None
+    registry: Registry, pattern: str = "", most: int | None = None, report: ReportDone = lambda what, done, total: None
 ) -> list[Found]:
     """Backbones whose name contains `pattern` or matches it as a glob, with at most `most` parameters, and all that is known.
 

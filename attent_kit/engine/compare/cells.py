@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,6 +15,7 @@ from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.pairs import find_pairs
+from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.content import located
 from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.compare.watcher import CellWatcher
@@ -42,7 +43,7 @@ def domain_files(suite: Suite, out: Path) -> dict[str, Path]:
     return {name: out / "data" / f"{name}.h5" for name in suite.domain_names}
 
 
-def make_data(suite: Suite, out: Path, report: Callable[[str, int, int], None]) -> None:
+def make_data(suite: Suite, out: Path, report: ReportDone) -> None:
     """Generate and prepare the phantom that a suite asks for, unless it exists already.
 
     `report` is told what is being made, how many are done, of how many.
@@ -70,7 +71,7 @@ def make_data(suite: Suite, out: Path, report: Callable[[str, int, int], None]) 
         shutil.rmtree(volumes)
 
 
-def prepare_phantom(written: WrittenPhantom, out: Path, report: Callable[[str, int, int], None]) -> None:
+def prepare_phantom(written: WrittenPhantom, out: Path, report: ReportDone) -> None:
     """Prepare both domains of a phantom, at its own in-plane size and with the split that it names."""
     for modality in ("mr", "ct"):
         split: dict[str, list[str]] = {}

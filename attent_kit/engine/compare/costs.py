@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attent_kit.build import build_alignment
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.run.assemble import setup
 from attent_kit.engine.run.device import in_words, launch
@@ -45,9 +46,7 @@ class Size(NamedTuple):
     multiply_adds: int
 
 
-def measure_costs(
-    cells: Sequence[Cell], registry: Registry, device: str, report: Callable[[str, int, int], None]
-) -> None:
+def measure_costs(cells: Sequence[Cell], registry: Registry, device: str, report: ReportDone) -> None:
     """Leave cost.json in one finished run of each row that has none. `report` is told the row, how many are done, of how many."""
     finished = {cell.row: cell for cell in reversed(cells) if cell.done}
     known = {cell.row for cell in cells if _read(cell.run)}

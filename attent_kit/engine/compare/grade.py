@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import load_run, names_of, open_run
 from attent_kit.engine.compare.results_folder import is_shown
 from attent_kit.engine.run.folder import RunFolder
@@ -54,7 +55,7 @@ def grade_runs(
     folders: Sequence[RunFolder],
     registry: Registry,
     device: str = "auto",
-    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+    report: ReportDone = lambda what, done, total: None,
     failed: Callable[[RunFolder, AttentKitError], None] | None = None,
 ) -> list[GradedRun]:
     """Each run with its selectors graded. Snapshots are segmented once, then known from the run's grades.csv.
@@ -72,9 +73,7 @@ def grade_runs(
     return graded
 
 
-def _grade_run(
-    folder: RunFolder, registry: Registry, device: str, report: Callable[[str, int, int], None]
-) -> GradedRun:
+def _grade_run(folder: RunFolder, registry: Registry, device: str, report: ReportDone) -> GradedRun:
     run = open_run(folder.path, registry)
     grades = known_grades(folder)
     if not grades:

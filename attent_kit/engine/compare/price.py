@@ -5,7 +5,7 @@ import gc
 import heapq
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from attent_kit.build import build_alignment
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.prepared.batches import memory_format
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.run.assemble import setup, train_only
 from attent_kit.engine.run.device import launch
@@ -121,7 +122,7 @@ def price(
     cells: Sequence[Cell],
     registry: Registry,
     devices: Sequence[str],
-    report: Callable[[str, int, int], None],
+    report: ReportDone,
 ) -> Price:
     """Measure every row that has a missing cell, and add up. `report` is told the row, how many are measured, of how many."""
     task, size = _seen_by_networks(suite, cells)

@@ -17,7 +17,7 @@ from attent_kit.engine.compare.launch import run_on
 from attent_kit.engine.compare.results import Results, collect, standing
 from attent_kit.engine.compare.results_folder import remember
 from attent_kit.engine.compare.suite import Cell
-from attent_kit.engine.conduct.grid import Grid, expanded
+from attent_kit.engine.conduct.grid import CellGrid, expanded
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
 from attent_kit.engine.publish.panels import panels
@@ -46,7 +46,7 @@ from attent_kit.report.table import Table, mark
 class CompareResult:
     """What a comparison has come to. It may be only a part of what was asked for: `check` says so."""
 
-    grid: Grid
+    grid: CellGrid
     """What was asked for."""
     cells: tuple[Cell, ...]
     """The runs that were asked for, where they lie now; `done` says which of them have scores."""
@@ -149,7 +149,7 @@ def compare(request: CompareRequest, registry: Registry, watcher: Watcher | None
 
 
 def _run(
-    request: CompareRequest, grid: Grid, registry: Registry, watcher: Watcher
+    request: CompareRequest, grid: CellGrid, registry: Registry, watcher: Watcher
 ) -> tuple[list[Cell], list[FailedCell]]:
     """Train and score what is missing, here or in a process for each device; the cells where they lie now, and those that
     failed."""
@@ -169,7 +169,7 @@ def _run(
     return located(cells, registry), failed
 
 
-def _compared(request: CompareRequest, grid: Grid, cells: Sequence[Cell], results: Results) -> Compared:
+def _compared(request: CompareRequest, grid: CellGrid, cells: Sequence[Cell], results: Results) -> Compared:
     targets = _targets(cells)
     seen = sorted({c.id for t in targets.values() for c in t.cases if {"train", "test"} <= set(c.splits)})
     trained_on = f" Target cases both trained on and tested: {', '.join(seen)}." if seen else ""

@@ -25,7 +25,7 @@ from attent_kit.report.comparisons import choose_reference
 
 
 @dataclass(frozen=True)
-class Grid:
+class CellGrid:
     """Everything that a request asks for, checked, with nothing run and nothing written."""
 
     suite: Suite
@@ -48,7 +48,7 @@ class Grid:
         return self.suite.title or self.suite.name
 
 
-def expanded(request: CompareRequest, registry: Registry) -> Grid:
+def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     """The grid of a request; ConfigError or DataError for what cannot be run."""
     whole, chosen = _suites(request, registry)
     out = Path(request.out or Path("runs", chosen.name))
@@ -73,7 +73,7 @@ def expanded(request: CompareRequest, registry: Registry) -> Grid:
     for file in files.values() if chosen.phantom is None else ():
         refuse_another_split(chosen, Prepared.open(file))
     older = {cell.folder: superseded(cell, registry) for cell in cells}
-    return Grid(chosen, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out))
+    return CellGrid(chosen, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out))
 
 
 def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None = None) -> Price:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.grade import GradedRun, find_runs, grade_runs
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import AttentKitError
@@ -35,7 +36,7 @@ def select(
     registry: Registry,
     device: str = "auto",
     out: Path | None = None,
-    tell: Callable[[str, int, int], None] = lambda run, done, total: None,
+    tell: ReportDone = lambda run, done, total: None,
     failed: Callable[[RunFolder, AttentKitError], None] = lambda run, error: None,
 ) -> SelectResult:
     """Grade the runs among and below `places`, and write `out`, a CSV with a line for each run and selector.

@@ -135,7 +135,7 @@ def _facts(prepared: Prepared) -> list[tuple[str, str]]:
     rows = [
         (
             "domain",
-            f"{prepared.domain} ({prepared.modality})" + (", a phantom" if prepared.manifest.get("phantom") else ""),
+            f"{prepared.domain} ({prepared.modality})" + (", a phantom" if prepared.manifest["phantom"] else ""),
         ),
         ("organs", ", ".join(prepared.organs)),
         (
@@ -149,5 +149,5 @@ def _facts(prepared: Prepared) -> list[tuple[str, str]]:
         rows.append((split, f"{len(ids)} case{'s' if len(ids) > 1 else ''}: {', '.join(ids)}" if ids else "no case"))
     unlabelled = [case.id for case in prepared.cases if not case.has_labels]
     rows += [("without labels", ", ".join(unlabelled))] if unlabelled else []
-    rows += [("doubtful", str(warning)) for warning in prepared.manifest.get("warnings", ())]
+    rows += [("doubtful", str(warning)) for warning in prepared.warnings]
     return [*rows, ("SHA-256 of the content", prepared.content_hash())]

@@ -76,7 +76,7 @@ class Run:
             "intensity": target.intensity.to_dict(),
             "training": familiar.to_dict() if familiar else None,
             "source": {"domain": source.domain, "modality": source.modality, "cases": len(source.ids("train"))},
-            "phantom": [prepared.domain for prepared in (source, target) if prepared.manifest.get("phantom")],
+            "phantom": [prepared.domain for prepared in (source, target) if prepared.manifest["phantom"]],
         }
         write_text(self.folder.domain, json.dumps(domain, indent=2) + "\n")
 

@@ -1,11 +1,12 @@
 """The trained runs of a comparison that a study looks at: which exist, each opened once, and the baseline beside each."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import TrainedRun, open_run
 from attent_kit.engine.compare.results_folder import begun_in, is_shown, recall
 from attent_kit.engine.run import checkpoint
@@ -14,8 +15,6 @@ from attent_kit.engine.run.settings import pinned
 from attent_kit.errors import AttentKitError, ConfigError, RunError
 from attent_kit.registry import Registry
 
-Tell = Callable[[str, int, int], None]
-"""What is measured, how many are done, of how many."""
 Failed = list[tuple[Path, AttentKitError]]
 """Runs for which nothing was measured, and why."""
 
@@ -64,7 +63,7 @@ class OpenedRuns:
         return shown[0] if shown else max(found, key=lambda f: f.files.config.stat().st_mtime_ns, default=None)
 
 
-def each(folders: list[Path], out: Path, tell: Tell) -> Iterator[Path]:
+def each(folders: list[Path], out: Path, tell: ReportDone) -> Iterator[Path]:
     """The folders one by one, each announced before its turn."""
     for done, folder in enumerate(folders):
         tell(str(folder.relative_to(out.parent)), done, len(folders))

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import TrainedRun, load_run, names_of
 from attent_kit.engine.compare.results_folder import recall
 from attent_kit.engine.compare.suite import slug
 from attent_kit.engine.study.runs import (
     Failed,
     OpenedRuns,
-    Tell,
     domains_of_run,
     each,
     finished_runs,
@@ -201,7 +201,7 @@ class Meter:
         return Shift(rows, panels, notes)
 
 
-def measure_shift(options: ShiftOptions, registry: Registry, tell: Tell) -> ShiftOfRuns:
+def measure_shift(options: ShiftOptions, registry: Registry, tell: ReportDone) -> ShiftOfRuns:
     """What `attentkit shift` is asked for. ConfigError if its options do not go together."""
     meter = Meter(registry, options.device, options.slices, options.seed)
     places = options.places
@@ -232,7 +232,7 @@ def measure_shift(options: ShiftOptions, registry: Registry, tell: Tell) -> Shif
     return ShiftOfRuns(made.rows, made.notes, files, [])
 
 
-def shift_of_comparison(out: Path, meter: Meter, tell: Tell) -> ShiftOfRuns:
+def shift_of_comparison(out: Path, meter: Meter, tell: ReportDone) -> ShiftOfRuns:
     """Of every finished run below the folder of a comparison, or of the one run that `out` is.
 
     Writes out/shift.csv and, of the first seed of each row, shift-<direction>-<row>.png and .svg; RUN/shift.json holds what was

@@ -22,7 +22,8 @@ import numpy as np
 import torch
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.apply.trained import Loaded, TrainedRun, load_run
+from attent_kit.data.workers import ReportDone
+from attent_kit.engine.apply.trained import LoadedRun, TrainedRun, load_run
 from attent_kit.engine.run.assemble import segmentor_of
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.predict import slices_as_source
@@ -30,7 +31,6 @@ from attent_kit.engine.run.probe import Probe, answering, probe
 from attent_kit.engine.study.runs import (
     Failed,
     OpenedRuns,
-    Tell,
     domains_of_run,
     each,
     finished_runs,
@@ -96,7 +96,7 @@ class TranslationAuditOptions:
     device: str = "auto"
 
 
-def audit_translations(options: TranslationAuditOptions, registry: Registry, tell: Tell) -> TranslationAudits:
+def audit_translations(options: TranslationAuditOptions, registry: Registry, tell: ReportDone) -> TranslationAudits:
     """What `attentkit audit` is asked for: one run, or every finished run that translates, and one that fails does not stop the
     others. ConfigError if its options do not go together, TranslatesNothing if there is no run that translates."""
     if options.baseline is None:
@@ -108,7 +108,7 @@ def audit_translations(options: TranslationAuditOptions, registry: Registry, tel
     return TranslationAudits({options.folder: audit_translation(run, runs, options.device, baseline)}, [])
 
 
-def _below(out: Path, registry: Registry, device: str, tell: Tell) -> TranslationAudits:
+def _below(out: Path, registry: Registry, device: str, tell: ReportDone) -> TranslationAudits:
     """Every finished run below `out` that translates, or the run that `out` is. A run that fails does not stop the others.
 
     TranslatesNothing if there is no run that translates.
@@ -217,7 +217,7 @@ class _TranslationAuditor:
             )
         # One question for all cases: with one of them unlabelled, no case is compared with the truth.
         self.by_truth = all(target.case(case).has_labels for case in self.cases)
-        self.judge: Loaded | None = None
+        self.judge: LoadedRun | None = None
         self.judge_name = ""
         if baseline is not None:
             self.judge = load_run(baseline, registry, device)
@@ -296,7 +296,7 @@ class _TranslationAuditor:
         return torch.cat(parts).numpy()
 
 
-def _reads_source_style(loaded: Loaded, target: Prepared) -> bool:
+def _reads_source_style(loaded: LoadedRun, target: Prepared) -> bool:
     """Whether the method's segmentor learned from source images as they are."""
     blank = torch.zeros((1, target.channels, target.size, target.size), device=loaded.device)
     with answering(loaded.alignment):

@@ -4,7 +4,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -46,10 +46,7 @@ class Progress(NamedTuple):
     """What each selector says about a snapshot that was just taken."""
 
 
-Report = Callable[[Progress], None]
-
-
-class Watcher(Protocol):
+class StepWatcher(Protocol):
     """Who follows a run from its first step, or from where it goes on."""
 
     def begin(self, step: int) -> None:
@@ -64,7 +61,7 @@ def fit(
     batches: Batches,
     run: Run,
     fabric: Fabric,
-    watchers: Sequence[Watcher] = (),
+    watchers: Sequence[StepWatcher] = (),
     shared: Path | None = None,
     snapshots: Snapshots | None = None,
 ) -> bool:
@@ -129,7 +126,7 @@ def fit(
 
 def _go_on_from(
     step: int, alignment: Alignment, optimizers: dict[str, Optimizer], run: Run, snapshots: Snapshots | None,
-    watchers: Sequence[Watcher],
+    watchers: Sequence[StepWatcher],
 ) -> None:  # fmt: skip
     """Log, watchers and snapshots as they were after that step."""
     run.rewind_log(step)

@@ -26,7 +26,7 @@ from attent_kit.engine.run.settings import RunSettings, pinned
 from attent_kit.engine.snapshots.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.snapshots.snapshots import Snapshots, load_selectors
 from attent_kit.engine.train.evaluate import Names, score_run, scores_there
-from attent_kit.engine.train.fit import Progress, Report, fit
+from attent_kit.engine.train.fit import Progress, fit
 from attent_kit.engine.train.kept import keep_slices
 from attent_kit.engine.train.monitor import monitor_of
 from attent_kit.engine.train.tracking import Trackers, Tracking
@@ -59,7 +59,7 @@ class TrainWatcher(NamedTuple):
 
     opened: Callable[[str, int], None] = lambda name, steps: None
     """All is built and nothing is trained yet: the name of the method, and how many steps it has."""
-    stepped: Report = lambda progress: None
+    stepped: Callable[[Progress], None] = lambda progress: None
     """A step is done."""
     warned: Callable[[str], None] = lambda sentence: None
     """Training seems to go wrong."""
@@ -132,7 +132,9 @@ def train(
 class _Teller:
     """Passes on how far a run is, and frees a shared stage with the first step after it."""
 
-    def __init__(self, beat: Heartbeat, stepped: Report, release: Callable[[], None], first: int) -> None:
+    def __init__(
+        self, beat: Heartbeat, stepped: Callable[[Progress], None], release: Callable[[], None], first: int
+    ) -> None:
         self._beat, self._stepped, self._release, self._first = beat, stepped, release, first
 
     def begin(self, step: int) -> None:

@@ -75,7 +75,7 @@ class Block(nn.Module):
         return (self.branch(x) + shortcut).relu_()
 
 
-class Up(nn.Module):
+class SifaUp(nn.Module):
     """Transposed 3 x 3 convolution of stride 2: [B, inputs, h, w] and a size -> [B, outputs, *size], of 2n or 2n - 1."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -106,7 +106,7 @@ class SifaDecoder(nn.Module):
         self.doublings = doublings
         self.stem = conv(features, wide, affine_instance_norm)
         self.trunk = nn.Sequential(*(Block(wide, wide, affine_instance_norm, dropout=dropout) for _ in range(4)))
-        self.ups = nn.ModuleList(Up(inputs, outputs) for inputs, outputs in pairwise(widths))
+        self.ups = nn.ModuleList(SifaUp(inputs, outputs) for inputs, outputs in pairwise(widths))
         self.residual = nn.Conv2d(width, channels, 7, padding=3, bias=False)
         truncated_normal_(self, 0.02)
         truncated_normal_(self.trunk, 0.01)

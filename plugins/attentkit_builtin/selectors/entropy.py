@@ -3,7 +3,7 @@
 from attent_kit.selectors import Look, Selector
 
 
-class Entropy(Selector):
+class MeanEntropy(Selector):
     """Mean entropy of the predictions: how undecided the segmentor is.
 
         H = mean over pixels of  -sum_k p_k log p_k                          nats

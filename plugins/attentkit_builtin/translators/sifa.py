@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Task, Translator
 from attentkit_builtin.networks.init import truncated_normal_
-from attentkit_builtin.networks.sifa import Block, Up, affine_instance_norm, conv
+from attentkit_builtin.networks.sifa import Block, SifaUp, affine_instance_norm, conv
 
 
 class SifaTranslator(Translator):
@@ -36,8 +36,8 @@ class SifaTranslator(Translator):
         self.down1 = conv(width, 2 * width, norm, stride=2, bias=True)
         self.down2 = conv(2 * width, 4 * width, norm, stride=2, bias=True)
         self.trunk = nn.Sequential(*(Block(4 * width, 4 * width, norm, bias=True) for _ in range(config.blocks)))
-        self.up1 = Up(4 * width, 2 * width)
-        self.up2 = Up(2 * width, width)
+        self.up1 = SifaUp(4 * width, 2 * width)
+        self.up2 = SifaUp(2 * width, width)
         self.residual = nn.Conv2d(width, task.channels, 7, padding=3)
         truncated_normal_(self, 0.02)
 
