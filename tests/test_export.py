@@ -13,6 +13,7 @@ import torch
 from attent_kit.data.prepared.file import encode
 from attent_kit.data.scans.volumes import read_volume, sha256
 from attent_kit.data.space.intensity import Intensity
+from attent_kit.data.space.slicing import Slicing
 from attent_kit.engine.apply import export
 from attent_kit.engine.apply.export import ExportOptions, answer_of, as_plain, export_run, write_model
 from attent_kit.engine.apply.model import open_model
@@ -62,7 +63,7 @@ def test_a_volume_goes_through_the_file_by_its_facts_alone_to_the_labels_of_pred
     before = facts["preprocessing"]
     volume = read_volume(volumes / "ct/images/ct_3.nii.gz")
     intensity = Intensity.from_dict(before["intensity"])
-    slices, grid = encode(volume, before["size"], intensity, facts["slices"]["channels"], before["pixel_mm"])
+    slices, grid = encode(volume, Slicing.from_dict(before), intensity, "ct", facts["slices"]["channels"])
     session = onnx.InferenceSession(str(exported))
     (answer,) = session.run(["answer"], {"slices": slices.astype(np.float32)})
     assert np.allclose(answer.sum(1), 1, atol=1e-5)
@@ -139,7 +140,7 @@ network.eval()
 def test_exported_weights_load_in_plain_smp(trained, volumes, tmp_path):
     volume = read_volume(volumes / "ct/images/ct_3.nii.gz")
     domain = open_model(trained, load().registry, "cpu").domain
-    slices, grid = encode(volume, domain.size, domain.intensity)
+    slices, grid = encode(volume, domain.slicing, domain.intensity, "ct")
     np.save(tmp_path / "x.npy", slices.astype(np.float32))
     program = (
         "import sys; sys.modules['attent_kit'] = sys.modules['attentkit_builtin'] = None\n"

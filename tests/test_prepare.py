@@ -201,7 +201,7 @@ def test_blank_slices_are_kept_for_prediction_and_left_out_of_training(five):
 def test_a_volume_encoded_by_itself_is_what_the_prepared_file_holds(five):
     _, prepared = run(five, size=6)
     volume = read_volume(five / "images" / "img0002.nii.gz")
-    slices, grid = encode(volume, prepared.size, prepared.intensity, prepared.channels)
+    slices, grid = encode(volume, prepared.slicing, prepared.intensity, "ct", prepared.channels)
     assert np.array_equal(slices, prepared.slices("0002")) and grid == prepared.grid("0002")
 
 

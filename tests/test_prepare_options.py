@@ -19,6 +19,7 @@ from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.data.sets.splits import Fold, divide_into_folds
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import POOLED, sample
+from attent_kit.data.space.slicing import Slicing
 from attent_kit.data.workers import WORTHWHILE, sensible_workers
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.layouts import Entry
@@ -120,7 +121,7 @@ def test_a_run_on_pixels_in_mm_predicts_on_the_grid_of_the_scan(attentkit, volum
         assert attentkit(*words).code == 0
     domain = Prepared.open(tmp_path / "ct.h5")
     volume = read_volume(volumes / "ct" / "images" / "ct_3.nii.gz")
-    slices, grid = encode(volume, 32, domain.intensity, 1, 1.5)
+    slices, grid = encode(volume, Slicing(32, 1.5), domain.intensity, "ct")
     assert np.array_equal(slices, domain.slices("ct_3")) and grid == domain.grid("ct_3") and grid.pixel == 1.5
     assert attentkit(*train_words(tmp_path, tmp_path / "run")).code == 0
     assert attentkit("predict", tmp_path / "run", volume.path, tmp_path / "p.nii.gz", "-d", "cpu").code == 0

@@ -36,6 +36,10 @@ WARNINGS_SHOWN = 20
 @click.option(
     "--pixel", type=float, help="Side of a pixel in mm; slices are cut or padded to --size.  [field of view / size]"
 )
+@click.option(
+    "--centre", type=click.Choice(("grid", "body")), default="grid", show_default=True,
+    help="What slices are centred on. body: the patient's body, found by grey values alone; all else becomes air.",
+)  # fmt: skip
 @click.option("--channels", default=1, show_default=True, help="Neighbouring slices as channels, an odd number.")
 @click.option("--window", type=float, nargs=2, help="Low and high grey value, HU for ct.  [ct: -125 275]")
 @click.option("--per-volume", is_flag=True, help="Percentiles of each volume by itself, not of the training cases.")
@@ -87,6 +91,7 @@ def _summary(prepared: "Prepared") -> str:
     counts = ", ".join(f"{len(prepared.ids(part))} {part}" for part in prepared.manifest["splits"])
     rule = f"{grey.kind} {grey.low:g} to {grey.high:g}" if grey.low is not None and grey.high is not None else grey.kind
     side = f"{prepared.size} px" + (f" of {prepared.pixel_mm:g} mm" if prepared.pixel_mm else "")
+    side += ", centred on the body" if prepared.centre == "body" else ""
     slices = sum(case.slices for case in cases)
     return f"{prepared.path}: {len(cases)} case(s) ({counts}; {labelled} labelled), {slices} slices of {side}, {rule}."
 

@@ -230,12 +230,12 @@ def agreement_findings(files: list[InFile]) -> list[Finding]:
     opened = [file.prepared for file in files if file.prepared is not None]
     found = []
     for one, other in zip(opened, opened[1:], strict=False):
-        for name in ("organs", "size", "channels", "pixel_mm"):
+        for name in ("organs", "size", "channels", "pixel_mm", "centre"):
             ours, theirs = getattr(one, name), getattr(other, name)
             if ours != theirs:
                 found.append(
                     Finding(
-                        "warning" if name == "pixel_mm" else "error", "agreement",
+                        "warning" if name in ("pixel_mm", "centre") else "error", "agreement",
                         f"{name} is {_words(ours)} in {one.path} and {_words(theirs)} in {other.path}",
                         "prepare both with the same options", str(other.path),
                     )

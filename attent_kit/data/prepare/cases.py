@@ -18,8 +18,8 @@ from attent_kit.data.prepared.familiar import grey_values
 from attent_kit.data.scans.volumes import sha256
 from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.data.sets.layout import Entry, Layout, Scan
-from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import Intensity, sample
+from attent_kit.data.space.slicing import Placed, Slicing
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 
 
@@ -38,8 +38,7 @@ class Recipe:
     unfinished: Unfinished
     modality: str
     label_map: LabelMap
-    size: int
-    pixel: float | None
+    slicing: Slicing
     intensity: Intensity
     foreground_only: bool
     training: int
@@ -49,7 +48,7 @@ class Recipe:
         """The same in plain values, and which code reads the files."""
         return [
             __version__, self.layout.origin, self.layout.part, _source_hash(type(self.layout)), self.modality,
-            self.label_map.to_dict(), self.size, self.pixel, self.intensity.to_dict(), self.foreground_only,
+            self.label_map.to_dict(), self.slicing.to_dict(), self.intensity.to_dict(), self.foreground_only,
         ]  # fmt: skip
 
 
@@ -59,7 +58,7 @@ def measure_case(recipe: Recipe, task: CaseTask) -> str:
     key = key_of("sample", task.entry.id, files, recipe.shaping(), recipe.training)
     if recipe.unfinished.load(key) is None:
         scan = _read(recipe, task.entry)
-        recipe.unfinished.save(key, {}, {"sample": sample(scan.image.array, recipe.training)})
+        recipe.unfinished.save(key, {}, {"sample": sample(_placed(recipe, scan).array, recipe.training)})
     return key
 
 
@@ -79,9 +78,10 @@ def _encoded(
     """The record of a case in the manifest, and its arrays: images [Z, H, W] float16, labels and truth uint8."""
     entry, splits = task
     scan = _read(recipe, entry)
-    low, high = recipe.intensity.bounds(scan.image.array)
-    grid = Grid.of(scan.image.array.shape, scan.image.affine, recipe.size, recipe.pixel)
-    slices = grid.to_slices(recipe.intensity.apply(scan.image.array)).astype(np.float16)
+    placed = _placed(recipe, scan)
+    grid = placed.grid
+    low, high = recipe.intensity.bounds(placed.array)
+    slices = grid.to_slices(recipe.intensity.apply(placed.array)).astype(np.float16)
     blank = [z for z, image in enumerate(slices) if image.min() == image.max()]
     if len(blank) == len(slices):
         raise DataError(
@@ -90,7 +90,7 @@ def _encoded(
         )
     arrays = {"images": slices}
     doubts = image_doubts(scan.image, recipe.modality, recipe.intensity.kind == "window")
-    doubts += [*scan.doubts, *_link_doubts(recipe.layout, entry)]
+    doubts += [*scan.doubts, *_link_doubts(recipe.layout, entry), *placed.doubts]
     record: dict[str, Any] = {
         "id": entry.id,
         "splits": list(splits),
@@ -103,11 +103,13 @@ def _encoded(
         "pixel": grid.pixel,
         "low": low,
         "high": high,
-        "grey": grey_values(scan.image.array, low, high),
+        "grey": grey_values(placed.array, low, high),
         "image": _together(images),
         "labels": None,
         "decisions": list(scan.decisions),
     }
+    if grid.middle is not None:
+        record["middle"] = list(grid.middle)
     if scan.labels is not None:
         truth = recipe.label_map.apply(scan.labels.array, str(scan.labels.path))
         classes = grid.labels_to_slices(truth)
@@ -116,7 +118,7 @@ def _encoded(
             arrays["truth"] = truth
         voxels = {organ: int((truth == n).sum()) for n, organ in enumerate(recipe.label_map.organs, start=1)}
         record["labels"] = {**_together(labels or images), "voxels": voxels}
-        doubts += label_doubts(classes, recipe.label_map.organs) + _cut_off(grid, truth)
+        doubts += label_doubts(classes, recipe.label_map.organs) + _cut_off(placed, truth)
     if recipe.foreground_only and "train" in splits:
         if scan.labels is None:
             raise ConfigError(
@@ -214,12 +216,22 @@ def _link_doubts(layout: Layout, entry: Entry) -> list[str]:
     return [f"{strays[0].name}{lie} outside the data set's folder, by a link or by '..'."]
 
 
-def _cut_off(grid: Grid, truth: np.ndarray) -> list[str]:
-    share = grid.outside(truth)
-    if share == 0:
-        return []
-    side = f"{grid.size} pixels of {grid.pixel:g} mm"
-    return [f"{100 * share:.2g} % of the organs lie outside slices of {side}: raise --size or --pixel."]
+def _placed(recipe: Recipe, scan: Scan) -> Placed:
+    return recipe.slicing.place(scan.image.array, scan.image.affine, recipe.modality)
+
+
+def _cut_off(placed: Placed, truth: np.ndarray) -> list[str]:
+    """What slices do not show of the organs, a sentence each."""
+    grid, found = placed.grid, []
+    if share := grid.outside(truth):
+        side = f"{grid.size} pixels of {grid.pixel:g} mm"
+        found.append(f"{100 * share:.2g} % of the organs lie outside slices of {side}: raise --size or --pixel.")
+    if placed.body is not None and (share := float((truth[~placed.body] > 0).sum() / max((truth > 0).sum(), 1))):
+        found.append(
+            f"{100 * share:.2g} % of the organs lie outside the body that was found, where slices show air: leave out "
+            "--centre body."
+        )
+    return found
 
 
 def _source_hash(layout: type[Layout]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from attent_kit.data.sets.labelmap import LabelMap, OrganNames, parse_organs
 from attent_kit.data.sets.splits import SPLITS, Fold, Split
 from attent_kit.data.space.intensity import Intensity
+from attent_kit.data.space.slicing import Slicing
 from attent_kit.errors import ConfigError
 
 Organs = Mapping[str, int | Sequence[int]] | LabelMap | OrganNames | str
@@ -44,6 +45,8 @@ class PrepareOptions:
     """Side of a slice in pixels."""
     pixel: float | None = None
     """Side of a pixel in mm; None divides the field of view by `size`."""
+    centre: str = "grid"
+    """"body": slices are centred on the patient's body, and what is not body becomes air."""
     channels: int = 1
     """Neighbouring slices as channels, an odd number."""
     window: tuple[float, float] | None = None
@@ -90,6 +93,11 @@ class PrepareOptions:
             return Intensity("window", *self.window)
         return Intensity("percentiles-per-volume") if self.per_volume else Intensity.default(modality)
 
+    @property
+    def slicing(self) -> Slicing:
+        """How volumes become slices."""
+        return Slicing(self.size, self.pixel, self.centre)
+
     def words(self) -> dict[str, Any]:
         """What differs from the defaults, as it is typed and in plain values; a path is its last part."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -115,6 +123,7 @@ class PrepareOptions:
             )
         if self.pixel is not None and not (math.isfinite(self.pixel) and self.pixel > 0):
             raise ConfigError(f"a pixel cannot have a side of {self.pixel:g} mm: give its side in mm, as in 1.5.")
+        _ = self.slicing  # which refuses a centre that is not known
 
 
 def modality_of(word: str | None) -> str | None:

@@ -82,7 +82,7 @@ def prepare(
     settled = plan(layout, options)
     _refuse_what_cannot_be(out, settled, options, workers)
     recipe = Recipe(
-        layout, Unfinished(out), settled.modality, settled.label_map, options.size, options.pixel,
+        layout, Unfinished(out), settled.modality, settled.label_map, options.slicing,
         options.intensity(settled.modality), options.foreground_only, len(settled.splits["train"]),
     )  # fmt: skip
     tasks = [CaseTask(entry, settled.splits_of(entry.id)) for entry in settled.entries]
@@ -114,8 +114,7 @@ def _without_cases(settled: DomainPlan, options: PrepareOptions) -> Manifest:
         "options": options.words(),
         "organs": list(settled.label_map.organs),
         "label_map": settled.label_map.to_dict(),
-        "size": options.size,
-        "pixel_mm": options.pixel,
+        **options.slicing.to_dict(),
         "channels": options.channels,
         "intensity": {},
         "measured_on": [],

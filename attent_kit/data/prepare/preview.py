@@ -43,6 +43,7 @@ def preview_of(domain: Prepared, path: Path) -> None:
     scale = f"{grey.low:g} to {grey.high:g}" if grey.low is not None and grey.high is not None else grey.kind
     title = (
         f"{domain.domain}: {len(domain.cases)} case(s), {len(rows)} shown. Grey values {scale}. "
+        f"{'Centred on the body, and air around it. ' if domain.centre == 'body' else ''}"
         "R is the patient's right; axial slices from the feet on the left to the head."
     )
     montage(rows, domain.organs, title, domain.manifest["decisions"], path)

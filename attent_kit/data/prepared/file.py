@@ -26,6 +26,7 @@ from attent_kit.data.sets.layout import names_a_case
 from attent_kit.data.sets.splits import SPLITS
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import Intensity
+from attent_kit.data.space.slicing import Slicing
 from attent_kit.errors import DataError, did_you_mean
 
 FORMAT = "attent-kit prepared domain"
@@ -44,7 +45,8 @@ IN_RECORD = (
     "id", "splits", "slices", "blank", "shape", "affine", "spacing", "orientation", "pixel", "low", "high", "grey", "image",
     "labels", "decisions", "doubts", "content",
 )  # fmt: skip
-"""What the manifest says of a case; `without_organ` too, of a training case that was prepared with --foreground-only."""
+"""What the manifest says of a case; `without_organ` too, of a training case that was prepared with --foreground-only, and
+`middle`, of one that is centred on the body."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,8 @@ class Prepared:
         self.domain: str = manifest["domain"]
         self.modality: str = manifest["modality"]
         self.organs: tuple[str, ...] = tuple(manifest["organs"])
-        self.size: int = manifest["size"]
+        self.slicing = Slicing.from_dict(manifest)
         self.channels: int = manifest["channels"]
-        self.pixel_mm: float | None = manifest["pixel_mm"]
-        """mm of a pixel where it was asked for; None where `size` pixels span each field of view."""
         self.intensity = Intensity.from_dict(manifest["intensity"])
         self.split: str | None = manifest["split"]
         """Name of the split; None where its cases were listed or dealt."""
@@ -96,6 +96,21 @@ class Prepared:
         self._looked_at: set[str] = set()
         """Data sets that are as `prepare` writes them."""
         self._process = 0
+
+    @property
+    def size(self) -> int:
+        """Side of a slice in pixels."""
+        return self.slicing.size
+
+    @property
+    def pixel_mm(self) -> float | None:
+        """mm of a pixel where it was asked for; None where `size` pixels span each field of view."""
+        return self.slicing.pixel
+
+    @property
+    def centre(self) -> str:
+        """What slices are centred on: "grid" or "body"."""
+        return self.slicing.centre
 
     def __repr__(self) -> str:
         splits = ", ".join(f"{len(self.ids(split))} {split}" for split in SPLITS)
@@ -215,8 +230,7 @@ class Prepared:
 
     def grid(self, case: str) -> Grid:
         """The native grid of a case, the way back for its predictions."""
-        record = self._records[self.case(case).id]
-        return Grid.of(record["shape"], np.array(record["affine"]), self.size, self.pixel_mm)
+        return self.slicing.grid(self._records[self.case(case).id])
 
     def truth(self, case: str) -> tuple[np.ndarray, tuple[float, float, float]]:
         """Labels as drawn, not resampled: [X, Y, Z] uint8 class indices, and the spacing in mm along X, Y, Z."""
@@ -231,8 +245,7 @@ class Prepared:
         """SHA-256 of what training and scoring can see: equal for equal data, whatever the libraries that wrote it."""
         seen = ("domain", "modality", "organs", "size", "channels", "intensity")
         content = {name: self.manifest[name] for name in seen}
-        if self.pixel_mm is not None:
-            content["pixel_mm"] = self.pixel_mm
+        content |= {name: value for name, value in self.slicing.to_dict().items() if value is not None}
         content["cases"] = [[r["id"], r["splits"], r["affine"], r["content"]] for r in self.manifest["cases"]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -283,12 +296,12 @@ def _of_the_system(error: BaseException) -> str:
 
 
 def encode(
-    volume: Volume, size: int, intensity: Intensity, channels: int = 1, pixel: float | None = None
+    volume: Volume, slicing: Slicing, intensity: Intensity, modality: str, channels: int = 1
 ) -> tuple[np.ndarray, Grid]:
     """An image as a prepared file holds it, [Z, C, H, W] float16 in [-1, 1], and the grid that leads back."""
-    grid = Grid.of(volume.array.shape, volume.affine, size, pixel)
-    slices = grid.to_slices(intensity.apply(volume.array)).astype(np.float16)
-    return neighbours(slices, range(len(slices)), channels), grid
+    placed = slicing.place(volume.array, volume.affine, modality)
+    slices = placed.grid.to_slices(intensity.apply(placed.array)).astype(np.float16)
+    return neighbours(slices, range(len(slices)), channels), placed.grid
 
 
 def neighbours(slices: Any, rows: Sequence[int], channels: int) -> np.ndarray:

@@ -6,9 +6,11 @@ A slice is `ras[::-1, ::-1, :].transpose(2, 1, 0)`: slices run from feet to head
 columns from the patient's right to left, as a radiologist sees them. In plane the slice is padded to a physical square
 and resampled to `size` x `size`, so that no organ is stretched; a 512 x 512 slice of square pixels is plainly resized.
 With a given pixel size in mm the slice is resampled to that instead, then cut or padded to `size` x `size` about its
-centre. The distance between slices is left alone.
+centre. The square may lie around another point than the centre of the field of view: `attent_kit.data.space.slicing` says
+where. The distance between slices is left alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,12 +33,23 @@ class Grid:
     """Side of a slice in pixels."""
     fixed_pixel: float | None = None
     """Side of a pixel in mm where it is given; None where `size` pixels span the field of view."""
+    middle: tuple[float, float] | None = None
+    """Native row and column, as indices in `planes`, around which the square lies; None for the centre of the plane."""
 
     @classmethod
-    def of(cls, shape: tuple[int, ...], affine: np.ndarray, size: int, pixel: float | None = None) -> "Grid":
+    def of(
+        cls,
+        shape: tuple[int, ...],
+        affine: np.ndarray,
+        size: int,
+        pixel: float | None = None,
+        middle: Sequence[float] | None = None,
+    ) -> "Grid":
         """The grid of an array of `shape` placed by `affine`; `pixel` in mm, or None for the whole field of view."""
         x, y, z = (int(n) for n in shape)
-        return cls((x, y, z), tuple(tuple(float(a) for a in row) for row in affine), int(size), pixel)
+        placed = tuple(tuple(float(a) for a in row) for row in affine)
+        around = None if middle is None else (float(middle[0]), float(middle[1]))
+        return cls((x, y, z), placed, int(size), pixel, around)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -104,8 +117,8 @@ class Grid:
         return np.where(np.indices(ways[0].shape[1:]).sum(axis=0) % 2, ways[1], ways[0])
 
     def outside(self, labels: np.ndarray) -> float:
-        """Share of the labelled voxels of [X, Y, Z] whose centre no slice covers: 0 unless the pixel size is given."""
-        if self.fixed_pixel is None:
+        """Share of the labelled voxels of [X, Y, Z] whose centre no slice covers: 0 where slices span the field of view."""
+        if self.fixed_pixel is None and self.middle is None:
             return 0.0
         rows, columns = self._rows.covered(), self._columns.covered()
         planes = self.planes(labels) > 0
@@ -172,20 +185,26 @@ class Grid:
         square = side / spacing
         # Headers round: 512 pixels that differ by a millionth are a square.
         square = float(round(square)) if abs(square - round(square)) < 1e-2 else square
-        return _Axis(count, spacing, square, self.size)
+        middle = None if self.middle is None else self.middle[1 - which]
+        return _Axis(count, spacing, square, self.size, middle)
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """One in-plane axis: `count` native pixels, centred to a whole pixel on a square `square` pixels wide."""
+    """One in-plane axis: `count` native pixels, set to a whole pixel on a square `square` pixels wide, so that the pixel
+    `middle`, or their centre where that is None, comes to lie in its middle."""
 
     count: int
     spacing: float
     square: float
     size: int
+    middle: float | None = None
 
     @property
     def before(self) -> int:
+        """Pixels of the square before the first native one; negative where the square leaves native ones out."""
+        if self.middle is not None:
+            return round(self.square / 2 - self.middle - 0.5)
         return int((self.square - self.count) // 2)
 
     def covered(self) -> slice:

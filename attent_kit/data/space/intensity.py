@@ -93,12 +93,12 @@ class Intensity:
 
 def sample(array: np.ndarray, volumes: int = 1) -> np.ndarray:
     """Voxels above the minimum of the image, evenly spaced in memory order, as float32: its share of so many `volumes`."""
-    above = array[array > _floor(array)]
+    above = array[array > floor_of(array)]
     most = max(1, min(SAMPLES, POOLED // volumes))
     return above[:: -(-above.size // most)].astype(np.float32)
 
 
-def _floor(array: np.ndarray) -> float:
+def floor_of(array: np.ndarray) -> float:
     """The value of the padding around a scan: the minimum, unless a few stray voxels lie below a value that many have."""
     flat = array.ravel(order="K")
     values, counts = np.unique(flat[:: -(-flat.size // SAMPLES)], return_counts=True)

@@ -60,14 +60,14 @@ def examine(given: Input, domain: Domain) -> tuple[Volume, Image]:
 
 def segment(volume: Volume, domain: Domain, loaded: LoadedRun) -> Answer:
     """What the run says about an image."""
-    slices, grid = encode(volume, domain.size, domain.intensity, domain.task.channels, domain.pixel)
+    slices, grid = encode(volume, domain.slicing, domain.intensity, domain.modality, domain.task.channels)
     probabilities = segment_slices(loaded.alignment, slices, loaded.device)
     return Answer(grid.to_native(probabilities), probabilities, grid, volume)
 
 
 def translate(volume: Volume, domain: Domain, loaded: LoadedRun) -> np.ndarray:
     """The image in source style, [X, Y, Z] float32 in [-1, 1]; for a method that `require_translator` lets pass."""
-    slices, grid = encode(volume, domain.size, domain.intensity, domain.task.channels, domain.pixel)
+    slices, grid = encode(volume, domain.slicing, domain.intensity, domain.modality, domain.task.channels)
     translated = slices_as_source(loaded.alignment, slices, loaded.device)
     assert translated is not None
     return grid.score_to_native(translated[:, domain.task.channels // 2], outside=-1.0)
@@ -108,7 +108,8 @@ def doubts_of(given: Input, volume: Volume, domain: Domain) -> tuple[str, ...]:
         doubts.append(f"it {evidence}.")
     if given.series and domain.modality in ("ct", "mr") and given.series.modality.lower() not in ("", domain.modality):
         doubts.append(f"its modality is {given.series.modality}, and the run is for {domain.modality}.")
+    placed = domain.slicing.place(volume.array, volume.affine, domain.modality)
+    doubts += placed.doubts
     if domain.familiar:
-        grid = Grid.of(volume.array.shape, volume.affine, domain.size, domain.pixel)
-        doubts += domain.familiar.doubts(volume.array, grid, domain.intensity, domain.modality)
+        doubts += domain.familiar.doubts(placed.array, placed.grid, domain.intensity, domain.modality)
     return tuple(doubts)

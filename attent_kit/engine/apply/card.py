@@ -108,7 +108,7 @@ def run_card(run: TrainedRun, loaded: LoadedRun) -> dict[str, Any]:
             "phantom": list(domain.phantom),
         },
         "labels": {"background": 0} | {organ: index for index, organ in enumerate(domain.task.organs, start=1)},
-        "slices": {"size": domain.size, "pixel_mm": domain.pixel, "channels": domain.task.channels},
+        "slices": {**domain.slicing.to_dict(), "channels": domain.task.channels},
         "intensity": domain.intensity.to_dict(),
         "limits": limits(domain, method.uses_target_labels),
     }

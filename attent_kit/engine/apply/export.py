@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attent_kit.data.scans.volumes import sha256
+from attent_kit.data.space.slicing import RULE
 from attent_kit.engine.apply.card import run_card
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
 from attent_kit.engine.run.assemble import unwrapped
@@ -197,11 +198,11 @@ def _facts(path: Path, run: TrainedRun, loaded: LoadedRun, options: ExportOption
             "and 99.5th of the voxels above the minimum of the volume",
             "orientation": "axial slices of LPS: rows from anterior to posterior, columns from the patient's right to left, "
             "slices from feet to head",
-            "size": side,
-            "pixel_mm": domain.pixel,
+            **domain.slicing.to_dict(),
+            **({"centre_rule": RULE} if domain.slicing.centre == "body" else {}),
             "resampling": "padded with air to a physical square, then averaged by area where pixels become larger and linear "
             "where they become smaller"
-            if domain.pixel is None
+            if domain.slicing.pixel is None
             else "to pixels of pixel_mm, averaged by area where pixels become larger and linear where they become smaller; then "
             "cut or padded with air to size about the centre",
         },

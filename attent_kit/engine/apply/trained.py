@@ -13,6 +13,7 @@ from attent_kit.config import read_toml
 from attent_kit.data.prepared.familiar import Familiar
 from attent_kit.data.scans.volumes import sha256
 from attent_kit.data.space.intensity import Intensity
+from attent_kit.data.space.slicing import Slicing
 from attent_kit.engine.apply.pack import CONFIG, DOMAIN, ENVIRONMENT, WEIGHTS, Pack, read_pack
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import load_network_states, setup
@@ -39,10 +40,8 @@ class Domain:
     name: str
     modality: str
     task: Task
-    size: int
-    """Side of a slice in pixels."""
-    pixel: float | None
-    """Side of a pixel in mm; None where `size` pixels span each field of view."""
+    slicing: Slicing
+    """How volumes become slices."""
     intensity: Intensity
     familiar: Familiar | None
     """None where the target had no training case."""
@@ -50,6 +49,11 @@ class Domain:
     """Name, modality and number of training cases of the other domain."""
     phantom: tuple[str, ...]
     """The domains whose cases are a phantom."""
+
+    @property
+    def size(self) -> int:
+        """Side of a slice in pixels."""
+        return self.slicing.size
 
 
 @dataclass(frozen=True)
@@ -243,15 +247,14 @@ def domain_of(text: str | bytes, path: Path) -> Domain:
     if domain is None:
         raise _no_domain(path)
     try:
-        pixel, training = domain["pixel_mm"], domain["training"]
-        if domain["size"] < 1 or domain["channels"] % 2 == 0 or (pixel is not None and not pixel > 0):
-            raise ValueError("size, channels or pixel_mm is impossible")
+        training = domain["training"]
+        if domain["channels"] % 2 == 0:
+            raise ValueError("channels is impossible")
         return Domain(
             name=str(domain["domain"]),
             modality=str(domain["modality"]),
             task=Task(int(domain["channels"]), tuple(str(organ) for organ in domain["organs"])),
-            size=int(domain["size"]),
-            pixel=None if pixel is None else float(pixel),
+            slicing=Slicing.from_dict(domain),
             intensity=Intensity.from_dict(domain["intensity"]),
             familiar=None if training is None else Familiar.from_dict(training),
             source=dict(domain["source"]),

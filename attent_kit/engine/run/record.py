@@ -68,9 +68,8 @@ class Run:
     def write_domain(self, source: Prepared, target: Prepared) -> None:
         """domain.json: what prediction must know of the target, so that a run no longer needs its prepared files; and what the
         run was trained on, so that an image unlike that is noticed."""
-        domain = {
-            name: getattr(target, name) for name in ("domain", "modality", "organs", "size", "pixel_mm", "channels")
-        }
+        domain = {name: getattr(target, name) for name in ("domain", "modality", "organs")}
+        domain |= {**target.slicing.to_dict(), "channels": target.channels}
         familiar = Familiar.of(target)
         domain |= {
             "intensity": target.intensity.to_dict(),
