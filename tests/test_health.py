@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from attent_kit.engine.train.health import DiscriminatorWatch, Glance, Span, look_alarms, stuck
+from attent_kit.engine.train.health import DiscriminatorWatch, Glance, Span, look_alarms, stuck, telling
 
 ORGANS = ("liver", "spleen")
 EXPECTED = (0.9, 0.08, 0.02)
@@ -60,6 +60,12 @@ def test_a_loss_at_zero_warns_after_five_windows_and_only_once():
     assert judged([0.001] * 10) == [(50, "discriminator-won")]
     assert judged([0.001] * 4 + [0.3] * 6) == []
     assert judged([0.0101] * 10) == []
+
+
+def test_a_discriminator_begins_undecided_and_that_alone_is_no_warning():
+    """A line of the log after each step: 20 steps must pass, however short the stage."""
+    for steps, alarms in ((19, []), (30, [(20, "discriminator-stuck")])):
+        assert judged([math.log(2)] * steps, log_steps=1, steps=steps) == alarms
 
 
 def test_a_loss_that_comes_back_begins_to_count_anew():
@@ -176,3 +182,47 @@ def test_a_warning_is_given_once_until_it_was_gone_and_again_at_the_end():
     looks = [look(10, **wrong), look(20, **wrong), look(30, **right), look(40, **wrong), look(50, **wrong)]
     assert [step for step, _ in found(*looks)] == [10, 40]
     assert [step for step, _ in found(*looks, ended=True)] == [10, 40, 50]
+
+
+# First steps
+
+
+def judged_looks(*steps, ended, spans=((0, 100),), **fault):
+    """(step, check) if every look has the fault."""
+    looks = [look(step, **fault) for step in steps]
+    told = telling(looks, [Span(str(n), *span) for n, span in enumerate(spans)], ended)
+    return [(alarm.step, alarm.check) for alarm in look_alarms(told, EXPECTED, ORGANS, ended)]
+
+
+@pytest.mark.parametrize(
+    ("check", "fault"),
+    [
+        ("background-vanished", {"shares": (0.05, 0.5, 0.45)}),
+        ("inversion", {"correlation": -0.9}),
+        ("entropy-collapse", {"shares": (0.0001, 0.0001, 0.9998), "entropy": 0.0}),
+    ],
+)
+def test_what_chance_made_of_a_network_is_no_alarm(check, fault):
+    """A fifth of 100 steps is 20, and of a run of 50 it is 10, which is less than 20."""
+    assert judged_looks(1, 5, 19, ended=False, **fault) == []
+    assert (20, check) in judged_looks(1, 5, 20, 30, ended=False, **fault)
+    assert judged_looks(1, 5, 19, ended=False, spans=((0, 50),), **fault) == []
+    assert judged_looks(1, ended=True, spans=((0, 1),), **fault) == []
+    assert (20, check) in judged_looks(20, ended=True, spans=((0, 10), (10, 20)), **fault)
+
+
+def test_organs_that_a_fresh_network_guesses_do_not_vanish_when_it_learns_the_background():
+    guessed, learnt = look(1), look(30, shares=(1.0, 0.0, 0.0))
+    assert [a.check for a in look_alarms([guessed, learnt], EXPECTED, ORGANS, False)] == 2 * ["organ-vanished"]
+    assert look_alarms(telling([guessed, learnt], [Span("", 0, 100)], False), EXPECTED, ORGANS, False) == []
+
+
+def test_first_steps_are_those_since_there_is_something_to_look_at():
+    """Looks begin in the second stage: a fifth of its 100 steps is over at 120."""
+    assert judged_looks(101, 119, 120, ended=False, spans=((0, 100), (100, 200)), correlation=-0.9) == [
+        (120, "inversion")
+    ]
+
+
+def test_no_number_is_told_at_once():
+    assert judged_looks(1, ended=False, finite=False) == [(1, "not-finite")]

@@ -91,13 +91,15 @@ def test_a_row_whose_every_run_is_lost_is_in_the_csv_all_the_same():
 def test_a_comparison_counts_the_run_that_met_nan_and_says_so_while_it_runs(attentkit, prepared, tmp_path):
     suite, out = tmp_path / "mine.toml", tmp_path / "out"
     suite.write_text(SUITE.format(source=prepared / "mr.h5", target=prepared / "ct.h5"))
-    printed = compare(attentkit, suite, out)
-    assert printed.code == 1 and "Warning: W/o, red2blue, seed 0, step 2: liver has vanished" in printed.err
+    more = ("--set", "segment_steps=20", "--set", "learning_rate=1000.0")
+    printed = compare(attentkit, suite, out, *more)
+    assert printed.code == 1 and "Warning: W/o, red2blue, seed 0, step 20: " in printed.err
+    assert "has vanished" in printed.err
     line = "Broken: 1 of 1 run collapsed (seed 0: not-finite); it has no scores, so that the means are over the others."
     assert line in printed.out and f"- {line}" in (out / "table.md").read_text()
     lines = [
         line for line in csv.DictReader((out / "table.csv").read_text().splitlines()) if line["method"] == "Broken"
     ]
     assert {(line["mean"], line["runs"], line["collapsed"]) for line in lines} == {("", "1", "1")}
-    again = compare(attentkit, suite, out, "-m", "supervised")
+    again = compare(attentkit, suite, out, *more, "-m", "supervised")
     assert again.code == 0 and "Supervised" in again.out

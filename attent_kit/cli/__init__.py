@@ -4,14 +4,14 @@ Exit codes: 0 ok, 1 a run failed, 2 usage or configuration, 3 bad data, 130 inte
 """
 
 import importlib
-import os
+import io
 import sys
 
 import click
 
 from attent_kit import __version__
 from attent_kit.cli.plugin_files import plugin_option
-from attent_kit.cli.streams import plain_streams
+from attent_kit.cli.streams import Streams, occupy_closed, plain_streams
 from attent_kit.errors import AttentKitError, out_of_memory
 
 COMMANDS = {
@@ -75,43 +75,41 @@ def group() -> None:
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    occupy_closed()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; every foreseeable failure is one sentence on stderr."""
-    with plain_streams():
-        return _run(arguments)
+    with plain_streams() as streams:
+        return streams.end(_run(arguments, streams))
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], streams: Streams) -> int:
     try:
         return int(group.main(arguments, prog_name="attentkit", standalone_mode=False) or 0)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        words = io.StringIO()
+        error.show(words)
+        streams.tell(words.getvalue().rstrip("\n"))
         return error.exit_code
     except AttentKitError as error:
-        click.echo(f"{type(error).__name__}: {error}", err=True)
+        streams.tell(f"{type(error).__name__}: {error}")
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Interrupted. What is finished is saved: start the same command again to go on.", err=True)
+        streams.tell("Interrupted. What is finished is saved: start the same command again to go on.")
         return 130
     except (MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        click.echo(
+        streams.tell(
             "RunError: there is too little memory for this. Lower a batch size or the size of the slices, or choose "
-            "another --device; what was saved is unchanged.",
-            err=True,
+            "another --device; what was saved is unchanged."
         )
-        return 1
-    except BrokenPipeError:
-        # The reader of our output has gone, as in `attentkit list | head`: there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"RunError: {place}{error.strerror or error}.", err=True)
+        streams.tell(f"RunError: {place}{error.strerror or error}.")
         return 1

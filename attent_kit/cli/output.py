@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,6 +21,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -34,8 +35,10 @@ class PlainConsole(Console):
     def __init__(self, stream: Any, **more: Any) -> None:
         super().__init__(file=getattr(stream, "raw", stream), **more)
 
-    def print(self, *objects: Any, **more: Any) -> None:
-        super().print(*(printable(each) if isinstance(each, str) else each for each in objects), **more)
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Everything that it writes passes through here: tables, progress and what renews itself."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
 def console() -> Console:
@@ -57,13 +60,13 @@ def print_scores(scores: Iterable[Score]) -> None:
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table of words under a line that is never broken to the width of the table."""
     if title:
-        console().print(Text(printable(title), style="bold"))
+        console().print(Text(title, style="bold"))
     table = Table(header_style="bold")
     for column in columns:
         table.add_column(Text(column), overflow="fold")
     for row in rows:
         # Words of other people: brackets in them are not markup.
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(cell) for cell in row))
     console().print(table)
 
 
@@ -103,7 +106,7 @@ class Bar:
         self._fresh = False
         if self._progress is not None:
             assert self._task is not None
-            fields: dict[str, Any] = {} if note is None else {"note": printable(note)}
+            fields: dict[str, Any] = {} if note is None else {"note": note}
             self._progress.update(self._task, completed=done, **fields)
         elif note is not None and time.monotonic() - self._printed >= self.SECONDS_BETWEEN_LINES:
             self._printed = time.monotonic()

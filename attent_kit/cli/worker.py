@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 
+from attent_kit.cli.streams import plain_streams
 from attent_kit.errors import AttentKitError
 
 
@@ -18,7 +19,7 @@ def main() -> int:
         # A parent in the background of a shell passes on that it ignores them.
         signal.signal(number, signal.default_int_handler)
     # What a method prints goes where errors go: stdout is for the parent alone.
-    with os.fdopen(os.dup(1), "w", buffering=1) as events:
+    with os.fdopen(os.dup(1), "w", buffering=1) as events, plain_streams() as streams:
         os.dup2(2, 1)
         try:
             job = json.loads(sys.stdin.buffer.readline())
@@ -28,7 +29,7 @@ def main() -> int:
         except (KeyboardInterrupt, BrokenPipeError):
             return 130
         except AttentKitError as error:
-            print(error, file=sys.stderr)
+            streams.tell(str(error))
             return error.exit_code
     return 0
 

@@ -10,7 +10,8 @@ the target.
     entropy-collapse      mean entropy < 0.01 and one class everywhere                     Vu et al. 2019, MinEnt; 0.01 is ours
     inversion             correlation of x and as_source(x) < -0.5                         CycleGAN issues 213, 1301; -0.5 is ours
 
-The first two warn. A run that ends in one of the others has collapsed.
+The first two warn. A run that ends in one of the others has collapsed. Networks that have hardly been trained are what chance
+made them: of those, NaN alone is said.
 """
 
 import math
@@ -32,6 +33,8 @@ PATIENCE = 0.2
 averages come near both thresholds in healthy runs."""
 PATIENT_WINDOWS = 5
 """Fewest averages that this takes."""
+FEWEST_STEPS = 20
+"""Steps before which nothing but NaN is worth a word: so few batches leave a network as chance made it. Ours."""
 
 VANISHED = 0.01
 """Part of its frequency in the labels of the source below which an organ has vanished. The domains show different patients and
@@ -116,7 +119,7 @@ class DiscriminatorWatch:
 
     def _judge(self, span: Span, done: int, window: Sequence[tuple[int, Mapping[str, float]]]) -> list[Alarm]:
         began = done - sum(steps for steps, _ in window)
-        patience = max(PATIENCE * (span.last - span.first), PATIENT_WINDOWS * self.log_steps)
+        patience = max(PATIENCE * (span.last - span.first), PATIENT_WINDOWS * self.log_steps, FEWEST_STEPS)
         alarms = []
         for name, kind in self.kinds.items():
             parts = [(steps, means[name]) for steps, means in window if name in means]
@@ -137,6 +140,17 @@ class DiscriminatorWatch:
 def stuck(mean: float, kind: Gan) -> bool:
     """Whether a discriminator's loss is that of one which answers "perhaps" to everything."""
     return abs(mean - UNDECIDED[kind]) <= STUCK * UNDECIDED[kind]
+
+
+def telling(looks: Sequence[Glance], spans: Sequence[Span], ended: bool) -> list[Glance]:
+    """The looks that say something about the training: those after a fifth of the steps since looks began, and after
+    FEWEST_STEPS; of the others, those that met a value which is no number."""
+    if not looks:
+        return []
+    begin = max(span.first for span in spans if span.first < looks[0].step)
+    first = begin + max(FEWEST_STEPS, PATIENCE * (spans[-1].last - begin))
+    at_end = ended and looks[-1].step >= FEWEST_STEPS
+    return [look for look in looks if not look.finite or look.step >= first or (at_end and look is looks[-1])]
 
 
 def look_alarms(looks: Sequence[Glance], expected: Sequence[float], organs: Sequence[str], ended: bool) -> list[Alarm]:

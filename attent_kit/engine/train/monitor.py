@@ -16,7 +16,7 @@ from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.record import NotFinite, Run
 from attent_kit.engine.train.fit import Progress, spans
 from attent_kit.engine.train.glance import class_shares, looks_at
-from attent_kit.engine.train.health import COLLAPSED, Alarm, DiscriminatorWatch, Glance, Span, look_alarms
+from attent_kit.engine.train.health import COLLAPSED, Alarm, DiscriminatorWatch, Glance, Span, look_alarms, telling
 from attent_kit.files import parse_object, read_json, write_text
 from attent_kit.interfaces import Alignment
 
@@ -119,7 +119,9 @@ class Monitor:
                 self._from_log += self._watch.add(losses)
 
     def _alarms(self) -> list[Alarm]:
-        looks = look_alarms(self._looks, self._expected, self._organs, self._ended)
+        looks = look_alarms(
+            telling(self._looks, self._watch.spans, self._ended), self._expected, self._organs, self._ended
+        )
         return sorted([*self._from_log, *looks, *self._not_finite])
 
     def _tell(self) -> None:
