@@ -25,6 +25,7 @@ LAYERS = [
     {"plugins"},
     {"door", "testing"},
     {"cli", "pytest_plugin"},
+    {"__main__"},
 ]
 WINGS = {
     "data": [

@@ -210,3 +210,35 @@ def test_a_volume_that_memory_cannot_hold_is_not_begun(tmp_path, monkeypatch):
     monkeypatch.setattr("attent_kit.data.scans.limits.host_memory", lambda: 24 * 20 * 9)
     with pytest.raises(DataError, match=f"{path} does not fit into memory"):
         read_volume(path)
+
+
+# What nibabel would mend without a word of ours
+
+
+def with_header(path, **fields):
+    """The same file with other values in its header, as they are."""
+    image = nib.load(path)
+    header, array = image.header.copy(), np.asanyarray(image.dataobj)
+    content = bytearray(header.binaryblock + bytes(4) + array.tobytes(order="F"))
+    spoilt = nib.Nifti1Header(header.binaryblock, check=False)
+    for name, value in {**fields, "vox_offset": 352, "magic": b"n+1"}.items():
+        spoilt[name] = value
+    content[:348] = spoilt.binaryblock
+    path.write_bytes(gzip.compress(bytes(content)) if path.suffix == ".gz" else bytes(content))
+    return path
+
+
+def test_oddities_of_a_header_are_logged_to_nobody(tmp_path, capfd):
+    path = with_header(save(tmp_path / "a.nii", body()[0]), pixdim=[3, -2, 2, 5, 1, 1, 1, 1])
+    assert np.allclose(read_volume(path).spacing, (2, 2, 5))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("size", [0, np.nan])
+def test_voxels_without_a_size_are_not_taken_for_1_mm(tmp_path, size, capfd):
+    path = with_header(save(tmp_path / "a.nii.gz", body()[0]), pixdim=[1, 2, 2, size, 1, 1, 1, 1], sform_code=0)
+    with pytest.raises(DataError, match=f"a.nii.gz .*2 x 2 x {size:g} mm"):
+        read_volume(path)
+    placed = with_header(save(tmp_path / "b.nii", body()[0]), pixdim=[1, 2, 2, 0, 1, 1, 1, 1])
+    assert np.allclose(read_volume(placed).spacing, (2, 2, 5)), "the sform says it"
+    assert capfd.readouterr() == ("", "")

@@ -1,5 +1,7 @@
 """Claims about the smp segmentor: sizes, architectures, encoders, weights from a file, errors before a device."""
 
+import socket
+import urllib.request
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -13,6 +15,7 @@ from attent_kit.build import configure
 from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Task
 from attent_kit.registry import Registry
+from attentkit_builtin.networks import hub
 from attentkit_builtin.segmentors.smp import SmpSegmentor
 
 
@@ -154,6 +157,33 @@ def test_weights_that_cannot_be_fetched_are_one_sentence(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match=f"'imagenet' of encoder '{encoder}' could not be fetched"):
         build(encoder=encoder, encoder_weights="imagenet")
+
+
+def test_without_a_hub_nothing_is_waited_for_and_nothing_logged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    with pytest.raises(ConfigError, match="'pretrained' of encoder 'tu-resnet10t' could not be fetched"):
+        build(encoder="tu-resnet10t", encoder_weights="pretrained")
+    assert capfd.readouterr() == ("", "") and not huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def test_a_hub_is_reached_where_it_or_the_proxy_takes_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"http://127.0.0.1:{server.getsockname()[1]}"
+        for endpoint, proxies, reached in (
+            (place, {}, True),
+            ("http://127.0.0.1:1", {}, False),
+            ("http://hub.invalid", {"http": place}, True),
+            ("http://hub.invalid", {"all": place.removeprefix("http://")}, True),
+            ("http://hub.invalid", {"http": "http://127.0.0.1:1"}, False),
+        ):
+            monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+            monkeypatch.setattr(urllib.request, "getproxies", lambda proxies=proxies: proxies)
+            monkeypatch.setattr(urllib.request, "proxy_bypass", lambda host: False)
+            assert hub.reachable() is reached
 
 
 def test_weights_come_from_a_file_of_timm_whatever_its_prefix_and_wrapping(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """One NIfTI file: opened, its header checked against the file, its values. Every failure is a sentence with its name."""
 
 import gzip
+import logging
 import math
 import zlib
 from collections.abc import Iterator
@@ -46,7 +47,8 @@ def open_nifti(path: Path) -> nib.Nifti1Pair:
         path, f"{path} is not a readable NIfTI file: convert it to .nii.gz, for DICOM with dcm2niix, or copy it again."
     ):
         _look_inside(path)
-        image = nib.load(path)
+        with _quiet():
+            image = nib.load(path)
     return require_grid(image, path)
 
 
@@ -146,6 +148,14 @@ def _refuse_what_cannot_be(header: nib.Nifti1Header, path: Path, packed: bool) -
     axes = max(0, min(int(header["dim"][0]), 7))
     shape = tuple(max(0, int(n)) for n in header["dim"][1 : axes + 1])
     most = size * MOST_DEFLATED if packed else size
+    if int(header["sform_code"]) <= 0:
+        # nibabel would take 1 mm, and a logged line would be all that says so.
+        lost = [n for n, size in zip(shape[:3], header["pixdim"][1:4], strict=False) if n > 1 and not abs(size) > 0]
+        if lost:
+            raise DataError(
+                f"{path} calls its voxels {' x '.join(f'{size:g}' for size in header['pixdim'][1:4])} mm large and has no "
+                "sform, so that nothing tells how far they are apart: export it again."
+            )
     if offset + math.prod(shape) * int(header["bitpix"]) / 8 > most:
         raise DataError(_ended(path, f" (it has {size} bytes, and its header tells of {times(shape)} voxels)"))
 
@@ -164,6 +174,18 @@ def _compare_checksum(image: nib.Nifti1Pair, path: Path) -> None:
 
 def _ended(path: Path, why: str = "") -> str:
     return f"{path} ends before its last voxel or is damaged{why}: copy or download it again."
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """nibabel logs what it mends in a header to a stream of its own; what matters of that is refused here by ourselves."""
+    logger = nib.imageglobals.logger
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ https://github.com/qubvel-org/segmentation_models.pytorch, https://github.com/hu
 import inspect
 import warnings
 from collections.abc import Iterable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from attent_kit.errors import ConfigError, out_of_memory
+from attentkit_builtin.networks.hub import fetching
 from attentkit_builtin.networks.weights import is_path, load_encoder
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
@@ -66,7 +68,8 @@ def build(wanted: Wanted) -> Built:
     """The network, with its weights; ConfigError that says what can be built instead, or what to do about the weights."""
     named = wanted.weights != "none" and not is_path(wanted.weights)
     try:
-        built = tried(wanted)
+        with fetching() if named else nullcontext():
+            built = tried(wanted)
     except Exception as error:
         if out_of_memory(error):
             raise
