@@ -9,8 +9,15 @@ import pytest
 
 from attent_kit import plugins
 from attent_kit.cli import run
+from attent_kit.engine.run import processor
 from support.cases import write_case
 from support.commands import SUITE, Command, Outcome, prepare_words, train_words
+
+
+@pytest.fixture(autouse=True)
+def one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison runs in this process unless a test names --devices."""
+    monkeypatch.setattr(processor, "cores", lambda: 1)
 
 
 @pytest.fixture

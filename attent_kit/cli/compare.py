@@ -26,7 +26,9 @@ from attent_kit.plugins import load
     help="A row for each value, of every row that has the option.",
 )
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--devices", help="Comma-separated, one process each: 0,1 or cuda:0,cuda:1 or cpu,cpu.")
+@click.option(
+    "--devices", help="Comma-separated, one process each: 0,1 or cuda:0,cuda:1 or cpu,cpu.  [a GPU, or each core]"
+)
 @click.option(
     "--ablate", metavar="NAMES", help="Alignments to take apart: with all their terms, and without each of them."
 )

@@ -46,7 +46,7 @@ class PhantomSize:
 
 
 SIZES: dict[str, PhantomSize] = {
-    "small": PhantomSize(64, (7, 1, 3), (7, 1, 3), (7.0, 8.0), (5.0, 6.0)),
+    "small": PhantomSize(64, (7, 1, 16), (7, 1, 16), (7.0, 8.0), (5.0, 6.0)),
     "medium": PhantomSize(128, (10, 2, 4), (12, 2, 4), (7.0, 9.0), (4.0, 5.0), (0, 30)),
     "full": PhantomSize(256, (14, 2, 4), (21, 3, 6), (5.5, 8.5), (2.5, 3.0), (40, 130), (1, 1), (1, 2)),
 }

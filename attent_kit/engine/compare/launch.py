@@ -23,6 +23,7 @@ from attent_kit.engine.compare.content import located
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.heartbeat import now
+from attent_kit.engine.run.processor import THREADS, on_processor
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.fit import interruptions
 from attent_kit.engine.train.tracking import find_trackers
@@ -86,7 +87,7 @@ def run_on(
     ear = _Ear(cells, watcher)
     job: dict[str, Any] = {"out": str(out), "began": now(), "trackers": list(trackers), "command": sys.argv}
     job["cells"] = [_plain(cell) for cell in cells]
-    workers = [_start({**job, "device": device}, _environment(device, devices), ear.hear) for device in devices]
+    workers = [_start({**job, "device": device}, _environment(device), ear.hear) for device in devices]
     try:
         stopped = _wait_for(workers, watcher.said)
     except KeyboardInterrupt:
@@ -120,9 +121,10 @@ def _start(job: dict[str, Any], environment: dict[str, str], hear: Callable[[str
 
     def listen() -> None:
         assert process.stdout is not None
-        for line in process.stdout:
-            event, number, sentence = json.loads(line)
-            hear(event, number, sentence)
+        with process.stdout:
+            for line in process.stdout:
+                event, number, sentence = json.loads(line)
+                hear(event, number, sentence)
 
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
@@ -165,11 +167,11 @@ def _stop_at_once(workers: Sequence[Worker]) -> None:
             worker.process.kill()
 
 
-def _environment(device: str, devices: Sequence[str]) -> dict[str, str]:
-    """Processes on the processor share its cores, unless OMP_NUM_THREADS says otherwise."""
+def _environment(device: str) -> dict[str, str]:
+    """A process on the processor computes with one thread, unless OMP_NUM_THREADS says otherwise."""
     environment = dict(os.environ)
-    if device.partition(":")[0] == "cpu" and "OMP_NUM_THREADS" not in environment:
-        environment["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // devices.count(device)))
+    if on_processor(device):
+        environment.setdefault(THREADS, "1")
     return environment
 
 

@@ -21,6 +21,7 @@ from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.run.assemble import setup, train_only
 from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.processor import one_thread
 from attent_kit.engine.train.fit import seed_step
 from attent_kit.engine.train.train import task_of
 from attent_kit.engine.train.update import FabricUpdate
@@ -132,7 +133,8 @@ def price(
     for done, (row, cell) in enumerate(reversed(first.items())):
         report(row, done, len(first))
         try:
-            costs[row] = _measure(cell, registry, task, size, launch(devices[0], cell.settings.precision))
+            with one_thread(devices[0]):
+                costs[row] = _measure(cell, registry, task, size, launch(devices[0], cell.settings.precision))
         except AttentKitError as error:
             errors[row] = str(error)
     return Price([cost for row in costs.values() for cost in row], _add_up(cells, costs, errors), tuple(devices))

@@ -23,6 +23,7 @@ from attent_kit.engine.conduct.watcher import Watcher
 from attent_kit.engine.publish.panels import panels
 from attent_kit.engine.publish.report import write_report
 from attent_kit.engine.run.heartbeat import in_a_sentence
+from attent_kit.engine.run.processor import one_thread
 from attent_kit.engine.run.status import write_grid
 from attent_kit.engine.study.runs import refuse_failed
 from attent_kit.engine.study.shift import Meter, ShiftOfRuns, shift_of_comparison
@@ -133,7 +134,7 @@ def compare(request: CompareRequest, registry: Registry, watcher: Watcher | None
         make_data(grid.suite, grid.out, tell)
     cells, failed = _run(request, grid, registry, watcher)
     if request.vary:
-        with watcher.during("cost") as tell:
+        with watcher.during("cost") as tell, one_thread(grid.devices[0]):
             measure_costs(cells, registry, grid.devices[0], tell)
     results = collect(grid.out, grid.whole, cells, registry, request.set_words, request.select)
     found = _compared(request, grid, cells, results)
@@ -144,7 +145,8 @@ def compare(request: CompareRequest, registry: Registry, watcher: Watcher | None
     )  # fmt: skip
     watcher.scored(result)
     if request.shift and result.scores:
-        result = _with_shift(result, registry, watcher)
+        with one_thread(grid.devices[0]):
+            result = _with_shift(result, registry, watcher)
     return _with_report(result, registry) if request.report else result
 
 
@@ -161,10 +163,13 @@ def _run(
     whole, begun = standing(out, grid.whole, registry, words, select)
     remember(out, whole, [*cells, *begun], grid.reference, select)
     with watcher.training(cells):
-        if len(grid.devices) > 1:
-            failed = run_on(grid.devices, cells, registry, out, watcher, request.track)
+        # A process that would find nothing to do is not started.
+        devices = grid.devices[: sum(not cell.done for cell in cells)]
+        if len(devices) > 1:
+            failed = run_on(devices, cells, registry, out, watcher, request.track)
         else:
-            failed = run_cells(cells, registry, out, grid.devices[0], watcher, grid.trackers)
+            with one_thread(grid.devices[0]):
+                failed = run_cells(cells, registry, out, grid.devices[0], watcher, grid.trackers)
     # Another process with another suite may have trained in a folder meanwhile.
     return located(cells, registry), failed
 

@@ -1,6 +1,6 @@
 """What a request comes to before anything is run: its rows, its cells, and what they would cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from attent_kit.engine.compare.vary import vary
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
 from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.processor import on_processor, processes
 from attent_kit.engine.run.provenance import explained
 from attent_kit.engine.snapshots.selection import refuse_unknown
 from attent_kit.engine.train.tracking import Trackers, find_trackers
@@ -67,9 +68,7 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
         there = labels_in(out, whole, registry, words)
         choose_reference(reference, [*dict.fromkeys([*(cell.row for cell in cells), *there])])
     trackers = find_trackers(request.track, registry)
-    devices = _devices(request)
-    for device in devices:
-        launch(device)
+    devices = _devices(request, cells)
     for file in files.values() if chosen.phantom is None else ():
         refuse_another_split(chosen, Prepared.open(file))
     older = {cell.folder: superseded(cell, registry) for cell in cells}
@@ -108,9 +107,13 @@ def _file_of(suite: str, registry: Registry) -> Path:
     )
 
 
-def _devices(request: CompareRequest) -> tuple[str, ...]:
-    """The devices by their whole names: "1" is cuda:1."""
+def _devices(request: CompareRequest, cells: Sequence[Cell]) -> tuple[str, ...]:
+    """The devices by their whole names, "1" is cuda:1; left out, a GPU or the cores of the processor."""
     names = tuple(f"cuda:{word}" if word.isdigit() else word for word in request.devices)
     if not names:
         raise ConfigError("--devices: name at least one, for example --devices cuda:0,cuda:1.")
+    if names == ("auto",) and on_processor("auto"):
+        return ("cpu",) * processes(len(cells))
+    for device in names:
+        launch(device)
     return names

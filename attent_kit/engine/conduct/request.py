@@ -34,7 +34,7 @@ class CompareRequest:
     ablate: Sequence[str] | None = None
     """Alignments to take apart: with all their terms, and without each of them."""
     devices: Sequence[str] = ("auto",)
-    """Several start one process each."""
+    """Several start one process each; `auto` where there is no GPU one for each core."""
     out: Path | str | None = None
     """Folder of all results; runs/NAME if it is None."""
     select: str = LAST

@@ -1,0 +1,61 @@
+"""Without a GPU a comparison is one process of one thread for each core, and its digits do not depend on how many there are."""
+
+import pytest
+import torch
+
+from attent_kit.engine.compare import launch
+from attent_kit.engine.run import processor
+from attent_kit.engine.run.processor import PROCESS_BYTES, cores, free_memory, one_thread, processes
+
+
+def test_processes_are_as_many_as_there_are_cores_memory_and_runs(monkeypatch):
+    monkeypatch.setattr(processor, "cores", lambda: 8)
+    monkeypatch.setattr(processor, "free_memory", lambda: 5 * PROCESS_BYTES + 1)
+    assert [processes(most) for most in (0, 1, 3, 99)] == [1, 1, 3, 5]
+    monkeypatch.setattr(processor, "free_memory", lambda: 10)
+    assert processes(99) == 1
+    monkeypatch.setattr(processor, "free_memory", lambda: 2**62)
+    assert processes(99) == 8
+
+
+def test_cores_and_memory_are_those_of_this_machine(monkeypatch):
+    monkeypatch.undo()
+    assert cores() >= 1 and free_memory() > 2**20
+    monkeypatch.setattr(processor.Path, "read_text", lambda path: "nothing of use")
+    assert free_memory() == 2**62
+
+
+@pytest.mark.parametrize(("said", "meanwhile"), [(None, 1), ("3", 2)])
+def test_one_thread_holds_meanwhile_unless_the_environment_says_otherwise(monkeypatch, said, meanwhile):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ValueError), one_thread("cpu"):
+            assert torch.get_num_threads() == meanwhile
+            raise ValueError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU would be used instead")
+def test_two_cores_are_two_processes_and_write_what_one_writes(attentkit, suite, tmp_path, monkeypatch):
+    started, start = [], launch._start
+
+    def starting(job, environment, hear):
+        started.append(environment)
+        return start(job, environment, hear)
+
+    monkeypatch.setattr(launch, "_start", starting)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    words = ("compare", suite, "--seeds", 0, "--directions", "mr2ct", "--no-report")
+    assert attentkit(*words, "-o", tmp_path / "one").code == 0 and not started
+    monkeypatch.setattr(processor, "cores", lambda: 2)
+    assert attentkit(*words, "-o", tmp_path / "two").code == 0
+    assert [environment["OMP_NUM_THREADS"] for environment in started] == ["1", "1"]
+    for name in ("scores.csv", "table.csv"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
+    assert attentkit(*words, "-o", tmp_path / "two").code == 0 and len(started) == 2
