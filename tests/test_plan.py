@@ -104,14 +104,15 @@ def test_a_backbone_that_a_row_cannot_take_is_refused_before_anything_is_trained
 
 
 def costs(*cells):
-    """A plan of (seconds, key of its first stage, seconds of that): the owner of a stage comes first."""
-    return module.Price([], [module.CellCost(None, s, None, None, None, key, of_stage) for s, key, of_stage in cells])
+    """A plan of (seconds, key of its first stage, seconds of that, steps): the owner of a stage comes first."""
+    return module.Price([], [module.CellCost(None, s, None, None, None, *more) for s, *more in cells])
 
 
 @pytest.mark.parametrize(
     ("cells", "one", "two"),
     [
         ([(10, None, 0), (20, None, 0), (30, None, 0)], 60, 40),  # 10 and then 30 beside 20
+        ([(10, None, 0, 1), (20, None, 0, 2), (30, None, 0, 3)], 60, 30),  # the longest first
         ([(30, ("t",), 20), (10, ("t",), 0), (5, None, 0)], 45, 30),  # the second waits for the stage, after the third
         ([(30, ("t",), 25), (10, ("t",), 0)], 40, 35),  # it waits until 25
         ([(7, None, 0), (0.0, None, 0), (None, None, 0)], 7, 7),  # done, and not to be run

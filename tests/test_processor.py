@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from attent_kit.engine.compare import launch
+from attent_kit.engine.compare.cells import longest_first
 from attent_kit.engine.run import processor
 from attent_kit.engine.run.processor import PROCESS_BYTES, cores, free_memory, one_thread, processes
 
@@ -59,3 +60,14 @@ def test_two_cores_are_two_processes_and_write_what_one_writes(attentkit, suite,
     for name in ("scores.csv", "table.csv"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
     assert attentkit(*words, "-o", tmp_path / "two").code == 0 and len(started) == 2
+
+
+def test_the_longest_runs_are_begun_first_and_equals_stay_in_the_order_of_the_table():
+    class Named:
+        def __init__(self, row):
+            self.row = row
+
+    cells = [Named(row) for row in ("W/o", "AdaOutput", "CycleGAN", "AttENT", "Supervised")]
+    steps = {"W/o": 300, "AdaOutput": 300, "CycleGAN": 800, "AttENT": 800}
+    ordered = [cell.row for cell in longest_first(cells, steps)]
+    assert ordered == ["CycleGAN", "AttENT", "W/o", "AdaOutput", "Supervised"]

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -172,15 +172,23 @@ def _unforeseen(error: Exception, cell: Cell) -> RunError:
     return RunError(in_a_sentence(error) + (f" (where: {record})" if record.exists() else ""))
 
 
-def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry) -> None:
-    """ConfigError or DataError, before anything runs, if a cell needs labels that are missing, chose networks that do not
-    go together, or is to select from snapshots that it will not have."""
+def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:
+    """The steps of a run of each row that is not done.
+
+    ConfigError or DataError, before anything runs, if a cell needs labels that are missing, chose networks that do not go
+    together, or is to select from snapshots that it will not have.
+    """
     for cell in cells:
         if not cell.done:
             target = Prepared.open(cell.settings.data.target)
             refuse_selection(cell.select, cell.settings, cell.run, target, registry)
     _refuse_missing_labels(cells, registry)
-    _refuse_what_cannot_be_built(cells, registry)
+    return _steps(cells, registry)
+
+
+def longest_first(cells: Sequence[Cell], steps: Mapping[str, int]) -> list[Cell]:
+    """In the order in which several processes are done soonest; those of equal steps as they were."""
+    return sorted(cells, key=lambda cell: -steps.get(cell.row, 0))
 
 
 def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
@@ -194,12 +202,16 @@ def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
             )
 
 
-def _refuse_what_cannot_be_built(cells: Sequence[Cell], registry: Registry) -> None:
+def _steps(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:
+    """By row; ConfigError if one cannot be built."""
+    steps = {}
     rows = {cell.row: cell for cell in reversed(cells) if not cell.done}
     for row, cell in reversed(rows.items()):
         data = cell.settings.data
         task = task_of(Prepared.open(data.source), Prepared.open(data.target))
         try:
-            build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
+            alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
         except ConfigError as error:
             raise ConfigError(f"row '{row}': {error}") from None
+        steps[row] = sum(stage.steps for stage in alignment.stages())
+    return steps

@@ -68,6 +68,8 @@ class CellCost(NamedTuple):
     """What its first stage is known by, if others may share it."""
     stage_seconds: float = 0.0
     """Of that stage, if this run trains it."""
+    steps: int = 0
+    """Of all stages."""
 
 
 class Price(NamedTuple):
@@ -98,11 +100,13 @@ class Price(NamedTuple):
     def wall(self, devices: int) -> float:
         """Wall time of everything that is missing in seconds, over so many devices as fast as the one measured.
 
-        As `run_cells` does it: a device takes the next cell, and leaves those whose first stage another one trains for later.
+        As `run_cells` does it: a device takes the longest cell, and leaves those whose first stage another one trains for later.
         """
         free = [0.0] * devices
         stages: dict[tuple[object, ...], float] = {}
         waiting = [cell for cell in self.cells if cell.seconds]
+        if devices > 1:
+            waiting.sort(key=lambda cell: -cell.steps)
         end = 0.0
         while waiting:
             moment = heapq.heappop(free)
@@ -156,6 +160,7 @@ def _add_up(cells: Sequence[Cell], costs: dict[str, list[StageCost]], errors: di
             made.append(CellCost(cell, 0.0 if cell.done else None, None, None, None if cell.done else errors[cell.row]))
             continue
         stages = costs[cell.row]
+        steps = sum(stage.steps for stage in stages)
         seconds, shares, begin, key = sum(stage.seconds for stage in stages), None, stages[0], None
         if begin.recipe is not None:
             key = cell.direction, cell.seed, begin.stage, begin.steps, begin.batch_size, begin.recipe
@@ -163,7 +168,7 @@ def _add_up(cells: Sequence[Cell], costs: dict[str, list[StageCost]], errors: di
             if owner != cell.row:
                 seconds, shares = seconds - begin.seconds, f"{begin.stage} with {owner}"
         memory = max((stage.memory for stage in stages if stage.memory is not None), default=None)
-        made.append(CellCost(cell, seconds, memory, shares, None, key, 0.0 if shares else begin.seconds))
+        made.append(CellCost(cell, seconds, memory, shares, None, key, 0.0 if shares else begin.seconds, steps))
     return made
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.compare.cells import FailedCell, make_data, refuse_what_cannot_run, run_cells
+from attent_kit.engine.compare.cells import FailedCell, longest_first, make_data, refuse_what_cannot_run, run_cells
 from attent_kit.engine.compare.content import located
 from attent_kit.engine.compare.costs import measure_costs, read_costs
 from attent_kit.engine.compare.launch import run_on
@@ -156,7 +156,7 @@ def _run(
     """Train and score what is missing, here or in a process for each device; the cells where they lie now, and those that
     failed."""
     out, words, select = grid.out, request.set_words, request.select
-    refuse_what_cannot_run(grid.cells, registry)
+    steps = refuse_what_cannot_run(grid.cells, registry)
     # The data are there now, and what they hold is part of what a cell is known by.
     cells = located(grid.cells, registry)
     write_grid(out, cells)
@@ -166,7 +166,7 @@ def _run(
         # A process that would find nothing to do is not started.
         devices = grid.devices[: sum(not cell.done for cell in cells)]
         if len(devices) > 1:
-            failed = run_on(devices, cells, registry, out, watcher, request.track)
+            failed = run_on(devices, longest_first(cells, steps), registry, out, watcher, request.track)
         else:
             with one_thread(grid.devices[0]):
                 failed = run_cells(cells, registry, out, grid.devices[0], watcher, grid.trackers)
