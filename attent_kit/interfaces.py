@@ -53,11 +53,12 @@ class Batch(NamedTuple):
     x_s: Tensor
     """[B, C, H, W] float in [-1, 1], source."""
     y_s: Tensor
-    """[B, H, W] int64, 0 background, IGNORE where unknown."""
+    """[B, H, W] int64, 0 background, IGNORE where unknown. Where some training case does not annotate every organ, and only for
+    an alignment that declares `takes_partial_labels`: [B, K, H, W] bool, the classes that each pixel may be."""
     x_t: Tensor
     """[B, C, H, W] float in [-1, 1], target."""
     y_t: Tensor | None = None
-    """[B, H, W] int64; present only if the alignment declares `uses_target_labels`."""
+    """As `y_s`; present only if the alignment declares `uses_target_labels`."""
 
 
 class Segmentation(NamedTuple):
@@ -174,6 +175,9 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     kind: ClassVar[str] = "alignments"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
     uses_target_labels: ClassVar[bool] = False
+    takes_partial_labels: ClassVar[bool] = False
+    """Whether it learns from cases that do not annotate every organ: it gives the labels of a batch to functions of
+    `attent_kit.options` and `attent_kit.objectives` alone, or knows both of their forms. Any other is refused such cases."""
     uses_target_images: ClassVar[bool] = True
     """False for a method that learns from the source alone: what its network sees is the shift before any alignment."""
     paper: ClassVar[str] = ""

@@ -2,6 +2,9 @@
 
 Shapes: B batch, K classes, N discriminator heads, H W pixels, h w a coarser grid. The domain convention stands here and
 nowhere else: a discriminator answers 1 for real images and for the source, 0 for fakes and for the target.
+
+Labels come in two forms. [B, H, W] int64 are classes, IGNORE where nothing is known. [B, K, H, W] bool are the classes that
+each pixel may be: one; or background with the organs that its case does not annotate; or all, where nothing is known.
 """
 
 import math
@@ -21,36 +24,120 @@ IGNORE = 255
 def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean of -weight[label] log softmax(logits)[label] over pixels whose label is not IGNORE, 0 if there are none.
 
-    [B, K, H, W], [B, H, W], [K] (left out: 1 each) -> scalar.
+    [B, K, H, W], labels in either form, [K] (left out: 1 each) -> scalar. Of a pixel that may be several classes it is the log of
+    the sum of their probabilities, with the weight of background: the marginal cross-entropy of Shi et al., Marginal loss and
+    exclusion loss for partially supervised multi-organ segmentation, Medical Image Analysis 70, 2021.
     """
+    if labels.ndim == 4:
+        y = class_of(labels)
+        loss = cross_entropy_map(logits, labels)
+        if weight is not None:
+            loss = loss * weight.to(loss.dtype)[y.where(y != IGNORE, 0)]
+        return loss.sum() / (y != IGNORE).sum().clamp(min=1)
     total = F.cross_entropy(logits, labels, weight, ignore_index=IGNORE, reduction="sum")
     return total / (labels != IGNORE).sum().clamp(min=1)
+
+
+def cross_entropy_map(logits: Tensor, labels: Tensor) -> Tensor:
+    """-log of the probability of each pixel's label, or of all that it may be; 0 where nothing is known.
+
+    [B, K, H, W], labels in either form -> [B, H, W].
+    """
+    if labels.ndim == 3:
+        return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
+    return -_log_marginal(logits, labels).where(~labels.all(1), 0)
 
 
 def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in which a class that covers the part f of the batch weighs 1 - f, and p counts as 0.005 at least (SIFA).
 
-    [B, K, H, W], [B, H, W] -> scalar. IGNORE pixels count nowhere.
+    [B, K, H, W], labels in either form -> scalar. IGNORE pixels count nowhere; one that may be several classes counts as
+    background, with the sum of their probabilities.
     """
-    counted = (labels != IGNORE).unsqueeze(1)
+    y = class_of(labels)
+    counted = (y != IGNORE).unsqueeze(1)
     n = counted.sum().clamp(min=1)
-    g = F.one_hot(labels.where(labels != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * counted
+    g = F.one_hot(y.where(y != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * counted
     weight = 1 - g.sum(dim=(0, 2, 3), keepdim=True) / n
-    log_p = logits.log_softmax(dim=1).clamp(min=math.log(0.005))
-    return -(weight * g * log_p).sum() / n
+    log_p = logits.log_softmax(dim=1) if labels.ndim == 3 else _log_marginal(logits, labels).unsqueeze(1)
+    return -(weight * g * log_p.clamp(min=math.log(0.005))).sum() / n
 
 
 def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """1 - mean over all K classes of `2 |p g| / (|p|^2 + |g|)`, sums over the whole batch (Milletari et al. 2016; SIFA).
 
-    [B, K, H, W], [B, H, W] -> scalar in [0, 1]. IGNORE pixels count in neither sum.
+    [B, K, H, W], labels in either form -> scalar in [0, 1]. IGNORE pixels count in neither sum. In a slice that leaves out
+    organs, their probabilities are added to that of background, and they count in neither sum: the marginal Dice of Shi et al.
     """
-    counted = (labels != IGNORE).unsqueeze(1)
-    p = logits.softmax(dim=1) * counted
-    g = F.one_hot(labels.where(labels != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * counted
+    y = class_of(labels)
+    counted = (y != IGNORE).unsqueeze(1)
+    p = logits.softmax(dim=1)
+    g = F.one_hot(y.where(y != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * counted
+    if labels.ndim == 4:
+        unknown = _unknown(labels)
+        p = torch.cat([p[:, :1] + (p * unknown).sum(1, keepdim=True), (p * ~unknown)[:, 1:]], dim=1)
+        g = g * ~unknown
+    p = p * counted
     overlap = (p * g).sum(dim=(0, 2, 3))
     total = (p * p).sum(dim=(0, 2, 3)) + g.sum(dim=(0, 2, 3))
     return 1 - ((2 * overlap + 1e-7) / (total + 1e-7)).mean()
+
+
+def exclusion_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean of `2 |p e| / (|p|^2 + |e|)` over organs that some slice leaves out, sums over the slices that do (Shi et al. 2021).
+
+    e is 1 where such a slice labels another organ, and there the organ cannot be. [B, K, H, W], labels in either form -> scalar
+    in [0, 1], 0 where no slice leaves out an organ.
+    """
+    if labels.ndim == 3:
+        return logits.new_zeros(())
+    y, unknown = class_of(labels), _unknown(labels)
+    p = logits.softmax(dim=1) * ((y != IGNORE).unsqueeze(1) & unknown)
+    e = ((y > 0) & (y != IGNORE)).unsqueeze(1) & unknown
+    overlap = (p * e).sum(dim=(0, 2, 3))
+    total = (p * p).sum(dim=(0, 2, 3)) + e.sum(dim=(0, 2, 3))
+    return ((2 * overlap) / (total + 1e-7)).sum() / unknown.any(dim=0).sum().clamp(min=1)
+
+
+def may_be(labels: Tensor, unknown: Tensor) -> Tensor:
+    """The classes that each pixel may be, where background may also be one of the organs that its slice leaves out.
+
+    [B, H, W] int64, [B, K] bool (False for background) -> [B, K, H, W] bool, all True where the label is IGNORE.
+    """
+    classes = torch.arange(unknown.shape[1], device=labels.device).view(1, -1, 1, 1)
+    y = labels.unsqueeze(1)
+    return (y == classes) | ((y == 0) & unknown[:, :, None, None]) | (y == IGNORE)
+
+
+def class_of(labels: Tensor) -> Tensor:
+    """Labels in either form as [B, H, W] int64: background where it may be something else, IGNORE where nothing is known."""
+    if labels.ndim == 3:
+        return labels
+    return labels.byte().argmax(1).masked_fill(labels.all(1), IGNORE)
+
+
+def labels_where(mask: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """The labels of `one` where `mask` is true, else those of `other`, [B, H, W] int64: in the form that `one` has.
+
+    [B, H, W] bool, labels in either form, [B, H, W] int64.
+    """
+    if one.ndim == 3:
+        return torch.where(mask, one, other)
+    nothing = torch.zeros(one.shape[:2], dtype=torch.bool, device=one.device)
+    return torch.where(mask.unsqueeze(1), one, may_be(other, nothing))
+
+
+def _log_marginal(logits: Tensor, labels: Tensor) -> Tensor:
+    """Log of the summed probability of what each pixel may be: [B, K, H, W], [B, K, H, W] bool -> [B, H, W]."""
+    return logits.log_softmax(dim=1).masked_fill(~labels, -math.inf).logsumexp(dim=1)
+
+
+def _unknown(labels: Tensor) -> Tensor:
+    """Organs that each slice leaves out, [B, K, 1, 1] bool: what some of its background may be."""
+    several = labels[:, :1] & ~labels.all(1, keepdim=True)
+    unknown = (labels & several).flatten(2).any(2)[:, :, None, None]
+    unknown[:, 0] = False
+    return unknown
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:

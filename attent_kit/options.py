@@ -17,12 +17,20 @@ from torch.optim import SGD, Adam, Optimizer
 
 from attent_kit.config import Choice, ComponentConfig
 from attent_kit.interfaces import Discriminator, Segmentation, Segmentor, Translator
-from attent_kit.objectives import Gan, balanced_cross_entropy, cross_entropy, dice_loss
+from attent_kit.objectives import (
+    IGNORE,
+    Gan,
+    balanced_cross_entropy,
+    class_of,
+    cross_entropy,
+    dice_loss,
+    exclusion_loss,
+)
 from attent_kit.schedules import Schedule, constant, first_part, poly
 
 __all__ = [
-    "SegmentOptions", "SegmentorOptions", "TranslateOptions", "adam", "segment_schedule", "segmentor_groups",
-    "segmentor_optimizer", "supervised_loss", "translation_recipe",
+    "SegmentOptions", "SegmentorOptions", "TranslateOptions", "adam", "labels_as_asked", "segment_schedule",
+    "segmentor_groups", "segmentor_optimizer", "supervised_loss", "translation_recipe",
 ]  # fmt: skip
 
 
@@ -35,6 +43,12 @@ class SegmentorOptions(ComponentConfig):
     """With "plain" every pixel counts the same; with "balanced" less, the more of the batch its class covers (SIFA)."""
     dice: float = Field(0.0, ge=0)
     """Weight of the Dice loss beside cross-entropy; the papers of AttENT, ADVENT and AdaptSegNet have none."""
+    partial: Literal["marginal", "ignore", "background"] = "marginal"
+    """What the background of a case is that does not annotate every organ: with "marginal" background or one of these organs,
+    whose probabilities are added up (Shi et al. 2021); with "ignore" nothing that counts; with "background" just that, which is
+    wrong wherever such an organ is."""
+    exclusion: float = Field(0.0, ge=0)
+    """Weight of the exclusion loss beside "marginal": an organ that a case does not annotate is not where it labels another."""
     auxiliary: float = Field(0.1, ge=0)
     """Weight of the auxiliary head's segmentation loss, if the segmentor has such a head."""
     learning_rate: float = Field(1e-3, gt=0)
@@ -90,13 +104,23 @@ def translation_recipe(config: TranslateOptions) -> tuple[Any, ...]:
     return "translation", *((name, repr(getattr(config, name))) for name in TranslateOptions.model_fields)
 
 
+def labels_as_asked(labels: Tensor, config: SegmentorOptions) -> Tensor:
+    """Labels of a batch as `config.partial` wants them: classes that a pixel may be, [B, K, H, W] bool, or one class for each,
+    [B, H, W] int64. Labels that are complete come as one class each and are left as they are."""
+    if labels.ndim == 3 or config.partial == "marginal":
+        return labels
+    classes = class_of(labels)
+    return classes if config.partial == "background" else classes.masked_fill(labels.sum(1) > 1, IGNORE)
+
+
 def supervised_loss(
     output: Segmentation, labels: Tensor, config: SegmentorOptions, weight: Tensor | None = None
 ) -> Tensor:
-    """CE(S(x), y) + dice * Dice(S(x), y), plus `auxiliary` times the same for the auxiliary head.
+    """CE(S(x), y) + dice * Dice(S(x), y) + exclusion * Excl(S(x), y), plus `auxiliary` times the same for the auxiliary head.
 
-    `weight`: [K], of each class in plain cross-entropy.
+    `labels`: y_s or y_t of a batch, in either form. `weight`: [K], of each class in plain cross-entropy.
     """
+    labels = labels_as_asked(labels, config)
     loss = _segmentation_loss(output.logits, labels, config, weight)
     if output.auxiliary is not None:
         loss = loss + config.auxiliary * _segmentation_loss(output.auxiliary, labels, config, weight)
@@ -106,7 +130,9 @@ def supervised_loss(
 def _segmentation_loss(logits: Tensor, labels: Tensor, config: SegmentorOptions, weight: Tensor | None) -> Tensor:
     balanced = config.cross_entropy == "balanced"
     loss = balanced_cross_entropy(logits, labels) if balanced else cross_entropy(logits, labels, weight)
-    return loss + config.dice * dice_loss(logits, labels) if config.dice else loss
+    if config.dice:
+        loss = loss + config.dice * dice_loss(logits, labels)
+    return loss + config.exclusion * exclusion_loss(logits, labels) if config.exclusion and labels.ndim == 4 else loss
 
 
 def segmentor_optimizer(segmentor: Segmentor, config: SegmentOptions) -> Optimizer:

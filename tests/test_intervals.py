@@ -24,7 +24,9 @@ def row(array, organs=("liver",), cases=None, seeds=None):
     array = np.array(array, float)
     array = array[..., None] if array.ndim == 2 else array
     n_cases, n_seeds, _ = array.shape
-    return Values(array, tuple(cases or (f"c{i}" for i in range(n_cases))), tuple(seeds or range(n_seeds)), organs)
+    cases = tuple(cases or (f"c{i}" for i in range(n_cases)))
+    asked = frozenset((case, organ) for case in cases for organ in organs)
+    return Values(array, cases, tuple(seeds or range(n_seeds)), organs, asked)
 
 
 def score(case, seed, organ, value, alignment="A", direction="mr2ct", metric="dice"):

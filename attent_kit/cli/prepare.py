@@ -29,9 +29,15 @@ WARNINGS_SHOWN = 20
 @click.option("--domain", help="Name in directions such as mr2ct; the modality if left out.")
 @click.option(
     "--organs",
-    help="Organs in task order with their label values; 2+3 joins values, *=0 at the end ignores all others.  "
+    help="Organs in task order with their label values; 2+3 joins values, spleen=? is not annotated, *=0 at the end ignores all "
+    "others.  "
     "[as the data set names them, or liver=1,right kidney=2,left kidney=3,spleen=4]",
 )
+@click.option(
+    "--add", nargs=3, multiple=True, metavar="PATH LABELS ORGANS",
+    help="Another data set for the same domain, its label maps, and its organs as in --organs; - leaves one to the data set. "
+    "May be given several times.",
+)  # fmt: skip
 @click.option("--size", default=256, show_default=True, help="Side of a slice in pixels.")
 @click.option(
     "--pixel", type=float, help="Side of a pixel in mm; slices are cut or padded to --size.  [field of view / size]"
@@ -63,7 +69,7 @@ def command(path: Path, out: Path, workers: int | None, preview: Path | None, as
     """Turn the volumes of one domain into one prepared file.
 
     PATH is a data set as it was unpacked (CHAOS, BTCV, nnU-Net, ...: `attentkit list layouts`), a folder of NIfTI files,
-    one file, or a CSV list with the columns image, labels and, if wanted, case.
+    one file, or a CSV list with the columns image, labels and, if wanted, case and organs.
 
     Canonical orientation, axial slices padded to a square and resampled in plane, grey values to [-1, 1] with constants
     from the training cases alone. What was done to which file is kept inside and, as TOML, beside the prepared file. If

@@ -3,7 +3,8 @@
 A protocol is a name, the columns that a table shows of it, and a function from a prediction and the truth to rows. Every
 protocol gives for each organ its own metrics, the two volumes in ml, and what it could not measure, counted:
 
-    scored       volumes or slices that the numbers are made of: 1 where the protocol looks at whole volumes
+    scored       volumes or slices that the numbers are made of: 1 where the protocol looks at whole volumes; 0, and then the
+                 only row, for an organ that the truth does not annotate
     missed       of them, without the organ in the prediction alone
     invented     without it in the truth alone
     absent       without it in both
@@ -11,7 +12,7 @@ protocol gives for each organ its own metrics, the two volumes in ml, and what i
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, SupportsFloat
 
@@ -72,14 +73,23 @@ class Protocol:
         organs: Sequence[str],
         spacing: Sequence[float],
         axes: str = "RAS",
+        annotated: Collection[str] | None = None,
     ) -> list[OrganMetric]:
         """All rows of every organ, also of one that is missing; a metric without a value is NaN.
 
+        Of an organ that is not `annotated`, where that is given, the truth says nothing: its only row is `scored`, 0.
         `prediction` and `truth` are integer label maps of one shape; organ i of `organs` has label i + 1. `spacing` is in
         mm, one value per axis, and `axes` names the patient's side that each axis points to. Raises `DataError` for maps
         of different shapes, of floats, or with labels that `organs` does not name.
         """
-        return list(self.measure(MaskPair.of(prediction, truth, organs, spacing, axes)))
+        rows = list(self.measure(MaskPair.of(prediction, truth, organs, spacing, axes)))
+        if annotated is None:
+            return rows
+        return [
+            row if row.organ in annotated else row._replace(value=0.0)
+            for row in rows
+            if row.organ in annotated or row.metric == "scored"
+        ]
 
 
 def protocol(name: str) -> Protocol:

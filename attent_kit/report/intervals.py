@@ -38,6 +38,8 @@ class Values(NamedTuple):
     """In the order of their names, so that no result depends on the order of the rows of a file."""
     seeds: tuple[int, ...]
     organs: tuple[str, ...]
+    asked: frozenset[tuple[str, str]]
+    """Cases with organs of which there is a row at all: there is none where the case does not annotate the organ."""
 
     @property
     def has_every_organ(self) -> bool:
@@ -82,7 +84,8 @@ def values(scores: Iterable[Score], metric: str, unit: str) -> dict[tuple[str, s
         seeds = tuple(sorted({seed for _, seed, _ in cells}))
         names = tuple(organs[key[0]])
         array = [[[cells.get((case, seed, organ), math.nan) for organ in names] for seed in seeds] for case in cases]
-        found[key] = Values(np.array(array, float), cases, seeds, names)
+        asked = frozenset((case, organ) for case, _, organ in cells)
+        found[key] = Values(np.array(array, float), cases, seeds, names, asked)
     return found
 
 
@@ -145,7 +148,7 @@ class PairedDifferences(NamedTuple):
     undefined: tuple[int, int]
     """Values of the row and of the reference that are NaN or not there, in the cases that both have."""
     total: tuple[int, int]
-    """Values that each would have there: cases x seeds x organs."""
+    """Values that each would have there: cases x seeds x organs, without organs that a case does not annotate."""
 
 
 def paired_differences(row: Values, reference: Values, organ: str = AVERAGE) -> PairedDifferences:
@@ -158,9 +161,12 @@ def paired_differences(row: Values, reference: Values, organ: str = AVERAGE) -> 
     kept = known.any(axis=1) & (not without)
     differences = np.where(known, by_organ, 0.0).sum(axis=1)[kept] / known.sum(axis=1)[kept]
     cases = tuple(case for case, keep in zip(common, kept, strict=True) if keep)
-    left_out = tuple(sorted({*row.cases, *reference.cases} - {*cases}))
-    undefined = (int((~np.isfinite(a)).sum()), int((~np.isfinite(b)).sum()))
-    return PairedDifferences(cases, differences, left_out, without, undefined, (a.size, b.size))
+    asked = row.asked | reference.asked
+    left_out = tuple(sorted({case for case, name in asked if name in names} - {*cases}))
+    wanted = np.array([[(case, name) in asked for name in names] for case in common], bool).reshape(-1, 1, len(names))
+    undefined = (int((wanted & ~np.isfinite(a)).sum()), int((wanted & ~np.isfinite(b)).sum()))
+    total = int(wanted.sum())
+    return PairedDifferences(cases, differences, left_out, without, undefined, (total * a.shape[1], total * b.shape[1]))
 
 
 def case_values(rows: Sequence[Values]) -> tuple[tuple[str, ...], np.ndarray]:

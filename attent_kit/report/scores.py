@@ -89,16 +89,27 @@ def read_scores(path: str | Path) -> list[Score]:
 
 
 def refuse_gaps(scores: Iterable[Score], path: Path, cases: Sequence[str] = (), organs: Sequence[str] = ()) -> None:
-    """DataError if the scores of one run lack a metric of an organ of a case that they have elsewhere, or some of `cases`."""
+    """DataError if the scores of one run lack a metric of an organ of a case that they have elsewhere, or some of `cases`.
+
+    An organ that a case does not annotate has a single row there, which says so.
+    """
     found: dict[tuple[str, str], set[Score]] = {(case, organ): set() for case in cases for organ in organs}
+    unknown = set()
     for score in scores:
         found.setdefault((score.case, score.organ), set()).add(score._replace(case="", organ="", value=0.0))
+        if not_annotated(score):
+            unknown.add((score.case, score.organ))
     for pair in product(dict.fromkeys(case for case, _ in found), dict.fromkeys(organ for _, organ in found)):
         found.setdefault(pair, set())
     kinds = set().union(*found.values())
     for (case, organ), there in found.items():
-        if there != kinds or not kinds:
+        if (there != kinds or not kinds) and not (len(there) == 1 and (case, organ) in unknown):
             raise DataError(f"{path} lacks rows of {organ} in case {case}. {SCORE_AGAIN}")
+
+
+def not_annotated(score: Score) -> bool:
+    """Whether a row says that the truth of its case does not annotate its organ, so that there is no score of it."""
+    return score.metric == "scored" and score.value == 0
 
 
 class Scores(tuple[Score, ...]):
@@ -258,7 +269,7 @@ def _counted(rows: Sequence[Score]) -> dict[tuple, tuple[int, ...]]:
     for row in rows:
         by_prediction.setdefault(_prediction(row), {})[row.metric] = row.value
     return {
-        prediction: tuple(int(found[name]) for name in COUNTS) if "scored" in found else _told_from(found)
+        prediction: tuple(int(found.get(name, 0)) for name in COUNTS) if "scored" in found else _told_from(found)
         for prediction, found in by_prediction.items()
     }
 

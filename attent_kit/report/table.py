@@ -10,7 +10,17 @@ from attent_kit.report.metrics import METRICS, Metric
 from attent_kit.report.outcomes import Outcome, counts, footnotes
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.rows import csv_table
-from attent_kit.report.scores import AVERAGE, LAST, ORACLE, Score, Summary, data_frame, only_selection, summarise
+from attent_kit.report.scores import (
+    AVERAGE,
+    LAST,
+    ORACLE,
+    Score,
+    Summary,
+    data_frame,
+    not_annotated,
+    only_selection,
+    summarise,
+)
 from attent_kit.report.shown import Shown
 
 Over = Literal["seeds", "cases"]
@@ -163,7 +173,7 @@ def _table(
     count = len({s.seed for s in scores} if over == "seeds" else {s.case for s in scores})
     words = f"mean ± SD over {count} {over}" if count > 1 else "one case"
     title = f"{domains}: {metric.heading}, {words}" + ("" if selection == LAST else f", selected by {selection}")
-    notes = tuple(_footnotes(rows, organs, metric))
+    notes = (*_annotated(scores), *_footnotes(rows, organs, metric))
     return Table(direction, title, organs, rows, stamps, best, metric, count, words, notes)
 
 
@@ -171,6 +181,20 @@ def _best(cells: Sequence[tuple[str, Summary | None]], metric: Metric) -> tuple[
     """Of two rows with a mean, or more."""
     known = {label: s.mean for label, s in cells if s is not None and not math.isnan(s.mean)}
     return metric.best(known) if len(known) > 1 else ()
+
+
+def _annotated(scores: Iterable[Score]) -> Iterator[str]:
+    """How many cases annotate each organ that not all of them do."""
+    cases: dict[str, set[str]] = {}
+    unknown: dict[str, set[str]] = {}
+    for score in scores:
+        cases.setdefault(score.organ, set()).add(score.case)
+        if not_annotated(score):
+            unknown.setdefault(score.organ, set()).add(score.case)
+    for organ, lacking in unknown.items():
+        there, total = len(cases[organ] - lacking), len(cases[organ])
+        where = "has no score and no part in the average" if not there else "is scored there alone"
+        yield f"{organ}: annotated in {there} of {total} cases; it {where}."
 
 
 def _footnotes(

@@ -19,7 +19,16 @@ from attent_kit.engine.run.assemble import (
     unwrapped,
 )
 from attent_kit.interfaces import Batch, Segmentor, Stage, Task
-from attent_kit.testing.subject import FOUR_ORGANS, Subject, grey_batch, images, organless_batch, unlabelled_batch
+from attent_kit.objectives import class_of
+from attent_kit.testing.subject import (
+    FOUR_ORGANS,
+    Subject,
+    grey_batch,
+    images,
+    organless_batch,
+    partial_batch,
+    unlabelled_batch,
+)
 from attent_kit.testing.trial import Draw, Recorder, Trial, differing, random_batch, values
 
 SPENT = ("backward through the graph a second time", "modified by an inplace operation")
@@ -183,6 +192,23 @@ def slices_without_organs(subject: Subject) -> None:
             losses_of(stage, trial.step(stage, batch=trial.batch(draw)))
     lost = [n for n, p in trial.alignment.named_parameters() if not torch.isfinite(p).all()]
     assert not lost, f"after slices without organs, {lost[0]} is no longer finite."
+
+
+def partial_labels_as_declared(subject: Subject) -> None:
+    """A method that declares `takes_partial_labels` sees the classes that each pixel may be, [B, K, H, W] bool, where cases do
+    not annotate every organ. Give them to functions of attent_kit.options and attent_kit.objectives, or drop the declaration."""
+    trial, other = Trial(subject), Trial(subject)
+    if not trial.alignment.takes_partial_labels:
+        return
+    for stage, same in zip(trial.stages, other.stages, strict=True):
+        torch.manual_seed(1)
+        batch = trial.batch(partial_batch)
+        losses_of(stage, trial.step(stage, batch=batch))
+        y_t = None if batch.y_t is None else class_of(batch.y_t)
+        other.step(same, batch=batch._replace(y_s=class_of(batch.y_s), y_t=y_t))
+    assert differing(values(trial.alignment), values(other.alignment)), (
+        f"{subject.called} declares takes_partial_labels, but takes what may be another organ for background."
+    )
 
 
 def predict_answers(subject: Subject) -> None:

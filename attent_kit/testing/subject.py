@@ -14,6 +14,7 @@ from attent_kit.build import configure
 from attent_kit.config import Choice, ComponentConfig, merge
 from attent_kit.errors import AttentKitError
 from attent_kit.interfaces import IGNORE, Batch, Task
+from attent_kit.objectives import may_be
 from attent_kit.plugins import load
 from attent_kit.registry import KINDS, Component, Registry
 
@@ -109,6 +110,18 @@ def unlabelled_batch(size: int, task: Task, pixels: int, with_target_labels: boo
     batch = random_batch(size, task, pixels, with_target_labels)
     y = torch.full_like(batch.y_s, IGNORE)
     return batch._replace(y_s=y, y_t=y if with_target_labels else None)
+
+
+def partial_batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> Batch:
+    """The same, where the last organ is left out: what is background may be that organ."""
+    batch = random_batch(size, task, pixels, with_target_labels)
+    unknown = torch.zeros(size, task.classes, dtype=torch.bool)
+    unknown[:, -1] = True
+    y_s, y_t = (
+        None if y is None else may_be(y.where(y < task.classes - 1, 0), unknown) for y in (batch.y_s, batch.y_t)
+    )
+    assert y_s is not None
+    return batch._replace(y_s=y_s, y_t=y_t)
 
 
 def grey_batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> Batch:

@@ -55,6 +55,7 @@ CHECKS = (
         alignments.others_stay,
         alignments.graphs_are_fresh,
         alignments.target_labels_as_declared,
+        alignments.partial_labels_as_declared,
         alignments.slices_without_organs,
         alignments.predict_answers,
         alignments.predict_repeats,

@@ -7,7 +7,7 @@ from torch.nn.functional import dropout
 from torch.optim import SGD
 
 from attent_kit.interfaces import Stage
-from attent_kit.objectives import IGNORE, cross_entropy, real
+from attent_kit.objectives import IGNORE, class_of, cross_entropy, real
 from support.kept_contract import Good
 
 
@@ -248,3 +248,12 @@ class PastForward(Good):
         L_dis = real(self.D(S(batch.x_s).features.detach()))
         update("D", L_dis)
         return {"L_seg": L_seg, "L_dis": L_dis}
+
+
+class TakesUnknownForBackground(Good):
+    """Says that it takes partial labels, and takes what may be another organ for background."""
+
+    takes_partial_labels = True
+
+    def segment(self, batch, update):
+        return super().segment(batch._replace(y_s=class_of(batch.y_s)), update)

@@ -55,6 +55,7 @@ class Good(Alignment):
     """A critic on features."""
 
     predicts_with = "S"
+    takes_partial_labels = True
     sign, weight = 1.0, 0.01
 
     class Config(ComponentConfig):

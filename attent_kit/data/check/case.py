@@ -48,6 +48,8 @@ class CheckedCase:
     """mm between slices, rows and columns."""
     air_and_body: tuple[float, float] | None
     """Grey values below which a voxel is air and above which it is body, where they are known, as in CT."""
+    annotated: tuple[str, ...] | None = None
+    """Organs that the labels annotate; None stands for all."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class Trace:
     labels: str = ""
     """Hash of the label map; "" if there is none, or no organ in it."""
     voxels: dict[str, int] | None = None
-    """Number of each organ; None without labels."""
+    """Number of each organ that the labels annotate; None without labels."""
     slices: int = 0
     with_organ: int = 0
     source: str = ""
@@ -119,11 +121,12 @@ def organ_medians(seen: CheckedCase) -> dict[str, float]:
 
 
 def voxels_of(seen: CheckedCase) -> dict[str, int] | None:
-    """Voxels of each organ; None without labels."""
+    """Voxels of each organ that the labels annotate; None without labels."""
     if seen.labels is None:
         return None
     counts = np.bincount(seen.labels.reshape(-1), minlength=len(seen.organs) + 1)
-    return {organ: int(counts[n]) for n, organ in enumerate(seen.organs, start=1)}
+    annotated = seen.organs if seen.annotated is None else seen.annotated
+    return {organ: int(counts[n]) for n, organ in enumerate(seen.organs, start=1) if organ in annotated}
 
 
 def content_hash(array: np.ndarray) -> str:

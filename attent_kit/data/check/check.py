@@ -129,9 +129,10 @@ def _looked_at(data: OnDisk | InFile, tell: Callable[[str], None]) -> tuple[list
             traces.append(trace)
         tell(case)
     if isinstance(data, InFile):
-        found += set_findings(traces, data.name, data.target) + data.overall()
+        organs = data.prepared.organs if data.prepared else ()
+        found += set_findings(traces, organs, data.name, data.target) + data.overall()
     else:
-        found += set_findings(traces, str(data.layout.path)) + _splits_of_layout(data)
+        found += set_findings(traces, data.label_map.organs, str(data.layout.path)) + _splits_of_layout(data)
     return _settled(found, len(data.cases)), traces
 
 

@@ -21,7 +21,8 @@ from attent_kit.data.doubts.case import grid_doubts, unplaced
 from attent_kit.data.doubts.findings import Finding, Severity, doubted, refusal
 from attent_kit.data.prepare.cases import read_scan
 from attent_kit.data.prepare.options import Organs
-from attent_kit.data.prepare.plan import entries_of, entry_files, label_map_of
+from attent_kit.data.prepare.organs import Source, domain_maps
+from attent_kit.data.prepare.plan import entries_of, entry_files
 from attent_kit.data.scans.dicom_file import is_dicom, read_header, text
 from attent_kit.data.scans.grids import apart, corners_apart, rounding
 from attent_kit.data.scans.nifti_file import unit_of
@@ -52,7 +53,6 @@ class OnDisk:
         self.modality = modality
         self.findings: list[Finding] = []
         """About the data set as a whole, known before a volume is read."""
-        self.label_map, _ = label_map_of(layout, organs)
         self.chosen = organs is not None
         self.entries: dict[str, Entry] = {}
         layout.refused = []
@@ -61,6 +61,8 @@ class OnDisk:
         except AttentKitError as error:
             self.findings.append(refusal("files", error, layout.path))
         self.findings += [refusal("files", error, layout.path) for error in layout.refused]
+        maps = domain_maps([Source(layout, organs)], [list(self.entries.values())])
+        self.label_map, self._maps = maps.whole, maps.of_case
 
     @property
     def cases(self) -> list[str]:
@@ -100,12 +102,13 @@ class OnDisk:
             found.append(Finding("warning", "orientation", evidence, advice))
         found += [doubted(sentence)._replace(check="geometry") for sentence in grid_doubts(scan.image)]
         found += [doubted(sentence) for sentence in scan.doubts]
-        labels, of_labels = self._classes(scan)
+        label_map = self._maps[case]
+        labels, of_labels = self._classes(scan, label_map)
         grid = Grid.of(scan.image.array.shape, scan.image.affine, 1)
         modality = entry.modality or self.modality
         seen = CheckedCase(
-            grid.planes(scan.image.array), None if labels is None else grid.planes(labels), self.label_map.organs,
-            grid.axial_spacing, None,
+            grid.planes(scan.image.array), None if labels is None else grid.planes(labels), label_map.organs,
+            grid.axial_spacing, None, label_map.annotated,
         )  # fmt: skip
         greys = grey_findings(seen.image, modality, organ_medians(seen))
         if modality == "ct" and not any(finding.severity != "note" for finding in greys):
@@ -142,31 +145,31 @@ class OnDisk:
         except AttentKitError:
             return None
 
-    def _classes(self, scan: Scan) -> tuple[np.ndarray | None, list[Finding]]:
+    def _classes(self, scan: Scan, label_map: LabelMap) -> tuple[np.ndarray | None, list[Finding]]:
         """Class indices [X, Y, Z], and what is odd about the values of the label file."""
         if scan.labels is None:
             return None, []
         source = str(scan.labels.path)
         try:
-            classes, found = self.label_map.apply(scan.labels.array, source), []
+            classes, found = label_map.apply(scan.labels.array, source), []
         except DataError as error:
-            counts = self._strays(scan.labels)
+            counts = self._strays(scan.labels, label_map)
             finding = refusal("label values", error, source)
             if len(counts) > MOST_LABELS:
                 return None, [finding]
             finding = finding._replace(evidence=f"{finding.evidence} ({_counted(counts)})")
-            return replace(self.label_map, others="background").apply(scan.labels.array, source), [finding]
-        if not self.chosen and self.label_map.others == "background" and (counts := self._strays(scan.labels)):
+            return replace(label_map, others="background").apply(scan.labels.array, source), [finding]
+        if not self.chosen and label_map.others == "background" and (counts := self._strays(scan.labels, label_map)):
             advice = "check what it is: it counts as background"
             evidence = f"has values that the data set does not name: {_counted(counts)}"
             found.append(Finding("warning", "label values", evidence, advice))
         return classes, found
 
-    def _strays(self, labels: Volume) -> dict[int, int]:
+    def _strays(self, labels: Volume, label_map: LabelMap) -> dict[int, int]:
         """Voxels of each value that is not an organ of the data set or of the label map."""
         known: set[int] = {0}
-        for label_map in (self.label_map, *([self.layout.organs] if self.layout.organs and not self.chosen else [])):
-            known |= _values(label_map)
+        for named in (label_map, *([self.layout.organs] if self.layout.organs and not self.chosen else [])):
+            known |= _values(named)
         if labels.array.dtype == np.uint8:
             counts = np.bincount(labels.array.ravel(order="K"), minlength=256)
             values = np.flatnonzero(counts)

@@ -112,7 +112,7 @@ class InFile:
         lungs = prepared.modality == "ct" and window.kind == "window" and window.low is not None and window.low <= -100
         seen = CheckedCase(
             image.astype(np.float32), labels, prepared.organs,
-            (grid.axial_spacing[0], grid.pixel, grid.pixel), (-0.95, -0.9) if lungs else None,
+            (grid.axial_spacing[0], grid.pixel, grid.pixel), (-0.95, -0.9) if lungs else None, case.annotated,
         )  # fmt: skip
         found += case_findings(seen)
         # What the pictures and headers told when they were read; the rest is seen here again, with more numbers.
@@ -141,7 +141,7 @@ class InFile:
     ) -> Trace:
         grid = prepared.grid(case.id)
         with_organ = 0 if labels is None else int(labels.any(axis=(1, 2)).sum())
-        seen = CheckedCase(image, labels, prepared.organs, grid.axial_spacing, None)
+        seen = CheckedCase(image, labels, prepared.organs, grid.axial_spacing, None, case.annotated)
         return Trace(
             self.name, "", case.id, self.name, case.splits, grid.axial_shape, grid.axial_spacing, content_hash(image),
             fingerprint(np.nan_to_num(image.astype(np.float32))),

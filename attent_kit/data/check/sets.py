@@ -36,9 +36,9 @@ QUANTITIES = (
 )
 
 
-def set_findings(traces: Sequence[Trace], place: str, target: bool = False) -> list[Finding]:
-    """About the readable cases of one data set at `place`; `target` if it is to be used as a target."""
-    return [*_outliers(traces), *_labelled(traces, place), *_every_slice(traces, place, target)]
+def set_findings(traces: Sequence[Trace], organs: Sequence[str], place: str, target: bool = False) -> list[Finding]:
+    """About the readable cases of one data set at `place`, for a task of `organs`; `target` if it is to be used as a target."""
+    return [*_outliers(traces), *_labelled(traces, organs, place), *_every_slice(traces, place, target)]
 
 
 def split_findings(splits: dict[str, tuple[str, ...]], place: str) -> list[Finding]:
@@ -93,15 +93,16 @@ def _outliers(traces: Sequence[Trace]) -> list[Finding]:
     return found
 
 
-def _labelled(traces: Sequence[Trace], place: str) -> list[Finding]:
-    """Organs that no case has, and cases without a label map."""
+def _labelled(traces: Sequence[Trace], organs: Sequence[str], place: str) -> list[Finding]:
+    """Organs that no case has, cases that do not annotate all of them, and cases without a label map."""
     found = []
     labelled = [trace for trace in traces if trace.voxels is not None]
     if labelled and any(sum(trace.voxels.values()) for trace in labelled if trace.voxels):
         counts = [trace.voxels for trace in labelled if trace.voxels is not None]
-        for sentence in organs_never_seen(counts, list(counts[0])):
+        for sentence in organs_never_seen(counts, organs):
             evidence, _, advice = sentence.rstrip(".").rpartition(": ")
             found.append(_of_set("warning", "organs", f"{evidence} ({len(counts)} label maps)", advice, place))
+        found += [_of_set("note", "annotated", *said, place) for said in _not_annotated(labelled, organs)]
     if bare := [trace.case for trace in traces if trace.voxels is None]:
         many = f"{len(bare)} of {len(traces)} cases have no labels" + (
             "" if len(bare) == len(traces) else f": {_listed(bare)}"
@@ -111,6 +112,19 @@ def _labelled(traces: Sequence[Trace], place: str) -> list[Finding]:
         )
         found.append(_of_set("note", "organs", many, advice, place))
     return found
+
+
+def _not_annotated(labelled: Sequence[Trace], organs: Sequence[str]) -> list[tuple[str, str]]:
+    """Evidence and advice about each group of cases whose labels leave out the same organs."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for trace in labelled:
+        if lacking := tuple(organ for organ in organs if organ not in (trace.voxels or ())):
+            groups.setdefault(lacking, []).append(trace.case)
+    advice = "nothing to do: there these organs are unknown, not absent, and losses and scores leave them out"
+    return [
+        (f"{len(cases)} of {len(labelled)} label maps do not annotate {', '.join(lacking)}: {_listed(cases)}", advice)
+        for lacking, cases in groups.items()
+    ]
 
 
 def _every_slice(traces: Sequence[Trace], place: str, target: bool) -> list[Finding]:

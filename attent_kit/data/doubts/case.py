@@ -81,7 +81,15 @@ def label_doubts(labels: np.ndarray, organs: Sequence[str]) -> list[str]:
 
 
 def organs_never_seen(voxels: Iterable[Mapping[str, int]], organs: Sequence[str]) -> list[str]:
-    """Sentences about organs that no case of a data set has; `voxels` counts them for each labelled case."""
+    """Sentences about organs that no case of a data set has, though some annotate them, or that none annotates; `voxels` counts
+    in each labelled case what it annotates."""
     counts = list(voxels)
-    unseen = [organ for organ in organs if counts and not any(of_case[organ] for of_case in counts)]
-    return [f"no case has the organ '{organ}': check its value in the label map." for organ in unseen]
+    found = []
+    for organ in organs if counts else ():
+        if not any(organ in of_case for of_case in counts):
+            found.append(
+                f"no case annotates the organ '{organ}': prepare labels of it too, or name the other organs alone."
+            )
+        elif not any(of_case.get(organ) for of_case in counts):
+            found.append(f"no case has the organ '{organ}': check its value in the label map.")
+    return found

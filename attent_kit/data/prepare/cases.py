@@ -24,49 +24,52 @@ from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 
 
 class CaseTask(NamedTuple):
-    """A case and the splits that it is in."""
+    """A case, the splits that it is in, and how its label files are read."""
 
     entry: Entry
     splits: tuple[str, ...]
+    label_map: LabelMap
+    home: int = 0
+    """Which of the layouts of the recipe it lies in."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """Everything that shapes a case besides its own files."""
 
-    layout: Layout
+    layouts: tuple[Layout, ...]
     unfinished: Unfinished
     modality: str
-    label_map: LabelMap
     slicing: Slicing
     intensity: Intensity
     foreground_only: bool
     training: int
     """Number of training cases, among which the samples of `measure_case` are shared."""
 
-    def shaping(self) -> list[Any]:
-        """The same in plain values, and which code reads the files."""
+    def shaping(self, task: CaseTask) -> list[Any]:
+        """The same in plain values, with what is said of a case, and which code reads its files."""
+        layout = self.layouts[task.home]
         return [
-            __version__, self.layout.origin, self.layout.part, _source_hash(type(self.layout)), self.modality,
-            self.label_map.to_dict(), self.slicing.to_dict(), self.intensity.to_dict(), self.foreground_only,
+            __version__, layout.origin, layout.part, _source_hash(type(layout)), self.modality,
+            task.label_map.to_dict(), self.slicing.to_dict(), self.intensity.to_dict(), self.foreground_only,
         ]  # fmt: skip
 
 
 def measure_case(recipe: Recipe, task: CaseTask) -> str:
     """Keeps the voxels of a training case that the percentiles are taken from; returns the key under which they lie."""
-    files = digests(recipe.layout, task.entry.images, task.entry)
-    key = key_of("sample", task.entry.id, files, recipe.shaping(), recipe.training)
+    files = digests(recipe.layouts[task.home], task.entry.images, task.entry)
+    key = key_of("sample", task.entry.id, files, recipe.shaping(task), recipe.training)
     if recipe.unfinished.load(key) is None:
-        scan = _read(recipe, task.entry)
+        scan = _read(recipe, task)
         recipe.unfinished.save(key, {}, {"sample": sample(_placed(recipe, scan).array, recipe.training)})
     return key
 
 
 def finish_case(recipe: Recipe, task: CaseTask) -> str:
     """Keeps the slices, the labels and the record of a case, unless they are kept already; returns their key."""
-    images = digests(recipe.layout, task.entry.images, task.entry)
-    labels = digests(recipe.layout, task.entry.labels, task.entry)
-    key = key_of("case", task.entry.id, task.splits, images, labels, recipe.shaping())
+    layout = recipe.layouts[task.home]
+    images, labels = (digests(layout, files, task.entry) for files in (task.entry.images, task.entry.labels))
+    key = key_of("case", task.entry.id, task.splits, images, labels, recipe.shaping(task))
     if recipe.unfinished.load(key) is None:
         recipe.unfinished.save(key, *_encoded(recipe, task, images, labels))
     return key
@@ -76,8 +79,8 @@ def _encoded(
     recipe: Recipe, task: CaseTask, images: list[dict[str, str]], labels: list[dict[str, str]]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The record of a case in the manifest, and its arrays: images [Z, H, W] float16, labels and truth uint8."""
-    entry, splits = task
-    scan = _read(recipe, entry)
+    entry, splits, label_map, home = task
+    scan = _read(recipe, task)
     placed = _placed(recipe, scan)
     grid = placed.grid
     low, high = recipe.intensity.bounds(placed.array)
@@ -90,7 +93,7 @@ def _encoded(
         )
     arrays = {"images": slices}
     doubts = image_doubts(scan.image, recipe.modality, recipe.intensity.kind == "window")
-    doubts += [*scan.doubts, *_link_doubts(recipe.layout, entry), *placed.doubts]
+    doubts += [*scan.doubts, *_link_doubts(recipe.layouts[home], entry), *placed.doubts]
     record: dict[str, Any] = {
         "id": entry.id,
         "splits": list(splits),
@@ -111,14 +114,16 @@ def _encoded(
     if grid.middle is not None:
         record["middle"] = list(grid.middle)
     if scan.labels is not None:
-        truth = recipe.label_map.apply(scan.labels.array, str(scan.labels.path))
+        truth = label_map.apply(scan.labels.array, str(scan.labels.path))
         classes = grid.labels_to_slices(truth)
         arrays["labels"] = classes
         if "val" in splits or "test" in splits:
             arrays["truth"] = truth
-        voxels = {organ: int((truth == n).sum()) for n, organ in enumerate(recipe.label_map.organs, start=1)}
+        voxels = {o: int((truth == n).sum()) for n, o in enumerate(label_map.organs, 1) if o in label_map.annotated}
         record["labels"] = {**_together(labels or images), "voxels": voxels}
-        doubts += label_doubts(classes, recipe.label_map.organs) + _cut_off(placed, truth)
+        if label_map.annotated != label_map.organs:
+            record["annotated"] = list(label_map.annotated)
+        doubts += label_doubts(classes, label_map.organs) + _cut_off(placed, truth)
     if recipe.foreground_only and "train" in splits:
         if scan.labels is None:
             raise ConfigError(
@@ -131,20 +136,22 @@ def _encoded(
     return record, arrays
 
 
-def _read(recipe: Recipe, entry: Entry) -> Scan:
-    scan = read_scan(recipe.layout, entry)
+def _read(recipe: Recipe, task: CaseTask) -> Scan:
+    scan = read_scan(recipe.layouts[task.home], task.entry)
     refuse_label_map(scan.image)
     return scan
 
 
 def content_of(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
-    """SHA-256 of what training and scoring can see of a case: its arrays, and which of its slices labels have chosen."""
+    """SHA-256 of what training and scoring can see of a case: its arrays, which of its slices labels have chosen, and what its
+    labels annotate if that is not every organ."""
     content = hashlib.sha256()
     for name in ("images", "labels", "truth"):
         if name in arrays:
             content.update(arrays[name].tobytes())
-    if "without_organ" in record:
-        content.update(repr(record["without_organ"]).encode())
+    for name in ("without_organ", "annotated"):
+        if name in record:
+            content.update(repr(record[name]).encode())
     return content.hexdigest()
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from attent_kit.data.sets.labelmap import LabelMap, OrganNames, parse_organs
 from attent_kit.data.sets.splits import SPLITS, Fold, Split
@@ -14,8 +14,29 @@ from attent_kit.errors import ConfigError
 
 Organs = Mapping[str, int | Sequence[int]] | LabelMap | OrganNames | str
 """Organs with their values in the label files; a text is read as the command reads it."""
+NOTHING = "-"
+"""What stands for a value of `--add` that is left to the data set."""
 Share = Sequence[str] | float
 """Cases of a split by name, or the share of all of them."""
+
+
+class Addition(NamedTuple):
+    """A data set that joins the domain of another: how it is found, and what its label maps annotate."""
+
+    path: Path
+    labels: Path | None = None
+    """Folder or file of label maps, where `path` holds images alone."""
+    organs: Organs | None = None
+    """Organs with their values in its label files; None leaves them to the data set."""
+
+    def __str__(self) -> str:
+        """As it is typed, without the folders that it lies in."""
+        parts = (self.path.name, self.labels and self.labels.name, self.organs and str(self.organs))
+        return ", ".join(str(part or NOTHING) for part in parts)
+
+
+Added = Addition | str | Path | Sequence[Any]
+"""One of `add`: a path, or up to three values, path, labels and organs; None or "-" leaves one to the data set."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +62,8 @@ class PrepareOptions:
     organs: Organs | None = None
     """The organs of the task in order, with their values in the label files; None leaves them to the data set. A LabelMap
     from here on."""
+    add: Sequence[Added] = ()
+    """Other data sets whose cases join the same domain, which may annotate other organs. Additions from here on."""
     size: int = 256
     """Side of a slice in pixels."""
     pixel: float | None = None
@@ -69,6 +92,7 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         read: dict[str, Any] = {"modality": modality_of(self.modality), "organs": organs_of(self.organs)}
+        read["add"] = self.added
         if self.labels is not None:
             read["labels"] = Path(self.labels)
         if isinstance(self.fold, str):
@@ -79,6 +103,11 @@ class PrepareOptions:
         for name, value in read.items():
             object.__setattr__(self, name, value)
         self._refuse_what_cannot_be()
+
+    @property
+    def added(self) -> tuple[Addition, ...]:
+        """What `add` names."""
+        return tuple(map(_addition, self.add))
 
     @property
     def divided(self) -> Split | Fold | str | None:
@@ -138,6 +167,22 @@ def organs_of(organs: Organs | None) -> LabelMap | OrganNames | None:
     return parse_organs(organs) if isinstance(organs, str) else LabelMap.of(organs)
 
 
+def _addition(value: Added) -> Addition:
+    """One of `add` as it was typed or given."""
+    if isinstance(value, Addition):
+        return value
+    parts = [value] if isinstance(value, str | Path) else list(value)
+    if not 1 <= len(parts) <= 3:
+        raise ConfigError(
+            f"--add takes a path, its labels and its organs, not {len(parts)} values: write - for what is not needed."
+        )
+    given: list[Any] = [None if isinstance(part, str) and part in (NOTHING, "") else part for part in parts]
+    path, labels, organs = given + [None] * (3 - len(parts))
+    if path is None:
+        raise ConfigError("--add names no data set: write its folder first, as in --add B/images B/labels liver=1.")
+    return Addition(Path(path), None if labels is None else Path(labels), organs_of(organs))
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and value >= 1
 
@@ -154,6 +199,8 @@ def _word(value: Any) -> Any:
         return f"{value.number}/{value.parts}"
     if isinstance(value, str | int | float):
         return value
+    if value and isinstance(value[0], Addition):
+        return [str(item) for item in value]
     return list(value) if all(isinstance(item, int | float) for item in value) and value else ",".join(value)
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from attent_kit.data.prepare.options import Organs, PrepareOptions, organs_of
+from attent_kit.data.prepare.options import PrepareOptions
+from attent_kit.data.prepare.organs import DomainMaps, Source, domain_maps
 from attent_kit.data.scans.volumes import read_labels, read_volume
-from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap, OrganNames
 from attent_kit.data.sets.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.splits import SPLITS, Fold, Split, divide, divide_into_folds, split_by_name
@@ -19,7 +19,7 @@ class PairList(Layout):
     """Images and label maps that somebody has matched already, such as those of the phantom."""
 
     def __init__(self, pairs: Sequence[Pair | tuple[str, Path, Path | None]]) -> None:
-        self.pairs = [Pair(pair[0], Path(pair[1]), Path(pair[2]) if pair[2] is not None else None) for pair in pairs]
+        self.pairs = [Pair(case, Path(image), labels and Path(labels), *more) for case, image, labels, *more in pairs]
         folders = {os.path.abspath(pair.image.parent) for pair in self.pairs}
         super().__init__(Path(os.path.commonpath(folders)) if folders else Path())
         self.origin = "pairs"
@@ -32,7 +32,7 @@ class PairList(Layout):
     def entries(self) -> list[Entry]:
         """One per pair."""
         pairs = sorted(self.pairs, key=lambda pair: pair.case)
-        return [Entry(pair.case, (pair.image,), (pair.labels,) if pair.labels else ()) for pair in pairs]
+        return [Entry(p.case, (p.image,), (p.labels,) if p.labels else (), organs=p.organs) for p in pairs]
 
     def read(self, entry: Entry) -> Scan:
         """NIfTI, both of them."""
@@ -44,11 +44,14 @@ class PairList(Layout):
 class DomainPlan:
     """Everything about a prepared file that does not depend on a voxel."""
 
-    layout: Layout
+    layouts: tuple[Layout, ...]
+    """The data sets that it is made of."""
     entries: tuple[Entry, ...]
     """The cases that are in a split, sorted by id."""
+    home: Mapping[str, int]
+    """By case, which of `layouts` it lies in."""
     modality: str
-    label_map: LabelMap
+    maps: DomainMaps
     splits: dict[str, tuple[str, ...]]
     """Cases of 'train', 'val' and 'test'."""
     split: str | None
@@ -69,20 +72,48 @@ class DomainPlan:
         return [entry.id for entry in self.entries if len(self.splits_of(entry.id)) > 1]
 
 
-def plan(layout: Layout, options: PrepareOptions) -> DomainPlan:
-    """ConfigError where something must be said that was not, DataError for files that are not cases."""
-    entries = _checked(layout)
-    _refuse_none_labelled(entries, layout)
+def plan(layout: Layout, options: PrepareOptions, added: Sequence[Source] = ()) -> DomainPlan:
+    """ConfigError where something must be said that was not, or contradicts; DataError for files that are not cases."""
+    sources = [Source(layout, options.organs), *added]
+    found = [_checked(source.layout) for source in sources]
+    for source, members in zip(sources, found, strict=True):
+        _refuse_none_labelled(members, source.layout)
+    home = _homes(sources, found)
+    entries = sorted((entry for members in found for entry in members), key=lambda entry: entry.id)
     entries, modality, decisions = _of_one_modality(entries, options.modality, layout)
-    label_map, more = label_map_of(layout, options.organs)
-    decisions += more
+    there = {entry.id for entry in entries}
+    maps = domain_maps(sources, [[entry for entry in members if entry.id in there] for members in found])
+    decisions += maps.decisions
+    if added and any(entry.split is None for entry in entries):
+        entries = [entry._replace(split=None) for entry in entries]
     splits, name, rule, more = _divided(entries, options, modality)
     decisions += more
     in_a_split = {case for members in splits.values() for case in members}
     kept = tuple(entry for entry in entries if entry.id in in_a_split)
-    settled = DomainPlan(layout, kept, modality, label_map, splits, name, rule, tuple(decisions), ())
+    layouts = tuple(source.layout for source in sources)
+    settled = DomainPlan(layouts, kept, home, modality, maps, splits, name, rule, tuple(decisions), ())
     left_out = [entry.id for entry in entries if entry.id not in in_a_split]
     return replace(settled, warnings=tuple(_split_warnings(settled, left_out)))
+
+
+def _homes(sources: Sequence[Source], found: Sequence[Sequence[Entry]]) -> dict[str, int]:
+    """By case, the number of its source. DataError for a case of two sources, and for label files that two cases have."""
+    home: dict[str, int] = {}
+    owner: dict[str, str] = {}
+    for n, members in enumerate(found):
+        for entry in members:
+            if (other := home.setdefault(entry.id, n)) != n:
+                raise DataError(
+                    f"the case '{entry.id}' is in {sources[other].layout.path} and in {sources[n].layout.path}: give each case "
+                    "its own name, or leave one of them out if it is the same patient."
+                )
+            for file in entry.labels:
+                if (first := owner.setdefault(os.path.abspath(file), entry.id)) != entry.id:
+                    raise DataError(
+                        f"{file} is the label map of the cases '{first}' and '{entry.id}': a value of one file cannot mean two "
+                        "organs, so name each file once, with all organs that it annotates."
+                    )
+    return home
 
 
 def _split_warnings(settled: DomainPlan, left_out: list[str]) -> Iterator[str]:
@@ -180,26 +211,6 @@ def _of_one_modality(entries: list[Entry], modality: str | None, layout: Layout)
     if len(of_it) == len(entries):
         return entries, modality, []
     return of_it, modality, [f"Only the {len(of_it)} case(s) of modality {modality}, out of {len(entries)}."]
-
-
-def label_map_of(layout: Layout, organs: Organs | None) -> tuple[LabelMap, list[str]]:
-    """The label map that is asked for, or else that of the data set, or else 1 to 4; and what was decided, a sentence each."""
-    usual = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)})
-    asked = organs_of(organs)
-    if isinstance(asked, OrganNames):
-        label_map = asked.of(layout.organs or usual)
-        return label_map, [f"Organs {label_map}, by their names in the data set."]
-    if asked is not None:
-        return asked, []
-    if layout.organs is None:
-        return usual, []
-    label_map = layout.organs.in_task_order()
-    decisions = [f"Organs {label_map}, as the data set names them."]
-    values = {value for _, own in label_map.values for value in own}
-    ignored = [f"{name}={'+'.join(map(str, v))}" for name, v in layout.organs.values if not {*v} <= values]
-    if ignored:
-        decisions.append(f"Background: {', '.join(ignored)}.")
-    return label_map, decisions
 
 
 def _divided(

@@ -17,13 +17,13 @@ from attent_kit.data.doubts.case import organs_never_seen
 from attent_kit.data.phantom.write import in_phantom
 from attent_kit.data.prepare.cases import CaseTask, Recipe, finish_case, measure_case
 from attent_kit.data.prepare.options import DEFAULTS, PrepareOptions
+from attent_kit.data.prepare.organs import Source
 from attent_kit.data.prepare.plan import DomainPlan, PairList, entry_files, plan
 from attent_kit.data.prepare.preview import preview_of, refuse_preview
 from attent_kit.data.prepare.unfinished import Finished, Unfinished
-from attent_kit.data.prepared.file import FORMAT, VERSION, Manifest, Prepared
+from attent_kit.data.prepared.file import FORMAT, PARTIAL_VERSION, VERSION, Manifest, Prepared
 from attent_kit.data.prepared.hdf5 import writing
 from attent_kit.data.prepared.manifest import beside, refuse_to_overwrite, to_toml, versions
-from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.data.sets.layout import Layout, names_a_case
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.recognise import open_layout
@@ -53,7 +53,8 @@ def prepare_data_set(
         path, registry, options.layout, options.part,
         labels=options.labels, allow_unlabelled=options.allow_unlabelled or None,
     )  # fmt: skip
-    prepared = prepare(layout, out, options, workers=workers, report=report)
+    added = [Source(open_layout(more.path, registry, labels=more.labels), more.organs) for more in options.added]
+    prepared = prepare(layout, out, options, added=added, workers=workers, report=report)
     if preview is not None:
         preview_of(prepared, preview)
     return prepared
@@ -64,28 +65,33 @@ def prepare(
     out: Path | str,
     options: PrepareOptions = DEFAULTS,
     *,
+    added: Sequence[Source] = (),
     workers: int | None = 1,
     report: ReportDone | None = None,
 ) -> Prepared:
     """Writes `out` and its manifest beside it; the same input gives the same bytes of both.
 
-    `source` is a data set, or pairs of files. Intensity constants are measured on the training cases alone. Slices without
-    contrast are kept for prediction and left out of training, which needs no label; with `foreground_only`, so
-    are the slices without any organ of training cases on the source side. However many `workers` there are, None being as
-    many as are sensible, the result is the same. `report(case, done, total)` is called after each case.
+    `source` is a data set, or pairs of files, and `added` are others for the same domain, which may annotate other organs.
+    Intensity constants are measured on the training cases alone. Slices without contrast are kept for prediction and left out of
+    training, which needs no label; with `foreground_only`, so are the slices without any organ of training cases on the source
+    side. However many `workers` there are, None being as many as are sensible, the result is the same. `report(case, done,
+    total)` is called after each case.
 
     A call that was killed continues where it stopped. DataError for any unusable input, RunError if `out` cannot be written;
     an existing `out` is then as it was.
     """
     out = Path(out)
     layout = source if isinstance(source, Layout) else PairList(source)
-    settled = plan(layout, options)
+    settled = plan(layout, options, added)
     _refuse_what_cannot_be(out, settled, options, workers)
     recipe = Recipe(
-        layout, Unfinished(out), settled.modality, settled.label_map, options.slicing,
+        settled.layouts, Unfinished(out), settled.modality, options.slicing,
         options.intensity(settled.modality), options.foreground_only, len(settled.splits["train"]),
     )  # fmt: skip
-    tasks = [CaseTask(entry, settled.splits_of(entry.id)) for entry in settled.entries]
+    tasks = [
+        CaseTask(entry, settled.splits_of(entry.id), settled.maps.of_case[entry.id], settled.home[entry.id])
+        for entry in settled.entries
+    ]
     manifest = _without_cases(settled, options)
     if workers is None:
         workers = sensible_workers(len(tasks), _bytes_of(settled))
@@ -110,10 +116,10 @@ def _without_cases(settled: DomainPlan, options: PrepareOptions) -> Manifest:
         "version": VERSION,
         "domain": options.domain or settled.modality,
         "modality": settled.modality,
-        "layout": {"origin": settled.layout.origin, "part": settled.layout.part},
+        "layout": {"origin": settled.layouts[0].origin, "part": settled.layouts[0].part},
         "options": options.words(),
-        "organs": list(settled.label_map.organs),
-        "label_map": settled.label_map.to_dict(),
+        "organs": list(settled.maps.whole.organs),
+        "label_map": settled.maps.whole.to_dict(),
         **options.slicing.to_dict(),
         "channels": options.channels,
         "intensity": {},
@@ -155,6 +161,8 @@ def _write(
                 _store(file, task.entry.id, finished)
                 sink.check()
                 record = finished.record
+                if record["labels"] and (values := task.label_map.to_dict()) != manifest["label_map"]:
+                    record["label_map"] = values
                 if (other := images.setdefault(record["image"]["sha256"], record["id"])) != record["id"]:
                     raise DataError(
                         f"the cases '{other}' and '{record['id']}' are the same image: leave one of them out."
@@ -163,9 +171,11 @@ def _write(
                 manifest["warnings"] += [f"{record['id']}: {doubt}" for doubt in record["doubts"]]
                 tell(record["id"])
             voxels = [record["labels"]["voxels"] for record in manifest["cases"] if record["labels"]]
-            manifest["warnings"] += organs_never_seen(voxels, recipe.label_map.organs)
+            manifest["warnings"] += organs_never_seen(voxels, manifest["organs"])
+            if any("annotated" in record for record in manifest["cases"]):
+                manifest["version"] = PARTIAL_VERSION
             _refuse_empty_training(manifest)
-            _refuse_background_alone(voxels, recipe.label_map)
+            _refuse_background_alone(voxels, manifest["organs"])
             file["manifest"] = json.dumps(manifest)  # a data set, since HDF5 attributes end at 64 KiB
     with open(beside, "wb") as text:
         text.write(to_toml(manifest).encode())
@@ -227,12 +237,12 @@ def _removed_unless_stopped(unfinished: Unfinished) -> Iterator[None]:
     unfinished.remove()
 
 
-def _refuse_background_alone(voxels: Sequence[Mapping[str, int]], label_map: LabelMap) -> None:
+def _refuse_background_alone(voxels: Sequence[Mapping[str, int]], organs: Sequence[str]) -> None:
     """DataError if none of the label maps holds any of the organs."""
     if voxels and not any(count for of_case in voxels for count in of_case.values()):
         raise DataError(
-            f"none of the {len(voxels)} label map(s) holds any of the organs {label_map}, so all would be background: give the "
-            "values that the label maps have with --organs, as in --organs liver=6,spleen=1."
+            f"none of the {len(voxels)} label map(s) holds any of the organs {', '.join(organs)}, so all would be background: "
+            "give the values that the label maps have with --organs, as in --organs liver=6,spleen=1."
         )
 
 

@@ -34,7 +34,9 @@ def preview_of(domain: Prepared, path: Path) -> None:
         facts = [f"{', '.join(case.splits)}; {x}x{y}x{z}, {spacing} mm, {record['orientation']}"]
         if case.has_labels:
             ml = float(np.prod(case.spacing)) / 1000
-            facts.append(", ".join(f"{organ} {n * ml:.0f} ml" for organ, n in record["labels"]["voxels"].items()))
+            found = [f"{organ} {n * ml:.0f} ml" for organ, n in record["labels"]["voxels"].items()]
+            unknown = [organ for organ in domain.organs if organ not in case.annotated]
+            facts.append(", ".join(found) + (f"; not annotated: {', '.join(unknown)}" if unknown else ""))
         else:
             facts.append("no labels")
         facts.extend(record["decisions"])

@@ -4,6 +4,7 @@ Slices of both domains are shuffled by epoch, each domain on its own. They are k
 half of its free memory, and read from the prepared file batch by batch where they do not.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,12 +16,15 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.workers import host_memory
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Batch
+from attent_kit.objectives import may_be
 
 
 class TrainingSlices(Protocol):
     """Training slices of one domain."""
 
     count: int
+    unknown: Tensor | None
+    """[count, K] bool, organs that the case of each slice does not annotate; None if there is none, or without labels."""
 
     def take(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
         """Images [B, C, H, W] float32 and labels [B, H, W] int64, or None where the labels are not to be seen."""
@@ -30,8 +34,11 @@ class TrainingSlices(Protocol):
 class ResidentSlices:
     """All slices on the device, images in half precision."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray | None, device: torch.device) -> None:
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray | None, device: torch.device, unknown: Tensor | None = None
+    ) -> None:
         self.count = len(images)
+        self.unknown = unknown
         self.images = torch.from_numpy(images).to(device)
         self.labels = None if labels is None else torch.from_numpy(labels).to(device)
 
@@ -49,6 +56,7 @@ class StreamedSlices:
         self.with_labels = with_labels
         self.rows = prepared.index(cases, as_source)
         self.count = len(self.rows)
+        self.unknown = unknown_organs(prepared, self.rows) if with_labels else None
 
     def take(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
         chosen = [self.rows[row] for row in rows]
@@ -94,6 +102,8 @@ class Batches:
         affine = random_affine(size, self.augmentation, generator).to(self.device, non_blocking=True)
         bend = random_bend(size, self.augmentation, generator)
         x, y = warp(x, y, affine, None if bend is None else bend.to(self.device, non_blocking=True))
+        if y is not None and slices.unknown is not None:
+            y = may_be(y, slices.unknown[torch.from_numpy(np.asarray(rows))].to(self.device, non_blocking=True))
         return x.contiguous(memory_format=memory_format(self.device)), y
 
     def _permutation(self, domain: int, epoch: int, count: int) -> np.ndarray:
@@ -142,7 +152,20 @@ def _slices(
     if not resident:
         return StreamedSlices(prepared, cases, with_labels, as_source)
     labels = prepared.labels(cases, as_source) if with_labels else None
-    return ResidentSlices(prepared.images(cases, as_source), labels, device)
+    unknown = unknown_organs(prepared, prepared.index(cases, as_source)) if with_labels else None
+    return ResidentSlices(prepared.images(cases, as_source), labels, device, unknown)
+
+
+def unknown_organs(prepared: Prepared, rows: Sequence[tuple[str, int]]) -> Tensor | None:
+    """Organs that the case of each slice (case, z) does not annotate: [N, K] bool, background first and always False; None if
+    all cases annotate all."""
+    by_case = {case: list(prepared.unknown(case)) for case in dict.fromkeys(case for case, _ in rows)}
+    if not any(by_case.values()):
+        return None
+    unknown = np.zeros((len(rows), len(prepared.organs) + 1), bool)
+    for n, (case, _) in enumerate(rows):
+        unknown[n, by_case[case]] = True
+    return torch.from_numpy(unknown)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -30,7 +30,9 @@ from attent_kit.data.space.slicing import Slicing
 from attent_kit.errors import DataError, did_you_mean
 
 FORMAT = "attent-kit prepared domain"
-VERSION = 1
+VERSION, PARTIAL_VERSION = 1, 2
+"""The second where some case does not annotate every organ: a reader that knew the first alone would take those for
+background."""
 IGNORE = 255
 """Label of a pixel that no loss and no metric counts; the same number as `interfaces.IGNORE`, which needs torch."""
 
@@ -46,7 +48,8 @@ IN_RECORD = (
     "labels", "decisions", "doubts", "content",
 )  # fmt: skip
 """What the manifest says of a case; `without_organ` too, of a training case that was prepared with --foreground-only, and
-`middle`, of one that is centred on the body."""
+`middle`, of one that is centred on the body; `annotated`, of a labelled case that does not annotate every organ; `label_map`,
+of one whose label values differ from the others'."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Case:
     spacing: tuple[float, float, float]
     """mm between voxel centres along the native X, Y, Z."""
     has_labels: bool
+    annotated: tuple[str, ...]
+    """Organs that its labels annotate, in task order; where another one is, they say background. None without labels."""
 
 
 class Prepared:
@@ -90,7 +95,7 @@ class Prepared:
         self.warnings: tuple[str, ...] = tuple(manifest["warnings"])
         """What is doubtful, a sentence each."""
         self.shared_cases: tuple[str, ...] = tuple(manifest["shared_cases"])
-        self.cases: tuple[Case, ...] = tuple(_case(record) for record in manifest["cases"])
+        self.cases: tuple[Case, ...] = tuple(_case(record, self.organs) for record in manifest["cases"])
         self._records = {record["id"]: record for record in manifest["cases"]}
         self._file: h5py.File | None = None
         self._looked_at: set[str] = set()
@@ -138,9 +143,9 @@ class Prepared:
             known = False
         if not known:
             raise DataError(f"{path} is not a prepared domain: make one with `attentkit prepare`.")
-        if "version" in manifest and manifest["version"] != VERSION:
+        if "version" in manifest and manifest["version"] not in (VERSION, PARTIAL_VERSION):
             raise DataError(
-                f"{path} has format {manifest['version']}, this attent-kit reads {VERSION}: "
+                f"{path} has format {manifest['version']}, this attent-kit reads {VERSION} and {PARTIAL_VERSION}: "
                 "run `attentkit prepare` again."
             )
         try:
@@ -198,13 +203,27 @@ class Prepared:
         parts = [self.label_slices(case)[list(self._chosen(case, as_source))] for case in case_ids]
         return np.concatenate(parts) if parts else np.empty((0, self.size, self.size), np.uint8)
 
+    def unknown(self, case: str) -> tuple[int, ...]:
+        """Classes of the organs that a labelled case does not annotate: where it says background, it may be one of these."""
+        annotated = self.case(case).annotated
+        return tuple(n for n, organ in enumerate(self.organs, start=1) if organ not in annotated)
+
     def class_counts(self, case_ids: Sequence[str]) -> np.ndarray:
-        """Labelled pixels of each class, background first, in the slices of `images`: [K] int64. One case is read at a time."""
-        counts = np.zeros(len(self.organs) + 1, np.int64)
+        """Labelled pixels of each class, background first, in the slices of `images`: [K]. One case is read at a time.
+
+        An organ is counted in the cases that annotate it, as if it were as frequent in the others; background is the rest.
+        """
+        counts, seen = np.zeros((2, len(self.organs) + 1), np.int64)
         for case in case_ids:
             labels = self.labels([case])
-            counts += np.bincount(labels[labels != IGNORE], minlength=len(counts))
-        return counts
+            found = np.bincount(labels[labels != IGNORE], minlength=len(counts))
+            annotated = np.delete(np.arange(len(counts)), self.unknown(case))
+            counts += found
+            seen[annotated] += found.sum()
+        if (seen == counts.sum()).all():
+            return counts
+        organs = np.divide(counts[1:] * counts.sum(), seen[1:], out=np.zeros(len(self.organs)), where=seen[1:] > 0)
+        return np.array([max(counts.sum() - organs.sum(), 0), *organs])
 
     def slices(self, case: str) -> np.ndarray:
         """Every slice of a case, blank or not, for prediction: [Z, C, H, W] float16 in [-1, 1]."""
@@ -320,7 +339,7 @@ def _missing(manifest: Manifest) -> str:
     return ""
 
 
-def _case(record: dict[str, Any]) -> Case:
+def _case(record: dict[str, Any], organs: tuple[str, ...]) -> Case:
     blank, bare = set(record["blank"]), set(record.get("without_organ", ()))
     kept = tuple(z for z in range(record["slices"]) if z not in blank)
     return Case(
@@ -331,4 +350,5 @@ def _case(record: dict[str, Any]) -> Case:
         with_organ=tuple(z for z in kept if z not in bare),
         spacing=tuple(record["spacing"]),
         has_labels=record["labels"] is not None,
+        annotated=() if record["labels"] is None else tuple(record.get("annotated", organs)),
     )

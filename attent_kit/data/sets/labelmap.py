@@ -1,17 +1,19 @@
 """Which value of a label file is which organ of the task."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from attent_kit.data.sets.organ_names import words_of
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 Others = Literal["error", "background"]
 TASK_ORGANS = ("liver", "right kidney", "left kidney", "spleen")
 """What is segmented unless something else is said, in the order of the classes."""
+UNKNOWN = "?"
+"""The value of an organ that label files do not annotate, as it is typed."""
 MOST_LABELS = 255
 """Different values that a label map may have; an image has more."""
 
@@ -20,6 +22,7 @@ MOST_LABELS = 255
 class LabelMap:
     """Organs in task order with the file values that belong to each: the n-th organ becomes class n, from 1.
 
+    An organ without a value is not annotated by these files: what they call background may be that organ.
     `others` says what becomes of a value that is not named: an error, so that a stray value is noticed, or background.
     """
 
@@ -38,20 +41,25 @@ class LabelMap:
         for kind, items in (("organ", names), ("value", [str(value) for value in given])):
             if twice := sorted({item for item in items if items.count(item) > 1}):
                 raise ConfigError(f"the label map names the {kind} {', '.join(twice)} twice: name each once.")
-        if 0 in given or not all(values for _, values in self.values):
-            raise ConfigError("each organ of the label map needs a value other than 0, which is background.")
+        if 0 in given:
+            raise ConfigError("0 is background and no organ: give each organ of the label map another value.")
+        if not given:
+            raise ConfigError("the label map has a value for none of its organs: give at least one, as in liver=6.")
 
     @classmethod
-    def of(cls, organs: "Mapping[str, int | Sequence[int]] | LabelMap", others: Others = "error") -> "LabelMap":
-        """`LabelMap.of({"liver": 6, "kidneys": (2, 3)})`; a LabelMap is passed through."""
+    def of(cls, organs: "Mapping[str, int | Sequence[int] | None] | LabelMap", others: Others = "error") -> "LabelMap":
+        """`LabelMap.of({"liver": 6, "kidneys": (2, 3), "spleen": None})`, None being not annotated; a LabelMap is passed on."""
         if isinstance(organs, LabelMap):
             return organs
-        pairs = ((name, (v,) if isinstance(v, int | np.integer) else tuple(v)) for name, v in organs.items())
+        pairs = (
+            (name, (v,) if isinstance(v, int | np.integer) else tuple(() if v is None else v))
+            for name, v in organs.items()
+        )
         return cls(tuple((name, tuple(int(v) for v in values)) for name, values in pairs), others)
 
     @classmethod
     def parse(cls, text: str) -> "LabelMap":
-        """`liver=6, kidneys=2+3, spleen=1, *=0`: `2+3` joins values, `*=0` makes the rest background."""
+        """`liver=6, kidneys=2+3, spleen=?, *=0`: `2+3` joins values, `?` is not annotated, `*=0` makes the rest background."""
         organs: list[tuple[str, tuple[int, ...]]] = []
         others: Others = "error"
         for part in filter(None, (part.strip() for part in text.split(","))):
@@ -62,11 +70,11 @@ class LabelMap:
             try:
                 if name in ("", "*"):
                     raise ValueError
-                organs.append((name, tuple(int(value) for value in values.split("+"))))
+                organs.append((name, () if values == UNKNOWN else tuple(int(value) for value in values.split("+"))))
             except ValueError:
                 raise ConfigError(
                     f"'{part}' is not of the form organ=value: write for example 'liver=6,spleen=1,*=0', "
-                    "where *=0 makes every other value background."
+                    "where *=0 makes every other value background; spleen=? says that it is not annotated."
                 ) from None
         return cls(tuple(organs), others)
 
@@ -78,7 +86,7 @@ class LabelMap:
     def in_task_order(self) -> "LabelMap":
         """Liver, right kidney, left kidney and spleen of this map, known by name; all its other organs are background.
 
-        Capitals, dashes and the order of words do not matter: 'kidney_right' is the right kidney. A map with none of
+        Names need not be the usual ones: 'kidney_right' and 'RK' are the right kidney. A map with none of
         the four is passed through.
         """
         by_words = {words_of(name): values for name, values in self.values}
@@ -99,6 +107,11 @@ class LabelMap:
         """Names in task order; the n-th is class n + 1."""
         return tuple(name for name, _ in self.values)
 
+    @property
+    def annotated(self) -> tuple[str, ...]:
+        """Those that have a value, in the same order."""
+        return tuple(name for name, values in self.values if values)
+
     def apply(self, labels: np.ndarray, source: str) -> np.ndarray:
         """File values to class indices, uint8.
 
@@ -112,7 +125,7 @@ class LabelMap:
         if self.others == "error" and (stray := self._stray(labels)):
             raise DataError(
                 f"{source} holds {_ranges(stray)}, which the label map does not name "
-                f"(it names {', '.join(f'{name}={_in_short(values)}' for name, values in self.values)}): "
+                f"(it names {', '.join(f'{name}={_in_short(values)}' for name, values in self.values if values)}): "
                 "add the organ, or end the map with '*=0' to make every other value background."
             )
         classes = np.zeros_like(labels, np.uint8)  # in the memory order of labels, which is much faster
@@ -131,9 +144,13 @@ class LabelMap:
 
 
 def parse_organs(text: str) -> "LabelMap | OrganNames":
-    """What `--organs` says: organs with their values, or names alone, as in 'liver,spleen', whose values the data set has."""
+    """What `--organs` says: organs with their values, or names alone, as in 'liver,spleen=?', whose values the data set has."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    return LabelMap.parse(text) if not parts or any("=" in part for part in parts) else OrganNames(tuple(parts))
+    sides = [tuple(side.strip() for side in part.rpartition("=")) for part in parts]
+    if not parts or any(equals and value != UNKNOWN for _, equals, value in sides):
+        return LabelMap.parse(text)
+    names = tuple(name if equals else value for name, equals, value in sides)
+    return OrganNames(names, tuple(name for name, equals, _ in sides if equals))
 
 
 @dataclass(frozen=True)
@@ -141,19 +158,23 @@ class OrganNames:
     """Organs in task order, by name alone."""
 
     names: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    """Those of them that the label files do not annotate."""
 
     def __str__(self) -> str:
         """As `parse_organs` reads it."""
-        return ",".join(self.names)
+        return ",".join(f"{name}={UNKNOWN}" if name in self.unknown else name for name in self.names)
 
     def of(self, known: LabelMap) -> LabelMap:
         """Their values in another map, where everything else is background. ConfigError for an organ that it lacks."""
         values = {words_of(name): own for name, own in known.values}
+        values |= dict.fromkeys(map(words_of, self.unknown), ())
         for name in self.names:
             if words_of(name) not in values:
                 raise ConfigError(
                     f"the data set names no organ '{name}'.{did_you_mean(name, known.organs)} It names "
-                    f"{', '.join(known.organs)}; write the value of any other, as in 'liver=6'."
+                    f"{', '.join(known.organs)}; write the value of any other, as in 'liver=6', or '{name}=?' if it is not "
+                    "annotated."
                 )
         return LabelMap(tuple((name, values[words_of(name)]) for name in self.names), "background")
 
@@ -164,13 +185,8 @@ def _values(labels: np.ndarray) -> list[int]:
     return sorted({int(value) for plane in np.moveaxis(labels, -1, 0) for value in np.unique(plane)})
 
 
-def words_of(name: str) -> frozenset[str]:
-    """The words of a name whatever their order: those of 'kidney_right' are those of 'Right kidney'."""
-    return frozenset(re.split(r"[\W_]+", name.lower())) - {""}
-
-
 def _plus(values: tuple[int, ...]) -> str:
-    return "+".join(str(value) for value in values)
+    return "+".join(str(value) for value in values) or UNKNOWN
 
 
 def _in_short(values: tuple[int, ...]) -> str:

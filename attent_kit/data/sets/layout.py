@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from attent_kit.data.scans.volumes import Volume
-from attent_kit.data.sets.labelmap import LabelMap
+from attent_kit.data.sets.labelmap import LabelMap, OrganNames
 from attent_kit.errors import DataError
 
 LONGEST_ID = 200
@@ -36,6 +36,8 @@ class Entry(NamedTuple):
     """ct or mr where the layout knows it."""
     split: str | None = None
     """train, val or test where the layout says so."""
+    organs: LabelMap | OrganNames | None = None
+    """What the label files of this case annotate, where that is not what `Layout.organs` says."""
 
 
 def names_a_case(id: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from attent_kit.data.sets.labelmap import LabelMap, OrganNames
 from attent_kit.data.sets.roles import ENDING, case_name, forms, is_label, stem
 from attent_kit.data.sets.table import LISTS, PairLine, read_pairs
 from attent_kit.errors import DataError
@@ -18,6 +19,8 @@ class Pair(NamedTuple):
     case: str
     image: Path
     labels: Path | None = None
+    organs: LabelMap | OrganNames | None = None
+    """What the label map annotates, where a list says it."""
 
 
 def find_pairs(
@@ -43,7 +46,7 @@ def find_pairs(
     if images.suffix.lower() in LISTS:
         if labels is not None:
             raise DataError(f"{images} names the label maps itself, in its column 'labels': leave --labels out.")
-        return sorted(map(_of_line, read_pairs(images, allow_unlabelled)))
+        return sorted(map(_of_line, read_pairs(images, allow_unlabelled)), key=lambda pair: (pair.case, pair.image))
     shared = labels is not None and labels.is_dir() and images.resolve() == labels.resolve()
     image_files = _some(images, "image", [f for f in _files(images) if not (shared and is_label(f) or passed_over(f))])
     if labels is None:
@@ -74,7 +77,7 @@ def why_no_volume(folder: Path) -> str:
 
 
 def _of_line(line: PairLine) -> Pair:
-    return Pair(line.case or case_name(line.image), line.image, line.labels)
+    return Pair(line.case or case_name(line.image), line.image, line.labels, line.organs)
 
 
 def _matched(images: Sequence[Path], labels: Sequence[Path]) -> tuple[list[Pair], list[Path], list[Path]]:

@@ -5,8 +5,9 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
+from attent_kit.data.sets.labelmap import LabelMap, OrganNames, parse_organs
 from attent_kit.data.sets.roles import IMAGE_WORDS, LABEL_WORDS
-from attent_kit.errors import DataError, did_you_mean
+from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 LISTS = (".csv", ".tsv")
 """Endings of a file that is such a list."""
@@ -21,10 +22,13 @@ class PairLine(NamedTuple):
     """"" where the list has no column of that name."""
     image: Path
     labels: Path | None
+    organs: LabelMap | OrganNames | None = None
 
 
 def read_pairs(path: Path, allow_unlabelled: bool = False) -> list[PairLine]:
-    """The lines of a list with the columns image, labels (a cell may be empty) and, if wanted, case.
+    """The lines of a list with the columns image, labels (a cell may be empty) and, if wanted, case and organs.
+
+    A cell of organs is what `--organs` could say; where it is empty, the label map is like the others.
 
     DataError for a list that cannot be read, that names no image, or that has no column of labels, unless that is allowed;
     then for a column that means nothing here, so that labels under another heading are not dropped.
@@ -39,10 +43,18 @@ def read_pairs(path: Path, allow_unlabelled: bool = False) -> list[PairLine]:
         if not cells["image"]:
             raise DataError(f"{path}, case {number}: there is no image: write its file, or remove the line.")
         labels = cells.get("labels", "")
+        files = _file(path, cells["image"]), _file(path, labels) if labels else None
         lines.append(
-            PairLine(cells.get("case", ""), _file(path, cells["image"]), _file(path, labels) if labels else None)
+            PairLine(cells.get("case", ""), *files, _organs(cells.get("organs", ""), f"{path}, case {number}"))
         )
     return lines
+
+
+def _organs(cell: str, where: str) -> LabelMap | OrganNames | None:
+    try:
+        return parse_organs(cell) if cell else None
+    except ConfigError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def _rows(path: Path) -> list[list[str]]:
@@ -66,7 +78,7 @@ def _columns(head: list[str], path: Path, allow_unlabelled: bool) -> dict[str, i
     for at, cell in enumerate(head):
         word = cell.strip().lower().removesuffix("_path").removesuffix("_file")
         role = "image" if word in IMAGE_WORDS else "labels" if word in LABEL_WORDS or word == "ground_truth" else word
-        if role not in ("image", "labels", "case"):
+        if role not in ("image", "labels", "case", "organs"):
             strange.append(cell.strip())
         elif columns.setdefault(role, at) != at:
             raise DataError(f"{path} has two columns of {role}, the second is '{cell.strip()[:60]}': keep one of them.")

@@ -60,6 +60,10 @@ class EvaluateOptions:
                 f"the two label maps name different organs: {', '.join(predicted.organs)} and {', '.join(true.organs)}: "
                 "give --organs and --truth-organs the same names."
             )
+        if lacking := [organ for organ in true.annotated if organ not in predicted.annotated]:
+            raise ConfigError(
+                f"--organs gives no value for the {lacking[0]}, which the truth annotates: write {lacking[0]}=N."
+            )
         return predicted, true
 
 
@@ -182,7 +186,9 @@ def _rows(name: str, predicted: Volume, true: Volume, maps: Maps, protocols: Ite
     return [
         Score("prediction", "", 0, name, *metric, protocol.name)
         for protocol in protocols
-        for metric in protocol.rows(answer, reference, maps[0].organs, true.spacing, true.orientation)
+        for metric in protocol.rows(
+            answer, reference, maps[0].organs, true.spacing, true.orientation, annotated=maps[1].annotated
+        )
     ]
 
 

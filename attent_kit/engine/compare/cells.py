@@ -25,7 +25,7 @@ from attent_kit.engine.run.heartbeat import in_a_sentence, now, write_failure
 from attent_kit.engine.run.status import failed_since
 from attent_kit.engine.snapshots.selection import refuse_selection
 from attent_kit.engine.train.tracking import Trackers
-from attent_kit.engine.train.train import TrainOptions, TrainWatcher, task_of, train
+from attent_kit.engine.train.train import TrainOptions, TrainWatcher, refuse_labels, task_of, train
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -200,6 +200,13 @@ def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
                 f"row '{cell.row}' learns from target labels, and training case {unlabelled[0]} of {target.path} has none. "
                 f"Leave the row out, or run `attentkit prepare` again with --labels."
             )
+        if not cell.done:
+            try:
+                refuse_labels(
+                    registry.alignment(cell.alignment), cell.alignment, Prepared.open(cell.settings.data.source), target
+                )
+            except ConfigError as error:
+                raise ConfigError(f"row '{cell.row}': {error}") from None
 
 
 def _steps(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:

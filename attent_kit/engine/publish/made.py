@@ -149,5 +149,9 @@ def _facts(prepared: Prepared) -> list[tuple[str, str]]:
         rows.append((split, f"{len(ids)} case{'s' if len(ids) > 1 else ''}: {', '.join(ids)}" if ids else "no case"))
     unlabelled = [case.id for case in prepared.cases if not case.has_labels]
     rows += [("without labels", ", ".join(unlabelled))] if unlabelled else []
+    labelled = [case for case in prepared.cases if case.has_labels]
+    counts = {organ: sum(organ in case.annotated for case in labelled) for organ in prepared.organs}
+    if any(count < len(labelled) for count in counts.values()):
+        rows.append(("annotated", ", ".join(f"{organ} in {n} of {len(labelled)}" for organ, n in counts.items())))
     rows += [("doubtful", str(warning)) for warning in prepared.warnings]
     return [*rows, ("SHA-256 of the content", prepared.content_hash())]

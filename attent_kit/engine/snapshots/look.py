@@ -21,7 +21,8 @@ class Viewer:
     """The slices on which all snapshots of a run are looked at, drawn by the run's seed.
 
     Target: training slices. Source: labelled validation cases that are not trained on; without any such test cases, whose
-    labels are the source's and so are known; without any, training cases, whose labels are then not in the look.
+    labels are the source's and so are known; without any, training cases, whose labels are then not in the look. A case whose
+    labels leave out an organ does not tell what is wrong about it, so it counts as unlabelled.
     """
 
     def __init__(self, source: Prepared, target: Prepared, seed: int, device: torch.device) -> None:
@@ -78,7 +79,8 @@ def _source_cases(source: Prepared) -> tuple[list[str], bool]:
     """The source cases of a look, and whether they are kept from training."""
     trained = set(source.ids("train"))
     for split in ("val", "test"):
-        cases = [case.id for case in source.cases_in(split) if case.has_labels and case.id not in trained]
+        whole = [case.id for case in source.cases_in(split) if case.annotated == source.organs]
+        cases = [case for case in whole if case not in trained]
         if any(source.index(cases)):
             return cases, True
     return list(source.ids("train")), False

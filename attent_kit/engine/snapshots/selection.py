@@ -126,7 +126,8 @@ def grade_snapshots(
             prediction = segment_case(alignment, target, case, device)
             truth, _ = target.truth(case)
             for value, organ in enumerate(target.organs, start=1):
-                grades.append(Grade(step, case, organ, dice(prediction == value, truth == value)))
+                if organ in target.case(case).annotated:
+                    grades.append(Grade(step, case, organ, dice(prediction == value, truth == value)))
     load_network_states(alignment, end)
     write_grades(run.grades, grades)
     return grades

@@ -215,8 +215,8 @@ class _TranslationAuditor:
             raise DataError(
                 f"{target.path} has no validation or test case with a slice that is not blank: prepare it with another split."
             )
-        # One question for all cases: with one of them unlabelled, no case is compared with the truth.
-        self.by_truth = all(target.case(case).has_labels for case in self.cases)
+        # One question for all cases: with one of them unlabelled, or labelled in part, no case is compared with the truth.
+        self.by_truth = all(target.case(case).annotated == target.organs for case in self.cases)
         self.judge: LoadedRun | None = None
         self.judge_name = ""
         if baseline is not None:

@@ -36,7 +36,9 @@ def score_run(
             truth, spacing = target.truth(case.id)
             scores += [
                 Score(names.row, names.direction, names.seed, case.id, *metric, PROTOCOL, names.selection)
-                for metric in protocol(PROTOCOL).rows(prediction, truth, target.organs, spacing)
+                for metric in protocol(PROTOCOL).rows(
+                    prediction, truth, target.organs, spacing, annotated=case.annotated
+                )
             ]
     write_scores(answers.scores, scores)
     return scores

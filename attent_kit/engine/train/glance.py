@@ -66,7 +66,7 @@ def class_shares(source: Prepared) -> tuple[float, ...]:
     held_out = source.ids("val")
     counts = source.class_counts(held_out)
     if not counts.all():
-        counts += source.class_counts([case for case in source.ids("train") if case not in held_out])
+        counts = source.class_counts(list(dict.fromkeys([*held_out, *source.ids("train")])))
     return tuple((counts / counts.sum()).tolist()) if counts.any() else (1.0, *[0.0] * len(source.organs))
 
 

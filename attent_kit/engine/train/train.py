@@ -30,7 +30,7 @@ from attent_kit.engine.train.fit import Progress, fit
 from attent_kit.engine.train.kept import keep_slices
 from attent_kit.engine.train.monitor import monitor_of
 from attent_kit.engine.train.tracking import Trackers, Tracking
-from attent_kit.errors import DataError
+from attent_kit.errors import ConfigError, DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, Score
@@ -84,6 +84,7 @@ def train(
     fabric = launch(device, settings.precision)
     source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
     task = task_of(source, target)
+    refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
     components = components_of(settings, registry)
     files = RunFolder(folder)
@@ -185,6 +186,26 @@ def task_of(source: Prepared, target: Prepared) -> Task:
                 f"Run `attentkit prepare` on both with the same options."
             )
     return Task(channels=source.channels, organs=tuple(source.organs))
+
+
+def refuse_labels(method: type[Alignment], name: str, source: Prepared, target: Prepared) -> None:
+    """DataError for an organ that no case annotates whose labels the method would learn from, ConfigError for cases that do not
+    annotate every organ if the method does not take such cases."""
+    for domain in (source, target) if method.uses_target_labels else (source,):
+        training = [case for case in domain.cases_in("train") if case.has_labels]
+        if training and (never := [o for o in domain.organs if not any(o in case.annotated for case in training)]):
+            raise DataError(
+                f"no training case of {domain.path} annotates the {never[0]}, so nothing can be learnt about it: run `attentkit "
+                "prepare` again with labels of it (--add), or without it in --organs."
+            )
+        partial = next((case for case in training if case.annotated != domain.organs), None)
+        if partial and not method.takes_partial_labels:
+            lacking = [organ for organ in domain.organs if organ not in partial.annotated]
+            raise ConfigError(
+                f"'{name}' does not take partial labels, and training case {partial.id} of {domain.path} does not annotate "
+                f"{', '.join(lacking)}: leave the method out, or prepare with complete cases for training (--train). Its author "
+                "can declare takes_partial_labels."
+            )
 
 
 def total_steps(alignment: Alignment) -> int:

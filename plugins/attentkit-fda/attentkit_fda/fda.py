@@ -33,6 +33,7 @@ class FDA(Alignment):
 
     paper = "Yang and Soatto, CVPR 2020"
     aligns = "pixels: low frequencies of source slices to target style, without a network; then entropy"
+    takes_partial_labels = True
     predicts_with = "S"
     terms = {"entropy": {"entropy": 0.0}}
     bibtex = """@inproceedings{yang2020fda,

@@ -35,6 +35,7 @@ class GIN(Alignment):
 
     paper = "Ouyang et al., TMI 2022"
     aligns = "nothing: random appearances of the source, no target image"
+    takes_partial_labels = True
     predicts_with = "S"
     uses_target_images = False
     terms = {"consistency": {"consistency": 0.0}, "mixing": {"control_points": 0}}

@@ -34,6 +34,7 @@ class MMD(Alignment):
 
     paper = "Long et al., ICML 2015; Sun and Saenko, ECCV 2016 workshops"
     aligns = "the segmentor's deepest features, by a distance of distributions"
+    takes_partial_labels = True
     predicts_with = "S"
     terms = {"distance": {"weight": 0.0}}
     bibtex = """@inproceedings{long2015dan,

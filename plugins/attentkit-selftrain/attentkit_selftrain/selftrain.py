@@ -19,13 +19,19 @@ mixed and masked slices; slices of grey have brightness and contrast.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
-from attent_kit.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
+from attent_kit.objectives import class_of, cross_entropy_map, labels_where
+from attent_kit.options import (
+    SegmentOptions,
+    labels_as_asked,
+    segment_schedule,
+    segmentor_optimizer,
+    supervised_loss,
+)
 
 
 class SelfTraining(Alignment):
@@ -33,6 +39,7 @@ class SelfTraining(Alignment):
 
     paper = "Hoyer et al., CVPR 2022 and 2023"
     aligns = "answers about the target with those of a mean teacher, on mixed and masked slices"
+    takes_partial_labels = True
     predicts_with = "S"
     terms = {"mixing": {"mixed": 0.0}, "masking": {"masked": 0.0}}
     bibtex = """@inproceedings{hoyer2022daformer,
@@ -86,14 +93,15 @@ class SelfTraining(Alignment):
         return [Stage("segment", self.segment, c.segment_steps, c.segment_batch_size, trains=("S",), schedule=schedule)]
 
     def segment(self, batch: Batch, update: Update) -> Losses:
-        c, x_s, y_s, x_t = self.config, batch.x_s, batch.y_s, batch.x_t
+        c, x_s, x_t = self.config, batch.x_s, batch.x_t
+        y_s = labels_as_asked(batch.y_s, c)
         self.teach()
         with torch.no_grad():
             certainty, y_t = self.T(x_t).logits.softmax(1).max(1)
             q = (certainty > c.threshold).float().mean((1, 2), keepdim=True).expand(y_t.shape)
-            paste = half_of_the_classes(y_s, self.task.classes)
+            paste = half_of_the_classes(class_of(y_s), self.task.classes)
             x_m = jittered(torch.where(paste.unsqueeze(1), x_s, x_t), c.jitter)
-            y_m, q_m = torch.where(paste, y_s, y_t), torch.where(paste, 1.0, q)
+            y_m, q_m = labels_where(paste, y_s, y_t), torch.where(paste, 1.0, q)
             x_k = jittered(x_t, c.jitter)
             x_k = torch.where(blocks(x_k, c.mask_block, c.mask_ratio), -1.0, x_k)
 
@@ -138,5 +146,5 @@ def jittered(x: Tensor, most: float) -> Tensor:
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Mean over pixels of weight times cross-entropy: [B, K, H, W], [B, H, W], [B, H, W] -> scalar."""
-    return (weight * F.cross_entropy(logits, labels, reduction="none", ignore_index=255)).mean()
+    """Mean over pixels of weight times cross-entropy: [B, K, H, W], labels in either form, [B, H, W] -> scalar."""
+    return (weight * cross_entropy_map(logits, labels)).mean()

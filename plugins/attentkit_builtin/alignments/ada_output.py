@@ -34,6 +34,7 @@ class AdaOutput(Alignment):
     paper = "Tsai et al., CVPR 2018"
     bibtex = ADAPTSEGNET
     aligns = "softmax outputs, at one level or two"
+    takes_partial_labels = True
     backbones = "any segmentor; two levels where it has an auxiliary head"
     predicts_with = "S"
     terms = {"output alignment": {"adversarial": 0.0, "auxiliary_adversarial": 0.0}}

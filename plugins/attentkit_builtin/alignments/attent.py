@@ -71,6 +71,7 @@ class AttENT(Alignment):
     paper = "Li et al., BIBM 2021"
     bibtex = ATTENT
     aligns = "pixels: target images to source style, gated; then entropy maps"
+    takes_partial_labels = True
     backbones = "any segmentor; two levels where it has an auxiliary head"
     terms = {
         "cycle": {"cycle": 0.0},

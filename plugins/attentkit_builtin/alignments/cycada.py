@@ -34,6 +34,7 @@ from attent_kit.options import (
     SegmentOptions,
     TranslateOptions,
     adam,
+    labels_as_asked,
     segment_schedule,
     segmentor_optimizer,
     supervised_loss,
@@ -51,6 +52,7 @@ class CyCADA(Alignment):
     paper = "Hoffman et al., ICML 2018"
     bibtex = CYCADA
     aligns = "pixels, source to target, keeping what a source network sees; then class scores or features"
+    takes_partial_labels = True
     predicts_with = "S"
     terms = {
         "cycle": {"cycle": 0.0},
@@ -212,10 +214,11 @@ class CyCADA(Alignment):
 
     def semantic_loss(self, batch: Batch, x_st: Tensor, x_ts: Tensor) -> Tensor:
         """L_sem, or 0 if the source network is not good enough on this batch to be trusted."""
+        y_s = labels_as_asked(batch.y_s, self.config)
         with torch.no_grad():
             y_t = self.F(batch.x_t).logits.argmax(1)
-            good = cross_entropy(self.F(batch.x_s).logits, batch.y_s) <= self.config.semantic_gate
-        L_sem = cross_entropy(self.F(x_st).logits, batch.y_s) + cross_entropy(self.F(x_ts).logits, y_t)
+            good = cross_entropy(self.F(batch.x_s).logits, y_s) <= self.config.semantic_gate
+        L_sem = cross_entropy(self.F(x_st).logits, y_s) + cross_entropy(self.F(x_ts).logits, y_t)
         return torch.where(good, L_sem, torch.zeros_like(L_sem))
 
     def segment(self, batch: Batch, update: Update) -> Losses:

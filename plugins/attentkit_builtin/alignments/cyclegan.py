@@ -39,6 +39,7 @@ class CycleGAN(Alignment):
     paper = "Zhu et al., ICCV 2017"
     bibtex = CYCLEGAN
     aligns = "pixels: source images in target style train the segmentor"
+    takes_partial_labels = True
     predicts_with = "S"
     terms = {"cycle": {"cycle": 0.0}, "identity": {"identity": 0.0}}
 

@@ -36,6 +36,7 @@ class Entropy(Alignment):
     paper = "Vu et al., CVPR 2019; Li et al., BIBM 2021, ablation"
     bibtex = cite(ADVENT, ATTENT)
     aligns = "entropy maps of raw images"
+    takes_partial_labels = True
     backbones = "any segmentor; two levels where it has an auxiliary head"
     predicts_with = "S"
     terms = {"entropy alignment": {"adversarial": 0.0, "auxiliary_adversarial": 0.0}}

@@ -28,6 +28,7 @@ class Feature(Alignment):
     paper = "Li et al., BIBM 2021, ablation, undefined there"
     bibtex = cite(ATTENT, CYCADA)
     aligns = "the segmentor's deepest features"
+    takes_partial_labels = True
     predicts_with = "S"
     terms = {"feature alignment": {"adversarial": 0.0}}
 

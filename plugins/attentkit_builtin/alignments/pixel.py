@@ -36,6 +36,7 @@ class Pixel(Alignment):
     paper = "Li et al., BIBM 2021, ablation"
     bibtex = cite(ATTENT, CYCLEGAN)
     aligns = "pixels: target images to source style, gated"
+    takes_partial_labels = True
     terms = {
         "cycle": {"cycle": 0.0},
         "identity": {"identity": 0.0},

@@ -66,6 +66,7 @@ class SIFA(Alignment):
     paper = "Chen et al., AAAI 2019 (v1), TMI 2020 (v2)"
     bibtex = cite(SIFA_V1, SIFA_V2)
     aligns = "pixels, both ways; outputs, at two levels in v2; features, through images made of them"
+    takes_partial_labels = True
     backbones = "any segmentor; v2 needs an auxiliary head"
     predicts_with = "S"
     terms = {

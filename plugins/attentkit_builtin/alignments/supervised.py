@@ -17,6 +17,7 @@ class Supervised(Alignment):
 
     uses_target_labels = True
     aligns = "nothing: trained on target labels, the upper bound"
+    takes_partial_labels = True
     predicts_with = "S"
 
     class Config(SegmentOptions):

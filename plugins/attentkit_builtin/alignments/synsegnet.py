@@ -37,6 +37,7 @@ class SynSegNet(Alignment):
     paper = "Huo et al., TMI 2019"
     bibtex = SYNSEGNET
     aligns = "pixels: source images in target style train the segmentor, which trains the translator"
+    takes_partial_labels = True
     predicts_with = "S"
     terms = {"cycle": {"cycle": 0.0}, "identity": {"identity": 0.0}}
 

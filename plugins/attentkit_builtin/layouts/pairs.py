@@ -43,7 +43,9 @@ class Pairs(Layout):
     def entries(self) -> list[Entry]:
         images, labels = self._places()
         pairs = paired(self, images, labels, self.allow_unlabelled, _UNLABELLED)
-        return checked((Entry(p.case, (p.image,), (p.labels,) if p.labels else ()) for p in pairs), self.path)
+        return checked(
+            (Entry(p.case, (p.image,), (p.labels,) if p.labels else (), organs=p.organs) for p in pairs), self.path
+        )
 
     def read(self, entry: Entry) -> Scan:
         image = read_volume(entry.images[0])
