@@ -100,6 +100,19 @@ def lie_ready(page: str, trained: Path, suite: Path, prepared: Path) -> None:
             nib.save(nib.Nifti1Image(values, label.affine), f"drawing/labels/case{n}.nii.gz")
         shutil.move("drawing/images", "scans")
         shutil.move("drawing/labels", "drawn")
+    if page == "howto/partial_labels.md":
+        for folder, case, values in (("four", "four", [0, 1, 2, 3, 4]), ("livers", "only", [0, 1, 0, 0, 0])):
+            for n in range(4):
+                write_case(Path(folder), f"{case}{n}", "ct", seed=ord(case[0]) + n)
+                label = nib.load(f"{folder}/labels/{case}{n}.nii.gz")
+                drawn = np.array(values, np.uint8)[np.roll(np.asarray(label.dataobj), n, axis=1)]
+                nib.save(nib.Nifti1Image(drawn, label.affine), f"{folder}/labels/{case}{n}.nii.gz")
+        lines = ["image,labels,organs"]
+        for n in range(4):
+            lines += [f"four/images/four{n}.nii.gz,four/labels/four{n}.nii.gz,"]
+            lines += [f"livers/images/only{n}.nii.gz,livers/labels/only{n}.nii.gz,liver"]
+        Path("list.csv").write_text("\n".join(lines), encoding="utf-8")
+        shutil.copy(prepared / "mr.h5", "mr.h5")
     if page in ("howto/predict.md", "howto/share.md"):
         shutil.copytree(trained, "runs/mine/mr2ct/attent/seed0")
         write_case(Path("."), "case", "ct")

@@ -214,7 +214,7 @@ def test_check_tells_what_a_case_does_not_annotate_from_what_it_lacks(attentkit,
         assert ("annotated" in said) == (place == [two / "ct.h5"])
     findings = json.loads(attentkit("check", two / "ct.h5", "--json").out)
     (evidence,) = [f["evidence"] for f in findings if f["check"] == "annotated"]
-    assert evidence.startswith("2 of 4 label maps do not annotate left kidney, spleen: b_1, b_2")
+    assert evidence == "2 of 4 label maps (b_1, b_2) do not annotate left kidney, spleen"
     assert not any(f["case"] == "b_1" and "spleen" in f["evidence"] for f in findings)
 
 
@@ -223,7 +223,7 @@ def test_check_reads_the_column_of_a_list(attentkit, two):
     (two / "list.csv").write_text("\n".join(["image,labels,organs", *lines]))
     findings = json.loads(attentkit("check", two / "list.csv", "--modality", "ct", "--organs", FOUR, "--json").out)
     assert [f["evidence"] for f in findings if f["check"] == "annotated"] == [
-        "1 of 2 label maps do not annotate right kidney, left kidney, spleen: a_2"
+        "1 of 2 label maps (a_2) do not annotate right kidney, left kidney, spleen"
     ]
 
 

@@ -122,7 +122,7 @@ def _not_annotated(labelled: Sequence[Trace], organs: Sequence[str]) -> list[tup
             groups.setdefault(lacking, []).append(trace.case)
     advice = "nothing to do: there these organs are unknown, not absent, and losses and scores leave them out"
     return [
-        (f"{len(cases)} of {len(labelled)} label maps do not annotate {', '.join(lacking)}: {_listed(cases)}", advice)
+        (f"{len(cases)} of {len(labelled)} label maps ({_listed(cases)}) do not annotate {', '.join(lacking)}", advice)
         for lacking, cases in groups.items()
     ]
 
