@@ -54,10 +54,11 @@ def check_alignment(
     batch_size: int = 2,
     registry: Registry | None = None,
 ) -> None:
-    """Ownership, one step of every stage, prediction, resuming from a copied state, and terms that can be turned off, as the
-    engine relies on them."""
+    """Ownership, one step of every stage, prediction, resuming from a copied state, terms that can be turned off, and partial
+    labels if it takes them, as the engine relies on them."""
     subject = _subject(Alignment, component, options, registry)
     alignments.terms_turn_off(subject)
+    alignments.partial_labels_as_declared(subject)
     trial = Trial(subject, task, size, precision, batch_size)
     alignments.ownership(trial)
     assert trial.stages, f"{component.__name__} has no stage: return at least one."
