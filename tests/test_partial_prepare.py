@@ -11,7 +11,7 @@ import pytest
 import attent_kit as ak
 from attent_kit.data.prepared.file import PARTIAL_VERSION, VERSION, Prepared
 from attent_kit.data.sets.labelmap import LabelMap, OrganNames, parse_organs
-from attent_kit.data.sets.organ_names import overlap, words_of
+from attent_kit.data.sets.synonyms import overlap, words_of
 from attent_kit.errors import ConfigError, DataError
 from support.cases import write_case
 from support.commands import says
@@ -145,6 +145,42 @@ def test_what_contradicts_is_one_sentence_and_leaves_nothing(attentkit, two, kin
     before = sorted(two.iterdir())
     assert says(attentkit(*line(two)), code, sentence)
     assert sorted(two.iterdir()) == before
+
+
+@pytest.fixture
+def decathlon(two):
+    """Task03_Liver as the Decathlon has it: two CTs with the liver, 1, and its tumours, 2."""
+    place = two / "Task03_Liver"
+    listed = []
+    for n in (1, 2):
+        write_case(two / "raw", f"liver_{n}", "ct", seed=20 + n)
+        keep(two / "raw" / "labels" / f"liver_{n}.nii.gz", {1: 1, 2: 2})
+        for kind, folder in (("images", "imagesTr"), ("labels", "labelsTr")):
+            (place / folder).mkdir(parents=True, exist_ok=True)
+            (two / "raw" / kind / f"liver_{n}.nii.gz").rename(place / folder / f"liver_{n}.nii.gz")
+        listed.append({"image": f"./imagesTr/liver_{n}.nii.gz", "label": f"./labelsTr/liver_{n}.nii.gz"})
+    facts = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver", "2": "cancer"}, "training": listed}
+    (place / "dataset.json").write_text(
+        json.dumps({**facts, "numTraining": 2, "numTest": 0, "test": [], "name": "Liver"})
+    )
+    return place
+
+
+def test_a_data_set_that_knows_its_organs_gives_those_that_are_asked_for(attentkit, two, decathlon):
+    outcome = attentkit(*words(two, "--add", decathlon, "-", "-"))
+    assert outcome.code == 0, outcome.err
+    domain = Prepared.open(two / "ct.h5")
+    assert domain.case("liver_1").annotated == ("liver",) and domain.organs == tuple(ORGANS)
+    joined = attentkit(*words(two, "--add", decathlon, "-", "liver=1+2"))
+    assert joined.code == 0, joined.err
+    voxels = {r["id"]: r["labels"]["voxels"] for r in Prepared.open(two / "ct.h5").manifest["cases"]}
+    assert voxels["liver_1"]["liver"] == voxels["a_1"]["liver"] + voxels["a_1"]["right kidney"]
+
+
+def test_a_place_with_several_data_sets_cannot_be_added(attentkit, two, decathlon):
+    facts = json.loads((decathlon / "dataset.json").read_text())
+    (decathlon / "dataset.json").write_text(json.dumps({**facts, "modality": {"0": "T1", "1": "T2"}}))
+    assert says(attentkit(*words(two, "--add", decathlon, "-", "liver=1+2")), 2, "T1", "--add takes one")
 
 
 def test_one_label_file_of_two_cases_is_refused(attentkit, two):

@@ -21,7 +21,7 @@ from attent_kit.data.doubts.case import grid_doubts, unplaced
 from attent_kit.data.doubts.findings import Finding, Severity, doubted, refusal
 from attent_kit.data.prepare.cases import read_scan
 from attent_kit.data.prepare.options import Organs
-from attent_kit.data.prepare.organs import Source, domain_maps
+from attent_kit.data.prepare.organs import DataSet, domain_maps
 from attent_kit.data.prepare.plan import entries_of, entry_files
 from attent_kit.data.scans.dicom_file import is_dicom, read_header, text
 from attent_kit.data.scans.grids import apart, corners_apart, rounding
@@ -61,7 +61,7 @@ class OnDisk:
         except AttentKitError as error:
             self.findings.append(refusal("files", error, layout.path))
         self.findings += [refusal("files", error, layout.path) for error in layout.refused]
-        maps = domain_maps([Source(layout, organs)], [list(self.entries.values())])
+        maps = domain_maps([DataSet(layout, organs)], [list(self.entries.values())])
         self.label_map, self._maps = maps.whole, maps.of_case
 
     @property

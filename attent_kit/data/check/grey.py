@@ -7,7 +7,7 @@ import numpy as np
 from attent_kit.data.doubts.case import like_labels
 from attent_kit.data.doubts.findings import Finding, Severity
 from attent_kit.data.sets.labelmap import TASK_ORGANS
-from attent_kit.data.sets.organ_names import words_of
+from attent_kit.data.sets.synonyms import words_of
 from attent_kit.data.space.intensity import Intensity
 
 SAMPLES = 2**20

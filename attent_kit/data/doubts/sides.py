@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import binary_fill_holes
 
 from attent_kit.data.doubts.findings import Finding
-from attent_kit.data.sets.organ_names import words_of
+from attent_kit.data.sets.synonyms import words_of
 
 CLEARLY = 15.0
 """mm to the right or left from which a side is believed; up or down, 10 mm are enough."""

@@ -7,14 +7,14 @@ from typing import NamedTuple
 from attent_kit.data.prepare.options import Organs, organs_of
 from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap, OrganNames
 from attent_kit.data.sets.layout import Entry, Layout
-from attent_kit.data.sets.organ_names import is_lesion, overlap, words_of
+from attent_kit.data.sets.synonyms import is_lesion, overlap, words_of
 from attent_kit.errors import ConfigError
 
 USUAL = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)})
 """1 to 4: what label values are taken for where neither the data set nor anybody else says it."""
 
 
-class Source(NamedTuple):
+class DataSet(NamedTuple):
     """A data set of a domain, and what is said about its labels."""
 
     layout: Layout
@@ -51,17 +51,17 @@ def label_map_of(layout: Layout, organs: Organs | None) -> tuple[LabelMap, list[
     return label_map, decisions
 
 
-def domain_maps(sources: Sequence[Source], entries: Sequence[Sequence[Entry]]) -> DomainMaps:
-    """A label map for each of the `entries` of each source, over the organs of all: that of the entry, or else of its source.
+def domain_maps(data_sets: Sequence[DataSet], entries: Sequence[Sequence[Entry]]) -> DomainMaps:
+    """A label map for each of the `entries` of each data set, over the organs of all: that of the entry, or else of its data set.
 
     ConfigError for names that contradict: one organ twice in a map, and organs that are part of others.
     """
     decisions: list[str] = []
     own: dict[str, LabelMap] = {}
     bases: list[LabelMap] = []
-    asked = organs_of(sources[0].organs)
-    for n, (source, members) in enumerate(zip(sources, entries, strict=True)):
-        base, more = label_map_of(source.layout, source.organs) if n == 0 else _added_map(source, asked)
+    asked = organs_of(data_sets[0].organs)
+    for n, (data_set, members) in enumerate(zip(data_sets, entries, strict=True)):
+        base, more = label_map_of(data_set.layout, data_set.organs) if n == 0 else _added_map(data_set, asked)
         bases.append(base)
         decisions += more
         for entry in members:
@@ -79,16 +79,16 @@ def domain_maps(sources: Sequence[Source], entries: Sequence[Sequence[Entry]]) -
     return DomainMaps(whole, {case: over_all[label_map] for case, label_map in own.items()}, tuple(decisions))
 
 
-def _added_map(source: Source, asked: LabelMap | OrganNames | None) -> tuple[LabelMap, list[str]]:
+def _added_map(data_set: DataSet, asked: LabelMap | OrganNames | None) -> tuple[LabelMap, list[str]]:
     """The label map of a data set that is added to another, whose organs are `asked` for."""
-    layout, given = source.layout, organs_of(source.organs)
+    layout, given = data_set.layout, organs_of(data_set.organs)
     if given is None and layout.organs is None:
         raise ConfigError(
             f"nothing says which organs the label maps of {layout.path} annotate: write them as the third value of --add, as "
             "in 'liver=1'."
         )
     if given is not None or asked is None:
-        return label_map_of(layout, source.organs)
+        return label_map_of(layout, data_set.organs)
     assert layout.organs is not None
     values = {words_of(name): own for name, own in layout.organs.values}
     names = asked.names if isinstance(asked, OrganNames) else asked.organs

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attent_kit.data.prepare.options import PrepareOptions
-from attent_kit.data.prepare.organs import DomainMaps, Source, domain_maps
+from attent_kit.data.prepare.organs import DataSet, DomainMaps, domain_maps
 from attent_kit.data.scans.volumes import read_labels, read_volume
 from attent_kit.data.sets.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
 from attent_kit.data.sets.pairs import Pair
@@ -72,17 +72,17 @@ class DomainPlan:
         return [entry.id for entry in self.entries if len(self.splits_of(entry.id)) > 1]
 
 
-def plan(layout: Layout, options: PrepareOptions, added: Sequence[Source] = ()) -> DomainPlan:
+def plan(layout: Layout, options: PrepareOptions, added: Sequence[DataSet] = ()) -> DomainPlan:
     """ConfigError where something must be said that was not, or contradicts; DataError for files that are not cases."""
-    sources = [Source(layout, options.organs), *added]
-    found = [_checked(source.layout) for source in sources]
-    for source, members in zip(sources, found, strict=True):
-        _refuse_none_labelled(members, source.layout)
-    home = _homes(sources, found)
+    data_sets = [DataSet(layout, options.organs), *added]
+    found = [_checked(data_set.layout) for data_set in data_sets]
+    for data_set, members in zip(data_sets, found, strict=True):
+        _refuse_none_labelled(members, data_set.layout)
+    home = _homes(data_sets, found)
     entries = sorted((entry for members in found for entry in members), key=lambda entry: entry.id)
     entries, modality, decisions = _of_one_modality(entries, options.modality, layout)
     there = {entry.id for entry in entries}
-    maps = domain_maps(sources, [[entry for entry in members if entry.id in there] for members in found])
+    maps = domain_maps(data_sets, [[entry for entry in members if entry.id in there] for members in found])
     decisions += maps.decisions
     if added and any(entry.split is None for entry in entries):
         entries = [entry._replace(split=None) for entry in entries]
@@ -90,22 +90,22 @@ def plan(layout: Layout, options: PrepareOptions, added: Sequence[Source] = ()) 
     decisions += more
     in_a_split = {case for members in splits.values() for case in members}
     kept = tuple(entry for entry in entries if entry.id in in_a_split)
-    layouts = tuple(source.layout for source in sources)
+    layouts = tuple(data_set.layout for data_set in data_sets)
     settled = DomainPlan(layouts, kept, home, modality, maps, splits, name, rule, tuple(decisions), ())
     left_out = [entry.id for entry in entries if entry.id not in in_a_split]
     return replace(settled, warnings=tuple(_split_warnings(settled, left_out)))
 
 
-def _homes(sources: Sequence[Source], found: Sequence[Sequence[Entry]]) -> dict[str, int]:
-    """By case, the number of its source. DataError for a case of two sources, and for label files that two cases have."""
+def _homes(data_sets: Sequence[DataSet], found: Sequence[Sequence[Entry]]) -> dict[str, int]:
+    """By case, the number of its data set. DataError for a case of two data sets, and for label files that two cases have."""
     home: dict[str, int] = {}
     owner: dict[str, str] = {}
     for n, members in enumerate(found):
         for entry in members:
             if (other := home.setdefault(entry.id, n)) != n:
                 raise DataError(
-                    f"the case '{entry.id}' is in {sources[other].layout.path} and in {sources[n].layout.path}: give each case "
-                    "its own name, or leave one of them out if it is the same patient."
+                    f"the case '{entry.id}' is in {data_sets[other].layout.path} and in {data_sets[n].layout.path}: give each "
+                    "case its own name, or leave one of them out if it is the same patient."
                 )
             for file in entry.labels:
                 if (first := owner.setdefault(os.path.abspath(file), entry.id)) != entry.id:

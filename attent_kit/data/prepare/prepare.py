@@ -16,8 +16,8 @@ import h5py
 from attent_kit.data.doubts.case import organs_never_seen
 from attent_kit.data.phantom.write import in_phantom
 from attent_kit.data.prepare.cases import CaseTask, Recipe, finish_case, measure_case
-from attent_kit.data.prepare.options import DEFAULTS, PrepareOptions
-from attent_kit.data.prepare.organs import Source
+from attent_kit.data.prepare.options import DEFAULTS, Addition, PrepareOptions
+from attent_kit.data.prepare.organs import DataSet
 from attent_kit.data.prepare.plan import DomainPlan, PairList, entry_files, plan
 from attent_kit.data.prepare.preview import preview_of, refuse_preview
 from attent_kit.data.prepare.unfinished import Finished, Unfinished
@@ -26,7 +26,7 @@ from attent_kit.data.prepared.hdf5 import writing
 from attent_kit.data.prepared.manifest import beside, refuse_to_overwrite, to_toml, versions
 from attent_kit.data.sets.layout import Layout, names_a_case
 from attent_kit.data.sets.pairs import Pair
-from attent_kit.data.sets.recognise import open_layout
+from attent_kit.data.sets.recognise import open_layout, parts_at
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.data.workers import Ask, ReportDone, WorkerEnded, asking, counted, sensible_workers
 from attent_kit.errors import AttentKitError, ConfigError, DataError
@@ -53,11 +53,25 @@ def prepare_data_set(
         path, registry, options.layout, options.part,
         labels=options.labels, allow_unlabelled=options.allow_unlabelled or None,
     )  # fmt: skip
-    added = [Source(open_layout(more.path, registry, labels=more.labels), more.organs) for more in options.added]
+    added = [_added(more, registry) for more in options.added]
     prepared = prepare(layout, out, options, added=added, workers=workers, report=report)
     if preview is not None:
         preview_of(prepared, preview)
     return prepared
+
+
+def _added(more: Addition, registry: Registry) -> DataSet:
+    """A data set that `--add` names. ConfigError for a place with several of which one must be chosen, as none can be there."""
+    parts = parts_at(more.path, registry, labels=more.labels)
+    try:
+        return DataSet(open_layout(more.path, registry, labels=more.labels), more.organs)
+    except ConfigError:
+        if len(parts) < 2:
+            raise
+        raise ConfigError(
+            f"{more.path} holds several data sets ({', '.join(parts)}), and --add takes one: name it first, with --part, and add "
+            "the other, or list the files of both in a CSV."
+        ) from None
 
 
 def prepare(
@@ -65,7 +79,7 @@ def prepare(
     out: Path | str,
     options: PrepareOptions = DEFAULTS,
     *,
-    added: Sequence[Source] = (),
+    added: Sequence[DataSet] = (),
     workers: int | None = 1,
     report: ReportDone | None = None,
 ) -> Prepared:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from attent_kit.data.sets.organ_names import words_of
+from attent_kit.data.sets.synonyms import words_of
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 
 Others = Literal["error", "background"]

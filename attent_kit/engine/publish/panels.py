@@ -37,8 +37,10 @@ def panel(target: Prepared, case: str, answers: Mapping[str, Answers]) -> Panel:
         if prediction is not None:
             predictions[row] = prediction[z]
         kept[row] = _kept(own, case, z)
+    unknown = [organ for organ in target.organs if organ not in target.case(case).annotated]
+    left_out = f", truth without {', '.join(unknown)}" if unknown and target.case(case).has_labels else ""
     return Panel(
-        f"{case}, slice {z}",
+        f"{case}, slice {z}{left_out}",
         target.image_row(case, z)[middle].astype(np.float32),
         {row: found["translation"] for row, found in kept.items() if "translation" in found},
         target.label_row(case, z) if target.case(case).has_labels else None,
