@@ -271,3 +271,15 @@ def test_a_file_of_a_later_version_is_refused(attentkit, two):
         file["manifest"] = json.dumps({**manifest, "version": 3})
     with pytest.raises(DataError, match="has format 3, this attent-kit reads 1 and 2"):
         Prepared.open(two / "ct.h5")
+
+
+@pytest.mark.parametrize("annotated", ["liver", 3, ["heart"]])
+def test_a_manifest_that_annotates_what_is_no_organ_is_refused(two, annotated):
+    ak.prepare(two / "a/images", two / "ct.h5", labels=two / "a/labels", organs=FOUR, modality="ct", size=32)
+    with h5py.File(two / "ct.h5", "a") as file:
+        manifest = json.loads(file["manifest"][()])
+        manifest["cases"][0]["annotated"] = annotated
+        del file["manifest"]
+        file["manifest"] = json.dumps(manifest)
+    with pytest.raises(DataError, match="prepare"):
+        Prepared.open(two / "ct.h5")

@@ -340,6 +340,9 @@ def _missing(manifest: Manifest) -> str:
 
 
 def _case(record: dict[str, Any], organs: tuple[str, ...]) -> Case:
+    annotated = () if record["labels"] is None else tuple(record.get("annotated", organs))
+    if strange := [organ for organ in annotated if organ not in organs]:
+        raise ValueError(f"case {record['id']} annotates {strange[0]!r}, which is none of its organs")
     blank, bare = set(record["blank"]), set(record.get("without_organ", ()))
     kept = tuple(z for z in range(record["slices"]) if z not in blank)
     return Case(
@@ -350,5 +353,5 @@ def _case(record: dict[str, Any], organs: tuple[str, ...]) -> Case:
         with_organ=tuple(z for z in kept if z not in bare),
         spacing=tuple(record["spacing"]),
         has_labels=record["labels"] is not None,
-        annotated=() if record["labels"] is None else tuple(record.get("annotated", organs)),
+        annotated=annotated,
     )
