@@ -19,7 +19,8 @@ class PairList(Layout):
     """Images and label maps that somebody has matched already, such as those of the phantom."""
 
     def __init__(self, pairs: Sequence[Pair | tuple[str, Path, Path | None]]) -> None:
-        self.pairs = [Pair(case, Path(image), labels and Path(labels), *more) for case, image, labels, *more in pairs]
+        whole = [pair if isinstance(pair, Pair) else Pair(*pair) for pair in pairs]
+        self.pairs = [p._replace(image=Path(p.image), labels=p.labels and Path(p.labels)) for p in whole]
         folders = {os.path.abspath(pair.image.parent) for pair in self.pairs}
         super().__init__(Path(os.path.commonpath(folders)) if folders else Path())
         self.origin = "pairs"
