@@ -98,6 +98,9 @@ def lie_ready(page: str, trained: Path, suite: Path, prepared: Path) -> None:
             label = nib.load(f"drawing/labels/case{n}.nii.gz")
             values = np.array([0, 6, 2, 3, 1], np.uint8)[np.roll(np.asarray(label.dataobj), n, axis=1)]
             nib.save(nib.Nifti1Image(values, label.affine), f"drawing/labels/case{n}.nii.gz")
+            write_case(Path("spines"), f"spine{n}", "mr", seed=n)
+            vertebrae = (np.asarray(label.dataobj) == 1).astype(np.uint8)
+            nib.save(nib.Nifti1Image(vertebrae, label.affine), f"spines/labels/spine{n}.nii.gz")
         shutil.move("drawing/images", "scans")
         shutil.move("drawing/labels", "drawn")
     if page == "howto/partial_labels.md":

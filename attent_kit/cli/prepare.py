@@ -43,6 +43,10 @@ WARNINGS_SHOWN = 20
     "--pixel", type=float, help="Side of a pixel in mm; slices are cut or padded to --size.  [field of view / size]"
 )
 @click.option(
+    "--plane", type=click.Choice(("axial", "sagittal", "coronal", "auto")),
+    help="Plane of the slices; auto: the one that the scans were acquired in.  [axial]",
+)  # fmt: skip
+@click.option(
     "--centre", type=click.Choice(("grid", "body")), default="grid", show_default=True,
     help="What slices are centred on. body: the patient's body, found by grey values alone; all else becomes air.",
 )  # fmt: skip
@@ -71,7 +75,7 @@ def command(path: Path, out: Path, workers: int | None, preview: Path | None, as
     PATH is a data set as it was unpacked (CHAOS, BTCV, nnU-Net, ...: `attentkit list layouts`), a folder of NIfTI files,
     one file, or a CSV list with the columns image, labels and, if wanted, case and organs.
 
-    Canonical orientation, axial slices padded to a square and resampled in plane, grey values to [-1, 1] with constants
+    Canonical orientation, slices padded to a square and resampled in plane, grey values to [-1, 1] with constants
     from the training cases alone. What was done to which file is kept inside and, as TOML, beside the prepared file. If
     it is stopped, the same command continues where it stopped.
     """
@@ -97,6 +101,7 @@ def _summary(prepared: "Prepared") -> str:
     counts = ", ".join(f"{len(prepared.ids(part))} {part}" for part in prepared.manifest["splits"])
     rule = f"{grey.kind} {grey.low:g} to {grey.high:g}" if grey.low is not None and grey.high is not None else grey.kind
     side = f"{prepared.size} px" + (f" of {prepared.pixel_mm:g} mm" if prepared.pixel_mm else "")
+    side = f"{side}, {prepared.plane}" if prepared.plane != "axial" else side
     side += ", centred on the body" if prepared.centre == "body" else ""
     slices = sum(case.slices for case in cases)
     return f"{prepared.path}: {len(cases)} case(s) ({counts}; {labelled} labelled), {slices} slices of {side}, {rule}."

@@ -31,13 +31,15 @@ class View(NamedTuple):
 
     caption: str
     image: np.ndarray
-    """[H, W] in [-1, 1], the patient's right at column 0."""
+    """[H, W] in [-1, 1]."""
     labels: np.ndarray | None
     """[H, W] class indices, of the same pixels; None where the case has no labels."""
     height: float
     """mm of all rows."""
     width: float
     """mm of all columns."""
+    sides: tuple[str, str] = ("R", "L")
+    """What lies to the left and to the right of it."""
 
 
 class CaseRow(NamedTuple):
@@ -102,7 +104,7 @@ def _draw(axis: Any, view: View) -> None:
         axis.imshow(overlay(view.labels), interpolation="nearest", extent=extent)
     axis.set_aspect("equal")
     axis.set_title(view.caption, fontsize=6.5, pad=2, **_PLAIN)
-    for x, side, align in ((0.02, "R", "left"), (0.98, "L", "right")):
+    for x, side, align in ((0.02, view.sides[0], "left"), (0.98, view.sides[1], "right")):
         at = {"transform": axis.transAxes, "ha": align, "va": "center", "bbox": _MARK}
         axis.text(x, 0.5, side, fontsize=8, weight="bold", color="white", **at)
 

@@ -31,6 +31,7 @@ from attent_kit.data.scans.volumes import read_header as read_nifti_header
 from attent_kit.data.sets.labelmap import MOST_LABELS, LabelMap
 from attent_kit.data.sets.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
 from attent_kit.data.space.geometry import Grid
+from attent_kit.data.space.slicing import across
 from attent_kit.errors import AttentKitError, DataError
 
 HU = (-500.0, -300.0)
@@ -105,10 +106,13 @@ class OnDisk:
         label_map = self._maps[case]
         labels, of_labels = self._classes(scan, label_map)
         grid = Grid.of(scan.image.array.shape, scan.image.affine, 1)
+        if self.layout.plane is None and (unlike := across(grid)):
+            advice = f"prepare it with --plane {grid.acquired}, or --plane auto"
+            found.append(Finding("warning", "plane", unlike.replace("is cut", "would be cut"), advice))
         modality = entry.modality or self.modality
         seen = CheckedCase(
             grid.planes(scan.image.array), None if labels is None else grid.planes(labels), label_map.organs,
-            grid.axial_spacing, None, label_map.annotated,
+            grid.planes_spacing, None, label_map.annotated,
         )  # fmt: skip
         greys = grey_findings(seen.image, modality, organ_medians(seen))
         if modality == "ct" and not any(finding.severity != "note" for finding in greys):

@@ -14,6 +14,7 @@ from attent_kit.data.prepare.cases import content_of
 from attent_kit.data.prepared.file import Case, Prepared
 from attent_kit.data.prepared.manifest import beside, to_toml
 from attent_kit.data.sets.splits import SPLITS
+from attent_kit.data.space.geometry import spacing_to_axial, to_axial
 from attent_kit.errors import AttentKitError
 
 SATURATED = 0.05
@@ -108,15 +109,17 @@ class InFile:
         if any(finding.severity == "error" for finding in found):
             return found, self._trace(prepared, case, record, image, None)
         grid = prepared.grid(case.id)
+        upright = None if labels is None else to_axial(labels, grid.plane)
         window = prepared.intensity
         lungs = prepared.modality == "ct" and window.kind == "window" and window.low is not None and window.low <= -100
         seen = CheckedCase(
-            image.astype(np.float32), labels, prepared.organs,
-            (grid.axial_spacing[0], grid.pixel, grid.pixel), (-0.95, -0.9) if lungs else None, case.annotated,
+            to_axial(image, grid.plane).astype(np.float32), upright, prepared.organs,
+            spacing_to_axial((grid.distance, grid.pixel, grid.pixel), grid.plane), (-0.95, -0.9) if lungs else None,
+            case.annotated,
         )  # fmt: skip
         found += case_findings(seen)
         # What the pictures and headers told when they were read; the rest is seen here again, with more numbers.
-        again = set() if labels is None else set(label_doubts(labels, prepared.organs))
+        again = set() if upright is None else set(label_doubts(upright, prepared.organs))
         found += [doubted(doubt) for doubt in record["doubts"] if doubt not in again]
         if "train" in case.splits and window.kind == "percentiles" and case.kept:
             dark = image.min()
@@ -140,11 +143,12 @@ class InFile:
         self, prepared: Prepared, case: Case, record: dict[str, Any], image: np.ndarray, labels: np.ndarray | None
     ) -> Trace:
         grid = prepared.grid(case.id)
+        axial = grid.cut("axial")
         with_organ = 0 if labels is None else int(labels.any(axis=(1, 2)).sum())
-        seen = CheckedCase(image, labels, prepared.organs, grid.axial_spacing, None, case.annotated)
+        seen = CheckedCase(image, labels, prepared.organs, grid.planes_spacing, None, case.annotated)
         return Trace(
-            self.name, "", case.id, self.name, case.splits, grid.axial_shape, grid.axial_spacing, content_hash(image),
-            fingerprint(np.nan_to_num(image.astype(np.float32))),
+            self.name, "", case.id, self.name, case.splits, axial.planes_shape, axial.planes_spacing, content_hash(image),
+            fingerprint(np.nan_to_num(to_axial(image, grid.plane).astype(np.float32))),
             content_hash(labels) if labels is not None and with_organ else "",
             voxels_of(seen), len(image), with_organ, source=str(record["image"]["sha256"]),
         )  # fmt: skip
@@ -230,7 +234,7 @@ def agreement_findings(files: list[InFile]) -> list[Finding]:
     opened = [file.prepared for file in files if file.prepared is not None]
     found = []
     for one, other in zip(opened, opened[1:], strict=False):
-        for name in ("organs", "size", "channels", "pixel_mm", "centre"):
+        for name in ("organs", "size", "channels", "plane", "pixel_mm", "centre"):
             ours, theirs = getattr(one, name), getattr(other, name)
             if ours != theirs:
                 found.append(

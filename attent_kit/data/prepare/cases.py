@@ -18,8 +18,9 @@ from attent_kit.data.prepared.familiar import grey_values
 from attent_kit.data.scans.volumes import sha256
 from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.data.sets.layout import Entry, Layout, Scan
+from attent_kit.data.space.geometry import to_axial
 from attent_kit.data.space.intensity import Intensity, sample
-from attent_kit.data.space.slicing import Placed, Slicing
+from attent_kit.data.space.slicing import Placed, Slicing, across
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 
 
@@ -94,6 +95,8 @@ def _encoded(
     arrays = {"images": slices}
     doubts = image_doubts(scan.image, recipe.modality, recipe.intensity.kind == "window")
     doubts += [*scan.doubts, *_link_doubts(recipe.layouts[home], entry), *placed.doubts]
+    if unlike := across(grid):
+        doubts.append(f"{unlike}: type --plane {grid.acquired}, or --plane auto.")
     record: dict[str, Any] = {
         "id": entry.id,
         "splits": list(splits),
@@ -123,7 +126,7 @@ def _encoded(
         record["labels"] = {**_together(labels or images), "voxels": voxels}
         if label_map.annotated != label_map.organs:
             record["annotated"] = list(label_map.annotated)
-        doubts += label_doubts(classes, label_map.organs) + _cut_off(placed, truth)
+        doubts += label_doubts(to_axial(classes, grid.plane), label_map.organs) + _cut_off(placed, truth)
     if recipe.foreground_only and "train" in splits:
         if scan.labels is None:
             raise ConfigError(

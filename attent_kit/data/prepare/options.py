@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from attent_kit.data.sets.labelmap import LabelMap, OrganNames, parse_organs
 from attent_kit.data.sets.splits import SPLITS, Fold, Split
+from attent_kit.data.space.geometry import PLANES
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.data.space.slicing import Slicing
-from attent_kit.errors import ConfigError
+from attent_kit.errors import ConfigError, did_you_mean
 
 Organs = Mapping[str, int | Sequence[int]] | LabelMap | OrganNames | str
 """Organs with their values in the label files; a text is read as the command reads it."""
@@ -37,6 +38,7 @@ class Addition(NamedTuple):
 
 Added = Addition | str | Path | Sequence[Any]
 """One of `add`: a path, or up to three values, path, labels and organs; None or "-" leaves one to the data set."""
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ class PrepareOptions:
     """Side of a slice in pixels."""
     pixel: float | None = None
     """Side of a pixel in mm; None divides the field of view by `size`."""
+    plane: str | None = None
+    """axial, sagittal or coronal, along which slices are cut; "auto" takes the plane that the scans were acquired in. None is
+    axial where the data set says nothing."""
     centre: str = "grid"
     """"body": slices are centred on the patient's body, and what is not body becomes air."""
     channels: int = 1
@@ -122,10 +127,9 @@ class PrepareOptions:
             return Intensity("window", *self.window)
         return Intensity("percentiles-per-volume") if self.per_volume else Intensity.default(modality)
 
-    @property
-    def slicing(self) -> Slicing:
-        """How volumes become slices."""
-        return Slicing(self.size, self.pixel, self.centre)
+    def slicing(self, plane: str) -> Slicing:
+        """How volumes become slices in a plane."""
+        return Slicing(self.size, self.pixel, self.centre, plane)
 
     def words(self) -> dict[str, Any]:
         """What differs from the defaults, as it is typed and in plain values; a path is its last part."""
@@ -152,7 +156,12 @@ class PrepareOptions:
             )
         if self.pixel is not None and not (math.isfinite(self.pixel) and self.pixel > 0):
             raise ConfigError(f"a pixel cannot have a side of {self.pixel:g} mm: give its side in mm, as in 1.5.")
-        _ = self.slicing  # which refuses a centre that is not known
+        if self.plane not in (None, AUTO, *PLANES):
+            raise ConfigError(
+                f"there is no plane '{self.plane}'.{did_you_mean(str(self.plane), (*PLANES, AUTO))} There are: "
+                f"{', '.join((*PLANES, AUTO))}."
+            )
+        self.slicing("axial")  # which refuses a centre that is not known
 
 
 def modality_of(word: str | None) -> str | None:

@@ -19,6 +19,7 @@ from attent_kit.data.prepare.cases import CaseTask, Recipe, finish_case, measure
 from attent_kit.data.prepare.options import DEFAULTS, Addition, PrepareOptions
 from attent_kit.data.prepare.organs import DataSet
 from attent_kit.data.prepare.plan import DomainPlan, PairList, entry_files, plan
+from attent_kit.data.prepare.plane import settled_plane
 from attent_kit.data.prepare.preview import preview_of, refuse_preview
 from attent_kit.data.prepare.unfinished import Finished, Unfinished
 from attent_kit.data.prepared.file import FORMAT, PARTIAL_VERSION, VERSION, Manifest, Prepared
@@ -28,6 +29,7 @@ from attent_kit.data.sets.layout import Layout, names_a_case
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.recognise import open_layout, parts_at
 from attent_kit.data.space.intensity import Intensity
+from attent_kit.data.space.slicing import Slicing
 from attent_kit.data.workers import Ask, ReportDone, WorkerEnded, asking, counted, sensible_workers
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import not_written, write_whole
@@ -98,17 +100,19 @@ def prepare(
     layout = source if isinstance(source, Layout) else PairList(source)
     settled = plan(layout, options, added)
     _refuse_what_cannot_be(out, settled, options, workers)
+    if workers is None:
+        workers = sensible_workers(len(settled.entries), _bytes_of(settled))
+    plane, decisions = settled_plane(options.plane, settled, workers)
+    settled = replace(settled, decisions=(*settled.decisions, *decisions))
     recipe = Recipe(
-        settled.layouts, Unfinished(out), settled.modality, options.slicing,
+        settled.layouts, Unfinished(out), settled.modality, options.slicing(plane),
         options.intensity(settled.modality), options.foreground_only, len(settled.splits["train"]),
     )  # fmt: skip
     tasks = [
         CaseTask(entry, settled.splits_of(entry.id), settled.maps.of_case[entry.id], settled.home[entry.id])
         for entry in settled.entries
     ]
-    manifest = _without_cases(settled, options)
-    if workers is None:
-        workers = sensible_workers(len(tasks), _bytes_of(settled))
+    manifest = _without_cases(settled, options, recipe.slicing)
     try:
         with recipe.unfinished.claimed(), _removed_unless_stopped(recipe.unfinished):
             folder = recipe.unfinished.folder
@@ -123,7 +127,7 @@ def prepare(
     return Prepared(out, manifest)
 
 
-def _without_cases(settled: DomainPlan, options: PrepareOptions) -> Manifest:
+def _without_cases(settled: DomainPlan, options: PrepareOptions, slicing: Slicing) -> Manifest:
     """What the manifest says before a volume is read."""
     return {
         "format": FORMAT,
@@ -134,7 +138,7 @@ def _without_cases(settled: DomainPlan, options: PrepareOptions) -> Manifest:
         "options": options.words(),
         "organs": list(settled.maps.whole.organs),
         "label_map": settled.maps.whole.to_dict(),
-        **options.slicing.to_dict(),
+        **slicing.to_dict(),
         "channels": options.channels,
         "intensity": {},
         "measured_on": [],

@@ -117,6 +117,11 @@ class Prepared:
         """What slices are centred on: "grid" or "body"."""
         return self.slicing.centre
 
+    @property
+    def plane(self) -> str:
+        """The plane of the slices: "axial", "sagittal" or "coronal"."""
+        return self.slicing.plane
+
     def __repr__(self) -> str:
         splits = ", ".join(f"{len(self.ids(split))} {split}" for split in SPLITS)
         return f"<{self.path}: {self.domain}, {len(self.cases)} cases ({splits}), {', '.join(self.organs)}>"

@@ -69,6 +69,8 @@ class Layout(ABC):
     """Whether the user wants a data set in which no labels were found at all; `prepare` refuses it otherwise."""
     refused: list[DataError] | None = None
     """What `refuse` was given, where somebody sets a list to see the other cases too, as `attentkit check` does."""
+    plane: str | None = None
+    """The plane of its slices, where it keeps slices whose distance nobody knows, so that they cannot be cut otherwise."""
     origin: str = ""
     """Name, distribution and version that it is offered under, for the manifest; `open_layout` fills it in."""
 

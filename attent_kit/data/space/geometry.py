@@ -1,9 +1,14 @@
-"""From a volume to square axial slices, and from slices back to the volume's own grid.
+"""From a volume to square slices, and from slices back to the volume's own grid.
 
 Shapes: X Y Z the native array, any axis order; Z H W slices, H W = `size`; K classes.
 
-A slice is `ras[::-1, ::-1, :].transpose(2, 1, 0)`: slices run from feet to head, rows from anterior to posterior,
-columns from the patient's right to left, as a radiologist sees them. In plane the slice is padded to a physical square
+Slices are what a radiologist sees, in one of three planes:
+
+    axial       slices from feet to head, rows from front to back, columns from the patient's right to left
+    coronal     slices from front to back, rows from head to feet, columns from the patient's right to left
+    sagittal    slices from the patient's right to left, rows from head to feet, columns from front to back
+
+An axial one is `ras[::-1, ::-1, :].transpose(2, 1, 0)`. In plane the slice is padded to a physical square
 and resampled to `size` x `size`, so that no organ is stretched; a 512 x 512 slice of square pixels is plainly resized.
 With a given pixel size in mm the slice is resampled to that instead, then cut or padded to `size` x `size` about its
 centre. The square may lie around another point than the centre of the field of view: `attent_kit.data.space.slicing` says
@@ -19,7 +24,27 @@ import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from scipy.sparse import csr_array
 
-_LPS = axcodes2ornt(("L", "P", "S"))
+_PLANES = {
+    name: axcodes2ornt(tuple(sides)) for name, sides in (("axial", "LPS"), ("sagittal", "PIL"), ("coronal", "LIP"))
+}
+"""The sides that columns, rows and slices run to."""
+PLANES = tuple(_PLANES)
+_TO_AXIAL = {"axial": (0, 1, 2), "sagittal": (1, 2, 0), "coronal": (1, 0, 2)}
+"""Which axis of slices [Z, H, W] runs along the body, from front to back, and from side to side."""
+COARSER = 1.5
+"""How many times longer than the others a voxel is along the axis across which a scan was acquired, at least."""
+
+
+def to_axial(slices: np.ndarray, plane: str) -> np.ndarray:
+    """Slices [Z, H, W] of a plane as what lies in axial ones, not resampled: from feet, front and the patient's right. A view."""
+    turned = slices.transpose(_TO_AXIAL[plane])
+    return turned if plane == "axial" else turned[::-1]
+
+
+def spacing_to_axial(spacing: tuple[float, float, float], plane: str) -> tuple[float, float, float]:
+    """mm along the axes of `to_axial`, from those between slices, rows and columns."""
+    up, back, left = (spacing[axis] for axis in _TO_AXIAL[plane])
+    return up, back, left
 
 
 @dataclass(frozen=True)
@@ -33,6 +58,7 @@ class Grid:
     """Side of a slice in pixels."""
     fixed_pixel: float | None = None
     """Side of a pixel in mm where it is given; None where `size` pixels span the field of view."""
+    plane: str = "axial"
     middle: tuple[float, float] | None = None
     """Native row and column, as indices in `planes`, around which the square lies; None for the centre of the plane."""
 
@@ -43,13 +69,14 @@ class Grid:
         affine: np.ndarray,
         size: int,
         pixel: float | None = None,
+        plane: str = "axial",
         middle: Sequence[float] | None = None,
     ) -> "Grid":
         """The grid of an array of `shape` placed by `affine`; `pixel` in mm, or None for the whole field of view."""
         x, y, z = (int(n) for n in shape)
         placed = tuple(tuple(float(a) for a in row) for row in affine)
         around = None if middle is None else (float(middle[0]), float(middle[1]))
-        return cls((x, y, z), placed, int(size), pixel, around)
+        return cls((x, y, z), placed, int(size), pixel, plane, around)
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -63,13 +90,24 @@ class Grid:
         return "".join(nib.aff2axcodes(np.array(self.affine)))
 
     @property
-    def axial_shape(self) -> tuple[int, int, int]:
+    def acquired(self) -> str | None:
+        """The plane across which voxels are clearly the longest, so that the scan was acquired in it; None if in no one."""
+        found = [(self.cut(plane).distance, plane) for plane in PLANES]
+        (_, (second, _), (longest, plane)) = sorted(found)
+        return plane if longest >= COARSER * second else None
+
+    def cut(self, plane: str) -> "Grid":
+        """The same grid in slices of another plane and of its whole field of view."""
+        return Grid(self.shape, self.affine, self.size, plane=plane)
+
+    @property
+    def planes_shape(self) -> tuple[int, int, int]:
         """Slices, rows and columns of `planes`."""
         columns, rows, slices = (self.shape[n] for n in self._native_axes)
         return slices, rows, columns
 
     @property
-    def axial_spacing(self) -> tuple[float, float, float]:
+    def planes_spacing(self) -> tuple[float, float, float]:
         """mm between slices, rows and columns of `planes`."""
         columns, rows, slices = (self.spacing[n] for n in self._native_axes)
         return slices, rows, columns
@@ -92,7 +130,7 @@ class Grid:
     @property
     def distance(self) -> float:
         """mm from one slice to the next."""
-        return self.spacing[int(np.flatnonzero(io_orientation(np.array(self.affine))[:, 0] == 2)[0])]
+        return self.spacing[self._native_axes[2]]
 
     def to_slices(self, array: np.ndarray) -> np.ndarray:
         """An image [X, Y, Z] as [Z, H, W] float32: averaged over area where it shrinks, linear where it grows.
@@ -153,14 +191,14 @@ class Grid:
 
     def _native(self, planes: np.ndarray) -> np.ndarray:
         """[slices, rows, columns] in native pixels -> [X, Y, Z]."""
-        turn = ornt_transform(_LPS, io_orientation(np.array(self.affine)))
+        turn = ornt_transform(_PLANES[self.plane], io_orientation(np.array(self.affine)))
         return np.ascontiguousarray(apply_orientation(planes.transpose(2, 1, 0), turn))
 
     def planes(self, array: np.ndarray) -> np.ndarray:
-        """An array [X, Y, Z] as the axial slices that it has, [slices, rows, columns] as above but not resampled: a view."""
+        """An array [X, Y, Z] as the slices that it has, [slices, rows, columns] as above but not resampled: a view."""
         if tuple(array.shape) != self.shape:
             raise ValueError(f"array of shape {array.shape} on a grid of shape {self.shape}")
-        turn = ornt_transform(io_orientation(np.array(self.affine)), _LPS)
+        turn = ornt_transform(io_orientation(np.array(self.affine)), _PLANES[self.plane])
         return apply_orientation(array, turn).transpose(2, 1, 0)
 
     @cached_property
@@ -173,8 +211,9 @@ class Grid:
 
     @property
     def _native_axes(self) -> list[int]:
-        """Which native axis runs from right to left, from front to back, and from feet to head."""
-        return [int(axis) for axis in np.argsort(io_orientation(np.array(self.affine))[:, 0])]
+        """Along which native axis columns, rows and slices follow each other."""
+        native = np.argsort(io_orientation(np.array(self.affine))[:, 0])
+        return [int(native[int(axis)]) for axis in _PLANES[self.plane][:, 0]]
 
     def _axis(self, which: int) -> "_Axis":
         native = self._native_axes[:2]

@@ -11,6 +11,7 @@ from attent_kit.data.doubts.case import grid_doubts, like_labels
 from attent_kit.data.prepared.file import encode
 from attent_kit.data.scans.volumes import Volume, label_image, map_image
 from attent_kit.data.space.geometry import Grid
+from attent_kit.data.space.slicing import across
 from attent_kit.engine.apply.card import Image, image_facts
 from attent_kit.engine.apply.inputs import Input
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun
@@ -110,6 +111,8 @@ def doubts_of(given: Input, volume: Volume, domain: Domain) -> tuple[str, ...]:
         doubts.append(f"its modality is {given.series.modality}, and the run is for {domain.modality}.")
     placed = domain.slicing.place(volume.array, volume.affine, domain.modality)
     doubts += placed.doubts
+    if unlike := across(placed.grid):
+        doubts.append(f"{unlike}.")
     if domain.familiar:
         doubts += domain.familiar.doubts(placed.array, placed.grid, domain.intensity, domain.modality)
     return tuple(doubts)

@@ -141,7 +141,11 @@ def limits(domain: Domain, target_labels_used: bool) -> list[str]:
         known.append(
             f"No label of {domain.name} was used in training; only labelled cases can tell how good it is there."
         )
-    across = f"{domain.task.channels} neighbouring slices" if domain.task.channels > 1 else "one axial slice"
+    across = (
+        f"{domain.task.channels} neighbouring {domain.slicing.plane} slices"
+        if domain.task.channels > 1
+        else f"one {domain.slicing.plane} slice"
+    )
     known.append(f"It sees {across} of {domain.size} x {domain.size} pixels at a time, and never the whole volume.")
     return known
 

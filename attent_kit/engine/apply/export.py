@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attent_kit.data.scans.volumes import sha256
-from attent_kit.data.space.slicing import RULE
+from attent_kit.data.space.slicing import ORDER, RULE
 from attent_kit.engine.apply.card import run_card
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
 from attent_kit.engine.run.assemble import unwrapped
@@ -182,9 +182,9 @@ def _facts(path: Path, run: TrainedRun, loaded: LoadedRun, options: ExportOption
             "dtype": "float32",
             "shape": ["batch", channels, side, side],
             "range": [-1, 1],
-            "channels": "neighbouring slices from feet to head, the one to segment in the middle; the first and last are repeated"
+            "channels": "neighbouring slices in their order, the one to segment in the middle; the first and last are repeated"
             if channels > 1
-            else "one axial slice",
+            else f"one {domain.slicing.plane} slice",
         },
         "output": {
             "name": "answer",
@@ -196,8 +196,7 @@ def _facts(path: Path, run: TrainedRun, loaded: LoadedRun, options: ExportOption
             "intensity": domain.intensity.to_dict(),
             "intensity_rule": "at or below low becomes -1, at or above high becomes 1, linear between; percentiles are the 0.5th "
             "and 99.5th of the voxels above the minimum of the volume",
-            "orientation": "axial slices of LPS: rows from anterior to posterior, columns from the patient's right to left, "
-            "slices from feet to head",
+            "orientation": ORDER[domain.slicing.plane],
             **domain.slicing.to_dict(),
             **({"centre_rule": RULE} if domain.slicing.centre == "body" else {}),
             "resampling": "padded with air to a physical square, then averaged by area where pixels become larger and linear "

@@ -140,7 +140,8 @@ def _facts(prepared: Prepared) -> list[tuple[str, str]]:
         ("organs", ", ".join(prepared.organs)),
         (
             "slices",
-            f"{prepared.size} x {prepared.size} pixels, {prepared.channels} channel{'s' if prepared.channels > 1 else ''}",
+            f"{prepared.plane}, {prepared.size} x {prepared.size} pixels, "
+            f"{prepared.channels} channel{'s' if prepared.channels > 1 else ''}",
         ),
         ("grey values", ", ".join(f"{name} {value}" for name, value in prepared.intensity.to_dict().items())),
     ]

@@ -178,7 +178,7 @@ def precision_of(fabric: Fabric) -> str:
 
 def task_of(source: Prepared, target: Prepared) -> Task:
     """What both domains agree to segment."""
-    for name in ("organs", "size", "channels"):
+    for name in ("organs", "size", "channels", "plane"):
         ours, theirs = getattr(source, name), getattr(target, name)
         if ours != theirs:
             raise DataError(

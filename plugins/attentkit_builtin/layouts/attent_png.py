@@ -37,6 +37,7 @@ class AttentPng(Layout):
     """AttENT's own folders: *_dataset/train/{image,label} of PNG slices, grouped into patients by the names of their files."""
 
     organs = FOUR_ORGANS
+    plane = "axial"
 
     def __init__(self, path: Path, part: str | None = None) -> None:
         super().__init__(path, part)

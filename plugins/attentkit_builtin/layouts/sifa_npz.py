@@ -33,6 +33,7 @@ class SifaNpz(Layout):
     """SIFA's .npz files: arr_0 image, arr_1 labels, no affine; part chooses ct or mr where the names hold both."""
 
     organs = FOUR_ORGANS
+    plane = "axial"
 
     def __init__(self, path: Path, part: str | None = None) -> None:
         super().__init__(path, part)
