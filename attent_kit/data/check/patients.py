@@ -49,9 +49,9 @@ def duplicate_findings(traces: Sequence[Trace]) -> list[Finding]:
 
 def _copies(traces: Sequence[Trace], told: set[frozenset[int]]) -> list[Finding]:
     """Volumes of the same size that look alike in detail and have not been reported as the same yet."""
-    by_shape: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+    by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for n, trace in enumerate(traces):
-        by_shape[trace.shape].append(n)
+        by_shape[*trace.shape, trace.fingerprint.size].append(n)
     found = []
     for members in by_shape.values():
         prints = np.stack([traces[n].fingerprint for n in members])
