@@ -138,7 +138,7 @@ def test_the_limits_are_told_in_words(tmp_path):
         assert words in known
     assert "phantom" not in known
     assert "No label of" not in " ".join(limits(domain(tmp_path), target_labels_used=True))
-    assert "3 neighbouring slices" in " ".join(limits(domain(tmp_path, channels=3), False))
+    assert "3 neighbouring axial slices" in " ".join(limits(domain(tmp_path, channels=3), False))
 
 
 def test_the_number_of_training_cases_is_told_where_it_is_known(tmp_path):
