@@ -71,7 +71,7 @@ def test_a_dry_run_writes_nothing(attentkit, suite, tmp_path, monkeypatch, as_js
 def test_a_comparison_leaves_table_scores_and_figure(compared):
     assert {p.name for p in compared.iterdir() if p.is_file()} == {
         "table.md", "table.csv", "scores.csv", "comparisons.csv", "figure-mr2ct.png", "figure-mr2ct.svg",
-        "comparison.toml", "grid.json", "report.html", "table.tex", "pairs.csv",
+        "comparison.toml", "grid.json", "report.html", "table.tex", "pairs.csv", "gaps.csv",
     }  # fmt: skip
     scores = read_scores(compared / "scores.csv")
     assert {s.alignment for s in scores} == {"W/o adaptation", "AttENT"}

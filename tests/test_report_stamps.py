@@ -62,7 +62,7 @@ def test_a_run_that_collapsed_without_scores_is_counted_and_not_called_unfinishe
     assert "AttENT, mr2ct, seed 0 has collapsed and has no scores. L_seg is no longer finite." in page.text
     assert "not finished" not in page.text
     line = page.tables["MR to CT: Dice, %, mean ± SD over 2 seeds"][2]
-    assert line == ["AttENT label-free collapsed 2 of 2", *["-"] * 5]
+    assert line == ["AttENT label-free collapsed 2 of 2", *["-"] * 6]
     assert "AttENT: 2 of 2 runs collapsed (seed 0: not-finite; seed 1: not-finite); they have no scores" in page.text
 
 

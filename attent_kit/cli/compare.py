@@ -62,8 +62,8 @@ def command(
 
     SUITE is a TOML file or the name of an installed suite (`attentkit list suites`); without it the small phantom runs,
     MR to CT. Stop and restart it as you like, also in several processes at once. The results lie in --out: report.html,
-    table.md, table.csv, table.tex, scores.csv, comparisons.csv, pairs.csv, figure-mr2ct.png, and for three rows or more
-    ranks.csv and ranks-mr2ct-dice.png.
+    table.md, table.csv, table.tex, scores.csv, comparisons.csv, pairs.csv, figure-mr2ct.png, for three rows or more ranks.csv
+    and ranks-mr2ct-dice.png, and gaps.csv where rows span a gap.
 
     A cell is known by its options, its data and the versions of its code: another row, seed or direction runs what is missing,
     and where options of a row change, that row alone is trained again and its earlier runs are kept beside. Another --select

@@ -164,8 +164,8 @@ def _print_tables(found: "Compared") -> None:
 
     for table in found.tables:
         console().print(table.shown.rich())
-        for footnote in table.footnotes:
-            click.echo(f"  {footnote}")
+        for note in table.notes:
+            click.echo(f"  {note}")
     if found.costs:
         print_table("Cost", COLUMNS, [texts(cost) for cost in found.costs])
         for footnote in footnotes(found.costs):

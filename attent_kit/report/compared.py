@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from attent_kit.report.comparisons import Comparison, SlideTest, choose_reference, compare, slide_tests
 from attent_kit.report.costs import Cost
+from attent_kit.report.gap import Ends, Gap, gaps
 from attent_kit.report.outcomes import Outcome
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import Ranks, rank_rows
@@ -60,6 +61,8 @@ class Compared(NamedTuple):
     """The test that the slides of AttENT seem to have used; empty unless it was asked for."""
     ranks: Sequence[Ranks]
     """Of the rows that see no target labels."""
+    gaps: Sequence[Gap]
+    """What each row closes of the gap, where rows are there that could span it."""
 
     @property
     def warnings(self) -> list[str]:
@@ -91,6 +94,7 @@ def compared(scored: ScoredRows, reference: str | None = None, slide_test: bool 
     methods, titles = scored.methods, scored.titles
     labels = [method.label for method in methods]
     reference = choose_reference(reference, labels)
+    closed = gaps(scores, labels, _ends(methods, reference), titles)
     return Compared(
         scored.title,
         " ".join(filter(None, (scored.note, selection_note(scored.select)))),
@@ -104,8 +108,16 @@ def compared(scored: ScoredRows, reference: str | None = None, slide_test: bool 
         [table for table in scored.published if table.direction in titles],
         scored.costs,
         reference,
-        tables(scores, methods, titles, scored.outcomes),
+        tables(scores, methods, titles, scored.outcomes, gaps=closed),
         compare(scores, labels, reference, titles),
         slide_tests(scores, labels, reference, titles) if slide_test else [],
         rank_rows(scores, [method.label for method in methods if not method.bound], titles),
+        closed,
     )
+
+
+def _ends(methods: Sequence[MethodRow], reference: str) -> Ends:
+    """In the order of the table, but for the reference row, which comes first where it can be the floor."""
+    floors = [method.label for method in methods if method.spans == "floor"]
+    ceilings = [method.label for method in methods if method.spans == "ceiling"]
+    return Ends(sorted(floors, key=lambda label: label != reference), ceilings)

@@ -108,7 +108,7 @@ def mean_interval(
     if over == "seeds":
         array, outer, inner = array.transpose(1, 0, 2), inner, outer
     means = [_mean(_inner_means(array[:, :, o], inner), outer) for o in range(array.shape[2])]
-    return _percentiles(np.mean(means, axis=0))
+    return percentiles(np.mean(means, axis=0))
 
 
 def difference_interval(
@@ -131,7 +131,7 @@ def difference_interval(
         known = np.isfinite(difference)
         total += np.where(known, difference, 0.0)
         count += known
-    return _percentiles(_mean(_ratio(total, count), of_cases))
+    return percentiles(_mean(_ratio(total, count), of_cases))
 
 
 class PairedDifferences(NamedTuple):
@@ -182,6 +182,12 @@ def case_values(rows: Sequence[Values]) -> tuple[tuple[str, ...], np.ndarray]:
     return tuple(case for case, keep in zip(common, kept, strict=True) if keep), averages
 
 
+def resampled_means(table: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    """Means over cases drawn with replacement, the same draw for all columns: [C, rows] -> [R, rows]."""
+    (drawn,) = _draws((len(table),), resamples, seed)
+    return drawn @ table / len(table)
+
+
 def _on_common_cases(row: Values, reference: Values, organ: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     common = tuple(case for case in row.cases if case in reference.cases)
     a = row.of(organ)[[row.cases.index(case) for case in common]]
@@ -218,7 +224,7 @@ def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
     return np.divide(total, count, out=np.full(np.shape(total), math.nan), where=count > 0)
 
 
-def _percentiles(means: np.ndarray) -> Interval:
+def percentiles(means: np.ndarray) -> Interval:
     """Resamples that drew nothing with a value are left out."""
     known = means[np.isfinite(means)]
     if not known.size:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from attent_kit.report.published import PublishedTable
-from attent_kit.report.table import Table, cell_text
+from attent_kit.report.table import Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -27,10 +27,10 @@ def latex(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
         for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
             if not table.shows(label):
                 continue
-            texts = [escape(cell_text(cell, table.metric, table.count)) for cell in cells]
-            marked = [rf"\textbf{{{t}}}" if label in best else t for t, best in zip(texts, table.best, strict=True)]
+            texts = [(escape(text), best) for text, best in table.texts(label, cells)]
+            marked = [rf"\textbf{{{text}}}" if best else text for text, best in texts]
             rows.append([escape(label), *marked, escape(stamp)])
-        parts.append(_environment(table.title, (*table.organs, "selection"), rows, table.footnotes))
+        parts.append(_environment(table.title, (*table.columns, "selection"), rows, table.notes))
     for entry in published:
         rows = [[escape(label), *map(escape, entry.cells(label))] for label in entry.rows]
         spread = f", ± {entry.of}" if entry.of else ""

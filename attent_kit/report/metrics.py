@@ -29,6 +29,8 @@ class Metric:
     row_step: str = ""
     """Unit of a difference in a sentence about two rows, where it says of which metric: "Dice points", as in "AttENT is 3.0 Dice
     points above SIFA". Empty: the sentence is about "the ASSD of AttENT" and "that of SIFA"."""
+    every_organ_counts: bool = False
+    """Whether a missed organ has a value, a bad one. A distance has none, so that its averages lack what was missed."""
     ends: tuple[float, float] | None = None
     """The lowest and highest number that can be printed; None where there is no highest."""
 
@@ -65,7 +67,7 @@ class Metric:
 
 DICE = Metric(
     "dice", "fraction", "Dice", "%", 100.0, 1, higher_is_better=True, one_sided="counts 0 in Dice", step="points",
-    row_step="Dice points", ends=(0.0, 100.0),
+    row_step="Dice points", every_organ_counts=True, ends=(0.0, 100.0),
 )  # fmt: skip
 ASSD = Metric("assd", "mm", "ASSD", "mm", 1.0, 2, higher_is_better=False, one_sided="has no distance", step="mm")
 

@@ -15,7 +15,7 @@ from attent_kit.report.scores import AVERAGE, Score
 from attent_kit.report.sentences import claim, p_text, sentence, warning
 from attent_kit.report.significance import ALPHA
 from attent_kit.report.summary import Stamp
-from attent_kit.report.table import MethodRow, Table, cell_text, tables
+from attent_kit.report.table import MethodRow, Table, tables
 
 Stamps = Mapping[tuple[str, str], Sequence[Stamp]]
 """Of a row, by (direction, label)."""
@@ -163,11 +163,10 @@ def _grid(table: Table, marks: Stamps, protocol: str = "") -> PageTable:
     for label, cells in table.rows:
         if not table.shows(label):
             continue
-        texts = [cell_text(cell, table.metric, table.count) for cell in cells]
-        shown = [PageCell(text, "best" if label in best else "") for text, best in zip(texts, table.best, strict=True)]
+        shown = [PageCell(text, "best" if best else "") for text, best in table.texts(label, cells)]
         rows.append(PageRow(label, shown, marks.get((table.direction, label), ())))
     title = table.title + (f", protocol {protocol}" if protocol else "")
-    return PageTable(title, ["method", *table.organs], rows, table.footnotes)
+    return PageTable(title, ["method", *table.columns], rows, table.notes)
 
 
 def _published(entries: Sequence[PublishedTable], domains: str) -> list[PageTable]:

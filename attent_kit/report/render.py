@@ -8,6 +8,7 @@ from attent_kit.report.compared import Compared
 from attent_kit.report.comparisons import comparisons_csv
 from attent_kit.report.costs import block, costs_csv
 from attent_kit.report.figures import Panel, segmentation_figure
+from attent_kit.report.gap import gaps_csv
 from attent_kit.report.metrics import metric_of
 from attent_kit.report.ranks import ranks_csv, ranks_figure
 from attent_kit.report.sentences import comparison_block, sentence
@@ -33,6 +34,9 @@ def render(c: Compared, panels: Mapping[str, Sequence[Panel]], out: Path) -> lis
     if c.costs:
         files.append(out / "costs.csv")
         write_text(files[-1], costs_csv(c.costs))
+    if c.gaps:
+        files.append(out / "gaps.csv")
+        write_text(files[-1], gaps_csv(c.gaps))
     if c.ranks:
         files.append(out / "ranks.csv")
         write_text(files[-1], ranks_csv(c.ranks))

@@ -79,8 +79,21 @@ def headlines(c: Compared) -> list[str]:
             for x in c.comparisons
             if (x.direction, x.metric, x.organ) == (direction, judge.name, AVERAGE) and x.method in best
         ]
-        made.append(" ".join([said, *(sentence(x, domains) for x in against)]))
+        made.append(" ".join([said, *(sentence(x, domains) for x in against), *_closed(table, best)]))
     return made
+
+
+def _closed(table: Table, labels: Sequence[str]) -> list[str]:
+    """What rows close of the gap, a sentence each, where there is a value; the ends of the gap close none and all of it."""
+    if table.gap is None:
+        return []
+    shares = {label: table.gap.shares[label] for label in labels if label in table.gap.shares}
+    span = f"of the gap from {table.gap.floor} to {table.gap.ceiling}"
+    return [
+        f"{label} closes {100 * share.value:z.0f} % {span} (95 % interval {100 * share.low:z.0f} to {100 * share.high:z.0f} %)."
+        for label, share in shares.items()
+        if not math.isnan(share.low)
+    ]
 
 
 def _by_oracle(table: Table) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
+from attent_kit.report.gap import COLUMN, Gap
 from attent_kit.report.metrics import METRICS, Metric
 from attent_kit.report.outcomes import Outcome, counts, footnotes
 from attent_kit.report.published import PublishedTable
@@ -25,6 +26,7 @@ from attent_kit.report.shown import Shown
 
 Over = Literal["seeds", "cases"]
 
+Spans = Literal["", "floor", "ceiling"]
 DAGGER = " †"
 """Behind the label of a row whose snapshots target labels chose."""
 
@@ -35,6 +37,9 @@ class MethodRow(NamedTuple):
     label: str
     bound: bool
     """Whether it sees target labels: shown, and never the best."""
+    spans: Spans = ""
+    """Which end of the gap it can be, by what its method declares: `floor` learns from the source alone, `ceiling` is trained
+    with target labels; empty for others, and where the method is not installed."""
 
 
 class Table(NamedTuple):
@@ -57,6 +62,25 @@ class Table(NamedTuple):
     footnotes: tuple[str, ...]
     runs: Mapping[str, tuple[int, int]] = MappingProxyType({})
     """Runs of each row, and how many of them collapsed."""
+    gap: Gap | None = None
+    """What each row closes of it, a column behind the average; None where the table has no such column."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Heads of the columns with numbers."""
+        return (*self.organs, *([COLUMN] if self.gap else []))
+
+    def texts(self, label: str, cells: Sequence[Summary | None]) -> list[tuple[str, bool]]:
+        """A row as printed, a cell for each of `columns`, and whether it is the best of its column."""
+        made = [
+            (cell_text(c, self.metric, self.count), label in best) for c, best in zip(cells, self.best, strict=True)
+        ]
+        return [*made, *([(self.gap.text(label), False)] if self.gap else [])]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that stands below the table."""
+        return (*self.footnotes, *(self.gap.notes if self.gap else ()))
 
     def shows(self, label: str) -> bool:
         """Whether there is something to show for a row: a number, or a run that collapsed."""
@@ -68,9 +92,10 @@ class Table(NamedTuple):
         """As a terminal and a notebook show it, the best of each column standing out."""
         rows, bold = [], []
         for (label, cells), stamp in zip(self.rows, self.stamps, strict=True):
-            rows.append([label, *(cell_text(cell, self.metric, self.count) for cell in cells), stamp])
-            bold.append([False, *(label in best for best in self.best), False])
-        columns = ["method", *self.organs, "selection"]
+            texts = self.texts(label, cells)
+            rows.append([label, *(text for text, _ in texts), stamp])
+            bold.append([False, *(best for _, best in texts), False])
+        columns = ["method", *self.columns, "selection"]
         return Shown(self.title, columns, rows, bold, words=(0, len(columns) - 1))
 
     def to_frame(self) -> Any:
@@ -79,10 +104,10 @@ class Table(NamedTuple):
         return data_frame(values, self.organs, [label for label, _ in self.rows])
 
     def __rich__(self) -> Any:
-        return replace(self.shown, footnotes=self.footnotes).rich()
+        return replace(self.shown, footnotes=self.notes).rich()
 
     def _repr_html_(self) -> str:
-        return replace(self.shown, footnotes=self.footnotes).html()
+        return replace(self.shown, footnotes=self.notes).html()
 
 
 def tables(
@@ -92,12 +117,14 @@ def tables(
     outcomes: Sequence[Outcome] = (),
     metrics: Sequence[Metric] | None = None,
     weights: Mapping[str, str | None] = MappingProxyType({}),
+    gaps: Sequence[Gap] = (),
 ) -> list[Table]:
     """A table for each direction of `titles` and each of `metrics`, by default METRICS, that is there. Spread is over seeds if a
     direction has several, else over cases.
 
     `outcomes` says how the runs ended: those that collapsed are counted below the table, and stay in its means. `weights` is
-    the `weight` of `summarise` by the name of a metric.
+    the `weight` of `summarise` by the name of a metric. The gaps
+    are columns of the tables of their direction and metric.
     ConfigError if the scores are of several selections.
     """
     scores = list(scores)
@@ -111,6 +138,8 @@ def tables(
             for metric in (METRICS if metrics is None else metrics)
             if (metric.name, metric.unit) in there
         ]
+    by_table = {(gap.direction, gap.metric): gap for gap in gaps}
+    made = [table._replace(gap=by_table.get((table.direction, table.metric.name))) for table in made]
     return [_with_outcomes(table, outcomes) for table in made]
 
 
@@ -245,12 +274,12 @@ def markdown(
             f"## {table.title}",
             "",
             *grid(
-                ["method", *table.organs, "selection"],
+                ["method", *table.columns, "selection"],
                 [[*_marked(table, row), stamp] for row, stamp in zip(table.rows, table.stamps, strict=True)],
             ),
             "",
         ]
-        lines += [f"- {footnote}" for footnote in table.footnotes] + [""] * bool(table.footnotes)
+        lines += [f"- {note}" for note in table.notes] + [""] * bool(table.notes)
         if table.direction not in {later.direction for later in made[n + 1 :]}:
             lines += below.get(table.direction, ())
     lines += costs
@@ -314,8 +343,7 @@ def _published(published: Sequence[PublishedTable]) -> Iterator[tuple]:
 
 def _marked(table: Table, row: tuple[str, tuple[Summary | None, ...]]) -> list[str]:
     label, cells = row
-    texts = [cell_text(cell, table.metric, table.count) for cell in cells]
-    return [label, *(f"**{t}**" if label in best else t for t, best in zip(texts, table.best, strict=True))]
+    return [label, *(f"**{text}**" if best else text for text, best in table.texts(label, cells))]
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -12,11 +12,12 @@ from attent_kit.engine.compare.results_folder import title_of
 from attent_kit.engine.compare.suite import Cell, Suite, SuiteRow, domains_of, expand, options_of, slug
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import AttentKitError, DataError
+from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 from attent_kit.report.outcomes import Outcome, outcome_of
 from attent_kit.report.rows import records
 from attent_kit.report.scores import LAST, SCORE_AGAIN, Score, read_scores, refuse_gaps, write_scores
-from attent_kit.report.table import MethodRow
+from attent_kit.report.table import MethodRow, Spans
 
 
 class Results(NamedTuple):
@@ -56,7 +57,7 @@ def collect(
             damaged.append(str(error))
     write_scores(out / "scores.csv", scores)
     listed = {cell.row for cell in (*cells, *shown)}
-    methods = [MethodRow(row.label, _sees_target_labels(row, registry)) for row in rows if row.label in listed]
+    methods = [method_row(row.label, registry.alignment(row.alignment)) for row in rows if row.label in listed]
     directions = dict.fromkeys([*(cell.direction for cell in cells), *(cell.direction for cell in shown)])
     titles = {direction: title_of(direction, suite.domain_names) for direction in directions}
     left_out = sorted({cell.row for cell in there if not cell.done and cell.run.has_scores} - {c.row for c in shown})
@@ -198,5 +199,7 @@ def _ends(direction: str, suite: Suite) -> tuple[str, str] | None:
         return None
 
 
-def _sees_target_labels(row: SuiteRow, registry: Registry) -> bool:
-    return bool(registry.alignment(row.alignment).uses_target_labels)
+def method_row(label: str, method: type[Alignment]) -> MethodRow:
+    """What a table must know of a row, by what its method declares."""
+    spans: Spans = "ceiling" if method.uses_target_labels else "" if method.uses_target_images else "floor"
+    return MethodRow(label, bool(method.uses_target_labels), spans)

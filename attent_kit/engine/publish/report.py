@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from attent_kit.engine.compare.results import method_row
 from attent_kit.engine.compare.results_folder import Remembered, ShownRun, published_in, recall, runs_in
 from attent_kit.engine.compare.suite import slug
 from attent_kit.engine.publish.made import citations_section, made_section, prepared_of
@@ -118,18 +119,18 @@ def _methods(
         asked = {run.key.row for run in remembered.folders(out) if run.key}
         rows = {mark(row, remembered.select): name for row, name in remembered.rows.items() if slug(row) in asked}
         alignments = rows | alignments
-    bounds: dict[str, bool] = {}
+    methods: dict[str, MethodRow] = {}
     unknown = []
     for row, alignment in alignments.items():
         try:
-            bounds[row] = bool(registry.alignment(alignment).uses_target_labels)
+            methods[row] = method_row(row, registry.alignment(alignment))
         except AttentKitError:
-            bounds[row] = True
+            methods[row] = MethodRow(row, True)
             unknown.append(
                 f"The method of {row}, '{alignment}', is not installed, so whether it sees target labels is not known: "
                 "it is treated as if it did."
             )
-    return [MethodRow(label, bound) for label, bound in bounds.items()], unknown
+    return list(methods.values()), unknown
 
 
 def _titles(runs: Sequence[ShownRun], remembered: Remembered | None) -> dict[str, str]:
