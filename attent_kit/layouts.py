@@ -8,6 +8,7 @@ What is not named here is internal and may change with any release. No torch her
 from attent_kit.data.doubts.slice_order import CLEAR_EVIDENCE, slice_order_evidence
 from attent_kit.data.scans.dicom import DICOM_ENDINGS, Series, choose_series, find_series, read_series
 from attent_kit.data.scans.dicom_file import is_dicom
+from attent_kit.data.scans.dicom_seg import SegmentationFile, find_segmentations, read_segmentation
 from attent_kit.data.scans.grids import same_grid
 from attent_kit.data.scans.pictures import natural, read_picture
 from attent_kit.data.scans.volumes import Volume, integers, read_labels, read_volume
@@ -20,9 +21,10 @@ from attent_kit.data.sets.splits import SPLITS
 __all__ = [
     # The interface, and what its methods answer.
     "Entry", "LabelMap", "Layout", "SPLITS", "Scan", "TASK_ORGANS", "Volume",
-    # Files: NIfTI, pictures, DICOM series.
+    # Files: NIfTI, pictures, DICOM series and segmentations.
     "integers", "read_labels", "read_picture", "read_volume", "same_grid",
     "DICOM_ENDINGS", "Series", "choose_series", "find_series", "is_dicom", "read_series",
+    "SegmentationFile", "find_segmentations", "read_segmentation",
     # Which files belong together, and in which order.
     "CHAOS_GREY_BANDS", "CLEAR_EVIDENCE", "Pair", "slice_order_evidence", "find_pairs", "is_label", "natural",
 ]  # fmt: skip

@@ -67,6 +67,7 @@ FOR_LAYOUTS = {
     "CHAOS_GREY_BANDS", "CLEAR_EVIDENCE", "DICOM_ENDINGS", "Entry", "LabelMap", "Layout", "Pair", "SPLITS", "Scan", "Series",
     "TASK_ORGANS", "Volume", "choose_series", "find_pairs", "find_series", "integers", "is_dicom", "is_label",
     "natural", "read_labels", "read_picture", "read_series", "read_volume", "same_grid", "slice_order_evidence",
+    "SegmentationFile", "find_segmentations", "read_segmentation",
 }  # fmt: skip
 """What layouts may use of attent_kit.data, by way of attent_kit.layouts: each name is a promise to strangers."""
 ORDINARY_WORDS = {

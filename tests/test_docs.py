@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from attent_kit.cli import COMMANDS, run
+from support import public_sets
 from support.cases import write_case
 from support.commands import TINY
 from support.layout_folders import write_phantoms
@@ -128,6 +129,11 @@ def lie_ready(page: str, trained: Path, suite: Path, prepared: Path) -> None:
         (case, *_) = Path("phantoms/chaos/Train_Sets/MR").iterdir()
         shutil.copytree(case, "Train_Sets/MR/1")
         shutil.copytree("Train_Sets/MR/1/T2SPIR/Ground", "Results")
+        public_sets.series(Path("series"))
+    if page == "howto/data_sets.md":
+        public_sets.write_all(Path("."))
+        write_phantoms(Path("phantoms"), layouts=("chaos",))
+        shutil.move("phantoms/chaos", "CHAOS")
     if page in ("howto/compare.md", "howto/share.md"):
         Path("mine.toml").write_text(suite.read_text(encoding="utf-8").replace('"tiny"', '"mine"'), encoding="utf-8")
         for name in ("mr", "ct"):

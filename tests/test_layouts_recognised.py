@@ -186,6 +186,10 @@ WORDS = [
     "MR", "CT", "1", "Train_Sets", "T2SPIR", "T1DUAL", "DICOM_anon", "InPhase", "Ground", "img", "label", "images", "labels",
     "imagesTr", "labelsTr", "imagesTs", "segmentations", "train", "image", "mri_dataset", "mri_list", "liver_label",
     "img0001.nii.gz", "label0001.nii.gz", "a_0000.nii.gz", "a.nii.gz", "ct.nii.gz", "liver.nii.gz", "IMG-1.dcm", "IMG-1.png",
+    "amos_0001.nii.gz", "imagesVa", "imagesVal", "labelsVal", "FLARE_LabeledCase50", "train_CT_pseudolabel",
+    "train_MRI_unlabeled", "validation", "MRI_imagesVal", "ct_train_1001_image.nii.gz", "ct_train_1001_label.nii.gz",
+    "PATIENT_DICOM", "MASKS_DICOM", "3Dircadb1.1", "x_t1.nii.gz", "x_t1ce.nii.gz", "x_t2.nii.gz", "x_seg.nii.gz",
+    "image.nii.gz", "spleen.nii.gz", "masks",
     "a_1.png", "x.npz", "dataset.json", "meta.csv", "train.txt", "._a.nii.gz",
 ]  # fmt: skip
 NAMES = st.sampled_from(WORDS) | st.text(string.ascii_letters + " .-_\u00e9\u00b2'{%\\", min_size=1, max_size=6)

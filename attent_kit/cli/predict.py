@@ -18,6 +18,11 @@ from attent_kit.plugins import load
 @click.option("--probabilities", is_flag=True, help="Write CASE_probabilities.nii.gz, background first.")
 @click.option("--entropy", is_flag=True, help="Write CASE_entropy.nii.gz, 0 certain to 1 undecided.")
 @click.option("--translation", is_flag=True, help="Write CASE_translation.nii.gz, the image in source style, -1 to 1.")
+@click.option(
+    "--dicom-seg",
+    type=click.Path(path_type=Path),
+    help="Write the labels of a DICOM series as a DICOM Segmentation (.dcm), too.",
+)
 @click.option("--strict", is_flag=True, help="Refuse images unlike those of the training instead of warning.")
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist already; never the input.")
@@ -25,7 +30,7 @@ from attent_kit.plugins import load
 @click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
 def command(
     run: Path, input: Path, out: Path, series: str | None, select: str, probabilities: bool, entropy: bool, translation: bool,
-    strict: bool, device: str, overwrite: bool, as_json: bool,
+    dicom_seg: Path | None, strict: bool, device: str, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Segment target images with the trained run RUN: its folder, or a zip of `attentkit pack`. Where the method predicts with
     its segmentor alone, a folder with its config.toml, domain.json and segmentor.safetensors will do.
@@ -37,7 +42,9 @@ def command(
     from attent_kit.engine.apply.volumes import PredictOptions, predict_volumes
 
     asked = {"probabilities": probabilities, "entropy": entropy, "translation": translation}
-    options = PredictOptions(device, series, select, [name for name in asked if asked[name]], strict, overwrite)
+    options = PredictOptions(
+        device, series, select, [name for name in asked if asked[name]], dicom_seg, strict, overwrite
+    )
     with bars(("predict", 0)) as (bar,):
 
         def tell(what: str, image: str, done: int, total: int) -> None:

@@ -87,7 +87,7 @@ def is_dicom(path: Path) -> bool:
 
 def read_header(path: Path) -> Any:
     """The pydicom data set of a file without its pixels. DataError if it cannot be read."""
-    return _read(path, stop_before_pixels=True)
+    return read_whole(path, stop_before_pixels=True)
 
 
 def text(dataset: Any, keyword: str) -> str:
@@ -140,7 +140,7 @@ def planes_of(dataset: Any, path: Path) -> list[Plane]:
 
 def read_planes(path: Path) -> Iterator[tuple[Plane, np.ndarray]]:
     """Each slice of a file with its grey values [rows, columns] float32, as RescaleSlope and -Intercept make them."""
-    dataset = _read(path, stop_before_pixels=False)
+    dataset = read_whole(path)
     planes = planes_of(dataset, path)
     refuse_too_large(path, (len(planes), *planes[0].shape))
     stored = _stored_values(dataset, path)
@@ -172,7 +172,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def _read(path: Path, *, stop_before_pixels: bool) -> Any:
+def read_whole(path: Path, *, stop_before_pixels: bool = False) -> Any:
+    """The pydicom data set of a file. DataError if it cannot be read."""
     pydicom = require_pydicom()
     try:
         with quiet():
@@ -208,10 +209,12 @@ def _refuse_deflated_without_end(path: Path) -> None:
 
 
 def _plane(dataset: Any, path: Path, frame: int | None) -> Plane:
-    measures = _holder(dataset, frame, "PixelMeasuresSequence")
-    position = _numbers(_holder(dataset, frame, "PlanePositionSequence"), "ImagePositionPatient", 3, path)
-    orientation = _numbers(_holder(dataset, frame, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, path)
-    rows_apart, columns_apart = _numbers(measures, "PixelSpacing", 2, path)
+    measures = functional_group(dataset, frame, "PixelMeasuresSequence")
+    position = numbers(functional_group(dataset, frame, "PlanePositionSequence"), "ImagePositionPatient", 3, path)
+    orientation = numbers(
+        functional_group(dataset, frame, "PlaneOrientationSequence"), "ImageOrientationPatient", 6, path
+    )
+    rows_apart, columns_apart = numbers(measures, "PixelSpacing", 2, path)
     if not (1e-3 <= rows_apart <= 1e3 and 1e-3 <= columns_apart <= 1e3):
         raise _senseless(path, "PixelSpacing", f"{rows_apart:g} x {columns_apart:g} mm")
     if max(abs(x) for x in position) > 1e6:
@@ -229,11 +232,11 @@ def _plane(dataset: Any, path: Path, frame: int | None) -> Plane:
             f"{path} is not a grey image (PhotometricInterpretation '{colours}', SamplesPerPixel {samples}): "
             "leave it out; a series of slices is MONOCHROME2."
         )
-    values = _holder(dataset, frame, "PixelValueTransformationSequence")
+    values = functional_group(dataset, frame, "PixelValueTransformationSequence")
     if _given(dataset, "ModalityLUTSequence"):
         raise DataError(f"{path} maps its values by a ModalityLUTSequence: convert it to .nii.gz, as dcm2niix does.")
     slope, intercept = (
-        _numbers(values, keyword, 1, path)[0] if keyword in values else default
+        numbers(values, keyword, 1, path)[0] if keyword in values else default
         for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
     )
     if slope == 0:
@@ -256,7 +259,7 @@ def _groups(dataset: Any, frames: int, path: Path) -> int:
     return frames
 
 
-def _holder(dataset: Any, frame: int | None, sequence: str) -> Any:
+def functional_group(dataset: Any, frame: int | None, sequence: str) -> Any:
     """The data set with the tags of a functional group: of the frame, else shared by all, else the file itself."""
     if frame is not None:
         for groups, index in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
@@ -323,7 +326,8 @@ def _values(dataset: Any, keyword: str) -> list[float] | None:
         return None
 
 
-def _numbers(dataset: Any, keyword: str, count: int, path: Path) -> list[float]:
+def numbers(dataset: Any, keyword: str, count: int, path: Path) -> list[float]:
+    """The values of a tag, `count` of them, finite. DataError if it is missing or holds something else."""
     values = _values(dataset, keyword)
     if values is None and keyword not in dataset:
         raise DataError(
@@ -335,7 +339,7 @@ def _numbers(dataset: Any, keyword: str, count: int, path: Path) -> list[float]:
 
 
 def _integer(dataset: Any, keyword: str, path: Path) -> int:
-    (value,) = _numbers(dataset, keyword, 1, path)
+    (value,) = numbers(dataset, keyword, 1, path)
     if value != int(value) or not 1 <= value <= LARGEST:
         raise _senseless(path, keyword, value)
     return int(value)

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from attent_kit.data.scans.dicom_seg_write import Algorithm, require_references, write_segmentation
 from attent_kit.data.scans.volumes import Volume, write_labels, write_maps
 from attent_kit.engine.apply.answers import examine, require_translator, segment, translate
 from attent_kit.engine.apply.card import Image, card, organ_volumes
 from attent_kit.engine.apply.inputs import NIFTI, Input, find_inputs, without_ending
-from attent_kit.engine.apply.trained import Domain, LoadedRun, load_run, open_run
+from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -35,6 +36,8 @@ class PredictOptions:
     """Snapshot of the run."""
     maps: Sequence[str] = ()
     """Some of probabilities, entropy and translation."""
+    dicom_seg: Path | None = None
+    """File for the labels as a DICOM Segmentation, where the image is a DICOM series."""
     strict: bool = False
     """Whether a doubt is a DataError."""
     overwrite: bool = False
@@ -68,6 +71,9 @@ def predict_volumes(
     several = len(inputs) > 1 or (images.is_dir() and inputs[0].series is None)
     outputs, card_path = _outputs(inputs, images, out, several, options.maps)
     written = [*(path for each in outputs for path in (each.labels, *each.maps.values())), card_path]
+    if options.dicom_seg is not None:
+        _refuse_no_series(inputs, options.dicom_seg)
+        written.append(options.dicom_seg)
     _refuse_to_overwrite(written, [file for given in inputs for file in given.files], options.overwrite)
     loaded = load_run(trained, registry, options.device, options.select)
     if "translation" in options.maps:
@@ -79,6 +85,9 @@ def predict_volumes(
         volume = kept or image.input.read()[0]
         labels = _write(volume, places, trained.domain, loaded)
         names = {"labels": places.labels.name, **{what: path.name for what, path in places.maps.items()}}
+        if options.dicom_seg is not None:
+            _write_dicom_seg(options.dicom_seg, labels, image.input, trained)
+            names["dicom-seg"] = options.dicom_seg.name
         facts.append({"outputs": names, "organs_ml": organ_volumes(labels, trained.domain.task.organs, volume)})
     text = json.dumps(card(trained, loaded, found, facts), indent=2, ensure_ascii=False)
     write_text(card_path, text + "\n")
@@ -97,6 +106,26 @@ def _write(volume: Volume, places: Outputs, domain: Domain, loaded: LoadedRun) -
     if path := places.maps.get("translation"):
         write_maps(path, [translate(volume, domain, loaded)], 1, volume.header)
     return answer.labels
+
+
+def _refuse_no_series(inputs: list[Input], out: Path) -> None:
+    """An error if there is no DICOM series for a segmentation to lie beside."""
+    (given, *_) = inputs
+    if given.series is None:
+        raise ConfigError(
+            f"--dicom-seg needs a DICOM series, to which its frames refer, and {given.name} is {given.kind}: leave it out."
+        )
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder: give --dicom-seg the name of a file, as in {out / 'seg.dcm'}.")
+    require_references(given.series)
+
+
+def _write_dicom_seg(path: Path, labels: np.ndarray, given: Input, run: TrainedRun) -> None:
+    from attent_kit.report.figures import COLOURS
+
+    assert given.series is not None
+    algorithm = Algorithm(run.component.name, f"{run.component.version}, weights {run.weights_digest()['sha256'][:16]}")
+    write_segmentation(path, labels, run.domain.task.organs, given.series, algorithm, COLOURS)
 
 
 def _checked(

@@ -1,6 +1,11 @@
-"""DICOM as a scanner exports it: one series per case; labels, if any, as NIfTI."""
+"""DICOM as a scanner exports it: one series per case; labels, if any, as NIfTI or as DICOM Segmentations.
+
+A segmentation belongs to the series that it refers to, wherever it lies: beside the slices, or below the folder of labels.
+Its segments are the organs that their codes say, or else their labels.
+"""
 
 import os
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -10,16 +15,24 @@ from attent_kit.layouts import (
     Entry,
     Layout,
     Scan,
+    SegmentationFile,
+    Series,
+    Volume,
     choose_series,
     find_pairs,
+    find_segmentations,
     find_series,
     is_dicom,
     read_labels,
+    read_segmentation,
     read_series,
 )
 from attentkit_builtin.layouts.attent_png import AttentPng
 from attentkit_builtin.layouts.chaos import Chaos
 from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, listing
+from attentkit_builtin.layouts.ircadb import Ircadb
+from attentkit_builtin.layouts.masks import in_every_case
+from attentkit_builtin.layouts.organ_words import organ_called, plainly
 
 FILES_LOOKED_AT = 5
 """Files of a folder that are opened to see whether they are DICOM: strays lie beside slices, but not so many."""
@@ -27,22 +40,27 @@ _MODALITIES = {"CT": "ct", "MR": "mr"}
 
 
 class DicomFolders(Layout):
-    """DICOM series: the folder of one, or a folder of folders with a series each; label maps are NIfTI, named as the folders."""
+    """DICOM series: the folder of one, or a folder of such; labels are DICOM Segmentations or NIfTI named as the folders."""
 
     def __init__(
         self, path: Path, part: str | None = None, labels: Path | None = None, allow_unlabelled: bool = False
     ) -> None:
-        """`labels` is a NIfTI file for the folder of one series, or the folder of such files. A part is a series' UID."""
+        """`labels` is a NIfTI file or a segmentation for the folder of one series, or a folder of them. A part is a UID."""
         super().__init__(path, part)
         parts = self.parts(self.path)
         self.part = chosen(part, parts, self.path) if part or parts else None
         self.labels = None if labels is None else Path(labels)
         self.allow_unlabelled = allow_unlabelled or labels is None
+        self.drawn: Mapping[Path, dict[str, int]] = {}
+        """Segmentations, and the number of the segment of each organ."""
+        self.left_out: tuple[str, ...] = ()
+        if found := find_segmentations(self.path if self.labels is None else self.labels):
+            self._take(found)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
         path = Path(path)
-        if any(layout.recognises(path) for layout in (Chaos, AttentPng)):
+        if any(layout.recognises(path) for layout in (Chaos, AttentPng, Ircadb)):
             return False
         return _holds_slices(path) or any(_holds_slices(inner) for inner in folders(path)[:FILES_LOOKED_AT])
 
@@ -57,21 +75,46 @@ class DicomFolders(Layout):
         found = []
         for name, folder in self._cases():
             series = choose_series(folder, self.part, by="choose one with --part UID")
-            labels = self._labels_of(name)
-            if labels is None and not self.allow_unlabelled:
+            labels = self._drawn_on(series) if self.drawn else self._labels_of(name)
+            if not labels and not self.allow_unlabelled:
                 raise DataError(
-                    f"{self.labels} holds no label map of {folder}: call it {name}.nii.gz, or type --allow-unlabelled if "
-                    "the case is for training on the target side only."
+                    f"{self.labels} holds no label map of {folder}: call it {name}.nii.gz, or type --allow-unlabelled if the "
+                    "case is for training on the target side only. A DICOM Segmentation has to refer to its series."
                 )
-            label_files = () if labels is None else (labels,)
-            found.append(Entry(name, series.files, label_files, _MODALITIES.get(series.modality)))
-        self._refuse_spare_labels([entry.id for entry in found])
+            found.append(Entry(name, series.files, labels, _MODALITIES.get(series.modality)))
+        self._refuse_spare_labels(found)
         return checked(found, self.path)
 
     def read(self, entry: Entry) -> Scan:
         folder = dict(self._cases())[entry.id]
-        image, notes = read_series(choose_series(folder, self.part))
-        return Scan(image, read_labels(entry.labels[0], like=image) if entry.labels else None, doubts=notes)
+        series = choose_series(folder, self.part)
+        image, notes = read_series(series)
+        if not entry.labels:
+            return Scan(image, doubts=notes)
+        if entry.labels[0] not in self.drawn:
+            return Scan(image, read_labels(entry.labels[0], like=image), doubts=notes)
+        assert self.organs is not None
+        segments = self.drawn[entry.labels[0]]
+        values = {segments[organ]: value for organ, (value,) in self.organs.values}
+        (drawn,) = find_segmentations(entry.labels[0])
+        labels, decisions, doubts = read_segmentation(drawn, series, image, values)
+        joined = Volume(labels, image.affine, image.header, entry.labels[0])
+        return Scan(image, joined, (*decisions, *self.left_out), (*notes, *doubts))
+
+    def _take(self, found: list[SegmentationFile]) -> None:
+        """The organs that all segmentations share become those of the data set."""
+        self.drawn = {one.path: _segments(one) for one in found}
+        self.refers = {one.path: one.series for one in found}
+        self.organs, self.left_out = in_every_case({str(path): own for path, own in self.drawn.items()}, self.path)
+
+    def _drawn_on(self, series: Series) -> tuple[Path, ...]:
+        """The segmentation that refers to a series."""
+        own = [path for path, uid in self.refers.items() if uid and uid == series.uid]
+        if len(own) > 1:
+            raise DataError(
+                f"{own[0]} and {own[1]} are both segmentations of the series {series.uid}: keep one of them."
+            )
+        return tuple(own)
 
     def _cases(self) -> list[tuple[str, Path]]:
         """Name and folder of each case."""
@@ -83,22 +126,51 @@ class DicomFolders(Layout):
             return [(self.path.resolve().name, self.path)]
         return [(folder.name, folder) for folder in folders(self.path)]
 
-    def _labels_of(self, case: str) -> Path | None:
+    def _labels_of(self, case: str) -> tuple[Path, ...]:
+        """The NIfTI file of a case."""
         if self.labels is None:
-            return None
+            return ()
         if not os.path.isdir(self.labels):
             if len(self._cases()) > 1:
                 raise DataError(f"{self.labels} is one file for several series: name the folder of their label maps.")
-            return self.labels
-        return {pair.case: pair.image for pair in find_pairs(self.labels)}.get(case)
+            return (self.labels,)
+        return tuple(pair.image for pair in find_pairs(self.labels) if pair.case == case)
 
-    def _refuse_spare_labels(self, cases: list[str]) -> None:
+    def _refuse_spare_labels(self, found: list[Entry]) -> None:
+        if self.drawn:
+            used = {path for entry in found for path in entry.labels}
+            if spare := [path for path in self.drawn if path not in used]:
+                raise DataError(
+                    f"{spare[0]} is a segmentation of the series '{self.refers[spare[0]]}', which is not here: add the series, "
+                    "or remove the segmentation."
+                )
+            return
         if self.labels is None or not os.path.isdir(self.labels):
             return
-        if spare := [pair.image.name for pair in find_pairs(self.labels) if pair.case not in cases]:
+        cases = [entry.id for entry in found]
+        if spare := [pair.image for pair in find_pairs(self.labels) if pair.case not in cases]:
             raise DataError(
-                f"no series in {self.path} goes with {listing(spare)}: name it as the folder of its series."
+                f"no series in {self.path} goes with {listing([path.name for path in spare])}: name it as the folder of its "
+                "series."
             )
+
+
+def _segments(found: SegmentationFile) -> dict[str, int]:
+    """The number of the segment of each organ. DataError if its code and its label disagree, or two are one organ."""
+    numbers: dict[str, int] = {}
+    for segment in found.segments:
+        called = organ_called(segment.label)
+        if segment.organ and called and segment.organ != called:
+            raise DataError(
+                f"{found.path}: segment {segment.number} is labelled '{segment.label}' and coded as {segment.organ}: correct one."
+            )
+        organ = segment.organ or called or plainly(segment.label or f"segment {segment.number}")
+        if organ in numbers:
+            raise DataError(
+                f"{found.path}: the segments {numbers[organ]} and {segment.number} are both the organ '{organ}': join them."
+            )
+        numbers[organ] = segment.number
+    return numbers
 
 
 def _holds_slices(folder: Path) -> bool:

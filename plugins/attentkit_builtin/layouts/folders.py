@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from attent_kit.errors import ConfigError, DataError, did_you_mean
 from attent_kit.layouts import Entry, Layout, Pair, find_pairs, natural
 
 NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+_CHANNEL_0 = re.compile(r"_0000$")
 WIDEST = 200
 """Most folders of one level in which a data set is still looked for; more of them are its cases."""
 
@@ -73,6 +74,25 @@ def nearest(place: Path, wanted: Callable[[Path], bool], depth: int) -> list[Pat
     return []
 
 
+def below(place: Path, wanted: Callable[[Path], bool], depth: int) -> Iterator[Path]:
+    """`place` and every folder down to `depth` levels below it that is wanted, one level after another; none inside of those.
+
+    A level of more than WIDEST folders is looked at only if something has been found above it.
+    """
+    level, found = [place], False
+    for _ in range(depth + 1):
+        inner: list[Path] = []
+        for path in level:
+            if wanted(path):
+                found = True
+                yield path
+            else:
+                inner += folders(path)
+        level = inner
+        if len(level) > WIDEST and not found:
+            return
+
+
 def only(found: Sequence[Path], place: Path, expected: str) -> Path:
     """The one folder that was found. DataError that says what was expected if there is none or there are several."""
     if not found:
@@ -124,6 +144,24 @@ def paired(
             pairs = find_pairs(images, allow_unlabelled=True)  # which refuses again if the images are to blame
         layout.refuse(error)
         return pairs
+
+
+def by_case(folder: Path) -> dict[str, Path]:
+    """The NIfTI files of a folder by their names without the ending, and without the `_0000` of nnU-Net's first channel."""
+    found: dict[str, Path] = {}
+    for path in files(folder, NIFTI):
+        if (other := found.setdefault(_CHANNEL_0.sub("", NIFTI.sub("", path.name)), path)) != path:
+            raise DataError(f"{other} and {path} are one case: remove one of them.")
+    return found
+
+
+def labelled(layout: Layout, images: dict[str, Path], labels: dict[str, Path], place: Path) -> dict[str, Path]:
+    """The label map of each image; those that one lacks are refused by name, as is a label map without its image."""
+    if lonely := sorted(set(images) - set(labels)):
+        layout.refuse(DataError(f"{place} has no label map of {listing(lonely)}: add it, or remove the image."))
+    if lonely := sorted(set(labels) - set(images)):
+        layout.refuse(DataError(f"{place} has a label map without its image, {listing(lonely)}: add the image."))
+    return {case: path for case, path in labels.items() if case in images}
 
 
 def inside(root: Path, name: object, source: Path) -> Path:

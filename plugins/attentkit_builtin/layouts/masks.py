@@ -1,6 +1,6 @@
 """Masks -> one label map: grey levels of CHAOS, and one mask per organ."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,10 @@ FOUR_ORGANS = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGAN
 """Liver 1, right kidney 2, left kidney 3, spleen 4: what label maps are made with here."""
 STRAY_SHARE = 1e-3
 """Share of the masked pixels that may have a grey level in no band, as at a blurred border, before a mask is refused."""
+
+
+MOST_SHARED = 0.05
+"""Share of the smaller of two organs that lies in both masks before they are refused; borders are drawn twice."""
 
 
 def decode(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -45,6 +49,36 @@ def binary(mask: np.ndarray, source: Path) -> np.ndarray:
             f"{source} holds the values {listing([str(v) for v in values])}, where a mask has one besides 0."
         )
     return mask != 0
+
+
+def in_every_case(masks: Mapping[str, Collection[str]], place: Path) -> tuple[LabelMap, tuple[str, ...]]:
+    """The organs that have a mask in every case, ours first, 1 for the first; and a sentence about the others, if there are any.
+
+    `masks` has the organs of each case. An organ that some cases lack is in none: nobody knows whether it is absent there, or
+    only not drawn. DataError if no organ is left.
+    """
+    every = sorted({organ for own in masks.values() for organ in own})
+    shared = [organ for organ in every if all(organ in own for own in masks.values())]
+    if not shared:
+        lists = "; ".join(f"{case}: {', '.join(own) or 'none'}" for case, own in list(masks.items())[:3])
+        raise DataError(f"{place}: no organ has a mask in every case ({lists}): give cases that share one.")
+    shared = [*(organ for organ in TASK_ORGANS if organ in shared), *(o for o in shared if o not in TASK_ORGANS)]
+    rest = [organ for organ in every if organ not in shared]
+    said = (f"left out, since not every case has a mask of it: {', '.join(rest)}.",) if rest else ()
+    return LabelMap.of({organ: value for value, organ in enumerate(shared, start=1)}), said
+
+
+def require_apart(organs: Sequence[str], masks: Sequence[np.ndarray], place: Path) -> None:
+    """DataError if two of the four organs share more than MOST_SHARED of the smaller one: one is not what it is called."""
+    ours = [(organ, mask) for organ, mask in zip(organs, masks, strict=True) if organ in TASK_ORGANS]
+    for n, (organ, mask) in enumerate(ours):
+        for other, earlier in ours[:n]:
+            share = np.count_nonzero(mask & earlier) / max(min(mask.sum(), earlier.sum()), 1)
+            if share > MOST_SHARED:
+                raise DataError(
+                    f"{place}: the masks of {other} and of {organ} share {100 * share:.0f} % of the smaller one, so one of them "
+                    "is not what it is called: look at both."
+                )
 
 
 def join(organs: Sequence[str], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[str]]:

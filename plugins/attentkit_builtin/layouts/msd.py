@@ -14,6 +14,7 @@ from typing import Any
 
 from attent_kit.errors import DataError
 from attent_kit.layouts import Entry, Layout, Scan, read_labels, read_volume
+from attentkit_builtin.layouts.amos import is_amos
 from attentkit_builtin.layouts.folders import (
     NIFTI,
     checked,
@@ -103,7 +104,9 @@ class MSD(Layout):
 
 
 def _is_task(folder: Path) -> bool:
-    return described(folder) and bool(names(folder / "imagesTr", NIFTI)) and not is_nnunet(folder)
+    return (
+        described(folder) and bool(names(folder / "imagesTr", NIFTI)) and not is_nnunet(folder) and not is_amos(folder)
+    )
 
 
 def _folder(path: Path) -> Path:

@@ -6,8 +6,12 @@ from pathlib import Path
 
 from attent_kit.errors import DataError
 from attent_kit.layouts import Entry, Layout, Scan, is_label, read_labels, read_volume
+from attentkit_builtin.layouts.amos import Amos
+from attentkit_builtin.layouts.brats import Brats
 from attentkit_builtin.layouts.btcv import BTCV
+from attentkit_builtin.layouts.flare import Flare
 from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, names, paired
+from attentkit_builtin.layouts.mmwhs import MMWHS
 from attentkit_builtin.layouts.msd import MSD
 from attentkit_builtin.layouts.nnunet import NnUNet
 
@@ -36,7 +40,7 @@ class Pairs(Layout):
         path = Path(path)
         if os.path.isfile(path):
             return path.suffix.lower() in _LISTS or bool(NIFTI.search(path.name))
-        if any(layout.recognises(path) for layout in (NnUNet, MSD, BTCV)):
+        if any(layout.recognises(path) for layout in (NnUNet, MSD, BTCV, Amos, Flare, MMWHS, Brats)):
             return False
         return bool(names(path, NIFTI)) or any(names(inner, NIFTI) for inner in _called(path, _IMAGES))
 
