@@ -149,13 +149,12 @@ def test_nothing_labelled_and_an_organ_without_a_code_are_written_too(tmp_path):
 def test_codes_are_those_of_the_dictionary_and_colours_those_of_the_standard():
     from pydicom.sr import _concepts_dict
 
-    known = {
-        value: meaning
-        for by_value in _concepts_dict.concepts["SCT"].values()
-        for value, (meaning, _) in by_value.items()
-    }
+    known = {}
+    for by_value in _concepts_dict.concepts["SCT"].values():
+        for value, (meaning, _) in by_value.items():
+            known.setdefault(value, set()).add(meaning)
     for code in (*ORGAN_CODES.values(), *SIDES.values(), ANATOMICAL):
-        assert known[code.value] == code.meaning
+        assert code.meaning in known[code.value]
     assert cielab("#FFFFFF") == pytest.approx([65535, 32896, 32896], abs=2) and cielab("#000000")[0] == 0
 
 
@@ -200,7 +199,7 @@ def test_without_positions_the_reference_counts_and_without_both_nothing(tmp_pat
 @pytest.mark.parametrize(
     ("shift", "words"),
     [((0, 0, 2.5), "does not lie on a slice of .* 2.5 mm apart"), ((0.4, 0, 0), "0.4 mm apart"),
-     ((0, 0, 500), "voxels outside of the image"), ((1000, 0, 0), "voxels outside of the image")],
+     ((0, 0, 500), "voxels outside of the image"), ((1050, 0, 0), "voxels outside of the image")],
 )  # fmt: skip
 def test_frames_off_the_grid_are_refused(tmp_path, shift, words):
     found, image, path = written(tmp_path)
