@@ -427,10 +427,27 @@ def test_predict_refuses_a_segmentation_where_there_is_no_series_or_one_is_there
     assert any("dicom_seg" in option.name for option in command.command.params)
 
 
+def test_a_series_whose_identity_is_left_in_the_meta_headers_alone_goes_there_and_back(attentkit, tmp_path):
+    """As some anonymise: SOPInstanceUID, SOPClassUID and SeriesInstanceUID are empty."""
+    folder = tmp_path / "set" / "p0"
+    series(folder)
+    for path in folder.iterdir():
+        made = pydicom.dcmread(path)
+        made.SOPInstanceUID = made.SOPClassUID = made.SeriesInstanceUID = ""
+        made.save_as(path)
+    found = choose_series(folder)
+    write_segmentation(folder / "seg.dcm", body()[1], ORGANS, found, Algorithm("attent", "1"), COLOURS)
+    assert np.array_equal(read(folder / "seg.dcm", found, read_series(found)[0])[0], body()[1])
+    outcome, one = prepared(attentkit, folder.parent)
+    assert outcome.code == 0 and one.cases[0].has_labels, outcome.err
+
+
 def test_slices_without_an_identity_are_met_before_anything_is_written(run, tmp_path):
     series(tmp_path / "p0")
     for path in (tmp_path / "p0").iterdir():
-        changed(path, lambda made: delattr(made, "SOPInstanceUID"))
+        made = pydicom.dcmread(path)
+        del made.SOPInstanceUID, made.file_meta.MediaStorageSOPInstanceUID
+        pydicom.dcmwrite(path, made, enforce_file_format=False)
     with pytest.raises(DataError, match="no SOPInstanceUID or no SOPClassUID"):
         predict(run, tmp_path / "p0", tmp_path / "labels.nii.gz", dicom_seg=tmp_path / "seg.dcm")
     assert not (tmp_path / "labels.nii.gz").exists()

@@ -101,6 +101,13 @@ def text(dataset: Any, keyword: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in words).split())[:200]
 
 
+def instance_uids(dataset: Any) -> tuple[str, str]:
+    """SOPClassUID and SOPInstanceUID; those of the meta header where anonymisation has emptied them. "" where there is none."""
+    meta = getattr(dataset, "file_meta", {})
+    kind = text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID")
+    return kind, text(dataset, "SOPInstanceUID") or text(meta, "MediaStorageSOPInstanceUID")
+
+
 def number(dataset: Any, keyword: str) -> float | None:
     """The value of a tag with one number; None where it is missing or not one number."""
     values = _values(dataset, keyword)

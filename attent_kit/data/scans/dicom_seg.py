@@ -17,6 +17,7 @@ import numpy as np
 from attent_kit.data.scans.dicom import Series
 from attent_kit.data.scans.dicom_file import (
     functional_group,
+    instance_uids,
     number,
     numbers,
     quiet,
@@ -53,8 +54,16 @@ class SegmentationFile:
     series: str
     """SeriesInstanceUID of the images that it refers to; "" if it names none."""
     segments: tuple[Segment, ...]
+    instances: frozenset[str] = frozenset()
+    """SOPInstanceUIDs of those images."""
     drawn_by: str = ""
     """Name of the algorithm that drew its segments without anybody's help; "" if a person had a hand in each."""
+
+    def refers_to(self, series: Series) -> bool:
+        """Whether it was drawn on this series, by the UID of that or, where anonymisation left none, by those of its slices."""
+        if self.series and self.series == series.uid:
+            return True
+        return instance_uids(read_header(series.files[0]))[1] in self.instances
 
 
 def find_segmentations(place: Path | str) -> list[SegmentationFile]:
@@ -238,11 +247,14 @@ def _segmentation(path: Path) -> SegmentationFile:
         )
     referred = _items(header, "ReferencedSeriesSequence")
     series = text(referred[0], "SeriesInstanceUID") if referred else ""
+    instances = frozenset(
+        text(one, "ReferencedSOPInstanceUID") for item in referred for one in _items(item, "ReferencedInstanceSequence")
+    )
     automatic = [
         item for item in _items(header, "SegmentSequence") if text(item, "SegmentAlgorithmType") == "AUTOMATIC"
     ]
     drawn_by = text(automatic[0], "SegmentAlgorithmName") or "an algorithm" if automatic else ""
-    return SegmentationFile(path, series, tuple(segments), drawn_by)
+    return SegmentationFile(path, series, tuple(segments), instances - {""}, drawn_by)
 
 
 def _frames(dataset: Any, path: Path) -> Iterator[np.ndarray]:
@@ -263,7 +275,7 @@ def _slices(series: Series, image: Volume) -> dict[str, int]:
     """Index along Z by SOPInstanceUID; empty where one file holds several slices."""
     if len(series.files) != image.array.shape[2]:
         return {}
-    uids = [text(read_header(path), "SOPInstanceUID") for path in series.files]
+    uids = [instance_uids(read_header(path))[1] for path in series.files]
     return {uid: z for z, uid in enumerate(uids) if uid} if len(set(uids)) == len(uids) else {}
 
 

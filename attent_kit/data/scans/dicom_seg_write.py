@@ -13,7 +13,7 @@ import numpy as np
 
 from attent_kit import __version__
 from attent_kit.data.scans.dicom import Series
-from attent_kit.data.scans.dicom_file import Plane, planes_of, quiet, read_header, require_pydicom, text
+from attent_kit.data.scans.dicom_file import Plane, instance_uids, planes_of, quiet, read_header, require_pydicom, text
 from attent_kit.data.scans.organ_codes import ANATOMICAL, ORGAN_CODES, OWN_SCHEME, SIDES, OrganCode
 from attent_kit.errors import DataError
 from attent_kit.files import write_whole
@@ -83,7 +83,7 @@ def _slices(series: Series) -> list[_Slice]:
     found = []
     for file in series.files:
         header = read_header(file)
-        uids = text(header, "SOPClassUID"), text(header, "SOPInstanceUID")
+        uids = instance_uids(header)
         if not all(uids):
             raise DataError(
                 f"{file} has no SOPInstanceUID or no SOPClassUID, to which a segmentation refers: leave --dicom-seg out, or use "
@@ -228,8 +228,11 @@ def _instances(slices: Sequence[_Slice]) -> list[Any]:
 
 
 def _series_uid(series: Series) -> str:
-    """Its SeriesInstanceUID; that of its first file where the files have none in common."""
-    return series.uid or text(read_header(series.files[0]), "SeriesInstanceUID") or "1.2"
+    """Its SeriesInstanceUID; where anonymisation left none that the files have in common, one made from its first slice."""
+    if series.uid:
+        return series.uid
+    _, first = instance_uids(read_header(series.files[0]))
+    return str(require_pydicom().uid.generate_uid(entropy_srcs=["SeriesInstanceUID", first]))
 
 
 def _coded(code: OrganCode, scheme: str = "SCT") -> Any:

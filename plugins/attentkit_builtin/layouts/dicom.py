@@ -5,7 +5,6 @@ Its segments are the organs that their codes say, or else their labels.
 """
 
 import os
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -51,11 +50,13 @@ class DicomFolders(Layout):
         self.part = chosen(part, parts, self.path) if part or parts else None
         self.labels = None if labels is None else Path(labels)
         self.allow_unlabelled = allow_unlabelled or labels is None
-        self.drawn: Mapping[Path, dict[str, int]] = {}
-        """Segmentations, and the number of the segment of each organ."""
+        found = find_segmentations(self.path if self.labels is None else self.labels)
+        self.drawn = {one.path: one for one in found}
+        """Segmentations by file."""
         self.left_out: tuple[str, ...] = ()
-        if found := find_segmentations(self.path if self.labels is None else self.labels):
-            self._take(found)
+        if found:
+            organs = {str(path): _segments(one) for path, one in self.drawn.items()}
+            self.organs, self.left_out = in_every_case(organs, self.path)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -94,22 +95,16 @@ class DicomFolders(Layout):
         if entry.labels[0] not in self.drawn:
             return Scan(image, read_labels(entry.labels[0], like=image), doubts=notes)
         assert self.organs is not None
-        segments = self.drawn[entry.labels[0]]
+        drawn = self.drawn[entry.labels[0]]
+        segments = _segments(drawn)
         values = {segments[organ]: value for organ, (value,) in self.organs.values}
-        (drawn,) = find_segmentations(entry.labels[0])
         labels, decisions, doubts = read_segmentation(drawn, series, image, values)
         joined = Volume(labels, image.affine, image.header, entry.labels[0])
         return Scan(image, joined, (*decisions, *self.left_out), (*notes, *doubts))
 
-    def _take(self, found: list[SegmentationFile]) -> None:
-        """The organs that all segmentations share become those of the data set."""
-        self.drawn = {one.path: _segments(one) for one in found}
-        self.refers = {one.path: one.series for one in found}
-        self.organs, self.left_out = in_every_case({str(path): own for path, own in self.drawn.items()}, self.path)
-
     def _drawn_on(self, series: Series) -> tuple[Path, ...]:
         """The segmentation that refers to a series."""
-        own = [path for path, uid in self.refers.items() if uid and uid == series.uid]
+        own = [path for path, drawn in self.drawn.items() if drawn.refers_to(series)]
         if len(own) > 1:
             raise DataError(
                 f"{own[0]} and {own[1]} are both segmentations of the series {series.uid}: keep one of them."
@@ -141,8 +136,8 @@ class DicomFolders(Layout):
             used = {path for entry in found for path in entry.labels}
             if spare := [path for path in self.drawn if path not in used]:
                 raise DataError(
-                    f"{spare[0]} is a segmentation of the series '{self.refers[spare[0]]}', which is not here: add the series, "
-                    "or remove the segmentation."
+                    f"{spare[0]} is a segmentation of the series '{self.drawn[spare[0]].series}', which is not here: add "
+                    "the series, or remove the segmentation."
                 )
             return
         if self.labels is None or not os.path.isdir(self.labels):

@@ -35,7 +35,7 @@ def _squeezed(name: str) -> str:
 
 
 def _known() -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for organ, others in _SPELLINGS.items():
         side, _, part = organ.partition(" ")
         turned = part + side if side in ("left", "right") else organ
