@@ -99,6 +99,7 @@ class DicomFolders(Layout):
         segments = _segments(drawn)
         values = {segments[organ]: value for organ, (value,) in self.organs.values}
         labels, decisions, doubts = read_segmentation(drawn, series, image, values)
+        notes = tuple(note for note in notes if not note.startswith("skipped, SEG"))
         joined = Volume(labels, image.affine, image.header, entry.labels[0])
         return Scan(image, joined, (*decisions, *self.left_out), (*notes, *doubts))
 
