@@ -14,8 +14,8 @@ from attent_kit.report.comparisons import choose_reference, compare, comparisons
 from attent_kit.report.ranks import rank_rows, rank_sentence, ranks_csv, ranks_figure
 from attent_kit.report.render import render
 from attent_kit.report.scores import AVERAGE, Score, read_scores, write_scores
-from attent_kit.report.sentences import claim, comparison_block, p_text, sentence, warning
-from attent_kit.report.significance import holm
+from attent_kit.report.sentences import claim, comparison_block, power_of, sentence
+from attent_kit.report.significance import holm, p_text
 from attent_kit.report.table import MethodRow
 
 NAN = math.nan
@@ -169,13 +169,14 @@ def test_what_cannot_be_compared_is_not_corrected_for():
     assert second.cases == 0 and math.isnan(second.wilcoxon_p)
 
 
-def test_a_warning_speaks_for_all_comparisons_or_not_at_all():
-    assert warning(compared(FIVE)) == "With 5 cases no paired test can reach p < 0.05 (smallest possible 0.0625)."
-    assert warning(compared(SIX)) == ""
-    assert warning(compared({**SIX, "B": SIX["A"]})).startswith(
+def test_a_limit_speaks_for_all_comparisons_or_not_at_all():
+    five = power_of(compared(FIVE)).limit
+    assert five.startswith("With 5 cases no paired test can reach p < 0.05 (smallest possible 0.0625). ")
+    assert power_of(compared(SIX)).limit == ""
+    assert power_of(compared({**SIX, "B": SIX["A"]})).limit.startswith(
         "With 6 cases and 2 comparisons no corrected p can be below 0.05 (smallest possible 0.0625)"
     )
-    assert warning(compared({"W/o": [0.5], "A": [NAN]})) == ""
+    assert power_of(compared({"W/o": [0.5], "A": [NAN]})) is None
 
 
 # Files
@@ -284,7 +285,8 @@ def test_every_number_of_a_rendered_comparison_comes_from_the_scores_file(tmp_pa
     figures = [f"ranks-mr2ct-{metric}.{kind}" for metric in ("dice", "assd") for kind in ("png", "svg")]
     assert [file.name for file in files] == names + figures
     assert all(file.exists() for file in files)
-    assert found.warnings == ["With 2 cases no paired test can reach p < 0.05 (smallest possible 0.5)."]
+    (note,) = found.power_notes
+    assert note.startswith("With 2 cases no paired test can reach p < 0.05 (smallest possible 0.5).")
     text = (tmp_path / "table.md").read_text(encoding="utf-8")
     assert text.index("ASSD, mm, mean ± SD") < text.index("comparisons with W/o")
     assert "Supervised is 45.0 Dice points above W/o" in text

@@ -1,6 +1,6 @@
 """A comparison on the screen: its grid, what it would cost, how far it is, and what it has come to."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from attent_kit.engine.conduct.grid import CellGrid
     from attent_kit.errors import AttentKitError
     from attent_kit.report.compared import Compared
+    from attent_kit.report.power import Power
 
 ITEMS = ("shift", "audit")
 """Parts whose items are each named even without a terminal: one may take minutes."""
@@ -110,6 +111,7 @@ def print_grid(grid: "CellGrid", as_json: bool) -> None:
         rows.append((c.row, c.alignment, c.direction, str(c.seed), ("done" if c.done else "to run") + kept))
     title = f"{grid.title}: {len(grid.cells)} runs in {grid.out}"
     print_table(title, ("row", "alignment", "direction", "seed", ""), rows)
+    _print_power(grid.power)
 
 
 def print_price(price: "Price", as_json: bool) -> None:
@@ -120,6 +122,7 @@ def print_price(price: "Price", as_json: bool) -> None:
                 "seconds": price.seconds,
                 "devices": price.devices,
                 "wall_seconds": price.wall(len(price.devices)),
+                "power": {direction: power.as_json() for direction, power in price.power.items()},
                 "stages": [{n: v for n, v in stage._asdict().items() if n != "recipe"} for stage in price.stages],
                 "cells": [
                     {"row": c.cell.row, "direction": c.cell.direction, "seed": c.cell.seed, "done": c.cell.done}
@@ -151,7 +154,17 @@ def print_price(price: "Price", as_json: bool) -> None:
         f"{price.missing} runs to train, one after another about {duration(price.seconds)}{over}, predictions and snapshots "
         "not counted."
     )
+    _print_power(price.power)
     price.check()
+
+
+def _print_power(foreseen: "Mapping[str, Power]") -> None:
+    """What tests could see of the directions, those of one sentence together."""
+    said: dict[str, list[str]] = {}
+    for direction, power in foreseen.items():
+        said.setdefault(power.sentence, []).append(direction)
+    for sentence, directions in said.items():
+        click.echo(f"{', '.join(directions)}: {sentence}")
 
 
 def _print_left_out(grid: "CellGrid") -> None:
@@ -171,8 +184,8 @@ def _print_tables(found: "Compared") -> None:
         for footnote in footnotes(found.costs):
             click.echo(f"  {footnote}")
     click.echo(found.note)
-    for warning in found.warnings:
-        click.echo(f"Comparisons, in table.md: {warning}")
+    for note in found.power_notes:
+        click.echo(f"Comparisons, in table.md: {note}")
 
 
 def _counting(bar: Bar) -> ReportDone:

@@ -6,11 +6,12 @@ from typing import NamedTuple
 from attent_kit.report.comparisons import Comparison, SlideTest, choose_reference, compare, slide_tests
 from attent_kit.report.costs import Cost
 from attent_kit.report.gap import Ends, Gap, gaps
+from attent_kit.report.metrics import metric_of
 from attent_kit.report.outcomes import Outcome
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import Ranks, rank_rows
 from attent_kit.report.scores import AVERAGE, LAST, Score, by_protocol
-from attent_kit.report.sentences import warning
+from attent_kit.report.sentences import power_of
 from attent_kit.report.table import MethodRow, Table, mark, selection_note, tables
 
 
@@ -65,13 +66,17 @@ class Compared(NamedTuple):
     """What each row closes of the gap, where rows are there that could span it."""
 
     @property
-    def warnings(self) -> list[str]:
-        """What the comparisons cannot show, with so few cases."""
+    def power_notes(self) -> list[str]:
+        """What the comparisons could show with so many cases: a sentence for all of them, or one for each that differs."""
         families: dict[tuple[str, str], list[Comparison]] = {}
         for c in self.comparisons:
             if c.organ == AVERAGE:
                 families.setdefault((c.direction, c.metric), []).append(c)
-        return [said for said in dict.fromkeys(map(warning, families.values())) if said]
+        said: dict[str, list[str]] = {}
+        for (direction, metric), family in families.items():
+            if power := power_of(family):
+                said.setdefault(power.sentence, []).append(f"{self.titles[direction]}, {metric_of(metric).title}")
+        return [*said] if len(said) == 1 else [f"{'; '.join(where)}: {sentence}" for sentence, where in said.items()]
 
 
 def daggered(scored: ScoredRows) -> ScoredRows:

@@ -12,8 +12,8 @@ from attent_kit.report.pairwise import RowPair
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import rank_sentence, ranks_figure
 from attent_kit.report.scores import AVERAGE, Score
-from attent_kit.report.sentences import claim, p_text, sentence, warning
-from attent_kit.report.significance import ALPHA
+from attent_kit.report.sentences import claim, power_of, sentence
+from attent_kit.report.significance import ALPHA, p_text
 from attent_kit.report.summary import Stamp
 from attent_kit.report.table import MethodRow, Table, tables
 
@@ -97,11 +97,12 @@ def comparisons_section(c: Compared, pairs: Sequence[RowPair], out: Path) -> Sec
         for metric in METRICS:
             found = [pair for pair in pairs if (pair.direction, pair.metric) == (direction, metric.name)]
             family = [x for x in own if x.metric == metric.name]
-            said = warning(family)
+            power = power_of(family)
             # What is said once for all is not said again for each.
-            blocks.append(
-                Text([f"{claim(x, domains)}." if said else sentence(x, domains) for x in family], listed=True)
-            )
+            alone = power is not None and bool(power.limit)
+            claims = [f"{claim(x, domains)}." if alone else sentence(x, domains) for x in family]
+            blocks.append(Text(claims, listed=True))
+            blocks += [Text([power.sentence])] if power else []
             if found:
                 blocks.append(_matrix(found, domains, metric))
         figures = [r for r in c.ranks if r.direction == direction]
@@ -150,7 +151,8 @@ def _matrix(pairs: Sequence[RowPair], domains: str, metric: Metric) -> PageTable
     counts = sorted({pair.cases for pair in pairs})
     cases = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     caption = f"{domains}: {metric.title}, row minus column, {metric.step}; {cases} cases, {max(p.family for p in pairs)} pairs"
-    return PageTable(caption, ["row minus column", *labels], rows, list(filter(None, [warning(pairs)])))
+    power = power_of(pairs)
+    return PageTable(caption, ["row minus column", *labels], rows, [power.limit] if power and power.limit else [])
 
 
 def _pair_cell(difference: float, p: float, metric: Metric) -> PageCell:

@@ -10,9 +10,10 @@ from attent_kit.report.comparisons import Comparison, SlideTest
 from attent_kit.report.intervals import RESAMPLES
 from attent_kit.report.metrics import metric_of
 from attent_kit.report.pairwise import RowPair
+from attent_kit.report.power import Power
 from attent_kit.report.ranks import Ranks, rank_sentence
 from attent_kit.report.scores import AVERAGE
-from attent_kit.report.significance import ALPHA, EXACT_FLIPS
+from attent_kit.report.significance import ALPHA, EXACT_FLIPS, p_text
 from attent_kit.report.table import grid
 
 
@@ -43,45 +44,24 @@ def claim(c: Comparison, domains: str) -> str:
 
 def verdict(c: Comparison) -> str:
     """The p-values, or why there can be none that counts."""
-    cases = _count(c.cases, "case")
+    limit = Power(c.cases, c.family, c.smallest_p, c.smallest_holm).clause
     if c.smallest_p >= ALPHA:
-        return _no_test(c)
+        return limit
     found = f"Wilcoxon signed-rank p {_is(c.wilcoxon_p)}"
     if c.family > 1:
         found += f", {p_text(c.wilcoxon_holm)} after Holm's correction for {c.family} comparisons"
     if not math.isnan(c.rank_biserial):
         found += f", rank-biserial r = {c.rank_biserial:.2f}"
-    if c.smallest_holm >= ALPHA:
-        found += (
-            f"; with {cases} and {c.family} comparisons no corrected p can be below {ALPHA} (smallest possible "
-            f"{p_text(c.smallest_holm)})"
-        )
-    return found
+    return f"{found}; {limit}" if limit else found
 
 
-def _no_test(c: Comparison | RowPair) -> str:
-    if c.cases == 1:
-        return "one case cannot be tested"
-    cases, least = _count(c.cases, "case"), p_text(c.smallest_p)
-    return f"with {cases} no paired test can reach p < {ALPHA} (smallest possible {least})"
-
-
-def warning(comparisons: Sequence[Comparison] | Sequence[RowPair]) -> str:
-    """One sentence if none of these comparisons could be significant, whatever the scores; else nothing."""
+def power_of(comparisons: Sequence[Comparison] | Sequence[RowPair]) -> Power | None:
+    """What comparisons of one family could show, whatever the scores; None if there is nothing to compare."""
     tested = [c for c in comparisons if c.cases]
     if not tested:
-        return ""
+        return None
     most = max(tested, key=lambda c: c.cases)
-    if most.smallest_p >= ALPHA:
-        said = _no_test(most)
-        return f"{said[0].upper()}{said[1:]}."
-    if min(c.smallest_holm for c in tested) >= ALPHA:
-        return (
-            f"With {_count(most.cases, 'case')} and {most.family} comparisons no corrected p can be below {ALPHA} (smallest "
-            f"possible {p_text(min(c.smallest_holm for c in tested))}): name fewer comparisons beforehand, or test on more "
-            "cases."
-        )
-    return ""
+    return Power(most.cases, most.family, most.smallest_p, min(c.smallest_holm for c in tested))
 
 
 def comparison_block(
@@ -96,18 +76,14 @@ def comparison_block(
     for name in dict.fromkeys(c.metric for c in averages):
         own = [c for c in averages if c.metric == name]
         lines += [f"### {metric_of(name).heading}, average of organs", "", *_table(own), ""]
-        alone = warning(own)
-        lines += [f"**{alone}**", ""] if alone else []
+        power = power_of(own)
+        alone = power.limit if power else ""
+        lines += [f"**{alone}**", ""] if alone else [power.reach, ""] if power else []
         # What is said once for all is not said again for each.
         said = (f"- {claim(c, domains)}." if alone else f"- {sentence(c, domains)}" for c in own)
         lines += [*dict.fromkeys(said), ""]
         lines += [line for r in ranks if r.metric == name for line in (rank_sentence(r), "")]
     return lines + (_slides(slides) if slides else [])
-
-
-def p_text(p: float) -> str:
-    """0.25, 0.0312, < 0.001."""
-    return "-" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3g}"
 
 
 def _table(comparisons: Sequence[Comparison]) -> list[str]:

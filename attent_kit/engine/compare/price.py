@@ -5,9 +5,10 @@ import gc
 import heapq
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.interfaces import Batch, Stage, Task
 from attent_kit.registry import Registry
+from attent_kit.report.power import Power
 
 STEPS = 3
 """Steps that are timed, after one to warm up."""
@@ -79,6 +81,8 @@ class Price(NamedTuple):
     cells: list[CellCost]
     devices: tuple[str, ...] = ("auto",)
     """Those that are asked for; measured on the first."""
+    power: Mapping[str, Power] = MappingProxyType({})
+    """What the tests of each direction could see."""
 
     def check(self) -> "Price":
         """The same if every run can be run as it is set; else ConfigError."""

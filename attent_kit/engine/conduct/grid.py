@@ -9,6 +9,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.ablation import ablate
 from attent_kit.engine.compare.cells import domain_files
 from attent_kit.engine.compare.content import located, superseded
+from attent_kit.engine.compare.foresight import foresee
 from attent_kit.engine.compare.price import Price, price
 from attent_kit.engine.compare.results import labels_in
 from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow, read_suite, refuse_another_split
@@ -23,6 +24,7 @@ from attent_kit.engine.train.tracking import Trackers, find_trackers
 from attent_kit.errors import ConfigError, did_you_mean
 from attent_kit.registry import Registry
 from attent_kit.report.comparisons import choose_reference
+from attent_kit.report.power import Power
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class CellGrid:
     @property
     def title(self) -> str:
         return self.suite.title or self.suite.name
+
+    @property
+    def power(self) -> Mapping[str, Power]:
+        """What the tests of each direction could see, before anything is trained."""
+        return foresee(self.suite, self.cells)
 
 
 def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
@@ -79,7 +86,7 @@ def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None 
     """What a request would cost, from a few measured steps of each row; nothing is kept."""
     grid = expanded(request, registry)
     with (watcher or Watcher()).during("rows") as tell:
-        return price(grid.suite, grid.cells, registry, grid.devices, tell)
+        return price(grid.suite, grid.cells, registry, grid.devices, tell)._replace(power=grid.power)
 
 
 def _suites(request: CompareRequest, registry: Registry) -> tuple[Suite, Suite]:
