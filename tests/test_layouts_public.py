@@ -186,16 +186,20 @@ def test_masks_go_with_slices_by_position_in_nested_folders_too(attentkit, tmp_p
 
 
 @pytest.mark.parametrize("kind", ["ircadb", "organ_masks"])
-def test_an_organ_that_one_case_lacks_is_left_out_and_said(attentkit, tmp_path, kind):
+def test_an_organ_that_one_case_lacks_is_unknown_there(attentkit, tmp_path, kind):
     folder = getattr(sets, kind)(tmp_path / "set")
     gone = [path for path in folder.glob("*2/**/*") if organ_called(path.name.split(".")[0]) == "left kidney"]
     for path in gone:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert gone
     found = prepare(attentkit, folder, "")
-    assert found.organs == ("liver", "right kidney", "spleen")
-    decided = [line for case in found.manifest["cases"] for line in case["decisions"]]
-    assert "left out, since not every case has a mask of it: left kidney." in decided
+    one, two = found.cases
+    assert found.organs == one.annotated == ORGANS and two.annotated == ("liver", "right kidney", "spleen")
+    assert set(np.unique(found.label_slices(two.id))) == {0, 1, 2, 4}
+    assert prepare(attentkit, folder, "", "--organs", "liver,spleen").cases[1].annotated == ("liver", "spleen")
+    (tmp_path / "out.h5").unlink()
+    err = refused(attentkit, folder, "--organs", "left kidney", code=2)
+    assert f"the case '{two.id}' annotates none of left kidney, only liver, right kidney, spleen" in err
 
 
 @pytest.mark.parametrize("inner", ["", "segmentations"])

@@ -65,7 +65,7 @@ def domain_maps(data_sets: Sequence[DataSet], entries: Sequence[Sequence[Entry]]
         bases.append(base)
         decisions += more
         for entry in members:
-            own[entry.id] = entry.organs.of(base) if isinstance(entry.organs, OrganNames) else entry.organs or base
+            own[entry.id] = _map_of(entry, base)
     used = list(dict.fromkeys(own.values()))
     # What is asked for counts though no case should have it, and what is only a default does not.
     maps = [*([bases[0]] if asked is not None or not used else []), *used]
@@ -77,6 +77,22 @@ def domain_maps(data_sets: Sequence[DataSet], entries: Sequence[Sequence[Entry]]
     decisions += _counted(organs, [over_all[own[entry.id]] for members in entries for entry in members if entry.labels])
     whole = over_all[bases[0]] if bases[0] in over_all else over_all[maps[0]]
     return DomainMaps(whole, {case: over_all[label_map] for case, label_map in own.items()}, tuple(decisions))
+
+
+def _map_of(entry: Entry, base: LabelMap) -> LabelMap:
+    """What the labels of a case annotate, where those of its data set annotate `base`."""
+    if isinstance(entry.organs, OrganNames):
+        return entry.organs.of(base)
+    if not isinstance(entry.organs, frozenset):
+        return entry.organs or base
+    annotated = base.annotating(entry.organs) if entry.labels else base
+    if annotated is None:
+        raise ConfigError(
+            f"the case '{entry.id}' annotates none of {', '.join(base.organs)}, only "
+            f"{', '.join(sorted(entry.organs)) or 'nothing'}: "
+            "leave the case out, or choose other organs with --organs."
+        )
+    return annotated
 
 
 def _added_map(data_set: DataSet, asked: LabelMap | OrganNames | None) -> tuple[LabelMap, list[str]]:

@@ -1,6 +1,6 @@
 """Which value of a label file is which organ of the task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -94,6 +94,12 @@ class LabelMap:
         if not found:
             return self
         return LabelMap(found, self.others if len(found) == len(self.values) else "background")
+
+    def annotating(self, names: Collection[str]) -> "LabelMap | None":
+        """The same organs, those that are not among `names` not annotated; None if none is left."""
+        there = {words_of(name) for name in names}
+        values = tuple((organ, own if words_of(organ) in there else ()) for organ, own in self.values)
+        return LabelMap(values, self.others) if any(own for _, own in values) else None
 
     def in_order(self, like: "LabelMap") -> "LabelMap":
         """The same map with its organs in the order of another, where both name the same ones; else as it is."""

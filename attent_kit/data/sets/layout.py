@@ -36,8 +36,9 @@ class Entry(NamedTuple):
     """ct or mr where the layout knows it."""
     split: str | None = None
     """train, val or test where the layout says so."""
-    organs: LabelMap | OrganNames | None = None
-    """What the label files of this case annotate, where that is not what `Layout.organs` says."""
+    organs: LabelMap | OrganNames | frozenset[str] | None = None
+    """What the label files of this case annotate, where that is not what `Layout.organs` says; a set names those of its organs
+    that are annotated here, whichever of them are wanted."""
 
 
 def names_a_case(id: str) -> bool:

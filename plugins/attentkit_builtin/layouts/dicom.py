@@ -30,7 +30,7 @@ from attentkit_builtin.layouts.attent_png import AttentPng
 from attentkit_builtin.layouts.chaos import Chaos
 from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, listing
 from attentkit_builtin.layouts.ircadb import Ircadb
-from attentkit_builtin.layouts.masks import in_every_case
+from attentkit_builtin.layouts.masks import of_all_cases
 from attentkit_builtin.layouts.organ_words import organ_called, plainly
 
 FILES_LOOKED_AT = 5
@@ -53,10 +53,9 @@ class DicomFolders(Layout):
         found = find_segmentations(self.path if self.labels is None else self.labels)
         self.drawn = {one.path: one for one in found}
         """Segmentations by file."""
-        self.left_out: tuple[str, ...] = ()
         if found:
             organs = {str(path): _segments(one) for path, one in self.drawn.items()}
-            self.organs, self.left_out = in_every_case(organs, self.path)
+            self.organs = of_all_cases(organs, self.path)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -82,7 +81,9 @@ class DicomFolders(Layout):
                     f"{self.labels} holds no label map of {folder}: call it {name}.nii.gz, or type --allow-unlabelled if the "
                     "case is for training on the target side only. A DICOM Segmentation has to refer to its series."
                 )
-            found.append(Entry(name, series.files, labels, _MODALITIES.get(series.modality)))
+            drawn = self.drawn.get(labels[0]) if labels else None
+            organs = None if drawn is None else frozenset(_segments(drawn))
+            found.append(Entry(name, series.files, labels, _MODALITIES.get(series.modality), organs=organs))
         self._refuse_spare_labels(found)
         return checked(found, self.path)
 
@@ -97,11 +98,11 @@ class DicomFolders(Layout):
         assert self.organs is not None
         drawn = self.drawn[entry.labels[0]]
         segments = _segments(drawn)
-        values = {segments[organ]: value for organ, (value,) in self.organs.values}
+        values = {segments[organ]: value for organ, (value,) in self.organs.values if organ in segments}
         labels, decisions, doubts = read_segmentation(drawn, series, image, values)
         notes = tuple(note for note in notes if not note.startswith("skipped, SEG"))
         joined = Volume(labels, image.affine, image.header, entry.labels[0])
-        return Scan(image, joined, (*decisions, *self.left_out), (*notes, *doubts))
+        return Scan(image, joined, decisions, (*notes, *doubts))
 
     def _drawn_on(self, series: Series) -> tuple[Path, ...]:
         """The segmentation that refers to a series."""

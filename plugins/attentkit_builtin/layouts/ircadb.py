@@ -15,7 +15,7 @@ import numpy as np
 from attent_kit.errors import DataError
 from attent_kit.layouts import Entry, Layout, Scan, Volume, choose_series, integers, read_series, same_grid
 from attentkit_builtin.layouts.folders import below, checked, chosen, folders, only
-from attentkit_builtin.layouts.masks import binary, in_every_case, join, require_apart
+from attentkit_builtin.layouts.masks import binary, join, named_in, of_all_cases, require_apart
 from attentkit_builtin.layouts.organ_words import organ_called
 
 _IMAGE, _MASKS = "PATIENT_DICOM", "MASKS_DICOM"
@@ -24,7 +24,7 @@ _EXPECTED = "3D-IRCADb data (3Dircadb1.1/PATIENT_DICOM and 3Dircadb1.1/MASKS_DIC
 
 
 class Ircadb(Layout):
-    """3D-IRCADb: PATIENT_DICOM and, in MASKS_DICOM, a DICOM series of masks an organ; the organs that every case has."""
+    """3D-IRCADb: PATIENT_DICOM and, in MASKS_DICOM, a DICOM series of masks an organ; what a case lacks is unknown there."""
 
     def __init__(self, path: Path, part: str | None = None) -> None:
         super().__init__(path, part)
@@ -33,7 +33,7 @@ class Ircadb(Layout):
         only(found[:1], self.path, _EXPECTED)
         for case in found:
             _require_unpacked(case)
-        self.organs, self.left_out = in_every_case({case.name: _masks(case) for case in found}, self.path)
+        self.organs = of_all_cases({case.name: _masks(case) for case in found}, self.path)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -44,19 +44,21 @@ class Ircadb(Layout):
         for case in below(self.path, _is_case, _DEPTH):
             masks = _masks(case)
             image = choose_series(_inner(case, _IMAGE), by="keep one")
-            found.append(Entry(case.name, image.files, tuple(masks[organ] for organ in self._organs()), "ct"))
+            labels = tuple(masks[organ] for organ in self._organs() if organ in masks)
+            found.append(Entry(case.name, image.files, labels, "ct", organs=frozenset(masks)))
         return checked(found, self.path)
 
     def read(self, entry: Entry) -> Scan:
         image, notes = read_series(choose_series(entry.images[0].parent))
+        if not entry.labels:
+            return Scan(image, doubts=notes)
+        organs = named_in(entry, self._organs())
         masks = [_mask(folder, image) for folder in entry.labels]
         place = entry.labels[0].parent
-        require_apart(self._organs(), masks, place)
-        labels, doubts = join(self._organs(), masks)
+        require_apart(organs, masks, place)
+        labels, doubts = join(organs, masks, [self._organs().index(organ) + 1 for organ in organs])
         joined = Volume(labels, image.affine, image.header, place)
-        return Scan(
-            image, joined, (*notes, f"one label map was made from {len(masks)} masks.", *self.left_out), tuple(doubts)
-        )
+        return Scan(image, joined, (*notes, f"one label map was made from {len(masks)} masks."), tuple(doubts))
 
     def _organs(self) -> tuple[str, ...]:
         assert self.organs is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import CHAOS_GREY_BANDS, TASK_ORGANS, LabelMap
+from attent_kit.layouts import CHAOS_GREY_BANDS, TASK_ORGANS, Entry, LabelMap
 from attentkit_builtin.layouts.folders import listing
 
 FOUR_ORGANS = LabelMap.of({organ: value for value, organ in enumerate(TASK_ORGANS, start=1)})
@@ -15,6 +15,7 @@ STRAY_SHARE = 1e-3
 """Share of the masked pixels that may have a grey level in no band, as at a blurred border, before a mask is refused."""
 
 
+MOST_ORGANS = 254
 MOST_SHARED = 0.05
 """Share of the smaller of two organs that lies in both masks before they are refused; borders are drawn twice."""
 
@@ -51,21 +52,22 @@ def binary(mask: np.ndarray, source: Path) -> np.ndarray:
     return mask != 0
 
 
-def in_every_case(masks: Mapping[str, Collection[str]], place: Path) -> tuple[LabelMap, tuple[str, ...]]:
-    """The organs that have a mask in every case, ours first, 1 for the first; and a sentence about the others, if there are any.
+def of_all_cases(masks: Mapping[str, Collection[str]], place: Path) -> LabelMap:
+    """The organs that any case has a mask of, ours first, 1 for the first; `masks` has the organs of each case.
 
-    `masks` has the organs of each case. An organ that some cases lack is in none: nobody knows whether it is absent there, or
-    only not drawn. DataError if no organ is left.
+    DataError if there is none, or more than a label map holds.
     """
-    every = sorted({organ for own in masks.values() for organ in own})
-    shared = [organ for organ in every if all(organ in own for own in masks.values())]
-    if not shared:
-        lists = "; ".join(f"{case}: {', '.join(own) or 'none'}" for case, own in list(masks.items())[:3])
-        raise DataError(f"{place}: no organ has a mask in every case ({lists}): give cases that share one.")
-    shared = [*(organ for organ in TASK_ORGANS if organ in shared), *(o for o in shared if o not in TASK_ORGANS)]
-    rest = [organ for organ in every if organ not in shared]
-    said = (f"left out, since not every case has a mask of it: {', '.join(rest)}.",) if rest else ()
-    return LabelMap.of({organ: value for value, organ in enumerate(shared, start=1)}), said
+    every = {organ for own in masks.values() for organ in own}
+    if not 1 <= len(every) <= MOST_ORGANS:
+        raise DataError(f"{place} holds masks of {len(every)} organs, where 1 to {MOST_ORGANS} can be read.")
+    ordered = [*(organ for organ in TASK_ORGANS if organ in every), *sorted(every - {*TASK_ORGANS})]
+    return LabelMap.of({organ: value for value, organ in enumerate(ordered, start=1)})
+
+
+def named_in(entry: Entry, organs: Sequence[str]) -> list[str]:
+    """Those of the organs that a case has masks of."""
+    annotated = entry.organs if isinstance(entry.organs, frozenset) else frozenset()
+    return [organ for organ in organs if organ in annotated]
 
 
 def require_apart(organs: Sequence[str], masks: Sequence[np.ndarray], place: Path) -> None:
@@ -81,12 +83,14 @@ def require_apart(organs: Sequence[str], masks: Sequence[np.ndarray], place: Pat
                 )
 
 
-def join(organs: Sequence[str], masks: Sequence[np.ndarray]) -> tuple[np.ndarray, list[str]]:
-    """One label map, 1 for the first organ, from one mask per organ; doubts: what two masks share belongs to the first."""
+def join(
+    organs: Sequence[str], masks: Sequence[np.ndarray], values: Sequence[int] | None = None
+) -> tuple[np.ndarray, list[str]]:
+    """One label map from one mask per organ, 1 for the first or as `values` say; doubts: what two share belongs to the first."""
     labels = np.zeros_like(masks[0], np.uint8)
-    doubts = []
-    for value, (organ, mask) in enumerate(zip(organs, masks, strict=True), start=1):
-        for other, earlier in enumerate(organs[: value - 1], start=1):
+    doubts, given = [], values or range(1, len(organs) + 1)
+    for n, (organ, mask, value) in enumerate(zip(organs, masks, given, strict=True)):
+        for earlier, other in zip(organs[:n], given[:n], strict=True):
             if count := int(((labels == other) & mask).sum()):
                 doubts.append(
                     f"{count} voxels are in the masks of {earlier} and of {organ}, and are given to the {earlier}."

@@ -26,7 +26,7 @@ from attentkit_builtin.layouts.folders import (
     nearest,
     only,
 )
-from attentkit_builtin.layouts.masks import binary, in_every_case, join, require_apart
+from attentkit_builtin.layouts.masks import binary, join, named_in, of_all_cases, require_apart
 from attentkit_builtin.layouts.organ_words import organ_called, plainly
 from attentkit_builtin.layouts.totalsegmentator import TotalSegmentator
 
@@ -55,7 +55,7 @@ class OrganMasks(Layout):
         masks = {name: subject.masks for name, subject in _subjects(self.folder).items() if subject.masks}
         if not masks:
             raise DataError(f"{self.path} holds no {_EXPECTED}.")
-        self.organs, self.left_out = in_every_case(masks, self.folder)
+        self.organs = of_all_cases(masks, self.folder)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -82,19 +82,21 @@ class OrganMasks(Layout):
                 )
             (image,) = subject.images
             masks = tuple(subject.masks[organ] for organ in self._organs() if organ in subject.masks)
-            found.append(Entry(case, (image,), masks, modality_of(NIFTI.sub("", image.name))))
+            modality = modality_of(NIFTI.sub("", image.name))
+            found.append(Entry(case, (image,), masks, modality, organs=frozenset(subject.masks)))
         return checked(found, self.folder)
 
     def read(self, entry: Entry) -> Scan:
         image = read_volume(entry.images[0])
         if not entry.labels:
             return Scan(image)
+        organs = named_in(entry, self._organs())
         masks = [binary(read_labels(path, like=image).array, path) for path in entry.labels]
         place = entry.labels[0].parent
-        require_apart(self._organs(), masks, place)
-        labels, doubts = join(self._organs(), masks)
+        require_apart(organs, masks, place)
+        labels, doubts = join(organs, masks, [self._organs().index(organ) + 1 for organ in organs])
         joined = Volume(labels, image.affine, image.header, place)
-        return Scan(image, joined, (f"one label map was made from {len(masks)} masks.", *self.left_out), tuple(doubts))
+        return Scan(image, joined, (f"one label map was made from {len(masks)} masks.",), tuple(doubts))
 
     def _organs(self) -> tuple[str, ...]:
         assert self.organs is not None
