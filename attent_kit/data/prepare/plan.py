@@ -84,6 +84,7 @@ def plan(layout: Layout, options: PrepareOptions, added: Sequence[DataSet] = ())
     entries, modality, decisions = _of_one_modality(entries, options.modality, layout)
     there = {entry.id for entry in entries}
     maps = domain_maps(data_sets, [[entry for entry in members if entry.id in there] for members in found])
+    _refuse_two_meanings(entries, maps)
     decisions += maps.decisions
     if added and any(entry.split is None for entry in entries):
         entries = [entry._replace(split=None) for entry in entries]
@@ -98,9 +99,8 @@ def plan(layout: Layout, options: PrepareOptions, added: Sequence[DataSet] = ())
 
 
 def _homes(data_sets: Sequence[DataSet], found: Sequence[Sequence[Entry]]) -> dict[str, int]:
-    """By case, the number of its data set. DataError for a case of two data sets, and for label files that two cases have."""
+    """By case, the number of its data set. DataError for a case of two data sets."""
     home: dict[str, int] = {}
-    owner: dict[str, str] = {}
     for n, members in enumerate(found):
         for entry in members:
             if (other := home.setdefault(entry.id, n)) != n:
@@ -108,13 +108,20 @@ def _homes(data_sets: Sequence[DataSet], found: Sequence[Sequence[Entry]]) -> di
                     f"the case '{entry.id}' is in {data_sets[other].layout.path} and in {data_sets[n].layout.path}: give each "
                     "case its own name, or leave one of them out if it is the same patient."
                 )
-            for file in entry.labels:
-                if (first := owner.setdefault(os.path.abspath(file), entry.id)) != entry.id:
-                    raise DataError(
-                        f"{file} is the label map of the cases '{first}' and '{entry.id}': a value of one file cannot mean two "
-                        "organs, so name each file once, with all organs that it annotates."
-                    )
     return home
+
+
+def _refuse_two_meanings(entries: Sequence[Entry], maps: DomainMaps) -> None:
+    """DataError for a label file of two cases whose values mean different organs there."""
+    owner: dict[str, str] = {}
+    for entry in entries:
+        for file in entry.labels:
+            first = owner.setdefault(os.path.abspath(file), entry.id)
+            if maps.of_case[first] != maps.of_case[entry.id]:
+                raise DataError(
+                    f"{file} is the label map of the cases '{first}' and '{entry.id}', and its values mean other organs there: "
+                    "name each file once, with all organs that it annotates."
+                )
 
 
 def _split_warnings(settled: DomainPlan, left_out: list[str]) -> Iterator[str]:
