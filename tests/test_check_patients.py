@@ -168,7 +168,7 @@ def test_dicom_of_one_patient_is_known_by_its_tags(attentkit, tmp_path):
 
 
 def outliers(*traces):
-    return [(f.severity, f.case, f.evidence) for f in set_findings(traces, "a") if f.check == "outliers"]
+    return [(f.severity, f.case, f.evidence) for f in set_findings(traces, (), "a") if f.check == "outliers"]
 
 
 def test_an_outlier_is_named_with_median_and_deviation():

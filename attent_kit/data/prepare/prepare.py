@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -25,6 +26,7 @@ from attent_kit.data.prepare.unfinished import Finished, Unfinished
 from attent_kit.data.prepared.file import FORMAT, PARTIAL_VERSION, VERSION, Manifest, Prepared
 from attent_kit.data.prepared.hdf5 import writing
 from attent_kit.data.prepared.manifest import beside, refuse_to_overwrite, to_toml, versions
+from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.data.sets.layout import Layout, names_a_case
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.recognise import open_layout, parts_at
@@ -193,7 +195,7 @@ def _write(
             if any("annotated" in record for record in manifest["cases"]):
                 manifest["version"] = PARTIAL_VERSION
             _refuse_empty_training(manifest)
-            _refuse_background_alone(voxels, manifest["organs"])
+            _refuse_background_alone(voxels, manifest["label_map"])
             file["manifest"] = json.dumps(manifest)  # a data set, since HDF5 attributes end at 64 KiB
     with open(beside, "wb") as text:
         text.write(to_toml(manifest).encode())
@@ -255,12 +257,12 @@ def _removed_unless_stopped(unfinished: Unfinished) -> Iterator[None]:
     unfinished.remove()
 
 
-def _refuse_background_alone(voxels: Sequence[Mapping[str, int]], organs: Sequence[str]) -> None:
+def _refuse_background_alone(voxels: Sequence[Mapping[str, int]], label_map: Mapping[str, Any]) -> None:
     """DataError if none of the label maps holds any of the organs."""
     if voxels and not any(count for of_case in voxels for count in of_case.values()):
         raise DataError(
-            f"none of the {len(voxels)} label map(s) holds any of the organs {', '.join(organs)}, so all would be background: "
-            "give the values that the label maps have with --organs, as in --organs liver=6,spleen=1."
+            f"none of the {len(voxels)} label map(s) holds any of the organs {LabelMap.of(**label_map)}, so all would be "
+            "background: give the values that the label maps have with --organs, as in --organs liver=6,spleen=1."
         )
 
 
