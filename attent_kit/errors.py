@@ -1,6 +1,6 @@
 """Every error a user can cause: one sentence that says what to type next, and the exit code it ends in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -40,6 +40,11 @@ def did_you_mean(given: str, names: Iterable[str]) -> str:
     """ " Did you mean 'x'?" for the nearest of `names`, or an empty string."""
     nearest = get_close_matches(str(given), list(names), n=1, cutoff=0.6)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first of many names: "a, b, c and 4 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def printable(text: str) -> str:

@@ -26,7 +26,7 @@ class Kind:
     tests: tuple[str, ...]
     """Templates of its tests."""
     summary: str
-    """What its first line says about the template's code."""
+    """First line of its docstring, about the template's code."""
     try_it: str
     """A command that uses it."""
 
@@ -35,7 +35,7 @@ KINDS = {
     "alignment": Kind(
         "alignments",
         ("test_contract", "test_alignment"),
-        "Features of both domains get the same means.",
+        "Gives the features of both domains the same means.",
         "attentkit compare --alignments source_only,$name --set segment_steps=100 --out runs/$name",
     ),
     "segmentor": Kind(

@@ -26,7 +26,7 @@ RUN = [
     page
     for page in PAGES
     if page.parent.name in ("tutorials", "howto") and page.stem not in ("write_a_method", "plugins")
-]
+] + [DOCS / "reference" / "python.md", DOCS / "reference" / "suite.md"]
 """`test_plugin_guide.py` has the two on plugins."""
 SHORT = [
     *(word.removeprefix("--set=") for word in TINY if "segmentor.encoder=" not in word),
@@ -134,7 +134,7 @@ def lie_ready(page: str, trained: Path, suite: Path, prepared: Path) -> None:
         public_sets.write_all(Path("."))
         write_phantoms(Path("phantoms"), layouts=("chaos",))
         shutil.move("phantoms/chaos", "CHAOS")
-    if page in ("howto/compare.md", "howto/share.md"):
+    if page in ("howto/compare.md", "howto/share.md", "reference/python.md", "reference/suite.md"):
         Path("mine.toml").write_text(suite.read_text(encoding="utf-8").replace('"tiny"', '"mine"'), encoding="utf-8")
         for name in ("mr", "ct"):
             shutil.copy(prepared / f"{name}.h5", f"{name}.h5")

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from attent_kit.data.workers import cores
 from attent_kit.engine.compare import launch
 from attent_kit.engine.compare.cells import longest_first
 from attent_kit.engine.run import processor
-from attent_kit.engine.run.processor import PROCESS_BYTES, cores, free_memory, one_thread, processes
+from attent_kit.engine.run.processor import PROCESS_BYTES, free_memory, one_thread, processes
 
 
 def test_processes_are_as_many_as_there_are_cores_memory_and_runs(monkeypatch):

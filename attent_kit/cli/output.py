@@ -4,7 +4,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from attent_kit.data.workers import ReportDone
 from attent_kit.errors import printable
 from attent_kit.report.scores import Score
 
@@ -117,7 +118,7 @@ class Bar:
                 err=True,
             )
 
-    def count(self, what: str) -> Callable[[str, int, int], None]:
+    def count(self, what: str) -> ReportDone:
         """A function that is told what was done last, how much is done and how much there is; told 0, it begins."""
 
         def tell(last: str, done: int, total: int) -> None:

@@ -45,9 +45,12 @@ def sensible_workers(cases: int, size: int) -> int:
     """Processes for so many cases of `size` bytes in all: as many as there are processors and memory for, 8 at most."""
     if size < WORTHWHILE:
         return 1
-    affinity = getattr(os, "sched_getaffinity", None)
-    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(processors, cases, host_memory() // MEMORY, MOST))
+    return max(1, min(cores(), cases, host_memory() // MEMORY, MOST))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def host_memory() -> int:

@@ -31,15 +31,18 @@ def render(c: Compared, panels: Mapping[str, Sequence[Panel]], out: Path) -> lis
     write_text(files[0], markdown(c.title, c.note, c.tables, c.published, c.titles, blocks, block(c.costs)))
     write_text(files[1], csv_text(c.tables, c.published))
     write_text(files[3], comparisons_csv(c.comparisons, sentences, c.slides))
-    if c.costs:
-        files.append(out / "costs.csv")
-        write_text(files[-1], costs_csv(c.costs))
-    if c.gaps:
-        files.append(out / "gaps.csv")
-        write_text(files[-1], gaps_csv(c.gaps))
-    if c.ranks:
-        files.append(out / "ranks.csv")
-        write_text(files[-1], ranks_csv(c.ranks))
+    of_some = {
+        "costs.csv": costs_csv(c.costs) if c.costs else "",
+        "gaps.csv": gaps_csv(c.gaps) if c.gaps else "",
+        "ranks.csv": ranks_csv(c.ranks) if c.ranks else "",
+    }
+    for name, text in of_some.items():
+        if text:
+            files.append(out / name)
+            write_text(out / name, text)
+        else:
+            # That of other rows, whose results lay here before.
+            (out / name).unlink(missing_ok=True)
     for r in c.ranks:
         files += ranks_figure(r, f"{c.title}, {c.titles[r.direction]}: {metric_of(r.metric).title}", out)
     for direction, slices in panels.items():

@@ -264,7 +264,7 @@ def _mean_std_n(values: Iterable[_Value]) -> tuple[float, float, int]:
 
 
 def _counted(rows: Sequence[Score]) -> dict[tuple, tuple[int, ...]]:
-    """COUNTS of each organ of each prediction; told from its metrics where scores were written without them."""
+    """COUNTS of each organ of each prediction; told from its metrics where the rows have none, as those of another program."""
     by_prediction: dict[tuple, dict[str, float]] = {}
     for row in rows:
         by_prediction.setdefault(_prediction(row), {})[row.metric] = row.value

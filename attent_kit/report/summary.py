@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from attent_kit.errors import few
 from attent_kit.report.compared import Compared
 from attent_kit.report.metrics import METRICS
 from attent_kit.report.scores import AVERAGE, LAST, ORACLE, Score
@@ -106,10 +107,9 @@ def doubts(
     """What keeps the numbers from being read as they stand."""
     made = []
     if missing:
-        shown = ", ".join(missing[:6]) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         made.append(
-            f"{len(missing)} {'run is' if len(missing) == 1 else 'runs are'} not finished and not counted: {shown}. Start the "
-            "same `attentkit compare` again to go on with them."
+            f"{len(missing)} {'run is' if len(missing) == 1 else 'runs are'} not finished and not counted: {few(missing, 6)}. "
+            "Start the same `attentkit compare` again to go on with them."
         )
     for direction, domains in titles.items():
         own = [score for score in scores if score.direction == direction]

@@ -32,7 +32,7 @@ from attent_kit.testing.subject import (
 from attent_kit.testing.trial import Draw, Recorder, Trial, differing, random_batch, values
 
 SPENT = ("backward through the graph a second time", "modified by an inplace operation")
-"""What PyTorch says of a graph that is used after an update."""
+"""PyTorch's words for a graph that is used after an update."""
 STEPS_TO_LEARN = 40
 
 
@@ -98,7 +98,7 @@ def losses_of(stage: Stage, losses: object) -> None:
 
 
 def trains_move(subject: Subject) -> None:
-    """An optimizer that a stage names in `trains` but that moves nothing points to a loss without gradient, often one detach()
+    """An optimizer that a stage names in `trains` but that moves nothing points to a loss without a gradient, often one detach()
     too many, or to a forgotten update. Call update(NAME, loss) for each, or leave the name out of `trains`."""
     trial = Trial(subject)
     for stage in trial.stages:
@@ -117,8 +117,8 @@ def moving(stage: Stage, recorder: Recorder) -> None:
 
 
 def others_stay(subject: Subject) -> None:
-    """Parameters that no optimizer of the stage owns have moved. Change weights only through
-    `update`; a moving average of weights belongs into buffers or parameters that require no gradient."""
+    """Parameters that no optimizer of the stage owns must not move. Change weights only through
+    `update`; keep a moving average of weights in buffers, or in parameters without requires_grad."""
     trial = Trial(subject)
     for stage in trial.stages:
         own = {id(p) for name in stage.trains if name in trial.optimizers for p in owned(trial.optimizers[name])}
@@ -130,7 +130,7 @@ def others_stay(subject: Subject) -> None:
 
 
 def graphs_are_fresh(subject: Subject) -> None:
-    """An update uses up the graph of its loss, and the weights in it have moved. Compute anew what you need afterwards, or
+    """An update uses up the graph of its loss and moves the weights in it. Recompute what you need afterwards, or
     reuse `.detach()`ed tensors; keep nothing with a graph from one step to the next."""
     trial = Trial(subject)
     for stage in trial.stages:

@@ -1,4 +1,4 @@
-"""What holds for components of every kind: documentation, options, and what the installed plugin costs."""
+"""Checks for components of every kind: documentation, options, and what importing the plugin costs."""
 
 import inspect
 import json
@@ -34,8 +34,8 @@ print(json.dumps({"seconds": seconds, "torch": "torch" in sys.modules and not be
 
 
 def documented(subject: Subject) -> None:
-    """`attentkit list` and `show` print what a component says of itself. Write a docstring whose first line is its summary,
-    and below each option of its Config a string with meaning and unit."""
+    """`attentkit list` and `show` print what a component says about itself. Write a docstring whose first line is its summary,
+    and below each option of its Config a string with its meaning and unit."""
     component, interface = subject.component, INTERFACE_OF[subject.kind]
     assert issubclass(component, interface), f"{component.__name__} is not a {interface.__name__}: subclass it."
     assert (component.__dict__.get("__doc__") or "").strip(), (
@@ -71,7 +71,7 @@ def presets_valid(subject: Subject) -> None:
 
 
 def pickles(subject: Subject) -> None:
-    """Other processes are sent the class and its options. Define the class at the top of an importable module, and keep
+    """The class and its options are sent to other processes. Define the class at the top of an importable module, and keep
     options that are plain values."""
     component = subject.component
     try:
@@ -80,14 +80,14 @@ def pickles(subject: Subject) -> None:
         same_options = pickle.loads(pickle.dumps(config)) == config
     except Exception as error:
         raise AssertionError(f"{component.__name__} cannot be pickled: {error}.") from error
-    assert same, f"{component.__name__} is not found again as {component.__module__}.{component.__qualname__}."
+    assert same, f"{component.__name__} cannot be found as {component.__module__}.{component.__qualname__}."
     assert same_options, f"{component.__name__}.Config does not survive pickling."
 
 
 def _registered(subject: Subject) -> dict[str, object]:
     """What happens when the plugin's own module is loaded in a fresh interpreter."""
     if not subject.module:
-        raise Skipped("it is not installed, and a single file is imported as a whole")
+        raise Skipped("it is not installed; a single file is imported as a whole")
     command = [sys.executable, "-c", _REGISTER, subject.module, GROUP]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     answer = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)

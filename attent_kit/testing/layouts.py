@@ -21,8 +21,8 @@ def recognises_nothing_in_nothing(subject: Subject) -> None:
 
 
 def reads_a_data_set(subject: Subject) -> None:
-    """`prepare` lists the cases of a data set and reads them in several processes. Sort the entries by an id of their own, name
-    files that exist, keep no open file in the layout, and name organs by values that occur."""
+    """`prepare` lists the cases of a data set and reads them in several processes. Give each entry an id of its
+    own, in sorted order, name files that exist, keep no open file in the layout, and name organs by values that occur."""
     if subject.data is None:
         raise Skipped("name a data set of that layout with --data FOLDER")
     check_layout(subject.component, subject.data)

@@ -68,10 +68,12 @@ def segmented(network: Segmentor, x: Tensor, out: Segmentation, task: Task) -> N
     )
     nearly = [abs(side * network.feature_stride - x.shape[n]) for n, side in enumerate(out.features.shape[2:], 2)]
     assert max(nearly) <= 2 * network.feature_stride, (
-        f"{name}: features are {tuple(out.features.shape[2:])} for an image of {x.shape[2]} x {x.shape[3]}, which is not a "
+        f"{name}: features are {tuple(out.features.shape[2:])} for an image of {x.shape[2]} x {x.shape[3]}, which does not fit a "
         f"feature_stride of {network.feature_stride}."
     )
-    assert (out.auxiliary is not None) == network.has_auxiliary, f"{name}: has_auxiliary is not what forward answers."
+    assert (out.auxiliary is not None) == network.has_auxiliary, (
+        f"{name}: has_auxiliary does not match what forward returns."
+    )
     assert out.auxiliary is None or out.auxiliary.shape == expected, f"{name}: auxiliary is not {expected}."
 
 
@@ -96,7 +98,7 @@ def odd_sizes(subject: Subject) -> None:
 
 
 def batch_of_one(subject: Subject) -> None:
-    """The published batch sizes are often 1. BatchNorm over a single value and squeeze() fail then."""
+    """Published batch sizes are often 1. Avoid squeeze(), and BatchNorm over a single value: both fail on such a batch."""
     _forward(network_of(subject), _input(subject, batch=1))
 
 
@@ -159,7 +161,7 @@ def repeats(network: nn.Module, x: Tensor) -> None:
 
 
 def state_is_all(subject: Subject) -> None:
-    """A checkpoint holds parameters and buffers, but a copy filled from them answers something else. Register what
+    """A checkpoint holds parameters and buffers, so a copy filled from them must give the same answers. Register what
     forward needs as a parameter or a buffer, not as a plain tensor."""
     network = network_of(subject)
     with torch.no_grad():

@@ -18,7 +18,7 @@ STEPS = 2
 
 def two_processes(subject: Subject) -> None:
     """Several devices train by averaging gradients when a network is called. Networks must be direct attributes and be called
-    through `forward` alone: what bypasses it is trained by each process on its own, and the weights drift apart."""
+    through `forward` alone: anything that bypasses it is trained by each process on its own, and the weights drift apart."""
     import torch
 
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
@@ -63,7 +63,7 @@ def _run(folder: Path, name: str) -> None:
             lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
             raise AssertionError(f"{name} fails in two processes: {lines[-1] if lines else process.returncode}")
     apart = json.loads((folder / "apart.json").read_text(encoding="utf-8"))
-    assert not apart, f"after {STEPS} steps of each stage {apart[0]} differs between two processes."
+    assert not apart, f"after {STEPS} steps of each stage {apart[0]} differs between the two processes."
 
 
 def _reference(target: Any) -> str:
@@ -76,7 +76,7 @@ def _reference(target: Any) -> str:
 
 
 def train_beside_another(job: dict[str, Any], rank: int) -> None:
-    """A few steps of every stage, on other images than the other process; the first writes which weights differ."""
+    """A few steps of every stage, on different images in each process; the first writes which weights differ."""
     import torch
     from lightning_fabric import Fabric
     from lightning_fabric.strategies import DDPStrategy

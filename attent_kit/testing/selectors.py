@@ -14,8 +14,8 @@ from attent_kit.testing.subject import FOUR_ORGANS, Subject
 
 
 def scores_a_look(subject: Subject) -> None:
-    """Snapshots are ranked by the score. Say in `better` whether "higher" or "lower" is; return a finite float for a
-    complete look, the same one every time, and a float or None for one that lacks parts; do not change the look."""
+    """Snapshots are ranked by their score. Say in `better` whether "higher" or "lower" wins; return a finite float for a
+    complete look, the same one every time, and a float or None for one that lacks parts; leave the look unchanged."""
     check_selector(subject.component)
 
 

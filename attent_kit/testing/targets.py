@@ -24,7 +24,7 @@ LOADS = (
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be examined, and what of it could not even be loaded."""
+    """What is to be examined, and which parts could not even be loaded."""
 
     loaded: LoadedPlugins
     components: tuple[Component, ...]
@@ -84,7 +84,7 @@ def target(word: str | None) -> Target:
 
 
 def _of(loaded: LoadedPlugins, modules: dict[str, str], wanted: Callable[[Component], bool], names: set[str]) -> Target:
-    """The wanted components, those left out that cannot be imported."""
+    """The wanted components, without those that cannot be imported."""
     broken = [_loads(q.name, "plugins", q.error) for q in loaded.quarantined if q.name in names]
     components = []
     for component in loaded.registry:

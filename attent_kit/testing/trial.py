@@ -39,7 +39,7 @@ class Trial:
 
     @property
     def stages(self) -> list[Stage]:
-        """Its stages, asked for anew."""
+        """Its stages, from a fresh call."""
         return list(self.alignment.stages())
 
     def batch(self, draw: Draw = random_batch) -> Batch:
@@ -99,6 +99,6 @@ def values(module: nn.Module) -> dict[str, Tensor]:
 
 
 def differing(one: dict[str, Tensor], other: dict[str, Tensor]) -> list[str]:
-    """Names under which two copies hold other bits."""
+    """The names whose values differ between two copies."""
     both = one.keys() | other.keys()
     return sorted(n for n in both if n not in one or n not in other or not torch.equal(one[n], other[n]))

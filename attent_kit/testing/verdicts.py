@@ -1,4 +1,4 @@
-"""The list of checks, and what they say of a component."""
+"""The list of checks, and what they find in a component."""
 
 import inspect
 import time
@@ -24,7 +24,7 @@ class Check:
 
     @property
     def name(self) -> str:
-        """What `-k` chooses it by."""
+        """What `-k` matches."""
         return self.claim.__name__.replace("_", "-")
 
     @property
@@ -97,7 +97,7 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one check says of one component."""
+    """What one check found in one component."""
 
     kind: str
     component: str

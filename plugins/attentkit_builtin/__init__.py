@@ -1,4 +1,4 @@
-"""The components that ship with attent-kit. This list is complete; a stranger's plugin looks just the same."""
+"""The components that ship with attent-kit. This list is complete; anybody's plugin looks just the same."""
 
 from pathlib import Path
 

@@ -85,7 +85,7 @@ def checked(attentkit, *words):
 
 
 def only(found, check, severity, case=None):
-    """The evidence of the one finding of that kind, which is the only one that is no note."""
+    """The evidence of the one finding of that kind, which is the only one that is not a note."""
     assert [f["check"] for f in found.serious] == [check], found.serious
     ((how_bad, which, evidence),) = [finding for finding in found.about(check) if finding[0] != "note"]
     assert how_bad == severity and (case is None or which == case)

@@ -8,6 +8,7 @@ import numpy as np
 
 from attent_kit.data.check.case import Trace
 from attent_kit.data.doubts.findings import Finding, Severity
+from attent_kit.errors import few
 
 ALIKE = 0.8
 """Correlation of two fingerprints from which one volume is likely a copy of the other."""
@@ -84,9 +85,7 @@ def _group(what: str, members: list[int], pairs: list[frozenset[int]], traces: S
     if len(far) < 2 and any(_apart(*(traces[n] for n in pair)) for pair in pairs):
         severity = "error"
     several = len({trace.data_set for trace in cases}) > 1
-    names = ", ".join(_named(trace, several) for trace in cases[:5]) + (
-        f" and {len(cases) - 5} more" if len(cases) > 5 else ""
-    )
+    names = few([_named(trace, several) for trace in cases])
     between = " have " if what.startswith("the same") else " are "
     meaning = ""
     if what == "the same label map" and not several:

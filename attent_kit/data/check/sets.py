@@ -9,6 +9,7 @@ from attent_kit.data.check.case import Trace
 from attent_kit.data.doubts.case import organs_never_seen
 from attent_kit.data.doubts.findings import Finding, Severity
 from attent_kit.data.sets.splits import SPLITS
+from attent_kit.errors import few
 
 FEWEST = 5
 """Fewest cases whose median, and spread about it, mean something."""
@@ -50,7 +51,7 @@ def split_findings(splits: dict[str, tuple[str, ...]], place: str) -> list[Findi
         if shared := sorted({*splits.get(one, ())} & {*splits.get(other, ())}):
             found.append(
                 _of_set(
-                    severity, "splits", f"{_listed(shared)} of {one} {'is' if len(shared) == 1 else 'are'} in {other} too",
+                    severity, "splits", f"{few(shared)} of {one} {'is' if len(shared) == 1 else 'are'} in {other} too",
                     "prepare with other splits: scores on cases that were seen before are not those of new patients", place,
                 )
             )  # fmt: skip
@@ -105,7 +106,7 @@ def _labelled(traces: Sequence[Trace], organs: Sequence[str], place: str) -> lis
         found += [_of_set("note", "annotated", *said, place) for said in _not_annotated(labelled, organs)]
     if bare := [trace.case for trace in traces if trace.voxels is None]:
         many = f"{len(bare)} of {len(traces)} cases have no labels" + (
-            "" if len(bare) == len(traces) else f": {_listed(bare)}"
+            "" if len(bare) == len(traces) else f": {few(bare)}"
         )
         advice = (
             "nothing to do for a target; a source needs them, and without them sides and slice order cannot be checked"
@@ -122,7 +123,7 @@ def _not_annotated(labelled: Sequence[Trace], organs: Sequence[str]) -> list[tup
             groups.setdefault(lacking, []).append(trace.case)
     advice = "nothing to do: there these organs are unknown, not absent, and losses and scores leave them out"
     return [
-        (f"{len(cases)} of {len(labelled)} label maps ({_listed(cases)}) do not annotate {', '.join(lacking)}", advice)
+        (f"{len(cases)} of {len(labelled)} label maps ({few(cases)}) do not annotate {', '.join(lacking)}", advice)
         for lacking, cases in groups.items()
     ]
 
@@ -150,7 +151,3 @@ def _every_slice(traces: Sequence[Trace], place: str, target: bool) -> list[Find
 
 def _of_set(severity: Severity, check: str, evidence: str, advice: str, place: str) -> Finding:
     return Finding(severity, check, evidence, advice, place)
-
-
-def _listed(cases: Sequence[str]) -> str:
-    return ", ".join(cases[:5]) + (f" and {len(cases) - 5} more" if len(cases) > 5 else "")

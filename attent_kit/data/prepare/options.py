@@ -200,9 +200,7 @@ def _word(value: Any) -> Any:
     """A value of an option in a plain value."""
     if isinstance(value, Path):
         return value.name
-    if isinstance(value, LabelMap):
-        return str(value)
-    if isinstance(value, OrganNames):
+    if isinstance(value, LabelMap | OrganNames):
         return str(value)
     if isinstance(value, Fold):
         return f"{value.number}/{value.parts}"

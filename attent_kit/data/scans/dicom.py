@@ -29,7 +29,7 @@ from attent_kit.data.scans.dicom_file import (
 )
 from attent_kit.data.scans.limits import refuse_too_large
 from attent_kit.data.scans.volumes import Volume
-from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.errors import ConfigError, DataError, did_you_mean, few
 
 DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
 """A file with such a name that is not DICOM is more likely a damaged slice than a stray."""
@@ -172,7 +172,7 @@ def _find(place: Path) -> tuple[list[Series], dict[str, list[str]]]:
     beside = {file.path.parent for _, group in groups for file in group}
     if far := [path for path in damaged if path.parent not in beside]:
         skip("unreadable", *far)
-    notes = tuple(f"skipped, {why}: {_first(names)}." for why, names in skipped.items())
+    notes = tuple(f"skipped, {why}: {few(names)}." for why, names in skipped.items())
     return [_series(uid, group, notes, damaged) for uid, group in groups], skipped
 
 
@@ -384,7 +384,3 @@ def _grid(plane: Plane) -> str:
         f"{plane.shape[1]} x {plane.shape[0]} {kind} pixels of {plane.spacing[0]:.4g} x {plane.spacing[1]:.4g} mm, "
         f"directions ({directions})"
     )
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

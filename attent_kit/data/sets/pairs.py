@@ -8,7 +8,7 @@ from typing import NamedTuple
 from attent_kit.data.sets.labelmap import LabelMap, OrganNames
 from attent_kit.data.sets.roles import ENDING, case_name, forms, is_label, stem
 from attent_kit.data.sets.table import LISTS, PairLine, read_pairs
-from attent_kit.errors import DataError
+from attent_kit.errors import DataError, few
 
 __all__ = ["Pair", "case_name", "find_pairs", "is_label", "why_no_volume"]
 
@@ -56,10 +56,12 @@ def find_pairs(
         return [Pair(case_name(images), images, labels)]
     pairs, bare, spare = _matched(image_files, label_files)
     if spare and not (images.is_file() or spare_labels):
-        raise DataError(f"no image in {images} goes with {_listed(spare)}: name both alike, or remove the label map.")
+        raise DataError(
+            f"no image in {images} goes with {few([path.name for path in spare])}: name both alike, or remove the label map."
+        )
     if bare and not allow_unlabelled:
         raise DataError(
-            f"no label map in {labels} goes with {_listed(bare)}: name both alike, as in case1.nii.gz and "
+            f"no label map in {labels} goes with {few([path.name for path in bare])}: name both alike, as in case1.nii.gz and "
             f"case1_labels.nii.gz{or_else}."
         )
     return sorted([*pairs, *_alone(bare)])
@@ -71,7 +73,7 @@ def why_no_volume(folder: Path) -> str:
     if not inside:
         return "it is empty"
     if inner := [path.name for path in inside if path.is_dir()]:
-        return f"it holds folders ({_listed(inner)}): put the files into it directly, named by case"
+        return f"it holds folders ({few(inner)}): put the files into it directly, named by case"
     endings = Counter("".join(path.suffixes[-2:]) or path.name for path in inside)
     return f"it holds {' and '.join([*endings][:3])}: convert them to .nii.gz"
 
@@ -146,8 +148,3 @@ def _files(place: Path) -> list[Path]:
             f"{place} holds no .nii or .nii.gz file, {why}. Name the folder that the volumes lie in directly."
         )
     return found
-
-
-def _listed(files: Sequence[Path | str]) -> str:
-    names = [Path(path).name for path in files]
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

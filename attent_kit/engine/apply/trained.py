@@ -24,7 +24,7 @@ from attent_kit.engine.run.provenance import Record, missing, recorded, well_for
 from attent_kit.engine.run.settings import RunSettings, run_settings
 from attent_kit.engine.snapshots.selection import chosen_step, refuse_unknown
 from attent_kit.engine.snapshots.snapshots import load_snapshot
-from attent_kit.engine.train.train import total_steps
+from attent_kit.engine.train.train import precision_of, total_steps
 from attent_kit.errors import AttentKitError, ConfigError, RunError
 from attent_kit.files import parse_object
 from attent_kit.interfaces import Alignment, Task
@@ -155,7 +155,7 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
     alignment = build_alignment(run.settings.alignment, registry, run.domain.task, run.settings.seed, empty=True)
     setup(alignment, fabric)
     networks = frozenset(name for name, _ in alignment.named_children())
-    place = alignment, fabric.device, str(fabric.strategy.precision.precision)
+    place = alignment, fabric.device, precision_of(fabric)
     if run.pack is not None:
         _refuse_select(run, select)
         steps, selection, found = _load_pack(run, run.pack, alignment, fabric.device)

@@ -25,7 +25,7 @@ from attent_kit.engine.run.heartbeat import in_a_sentence, now, write_failure
 from attent_kit.engine.run.status import failed_since
 from attent_kit.engine.snapshots.selection import refuse_selection
 from attent_kit.engine.train.tracking import Trackers
-from attent_kit.engine.train.train import TrainOptions, TrainWatcher, refuse_labels, task_of, train
+from attent_kit.engine.train.train import TrainOptions, TrainWatcher, refuse_labels, task_of, total_steps, train
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -220,5 +220,5 @@ def _steps(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:
             alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
         except ConfigError as error:
             raise ConfigError(f"row '{row}': {error}") from None
-        steps[row] = sum(stage.steps for stage in alignment.stages())
+        steps[row] = total_steps(alignment)
     return steps

@@ -11,7 +11,7 @@ from attent_kit.engine.compare.content import located, superseded
 from attent_kit.engine.compare.results_folder import title_of
 from attent_kit.engine.compare.suite import Cell, Suite, SuiteRow, domains_of, expand, options_of, slug
 from attent_kit.engine.run.folder import RunFolder
-from attent_kit.errors import AttentKitError, DataError
+from attent_kit.errors import AttentKitError, DataError, few
 from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 from attent_kit.report.outcomes import Outcome, outcome_of
@@ -173,7 +173,7 @@ def _unseen(out: Path, cells: Sequence[Cell], runs: Sequence[RunFolder], registr
     for row, differing in older.items():
         if differing:
             names = [*dict.fromkeys(name for differs in differing.values() for name in differs)]
-            why = f"since the suite now differs in {_few(names)}"
+            why = f"since the suite now differs in {few(names, 3)}"
             sentences.append(f"{row}: {_some(differing, out)} kept and not shown, {why}.")
     known = {cell.folder for cell in cells}.union(*older.values())
     strangers = [run.path for run in runs if run.path not in known and run.answers().scores.exists()]
@@ -184,11 +184,7 @@ def _unseen(out: Path, cells: Sequence[Cell], runs: Sequence[RunFolder], registr
 
 def _some(folders: Collection[Path], out: Path) -> str:
     runs = f"{len(folders)} earlier run{'s' if len(folders) > 1 else ''}"
-    return f"{runs} ({_few([folder.relative_to(out).as_posix() for folder in folders])})"
-
-
-def _few(words: Sequence[str]) -> str:
-    return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+    return f"{runs} ({few([folder.relative_to(out).as_posix() for folder in folders], 3)})"
 
 
 def _ends(direction: str, suite: Suite) -> tuple[str, str] | None:

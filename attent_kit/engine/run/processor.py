@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from attent_kit.data.workers import cores
 from attent_kit.engine.run.device import launch
 
 THREADS = "OMP_NUM_THREADS"
@@ -23,11 +24,6 @@ def on_processor(device: str) -> bool:
 def processes(most: int) -> int:
     """How many processes of one thread are started for so many runs: one for each core, as far as memory goes."""
     return max(1, min(cores(), free_memory() // PROCESS_BYTES, most))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def free_memory() -> int:

@@ -3,7 +3,7 @@
 Yang and Soatto. CVPR 2020. https://arxiv.org/abs/2004.05498
 
 A translation without a network: source slices take the low frequencies of the amplitude of target slices, and keep their
-phase; the segmentor learns from them, and is pushed to be certain about target slices.
+phase; the segmentor learns from them, and is pushed towards certainty on target slices.
 
     x_st  = F^-1( M_beta |F x_t| + (1 - M_beta) |F x_s| , angle F x_s )      M_beta: frequencies within beta of the centre
     L_seg = CE(S(x_st), y_s)
@@ -44,7 +44,7 @@ class FDA(Alignment):
 }"""
 
     class Config(SegmentOptions):
-        """Options of the exchange and of the penalty beside those of the segmentor."""
+        """Options of the exchange and of the penalty, besides those of the segmentor."""
 
         beta: float = Field(0.01, gt=0, le=0.5)
         """Half the side of the square of exchanged frequencies, as a fraction of the slice's shorter side."""
@@ -84,8 +84,8 @@ class FDA(Alignment):
 def with_low_frequencies_of(style: Tensor, content: Tensor, beta: float) -> Tensor:
     """`content` with the amplitudes of `style` at the lowest frequencies, its own phase, clipped to [-1, 1].
 
-    Both [B, C, H, W]. Exchanged are the frequencies -n to n along each axis, n = floor(beta min(H, W)): with n = 0 the mean
-    alone.
+    Both [B, C, H, W]. The frequencies -n to n along each axis are exchanged, n = floor(beta min(H, W)); with n = 0 that is
+    the mean alone.
     """
     H, W = content.shape[-2:]
     n = int(beta * min(H, W))

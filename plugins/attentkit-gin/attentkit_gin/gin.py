@@ -1,10 +1,10 @@
 """GIN: domain randomisation by random shallow intensity networks, without any target image.
 
 Ouyang et al. Causality-inspired single-source domain generalization for medical image segmentation. IEEE TMI 2022.
-https://arxiv.org/abs/2111.12525. Taken up by SLAug (Su et al., AAAI 2023).
+https://arxiv.org/abs/2111.12525. SLAug builds on it (Su et al., AAAI 2023).
 
-The segmentor sees each source slice as two random networks paint it, and must answer both alike. It is the baseline that
-every method with target images should have to beat.
+The segmentor sees each source slice as painted by two random networks, and must give both the same answer. It is the baseline
+that every method with target images should beat.
 
     g(x)  = a net(x) + (1 - a) x, rescaled to the norm of x             a ~ U(0, 1); net: 4 convolutions of random weights,
                                                                         kernels 1 or 3 wide, leaky ReLU between them
@@ -47,7 +47,7 @@ class GIN(Alignment):
 }"""
 
     class Config(SegmentOptions):
-        """Options of the random networks beside those of the segmentor."""
+        """Options of the random networks, besides those of the segmentor."""
 
         layers: int = Field(4, ge=1)
         """Convolutions of a random network."""

@@ -11,7 +11,7 @@ f are feature vectors of positions drawn at random from the maps of a batch, n o
     L_coral = |C_s - C_t|_F^2 / (4 d^2), C the covariance of f
     answer S(x_t)
 
-DAN has these at fully connected layers of a classifier; a segmentor has a map, and its positions take the part of images.
+DAN has these at fully connected layers of a classifier; a segmentor has a map, whose positions stand in for images.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class MMD(Alignment):
 }"""
 
     class Config(SegmentOptions):
-        """Options of the distance beside those of the segmentor."""
+        """Options of the distance, besides those of the segmentor."""
 
         distance: Literal["mmd", "coral"] = "mmd"
         """Which distance between the two sets of features is minimised."""

@@ -1,7 +1,7 @@
 """MONAI's 2-D networks as segmentors: BasicUNet, SegResNet and SwinUNETR.
 
-Each answers logits at the size of its input and, as `features`, the map of its deepest encoder block, so that every
-alignment can take it. Inputs are padded to what the network halves evenly, and the logits are cut back.
+Each returns logits at the size of its input and, as `features`, the map of its deepest encoder block, so that every
+alignment can use it. Inputs are padded to sides that the network can halve evenly, and the logits are cropped back.
 
     attentkit train attent ... --set segmentor=monai_segresnet --set segmentor.init_filters=16
 """
@@ -18,7 +18,7 @@ from attent_kit.interfaces import Segmentation, Segmentor, Task
 
 
 class MonaiSegmentor(Segmentor):
-    """A network of MONAI, whose module `deepest` answers the features."""
+    """A network of MONAI, whose module `deepest` yields the features."""
 
     def __init__(
         self, config: Any, task: Task, network: nn.Module, deepest: nn.Module, channels: int, stride: int

@@ -13,7 +13,7 @@ https://arxiv.org/abs/2212.01322), on the segmentor of your choice; class mixing
     answer S(x_t)
 
 Left out of DAFormer: rare class sampling and the feature distance to ImageNet. Both papers jitter and blur the colours of
-mixed and masked slices; slices of grey have brightness and contrast.
+mixed and masked slices; here brightness and contrast are jittered, since slices are grey.
 """
 
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ class SelfTraining(Alignment):
 }"""
 
     class Config(SegmentOptions):
-        """Options of teacher, mixing and masking beside those of the segmentor."""
+        """Options of the teacher, mixing and masking, besides those of the segmentor."""
 
         momentum_of_teacher: float = Field(0.999, ge=0, lt=1)
         """a, the fraction of the teacher that stays at each step."""
@@ -133,7 +133,7 @@ def half_of_the_classes(labels: Tensor, classes: int) -> Tensor:
 
 
 def blocks(x: Tensor, side: int, ratio: float) -> Tensor:
-    """A part `ratio` of square blocks of each image [B, C, H, W], drawn one by one: [B, 1, H, W] booleans."""
+    """A fraction `ratio` of the square blocks of each image [B, C, H, W], drawn one by one: [B, 1, H, W] booleans."""
     B, _, H, W = x.shape
     coarse = torch.rand(B, 1, -(-H // side), -(-W // side), device=x.device) < ratio
     return coarse.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., :H, :W]

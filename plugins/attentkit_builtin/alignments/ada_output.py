@@ -8,8 +8,8 @@ CVPR 2018 (AdaptSegNet).
     L_dis = BCE(D(softmax S(x_s)), 1) / 2 + BCE(D(softmax S(x_t)), 0) / 2
 
 If the segmentor has an auxiliary head, L_adv_aux and L_dis_aux are the same for that head and its own discriminator, with
-weight `auxiliary_adversarial`. The authors number the domains the other way round, which changes nothing. Their optimizer is
-`preset = "paper"` for a pretrained DeepLab, with ten times the rate for its heads. `preset = "authors-code"` has the
+weight `auxiliary_adversarial`. The authors number the domains the other way round, which changes nothing. Their optimizer, for a
+pretrained DeepLab with ten times the rate for its heads, is `preset = "paper"`. `preset = "authors-code"` has the
 heads as their code sums them, two dilations of four, and the smaller weights that they advise for PyTorch. They step all
 networks at the end of an iteration, and so does this file in effect, since the discriminator sees what the
 segmentor answered before its update.

@@ -11,7 +11,7 @@ Hoffman, Tzeng, Park, Zhu, Isola, Saenko, Efros, Darrell. CyCADA: cycle-consiste
                                                                          right at more than 60 % of the last 100 batches' pixels
     answer S(x_t)
 
-Each gate is a value on the device that nobody waits for. The paper writes argmax F(x_s) where L_sem has y_s here, as the
+Each gate stays on the device, so the CPU never waits for it. The paper writes argmax F(x_s) where L_sem has y_s here, as the
 re-implementation in TLL does. The authors leave L_sem out of their own segmentation runs, for memory: `semantic = 0`
 skips it with its source network. `adversary = "none"` skips the last stage. Their segmentors, FCN8s and DRN-26, are
 replaced by the one of choice. They adapt with a fresh optimizer; here that of the segmentation stage goes on, at a lower
@@ -253,7 +253,7 @@ class CyCADA(Alignment):
 
     @torch.no_grad()
     def domain_accuracy(self, d_s: Tensor, d_t: Tensor) -> Tensor:
-        """Part of the pixels that the discriminator got right, of this and the 99 batches before: scalar in [0, 1]."""
+        """Fraction of pixels that the discriminator got right, over this and the 99 batches before: scalar in [0, 1]."""
         now = ((d_s > 0).float().mean() + (d_t < 0).float().mean()) / 2
         self.accuracies.index_copy_(0, (self.judged % BATCHES_REMEMBERED).view(1), now.view(1))
         self.judged += 1

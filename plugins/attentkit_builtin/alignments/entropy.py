@@ -9,7 +9,7 @@ CVPR 2019; the ablation "Entropy" of Li et al. (BIBM 2021).
     L_dis = BCE(D_E(E(x_s)), 1) / 2 + BCE(D_E(E(x_t)), 0) / 2
 
 `objective = "minimize"` is their MinEnt, without a discriminator: the mean over pixels of E(x_t), summed over k, takes the
-place of L_adv. It can end in one class everywhere; its weight needs care.
+place of L_adv. It can end in one class everywhere; choose its weight with care.
 
 ADVENT and AttENT's authors keep E per class, which is the default; the slides of AttENT print it summed over classes.
 If the segmentor has an auxiliary head, L_adv_aux and L_dis_aux (L_ent_aux) are the same for that head and its own discriminator,

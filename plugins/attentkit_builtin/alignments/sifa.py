@@ -133,7 +133,7 @@ class SIFA(Alignment):
         output_discriminator: Choice[Discriminator] = Choice("patch", padding=2)
         """Network of D_p and D_ll, which see logits."""
         cross_entropy: Literal["plain", "balanced"] = "balanced"
-        """With "plain" every pixel counts the same; with "balanced" less, the more of the batch its class covers."""
+        """"plain" counts every pixel the same; "balanced" counts a pixel less, the more of the batch its class covers."""
         dice: float = Field(1.0, ge=0)
         """Weight of the Dice loss beside cross-entropy."""
         decoder_width: int = Field(32, ge=1)
@@ -275,7 +275,7 @@ class SIFA(Alignment):
         return output if self.two_levels else output._replace(auxiliary=None)
 
     def ramp(self) -> Tensor:
-        """Part of D_p's weight that counts: 1 in v2; in v1 it is 0, 1/3, 2/3, 1 from epochs 0, 5, 6, 7 of 20 on. Scalar."""
+        """Fraction of D_p's weight that applies: 1 in v2; in v1 it is 0, 1/3, 2/3, 1 from epochs 0, 5, 6, 7 of 20 on. Scalar."""
         epoch = (20 * self.done / self.config.steps).floor()
         return ((epoch - 4) / 3).clamp(0, 1) if self.config.version == "v1" else torch.ones_like(epoch)
 

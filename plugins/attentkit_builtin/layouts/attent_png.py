@@ -131,7 +131,7 @@ def _datasets(path: Path) -> dict[str, Path]:
     for folder in nearest(path, _is_dataset, 2):
         name = _called(folder)
         if (other := found.setdefault(name, folder)) != folder:
-            raise DataError(f"{path} holds {other} and {folder}, two data sets of one name: name one of them.")
+            raise DataError(f"{path} holds {other} and {folder}, two data sets with one name: choose one of them.")
     return found
 
 

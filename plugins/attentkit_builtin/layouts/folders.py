@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.errors import ConfigError, DataError, did_you_mean, few
 from attent_kit.layouts import Entry, Layout, Pair, find_pairs, natural
 
 NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
@@ -167,7 +167,7 @@ def labelled(layout: Layout, images: dict[str, Path], labels: dict[str, Path], p
 def inside(root: Path, name: object, source: Path) -> Path:
     """The file that a file of the data set names. DataError for one that leads out of `root` or is not there."""
     if not isinstance(name, str) or not name or "\0" in name:
-        raise DataError(f"{source} names {shown(name)} where the name of a file belongs: correct it.")
+        raise DataError(f"{source} names {shown(name)} where a file name belongs: correct it.")
     if Path(name).is_absolute() or Path(name).drive or ".." in Path(name).parts:
         raise DataError(f"{source} names '{name}', which leads out of {root}: copy the file there and name it plainly.")
     path = root / name
@@ -206,7 +206,7 @@ def shown(value: object) -> str:
 
 def listing(names: Sequence[str]) -> str:
     """The first names of many: 'a, b, c and 4 more'."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return few(names, 3)
 
 
 def _in_order(path: Path) -> tuple[list[tuple[int, int, str]], str]:

@@ -196,7 +196,7 @@ ANOTHER_SIZE = (
     "Expected size for",
     "must match the size of tensor",
 )
-"""What torch says about weights made for another number of positions."""
+"""Torch's words for weights made for another number of positions."""
 
 
 def _reason(error: Exception, wanted: Wanted) -> str:

@@ -9,7 +9,7 @@ class MeanEntropy(Selector):
         H = mean over pixels of  -sum_k p_k log p_k                          nats
 
     Morerio, Cavazza, Murino. Minimal-entropy correlation alignment for unsupervised deep domain adaptation. ICLR 2018.
-    Lower is better. A segmentor that sees nothing but background is just as decided: a method that minimises entropy can
+    Lower is better. A segmentor that sees nothing but background is just as certain, so a method that minimises entropy can
     collapse and be chosen for it.
     """
 
