@@ -258,7 +258,7 @@ def test_a_record_that_lacks_something_is_one_error_and_nonsense_no_traceback(at
 def test_a_prepared_file_says_what_it_must_and_no_more(sound):
     manifest = Prepared.open(sound / "mr.h5").manifest
     assert set(manifest) == set(IN_MANIFEST)
-    assert all(set(each) == set(IN_RECORD) for each in manifest["cases"])
+    assert all(set(each) == {*IN_RECORD, "truth"} for each in manifest["cases"])
 
 
 def test_what_is_no_prepared_file_is_an_error(attentkit, own):

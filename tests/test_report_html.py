@@ -346,10 +346,10 @@ def test_published_numbers_and_second_tests_are_stamped_and_apart(attentkit, spo
 
 
 def test_measured_shift_and_audit_are_shown_as_their_commands_print_them(attentkit, spoilt):
-    rows = ["direction,row,seed,space,when,measure,value,spread,zero"]
+    rows = ["direction,row,seed,space,when,measure,value,spread,zero,fold"]
     for seed, before, after in ((0, 1.5, 0.5), (1, 1.7, 0.7)):
         rows += [
-            f"mr2ct,AttENT,{seed},pixels,{when},mmd,{v},0.1,0.2" for when, v in (("before", before), ("after", after))
+            f"mr2ct,AttENT,{seed},pixels,{when},mmd,{v},0.1,0.2," for when, v in (("before", before), ("after", after))
         ]
     (spoilt / "shift.csv").write_text("\n".join(rows) + "\n")
     audit = ["case,slice,measure,value", "ct_2,0,edge,0.7", "ct_3,1,edge,0.5", "ct_3,2,edge,0.1"]

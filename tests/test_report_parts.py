@@ -154,17 +154,17 @@ def test_latex_is_balanced_whatever_the_names():
     assert depth == 0
 
 
-SHIFTS = "direction,row,seed,space,when,measure,value,spread,zero\n"
+SHIFTS = "direction,row,seed,space,when,measure,value,spread,zero,fold\n"
 
 
 def test_the_shift_of_a_row_is_its_mean_over_seeds_before_and_after(tmp_path):
     path = tmp_path / "shift.csv"
     lines = [
         SHIFTS.strip(),
-        "a2b,R,0,pixels,before,mmd,1,0,nan",
-        "a2b,R,1,pixels,before,mmd,2,0,nan",
+        "a2b,R,0,pixels,before,mmd,1,0,nan,",
+        "a2b,R,1,pixels,before,mmd,2,0,nan,",
     ]
-    lines += ["a2b,R,0,pixels,after,mmd,nan,0,nan", "b2a,R,0,pixels,after,mmd,7,0,nan"]
+    lines += ["a2b,R,0,pixels,after,mmd,nan,0,nan,", "b2a,R,0,pixels,after,mmd,7,0,nan,"]
     path.write_text("\n".join(lines) + "\n")
     (only,) = over_seeds(read_shift(path), "a2b")
     assert only[:4] == ("R", "pixels", "mmd", 1.5) and math.isnan(only.after)
@@ -174,9 +174,9 @@ def test_the_shift_of_a_row_is_its_mean_over_seeds_before_and_after(tmp_path):
     ("text", "said"),
     [
         ("direction,row,seed,space,when,measure\n", "line 1: the header is"),
-        (SHIFTS + "a2b,R,0,pixels,before,mmd,x,0,0\n", "line 2: value 'x' is not a number"),
-        (SHIFTS + "a2b,R,0,pixels,before,mmd,1,0,0\na2b,R\n", "line 3: 2 fields, expected 9"),
-        (SHIFTS + "a2b,R,first,pixels,before,mmd,1,0,0\n", "line 2: seed 'first' is not a number"),
+        (SHIFTS + "a2b,R,0,pixels,before,mmd,x,0,0,\n", "line 2: value 'x' is not a number"),
+        (SHIFTS + "a2b,R,0,pixels,before,mmd,1,0,0,\na2b,R\n", "line 3: 2 fields, expected 10"),
+        (SHIFTS + "a2b,R,first,pixels,before,mmd,1,0,0,\n", "line 2: seed 'first' is not a number"),
     ],
 )
 def test_a_shift_that_is_damaged_is_named_with_its_line(tmp_path, text, said):

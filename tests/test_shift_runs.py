@@ -247,7 +247,7 @@ def test_a_comparison_is_measured_run_by_run_in_one_table(trained_as, tmp_path):
     measured = measure(tmp_path / "out")
     with open(tmp_path / "out" / "shift.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["direction", "row", "seed", "space", "when", "measure", "value", "spread", "zero"]
+    assert list(rows[0]) == ["direction", "row", "seed", "space", "when", "measure", "value", "spread", "zero", "fold"]
     assert len(rows) == len(measured.rows) == 2 * 2 * 4 * 3
     assert {(row["direction"], row["row"], row["seed"]) for row in rows} == {
         ("mr2ct", "alone", "0"),

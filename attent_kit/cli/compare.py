@@ -17,6 +17,7 @@ from attent_kit.plugins import load
 @click.option("--alignments", "-m", help="Comma-separated; an alignment that is not a row of the suite becomes one.")
 @click.option("--seeds", help="Comma-separated, in place of the suite's.")
 @click.option("--directions", help="Comma-separated, for example mr2ct,ct2mr.")
+@click.option("--folds", metavar="NUMBERS", help="Comma-separated, some of the suite's folds, from 0.  [all]")
 @click.option("--set", "words", multiple=True, metavar="OPTION=VALUE", help="For every row that has the option.")
 @click.option(
     "--vary",
@@ -54,9 +55,9 @@ from attent_kit.plugins import load
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
-    words: tuple[str, ...], varied: tuple[str, ...], device: str, devices: str | None, ablate: str | None, out: Path | None,
-    dry_run: bool, price: bool, select: str, reference: str | None, slide_test: bool, track: str | None, shift: bool,
-    no_report: bool, as_json: bool,
+    folds: str | None, words: tuple[str, ...], varied: tuple[str, ...], device: str, devices: str | None,
+    ablate: str | None, out: Path | None, dry_run: bool, price: bool, select: str, reference: str | None,
+    slide_test: bool, track: str | None, shift: bool, no_report: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the missing cells of a comparison and print its table.
 
@@ -65,9 +66,9 @@ def command(
     table.md, table.csv, table.tex, scores.csv, comparisons.csv, pairs.csv, figure-mr2ct.png, for three rows or more ranks.csv
     and ranks-mr2ct-dice.png, and gaps.csv where rows span a gap.
 
-    A cell is known by its options, its data and the versions of its code: another row, seed or direction runs what is missing,
-    and where options of a row change, that row alone is trained again and its earlier runs are kept beside. Another --select
-    trains nothing again.
+    A cell is known by its options, its data and the versions of its code: another row, seed, direction or fold runs what is
+    missing, and where options of a row change, that row alone is trained again and its earlier runs are kept beside. Another
+    --select trains nothing again.
     """
     from attent_kit.engine.conduct.compare import compare
     from attent_kit.engine.conduct.grid import expanded, priced
@@ -77,8 +78,9 @@ def command(
         suite=suite,
         variant=variant,
         alignments=listed(alignments),
-        seeds=_numbers(seeds),
+        seeds=_numbers(seeds, "seeds"),
         directions=listed(directions),
+        folds=_numbers(folds, "folds"),
         set=words,
         vary=varied,
         ablate=None if ablate is None else listed(ablate),
@@ -108,8 +110,8 @@ def _devices(device: str, devices: str | None) -> list[str]:
     return listed(devices)
 
 
-def _numbers(text: str | None) -> list[int]:
+def _numbers(text: str | None, option: str) -> list[int]:
     try:
         return [int(word) for word in listed(text)]
     except ValueError:
-        raise ConfigError(f"--seeds {text}: write whole numbers, for example 0,1,2.") from None
+        raise ConfigError(f"--{option} {text}: write whole numbers, for example 0,1,2.") from None

@@ -13,6 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from attent_kit.cli.output import PlainConsole, duration, in_words, pace
+from attent_kit.engine.run.folder import in_words as named
+from attent_kit.engine.run.folder import of_seed
 from attent_kit.engine.run.status import SILENT, CellState, counted, state_of
 
 SECONDS_BETWEEN_LINES = 15.0
@@ -65,14 +67,14 @@ def summary(states: Sequence[CellState]) -> str:
 
 
 def grid(states: Sequence[CellState]) -> Table:
-    """One line per row, one column for each direction and seed."""
+    """One line per row, one column for each direction, seed and fold."""
     table = Table(header_style="bold", padding=(0, 1))
     table.add_column("row")
-    columns = [*dict.fromkeys((cell.direction, cell.seed) for cell in states)]
-    for direction, seed in columns:
-        table.add_column(Text(f"{direction}, seed {seed}"))
+    columns = [*dict.fromkeys((cell.direction, cell.seed, cell.fold) for cell in states)]
+    for direction, seed, fold in columns:
+        table.add_column(Text(f"{direction}, {of_seed(seed, fold)}"))
     for row in dict.fromkeys(cell.row for cell in states):
-        own = {(cell.direction, cell.seed): cell for cell in states if cell.row == row}
+        own = {(cell.direction, cell.seed, cell.fold): cell for cell in states if cell.row == row}
         table.add_row(Text(row), *(_word(own.get(column)) for column in columns))
     return table
 
@@ -84,7 +86,7 @@ def lines(states: Sequence[CellState], only: Sequence[str] = ("running", "dead",
 
 def line(cell: CellState) -> str:
     """How far a cell is, or what became of it."""
-    name = f"{cell.row}, {cell.direction}, seed {cell.seed}"
+    name = named(cell.row, cell.direction, cell.seed, cell.fold)
     if cell.state == "failed":
         return f"{name}: failed: {cell.error}"
     try:

@@ -57,7 +57,7 @@ WARNINGS_SHOWN = 20
 @click.option("--fold", help="K/N: test on part K of N parts of the patients, K from 0, dealt by --seed.")
 @click.option(
     "--train",
-    help="Cases for training, comma-separated; if no split is given: the data set's own, or 70/10/20 % by seed.",
+    help="Cases for training, comma-separated, or all; if no split is given: the data set's own, or 70/10/20 % by seed.",
 )
 @click.option("--val", help="Cases for validation, comma-separated.")
 @click.option("--test", help="Cases for testing, comma-separated.")

@@ -36,7 +36,7 @@ class Screen(Watcher):
 
     def expanded(self, grid: "CellGrid") -> None:
         if self._as_json:
-            _print_left_out(grid)
+            _print_what_to_know(grid)
         else:
             print_grid(grid, as_json=False)
 
@@ -97,20 +97,25 @@ class Screen(Watcher):
 
 def print_grid(grid: "CellGrid", as_json: bool) -> None:
     """What is done, what is to run, and the runs of other options, data or versions that these take the place of."""
-    _print_left_out(grid)
+    _print_what_to_know(grid)
     if as_json:
         fields = ("row", "alignment", "direction", "seed", "folder", "done")
         print_json(
-            [{f: getattr(c, f) for f in fields} | {"superseded": [*grid.superseded[c.folder]]} for c in grid.cells]
+            [
+                {f: getattr(c, f) for f in fields} | _fold(c) | {"superseded": [*grid.superseded[c.folder]]}
+                for c in grid.cells
+            ]
         )
         return
     rows = []
     for c in grid.cells:
         names = [folder.relative_to(grid.out).as_posix() for folder in grid.superseded[c.folder]]
         kept = f"; superseded: {', '.join(names)}" if names else ""
-        rows.append((c.row, c.alignment, c.direction, str(c.seed), ("done" if c.done else "to run") + kept))
+        what = ("done" if c.done else "to run") + kept
+        rows.append((c.row, c.alignment, c.direction, str(c.seed), *_fold(c).values(), what))
     title = f"{grid.title}: {len(grid.cells)} runs in {grid.out}"
-    print_table(title, ("row", "alignment", "direction", "seed", ""), rows)
+    folds = _fold(grid.cells[0]) if grid.cells else {}
+    print_table(title, ("row", "alignment", "direction", "seed", *folds, ""), rows)
     _print_power(grid.power)
 
 
@@ -126,6 +131,7 @@ def print_price(price: "Price", as_json: bool) -> None:
                 "stages": [{n: v for n, v in stage._asdict().items() if n != "recipe"} for stage in price.stages],
                 "cells": [
                     {"row": c.cell.row, "direction": c.cell.direction, "seed": c.cell.seed, "done": c.cell.done}
+                    | _fold(c.cell)
                     | {n: getattr(c, n) for n in ("seconds", "memory", "shares", "error")}
                     for c in price.cells
                 ],
@@ -142,12 +148,14 @@ def print_price(price: "Price", as_json: bool) -> None:
     print_table("Stages", ("row", "stage", "batch size", "steps", "s per step", "time", "peak MiB"), stages)
     runs = [
         (
-            c.cell.row, c.cell.direction, str(c.cell.seed), "-" if c.seconds is None else duration(c.seconds),
-            _mebibytes(c.memory), "done" if c.cell.done else c.error or (f"shares {c.shares}" if c.shares else ""),
+            c.cell.row, c.cell.direction, str(c.cell.seed), *_fold(c.cell).values(),
+            "-" if c.seconds is None else duration(c.seconds), _mebibytes(c.memory),
+            "done" if c.cell.done else c.error or (f"shares {c.shares}" if c.shares else ""),
         )
         for c in price.cells
     ]  # fmt: skip
-    print_table("Runs", ("row", "direction", "seed", "time", "peak MiB", ""), runs)
+    folds = _fold(price.cells[0].cell) if price.cells else {}
+    print_table("Runs", ("row", "direction", "seed", *folds, "time", "peak MiB", ""), runs)
     count = len(price.devices)
     over = f", over {count} devices about {duration(price.wall(count))}" if count > 1 else ""
     click.echo(
@@ -167,8 +175,13 @@ def _print_power(foreseen: "Mapping[str, Power]") -> None:
         click.echo(f"{', '.join(directions)}: {sentence}")
 
 
-def _print_left_out(grid: "CellGrid") -> None:
-    for sentence in grid.left_out:
+def _fold(cell: "Cell") -> dict[str, str]:
+    """The fold of a cell, as a column that is there only in a suite with folds."""
+    return {"fold": str(cell.fold)} if str(cell.fold) else {}
+
+
+def _print_what_to_know(grid: "CellGrid") -> None:
+    for sentence in (*grid.left_out, *grid.notes):
         click.echo(sentence, err=True)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attent_kit.cli.output import bars, print_json, print_table
+from attent_kit.engine.run.folder import in_words
 from attent_kit.plugins import load
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def _print(result: "SelectResult") -> None:
             (s.selector, s.better or "-", str(s.step), *map(DICE.number, (s.dice, s.oracle, s.regret)), _number(s.rho))
             for s in run.selectors
         ]
-        title = f"{run.row}, {run.direction}, seed {run.seed}: Dice in % by the snapshot that is chosen"
+        name = in_words(run.row, run.direction, run.seed, run.fold)
+        title = f"{name}: Dice in % by the snapshot that is chosen"
         print_table(title, ("selector", "better", "step", "Dice", "oracle's", "regret", "rho"), rows)
         return
     rows = [

@@ -72,17 +72,19 @@ def command(
 
 
 def _print(rows: "Sequence[ShiftRow]") -> None:
-    """A table for each direction, a line for each row, seed and space."""
+    """A table for each direction, a line for each row, seed, fold and space."""
     from attent_kit.report.shift import SHORT
 
     for direction in dict.fromkeys(row.direction for row in rows):
         own = [row for row in rows if row.direction == direction]
         measures = list(dict.fromkeys(row.measure for row in own))
         lines = []
-        for key in dict.fromkeys((r.row, r.seed, r.space) for r in own):
-            found = {(r.measure, r.when): r for r in own if (r.row, r.seed, r.space) == key}
+        for key in dict.fromkeys((r.row, r.seed, r.fold, r.space) for r in own):
+            found = {(r.measure, r.when): r for r in own if (r.row, r.seed, r.fold, r.space) == key}
             cells = [_cell(found.get((m, "before")), found.get((m, "after"))) for m in measures]
-            lines.append((key[0], str(key[1]), key[2], *cells))
+            lines.append(
+                (key[0], ", ".join(filter(None, (str(key[1]), f"fold {key[2]}" * bool(key[2])))), key[3], *cells)
+            )
         title = f"Domain shift, {direction}: before → after ± (zero)"
         print_table(title, ("row", "seed", "space", *(SHORT[measure] for measure in measures)), lines)
 

@@ -1,6 +1,7 @@
 """A comparison computed once: what the terminal, table.md, the figures and the report show of the same scores."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from attent_kit.report.comparisons import Comparison, SlideTest, choose_reference, compare, slide_tests
@@ -12,7 +13,7 @@ from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import Ranks, rank_rows
 from attent_kit.report.scores import AVERAGE, LAST, Score, by_protocol
 from attent_kit.report.sentences import power_of
-from attent_kit.report.table import MethodRow, Table, mark, selection_note, tables
+from attent_kit.report.table import MethodRow, Table, in_folds, mark, selection_note, tables
 
 
 class ScoredRows(NamedTuple):
@@ -34,6 +35,8 @@ class ScoredRows(NamedTuple):
     """How the runs ended, so that those that collapsed are counted."""
     published: Sequence[PublishedTable] = ()
     costs: Sequence[Cost] = ()
+    tested: Mapping[str, int] = MappingProxyType({})
+    """Cases that all folds of a direction test together; empty without folds."""
 
 
 class Compared(NamedTuple):
@@ -64,6 +67,8 @@ class Compared(NamedTuple):
     """Of the rows that see no target labels."""
     gaps: Sequence[Gap]
     """What each row closes of the gap, where rows are there that could span it."""
+    tested: Mapping[str, int]
+    """Cases that all folds of a direction test together; empty without folds."""
 
     @property
     def power_notes(self) -> list[str]:
@@ -113,11 +118,12 @@ def compared(scored: ScoredRows, reference: str | None = None, slide_test: bool 
         [table for table in scored.published if table.direction in titles],
         scored.costs,
         reference,
-        tables(scores, methods, titles, scored.outcomes, gaps=closed),
+        in_folds(tables(scores, methods, titles, scored.outcomes, gaps=closed), scores, scored.tested),
         compare(scores, labels, reference, titles),
         slide_tests(scores, labels, reference, titles) if slide_test else [],
         rank_rows(scores, [method.label for method in methods if not method.bound], titles),
         closed,
+        scored.tested,
     )
 
 

@@ -69,27 +69,27 @@ def read_curves(log: Path, selection: Path) -> Curves:
     return Curves(losses, tuple(stages.items()), selectors, better, skipped)
 
 
-def curve_figure(by_seed: Mapping[int, Curves], title: str, stem: Path) -> list[Path]:
-    """PNG and SVG of one row: its losses, the first seed strong and the others faint; below them its selectors, if any.
+def curve_figure(by_run: Mapping[str, Curves], title: str, stem: Path) -> list[Path]:
+    """PNG and SVG of one row: its losses, the first run strong and the others faint; below them its selectors, if any.
 
     Selectors have units of their own: each is drawn from its worst snapshot, 0, to its best, 1.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    first = next(iter(by_seed.values()))
-    has_selectors = any(curves.selectors for curves in by_seed.values())
+    first = next(iter(by_run.values()))
+    has_selectors = any(curves.selectors for curves in by_run.values())
     figure = Figure(figsize=(4.6, 3.2 + 2.6 * has_selectors), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1 + has_selectors, 1, squeeze=False, sharex=True)[:, 0]
-    _lines_of(axes[0], [curves.losses for curves in by_seed.values()])
-    values = [value for curves in by_seed.values() for points in curves.losses.values() for _, value in points]
+    _lines_of(axes[0], [curves.losses for curves in by_run.values()])
+    values = [value for curves in by_run.values() for points in curves.losses.values() for _, value in points]
     if values and min(values) > 0:
         axes[0].set_yscale("log")
         plain_ticks(axes[0].yaxis)
     axes[0].set_ylabel("loss", fontsize=8)
     if has_selectors:
-        _lines_of(axes[1], [_scaled(curves) for curves in by_seed.values()])
+        _lines_of(axes[1], [_scaled(curves) for curves in by_run.values()])
         axes[1].set_ylabel("selector, 1 is best", fontsize=8)
         axes[1].set_ylim(-0.05, 1.05)
     for axis in axes:
@@ -117,9 +117,9 @@ def thinned(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
     return [(fmean(step for step, _ in group), fmean(value for _, value in group)) for group in groups]
 
 
-def _lines_of(axis: Any, by_seed: Sequence[Mapping[str, list[tuple[int, float]]]]) -> None:
-    names = list(dict.fromkeys(name for curves in by_seed for name in curves))
-    for strong, curves in zip([True] + [False] * len(by_seed), by_seed, strict=False):
+def _lines_of(axis: Any, by_run: Sequence[Mapping[str, list[tuple[int, float]]]]) -> None:
+    names = list(dict.fromkeys(name for curves in by_run for name in curves))
+    for strong, curves in zip([True] + [False] * len(by_run), by_run, strict=False):
         for n, name in enumerate(names):
             if name not in curves:
                 continue

@@ -17,12 +17,14 @@ class Outcome(NamedTuple):
     """Checks that it failed at its end, such as "organ-vanished"; empty for a run that is as it should be."""
     scored: bool
     """Whether it has scores; a run that met NaN has none."""
+    fold: str = ""
+    """1/5 where the target was dealt into folds."""
 
 
-def outcome_of(row: str, direction: str, seed: int, monitor: Path, scored: bool) -> Outcome | None:
+def outcome_of(row: str, direction: str, seed: int, monitor: Path, scored: bool, fold: str = "") -> Outcome | None:
     """The outcome of a run that has scores or, by its monitor.json, has collapsed; None for one that is not over."""
     failed = failed_checks(monitor)
-    return Outcome(row, direction, seed, failed or (), scored) if scored or failed else None
+    return Outcome(row, direction, seed, failed or (), scored, fold) if scored or failed else None
 
 
 def failed_checks(monitor: Path) -> tuple[str, ...] | None:
@@ -62,7 +64,9 @@ def footnotes(outcomes: Sequence[Outcome], rows: Sequence[str], direction: str) 
         if not collapsed:
             continue
         failed = [o for o in outcomes if (o.row, o.direction) == (row, direction) and o.collapsed]
-        seeds = "; ".join(f"seed {o.seed}: {', '.join(o.collapsed)}" for o in failed)
+        seeds = "; ".join(
+            f"seed {o.seed}{f', fold {o.fold}' if o.fold else ''}: {', '.join(o.collapsed)}" for o in failed
+        )
         lost = sum(not o.scored for o in failed)
         means = (
             "they are in the means"

@@ -192,10 +192,10 @@ def aggregate(runs: Iterable[Sequence[Graded]]) -> list[Aggregate]:
 
 
 def graded_csv(path: Path, runs: Iterable[Any]) -> None:
-    """A line for each run and selector; `runs` have a folder `run`, direction, row, seed, bound, and `selectors`."""
-    head = ["run", "direction", "row", "seed", "bound", *Graded._fields, "regret"]
+    """A line for each run and selector; `runs` have a folder `run`, direction, row, seed, bound, `selectors`, and fold."""
+    head = ["run", "direction", "row", "seed", "bound", *Graded._fields, "regret", "fold"]
     lines = [
-        (run.run, run.direction, run.row, run.seed, run.bound, *graded, graded.regret)
+        (run.run, run.direction, run.row, run.seed, run.bound, *graded, graded.regret, run.fold)
         for run in runs
         for graded in run.selectors
     ]

@@ -38,10 +38,12 @@ class ShiftRow(NamedTuple):
     """Standard error over patients; NaN where it is not defined."""
     zero: float
     """What 95 % of the random halvings of the source patients stay below; NaN where there are too few patients."""
+    fold: str = ""
+    """1/5 where the target was dealt into folds."""
 
 
 class Moved(NamedTuple):
-    """What became of one measure of a row: means over seeds, NaN where there is none."""
+    """What became of one measure of a row: means over its runs, NaN where there is none."""
 
     row: str
     space: str

@@ -61,6 +61,11 @@ def headlines(c: Compared) -> list[str]:
         if table is None:
             made.append(f"{domains}: nothing is scored yet.")
             continue
+        if not table.alike:
+            made.append(
+                f"{domains}: not all folds have scores, and the rows are of different cases so far, so none is best."
+            )
+            continue
         cells = {label: cells[-1] for label, cells in table.rows}
         free = [m.label for m in c.methods if not m.bound]
         known = {label: cell.mean for label in free if (cell := cells.get(label)) and not math.isnan(cell.mean)}

@@ -64,6 +64,8 @@ class Table(NamedTuple):
     """Runs of each row, and how many of them collapsed."""
     gap: Gap | None = None
     """What each row closes of it, a column behind the average; None where the table has no such column."""
+    alike: bool = True
+    """Whether its means are of the same cases in every row; where folds are not finished, they may not be, and none is best."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -141,6 +143,41 @@ def tables(
     by_table = {(gap.direction, gap.metric): gap for gap in gaps}
     made = [table._replace(gap=by_table.get((table.direction, table.metric.name))) for table in made]
     return [_with_outcomes(table, outcomes) for table in made]
+
+
+def in_folds(made: Sequence[Table], scores: Sequence[Score], tested: Mapping[str, int]) -> list[Table]:
+    """Tables with what is not there yet; `tested` is how many cases all folds of a direction test together."""
+    return [
+        _in_folds(t, [s for s in scores if s.direction == t.direction], tested[t.direction])
+        if t.direction in tested
+        else t
+        for t in made
+    ]
+
+
+def _in_folds(table: Table, scores: Sequence[Score], tested: int) -> Table:
+    """With a line for each row whose folds are not all finished, and nothing best if rows are not of the same cases."""
+    cases: dict[str, dict[int, set[str]]] = {}
+    for score in scores:
+        cases.setdefault(score.alignment, {}).setdefault(score.seed, set()).add(score.case)
+    said: dict[str, str] = {}
+    for row, by_seed in cases.items():
+        counts = {seed: len(found) for seed, found in by_seed.items() if len(found) < tested}
+        if counts:
+            several = len(by_seed) > 1
+            so_far = "; ".join(f"{n} of {tested} cases" + f" with seed {seed}" * several for seed, n in counts.items())
+            said[row] = f"{so_far} so far, as not all folds have scores."
+    alike = len({frozenset(map(frozenset, by_seed.values())) for by_seed in cases.values()}) < 2
+    if alike and len(cases) > 1 and len(cases) == len(said) and len({*said.values()}) == 1:
+        lines = [f"All rows: {next(iter(said.values()))}"]
+    else:
+        lines = [f"{row}: {words}" for row, words in said.items()]
+    if not alike:
+        lines.append(
+            "The means are of different cases, so none is marked best; comparisons are over the cases that both rows have."
+        )
+    best = table.best if alike else tuple(() for _ in table.best)
+    return table._replace(footnotes=(*lines, *table.footnotes), best=best, alike=alike)
 
 
 def _with_outcomes(table: Table, outcomes: Sequence[Outcome]) -> Table:

@@ -34,10 +34,10 @@ class Trained(NamedTuple):
     name: str
     """The row as the name of a file."""
     direction: str
-    audits: Mapping[int, Path]
-    """Where the translation audit of each lies, if it was made, by seed."""
-    curves: Mapping[int, Curves]
-    """What each has logged, by seed."""
+    audits: Mapping[str, Path]
+    """Where the translation audit of each lies, if it was made, by seed and fold in words."""
+    curves: Mapping[str, Curves]
+    """What each has logged, by the same."""
 
 
 def curves_section(runs: Sequence[Trained], titles: Mapping[str, str], folder: Path) -> Section:
@@ -50,7 +50,7 @@ def curves_section(runs: Sequence[Trained], titles: Mapping[str, str], folder: P
             if run.direction != direction:
                 continue
             skipped += sum(c.skipped for c in run.curves.values())
-            curves = {seed: c for seed, c in run.curves.items() if c.losses or c.selectors}
+            curves = {name: c for name, c in run.curves.items() if c.losses or c.selectors}
             if curves:
                 title = f"{run.row}, {domains}"
                 files = curve_figure(curves, title, folder / f"curves-{direction}-{run.name}")
@@ -62,7 +62,8 @@ def curves_section(runs: Sequence[Trained], titles: Mapping[str, str], folder: P
         return Section(
             "curves", "Learning curves", [Text(["No run has logged a loss: log.jsonl of the runs is missing."])]
         )
-    words = "Strong: the first seed; faint: the others. A dashed line begins a stage. Colours: Tol's bright scheme."
+    words = "Strong: the first run of the row; faint: its other seeds and folds. A dashed line begins a stage. "
+    words += "Colours: Tol's bright scheme."
     if skipped:
         words += f" {skipped} lines of the logs could not be read and are left out."
     return Section("curves", "Learning curves", [Text([words]), *blocks])
@@ -78,7 +79,7 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
         measured = read_shift(path)
     except DataError as error:
         return Section("shift", "Domain shift", [Text([str(error)])])
-    words = "How far the domains are apart as a method sees them at the end of its training; means over seeds. Lower is nearer."
+    words = "How far the domains are apart as a method sees them at the end of its training; means over runs. Lower is nearer."
     blocks: list = [Text([words])]
     for direction, domains in titles.items():
         rows = over_seeds(measured, direction)

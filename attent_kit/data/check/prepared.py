@@ -10,7 +10,7 @@ from attent_kit.data.check.case import CheckedCase, Trace, case_findings, conten
 from attent_kit.data.check.sets import split_findings
 from attent_kit.data.doubts.case import label_doubts
 from attent_kit.data.doubts.findings import Finding, Severity, doubted, refusal
-from attent_kit.data.prepare.cases import content_of
+from attent_kit.data.prepare.cases import content_of, truth_hash
 from attent_kit.data.prepared.file import Case, Prepared
 from attent_kit.data.prepared.manifest import beside, to_toml
 from attent_kit.data.sets.splits import SPLITS
@@ -91,8 +91,8 @@ class InFile:
         arrays = {"images": image}
         if labels is not None:
             arrays["labels"] = labels
-            if {"val", "test"} & set(case.splits):
-                arrays["truth"] = prepared.truth(case.id)[0]
+            if "truth" in record or {"val", "test"} & set(case.splits):
+                arrays["truth"] = prepared.drawn(case.id)
         found = self._values(prepared, image, labels)
         if "without_organ" in record and "train" not in case.splits:
             found.append(
@@ -103,7 +103,8 @@ class InFile:
                     f"{AGAIN}: only slices of training cases may be chosen by labels",
                 )
             )  # fmt: skip
-        if content_of(arrays, record) != record["content"]:
+        drawn = record.get("truth")
+        if content_of(arrays, record) != record["content"] or (drawn and truth_hash(arrays["truth"]) != drawn):
             advice = f"{AGAIN}: somebody has changed it"
             found.append(Finding("error", "content", "its voxels do not have the hash that its manifest gives", advice))
         if any(finding.severity == "error" for finding in found):

@@ -62,7 +62,7 @@ def split_findings(splits: dict[str, tuple[str, ...]], place: str) -> list[Findi
         advice = {
             "train": "name cases with --train, or deal others with --seed: a source and a target both train",
             "val": "leave it so, or name cases with --val: no checkpoint is chosen by them",
-            "test": "name cases with --test if it is to be scored as a target",
+            "test": "name cases with --test if it is to be scored as a target, unless a suite deals it into folds",
         }[name]
         found.append(_of_set(severity, "splits", f"no case is in {name}", advice, place))
     return found

@@ -39,6 +39,11 @@ class PhantomSize:
     def ct_patients(self) -> int:
         return sum(self.ct)
 
+    @property
+    def patients(self) -> tuple[int, int]:
+        """Of both modalities, MR first."""
+        return self.mr_patients, self.ct_patients
+
     def split(self, modality: str, patient: int) -> str:
         """The part that a patient (from 1) belongs to: the first are for training, the last for the test."""
         edges = np.cumsum(getattr(self, modality))

@@ -70,7 +70,7 @@ def finish_case(recipe: Recipe, task: CaseTask) -> str:
     """Keeps the slices, the labels and the record of a case, unless they are kept already; returns their key."""
     layout = recipe.layouts[task.home]
     images, labels = (digests(layout, files, task.entry) for files in (task.entry.images, task.entry.labels))
-    key = key_of("case", task.entry.id, task.splits, images, labels, recipe.shaping(task))
+    key = key_of("case", task.entry.id, task.entry.patient, task.splits, images, labels, recipe.shaping(task))
     if recipe.unfinished.load(key) is None:
         recipe.unfinished.save(key, *_encoded(recipe, task, images, labels))
     return key
@@ -113,15 +113,15 @@ def _encoded(
         "image": _together(images),
         "labels": None,
         "decisions": list(scan.decisions),
+        **({"patient": entry.patient} if entry.patient else {}),
     }
     if grid.middle is not None:
         record["middle"] = list(grid.middle)
     if scan.labels is not None:
         truth = label_map.apply(scan.labels.array, str(scan.labels.path))
         classes = grid.labels_to_slices(truth)
-        arrays["labels"] = classes
-        if "val" in splits or "test" in splits:
-            arrays["truth"] = truth
+        arrays |= {"labels": classes, "truth": truth}
+        record["truth"] = truth_hash(truth)
         voxels = {o: int((truth == n).sum()) for n, o in enumerate(label_map.organs, 1) if o in label_map.annotated}
         record["labels"] = {**_together(labels or images), "voxels": voxels}
         if label_map.annotated != label_map.organs:
@@ -147,15 +147,24 @@ def _read(recipe: Recipe, task: CaseTask) -> Scan:
 
 def content_of(arrays: Mapping[str, np.ndarray], record: Mapping[str, Any]) -> str:
     """SHA-256 of what training and scoring can see of a case: its arrays, which of its slices labels have chosen, and what its
-    labels annotate if that is not every organ."""
+    labels annotate if that is not every organ.
+
+    Of a case that its split does not test, nobody sees the truth, unless it is in a fold: `truth_hash` is for that.
+    """
     content = hashlib.sha256()
-    for name in ("images", "labels", "truth"):
+    tested = {"val", "test"} & {*record["splits"]}
+    for name in ("images", "labels", *(["truth"] if tested else [])):
         if name in arrays:
             content.update(arrays[name].tobytes())
     for name in ("without_organ", "annotated"):
         if name in record:
             content.update(repr(record[name]).encode())
     return content.hexdigest()
+
+
+def truth_hash(truth: np.ndarray) -> str:
+    """SHA-256 of labels as they were drawn."""
+    return hashlib.sha256(truth.tobytes()).hexdigest()
 
 
 def read_scan(layout: Layout, entry: Entry) -> Scan:

@@ -17,6 +17,8 @@ Organs = Mapping[str, int | Sequence[int]] | LabelMap | OrganNames | str
 """Organs with their values in the label files; a text is read as the command reads it."""
 NOTHING = "-"
 """What stands for a value of `--add` that is left to the data set."""
+ALL = "all"
+"""Every case for training: a source, or a target that a suite deals into folds."""
 Share = Sequence[str] | float
 """Cases of a split by name, or the share of all of them."""
 
@@ -86,7 +88,7 @@ class PrepareOptions:
     fold: Fold | str | None = None
     """K/N: part K of N parts of the patients is for testing."""
     train: Share | str | None = None
-    """Cases for training, or their share. Without any of the three, `split` or `fold`, the data set decides; where it does
+    """Cases for training, "all", or their share. Without any of the three, `split` or `fold`, the data set decides; where it does
     not, 70 %, 10 % and 20 % are dealt by `seed`."""
     val: Share | str | None = None
     test: Share | str | None = None
@@ -104,6 +106,9 @@ class PrepareOptions:
             read["fold"] = Fold.parse(self.fold)
         for name in SPLITS:
             if isinstance(cases := getattr(self, name), str):
+                if (name, cases.strip()) == ("train", ALL):
+                    read[name] = 1.0
+                    continue
                 read[name] = tuple(case.strip() for case in cases.split(",") if case.strip())
         for name, value in read.items():
             object.__setattr__(self, name, value)
@@ -203,7 +208,7 @@ def _word(value: Any) -> Any:
     if isinstance(value, LabelMap | OrganNames):
         return str(value)
     if isinstance(value, Fold):
-        return f"{value.number}/{value.parts}"
+        return str(value)
     if isinstance(value, str | int | float):
         return value
     if value and isinstance(value[0], Addition):

@@ -33,7 +33,10 @@ class PairList(Layout):
     def entries(self) -> list[Entry]:
         """One per pair."""
         pairs = sorted(self.pairs, key=lambda pair: pair.case)
-        return [Entry(p.case, (p.image,), (p.labels,) if p.labels else (), organs=p.organs) for p in pairs]
+        return [
+            Entry(p.case, (p.image,), (p.labels,) if p.labels else (), organs=p.organs, patient=p.patient)
+            for p in pairs
+        ]
 
     def read(self, entry: Entry) -> Scan:
         """NIfTI, both of them."""
@@ -137,10 +140,10 @@ def _split_warnings(settled: DomainPlan, left_out: list[str]) -> Iterator[str]:
             "--split or --fold."
         )
     for part in ("train", "test"):
-        if not settled.splits[part]:
+        if not settled.splits[part] and settled.rule != {"train": 1.0}:
             yield (
-                f"no case is for {part}ing; a source needs training cases, a target both kinds: name some with --{part}, or "
-                "deal them with --fold."
+                f"no case is for {part}ing; a source needs training cases, a target both kinds unless a suite deals it into "
+                f"folds: name some with --{part}, or deal them with --fold."
             )
 
 
@@ -240,7 +243,13 @@ def _divided(
     if isinstance(split, str):
         return split_by_name(split, modality, cases), split, {"name": split}, decisions
     if isinstance(split, Fold):
-        return divide_into_folds(cases, split, seed), None, {"fold": split.number, "of": split.parts}, decisions
+        patients = {entry.id: entry.patient or entry.id for entry in entries}
+        return (
+            divide_into_folds(cases, split, seed, patients),
+            None,
+            {"fold": split.number, "of": split.parts},
+            decisions,
+        )
     if split is None:
         return divide(cases, None, seed), None, "default", decisions
     rule = {name: share if isinstance(share, int | float) else list(share) for name, share in split.items()}

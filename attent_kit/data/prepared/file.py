@@ -5,7 +5,8 @@ Shapes: N Z slices, C channels, H W = `size`, X Y Z a native grid.
     manifest                JSON, where everything comes from and how it was made
     cases/<case>/images     [Z, H, W] float16 in [-1, 1]
     cases/<case>/labels     [Z, H, W] uint8 class indices, present if the case is labelled
-    cases/<case>/truth      [X, Y, Z] uint8 class indices on the native grid, present for labelled val and test cases
+    cases/<case>/truth      [X, Y, Z] uint8 class indices on the native grid, present if the case is labelled; files of
+                            earlier versions have it of val and test cases alone
 """
 
 import errno
@@ -23,7 +24,7 @@ import numpy as np
 from attent_kit.data.prepared.hdf5 import plain
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.data.sets.layout import names_a_case
-from attent_kit.data.sets.splits import SPLITS
+from attent_kit.data.sets.splits import SPLITS, WHOLE, Fold
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.data.space.slicing import Slicing
@@ -49,7 +50,8 @@ IN_RECORD = (
 )  # fmt: skip
 """What the manifest says of a case; `without_organ` too, of a training case that was prepared with --foreground-only, and
 `middle`, of one that is centred on the body; `annotated`, of a labelled case that does not annotate every organ; `label_map`,
-of one whose label values differ from the others'."""
+of one whose label values differ from the others'; `truth`, its SHA-256, if the case is labelled; `patient`, where several cases
+may be of one."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Prepared:
     images = prepared.images(prepared.ids("train"))        # [N, 1, 256, 256] float16
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, fold: Fold = WHOLE) -> None:
         self.path = path
         self.manifest = manifest
         self.domain: str = manifest["domain"]
@@ -88,6 +90,8 @@ class Prepared:
         self.slicing = Slicing.from_dict(manifest)
         self.channels: int = manifest["channels"]
         self.intensity = Intensity.from_dict(manifest["intensity"])
+        self.fold = fold
+        """Which fold of it this is; its splits are then not those of the file."""
         self.split: str | None = manifest["split"]
         """Name of the split; None where its cases were listed or dealt."""
         self.decisions: tuple[str, ...] = tuple(manifest["decisions"])
@@ -263,7 +267,11 @@ class Prepared:
             raise DataError(f"case '{case}' of {self.path} has no labels to score against: prepare it with labels.")
         if not {"val", "test"} & set(found.splits):
             raise DataError(f"case '{case}' of {self.path} is for training only: score a val or test case.")
-        return self._read(case, "truth"), found.spacing
+        return self.drawn(case), found.spacing
+
+    def drawn(self, case: str) -> np.ndarray:
+        """The labels of `truth`, whichever split the case is in; DataError if the file does not hold them."""
+        return self._read(case, "truth")
 
     def content_hash(self) -> str:
         """SHA-256 of what training and scoring can see: equal for equal data, whatever the libraries that wrote it."""
@@ -271,6 +279,9 @@ class Prepared:
         content = {name: self.manifest[name] for name in seen}
         content |= {name: value for name, value in self.slicing.to_dict().items() if value is not None}
         content["cases"] = [[r["id"], r["splits"], r["affine"], r["content"]] for r in self.manifest["cases"]]
+        if self.fold != WHOLE:
+            # What its own splits keep for training is tested here, and `content` does not know the truth of it.
+            content["truth"] = [r.get("truth") for r in self.manifest["cases"] if "test" in r["splits"]]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def _chosen(self, case: str, as_source: bool) -> tuple[int, ...]:

@@ -39,6 +39,8 @@ class Entry(NamedTuple):
     organs: LabelMap | OrganNames | frozenset[str] | None = None
     """What the label files of this case annotate, where that is not what `Layout.organs` says; a set names those of its organs
     that are annotated here, whichever of them are wanted."""
+    patient: str = ""
+    """Whose scan it is, where several cases may be of one patient; the case itself if it is empty."""
 
 
 def names_a_case(id: str) -> bool:

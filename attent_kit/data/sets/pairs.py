@@ -21,6 +21,8 @@ class Pair(NamedTuple):
     labels: Path | None = None
     organs: LabelMap | OrganNames | None = None
     """What the label map annotates, where a list says it."""
+    patient: str = ""
+    """Whose scan it is, where a list says so."""
 
 
 def find_pairs(
@@ -79,7 +81,7 @@ def why_no_volume(folder: Path) -> str:
 
 
 def _of_line(line: PairLine) -> Pair:
-    return Pair(line.case or case_name(line.image), line.image, line.labels, line.organs)
+    return Pair(line.case or case_name(line.image), line.image, line.labels, line.organs, line.patient)
 
 
 def _matched(images: Sequence[Path], labels: Sequence[Path]) -> tuple[list[Pair], list[Path], list[Path]]:

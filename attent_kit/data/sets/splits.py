@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -65,20 +66,44 @@ class Fold(NamedTuple):
             raise ConfigError(f"'{text}' is not a fold: write K/N with K from 0 to N-1, as 0/5 for the first of five.")
         return cls(number, parts)
 
+    def __str__(self) -> str:
+        return "" if self.parts == 1 else f"{self.number}/{self.parts}"
 
-def divide_into_folds(cases: Sequence[str], fold: Fold, seed: int) -> dict[str, tuple[str, ...]]:
-    """Cases of one fold, dealt by `seed` whatever the order of `cases`: over all folds each is tested on exactly once.
 
-    No fold differs from another by more than one case; none is for validation.
+WHOLE = Fold(0, 1)
+"""All patients at once, whose text is empty: the splits are as they are."""
+
+
+def divide_into_folds(
+    cases: Sequence[str], fold: Fold, seed: int, patients: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, tuple[str, ...]]:
+    """Cases of one fold, dealt as by `deal`: over all folds each is tested on exactly once. None is for validation.
+
+    `patients` names the patient of a case, where that is not the case itself.
     """
-    if len(set(cases)) < fold.parts:
-        raise ConfigError(
-            f"{len(set(cases))} case(s) cannot be dealt into {fold.parts} folds: ask for fewer, as in --fold 0/2."
-        )
-    ordered = sorted(set(cases))
-    dealt = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
-    test = dealt[fold.number :: fold.parts]
-    return {"train": tuple(sorted({*ordered} - {*test})), "val": (), "test": tuple(sorted(test))}
+    scans = {case: patients.get(case, case) for case in cases}
+    if (count := len({*scans.values()})) < fold.parts:
+        raise ConfigError(f"{count} case(s) cannot be dealt into {fold.parts} folds: ask for fewer, as in --fold 0/2.")
+    test = deal(scans, fold.parts, seed)[fold.number]
+    return {"train": tuple(sorted({*cases} - {*test})), "val": (), "test": test}
+
+
+def deal(patients: Mapping[str, str], parts: int, seed: int) -> list[tuple[str, ...]]:
+    """The cases of each of `parts` folds, sorted; `patients` names the patient of each case.
+
+    All scans of a patient are in one fold. Folds are as equal in cases as that allows, none is empty as long as there are
+    as many patients, and nothing depends on the order of `patients`.
+    """
+    scans: dict[str, list[str]] = {}
+    for case in sorted(patients):
+        scans.setdefault(patients[case], []).append(case)
+    ordered = sorted(scans)
+    drawn = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
+    folds: list[list[str]] = [[] for _ in range(parts)]
+    # Those with most scans first, each into the first of the smallest folds.
+    for patient in sorted(drawn, key=lambda patient: -len(scans[patient])):
+        min(folds, key=len).extend(scans[patient])
+    return [tuple(sorted(fold)) for fold in folds]
 
 
 def named_split(name: str) -> dict[str, tuple[int, ...]]:

@@ -23,10 +23,12 @@ class PairLine(NamedTuple):
     image: Path
     labels: Path | None
     organs: LabelMap | OrganNames | None = None
+    patient: str = ""
+    """"" where the list has no column of that name."""
 
 
 def read_pairs(path: Path, allow_unlabelled: bool = False) -> list[PairLine]:
-    """The lines of a list with the columns image, labels (a cell may be empty) and, if wanted, case and organs.
+    """The lines of a list with the columns image, labels (a cell may be empty) and, if wanted, case, organs and patient.
 
     A cell of organs is what `--organs` could say; where it is empty, the label map is like the others.
 
@@ -45,7 +47,12 @@ def read_pairs(path: Path, allow_unlabelled: bool = False) -> list[PairLine]:
         labels = cells.get("labels", "")
         files = _file(path, cells["image"]), _file(path, labels) if labels else None
         lines.append(
-            PairLine(cells.get("case", ""), *files, _organs(cells.get("organs", ""), f"{path}, case {number}"))
+            PairLine(
+                cells.get("case", ""),
+                *files,
+                _organs(cells.get("organs", ""), f"{path}, case {number}"),
+                cells.get("patient", ""),
+            )
         )
     return lines
 
@@ -72,13 +79,13 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _columns(head: list[str], path: Path, allow_unlabelled: bool) -> dict[str, int]:
-    """Which column is the image, the labels and the case."""
+    """Which column is the image, the labels, the case and the patient."""
     columns: dict[str, int] = {}
     strange: list[str] = []
     for at, cell in enumerate(head):
         word = cell.strip().lower().removesuffix("_path").removesuffix("_file")
         role = "image" if word in IMAGE_WORDS else "labels" if word in LABEL_WORDS or word == "ground_truth" else word
-        if role not in ("image", "labels", "case", "organs"):
+        if role not in ("image", "labels", "case", "organs", "patient"):
             strange.append(cell.strip())
         elif columns.setdefault(role, at) != at:
             raise DataError(f"{path} has two columns of {role}, the second is '{cell.strip()[:60]}': keep one of them.")

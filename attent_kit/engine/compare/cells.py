@@ -13,13 +13,14 @@ from attent_kit.config import dump, read_toml, to_toml
 from attent_kit.data.phantom import ORGANS, PhantomOptions, WrittenPhantom, write_phantom
 from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
-from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.content import located
+from attent_kit.engine.compare.patients import refuse_patients
 from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.device import works
+from attent_kit.engine.run.domains import domains_seen, facts_in, target_seen
 from attent_kit.engine.run.folder import Busy, is_held
 from attent_kit.engine.run.heartbeat import in_a_sentence, now, write_failure
 from attent_kit.engine.run.status import failed_since
@@ -176,11 +177,12 @@ def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry) -> dict[st
     """The steps of a run of each row that is not done.
 
     ConfigError or DataError, before anything runs, if a cell needs labels that are missing, chose networks that do not go
-    together, or is to select from snapshots that it will not have.
+    together, or is to select from snapshots that it will not have, or tests whom it trains on.
     """
+    refuse_patients(cells)
     for cell in cells:
         if not cell.done:
-            target = Prepared.open(cell.settings.data.target)
+            target = target_seen(cell.settings.data)
             refuse_selection(cell.select, cell.settings, cell.run, target, registry)
     _refuse_missing_labels(cells, registry)
     return _steps(cells, registry)
@@ -193,7 +195,7 @@ def longest_first(cells: Sequence[Cell], steps: Mapping[str, int]) -> list[Cell]
 
 def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
     for cell in cells:
-        target = Prepared.open(cell.settings.data.target)
+        source, target = domains_seen(cell.settings.data, facts_in)
         unlabelled = [case.id for case in target.cases_in("train") if not case.has_labels]
         if unlabelled and registry.alignment(cell.alignment).uses_target_labels:
             raise DataError(
@@ -202,9 +204,7 @@ def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
             )
         if not cell.done:
             try:
-                refuse_labels(
-                    registry.alignment(cell.alignment), cell.alignment, Prepared.open(cell.settings.data.source), target
-                )
+                refuse_labels(registry.alignment(cell.alignment), cell.alignment, source, target)
             except ConfigError as error:
                 raise ConfigError(f"row '{cell.row}': {error}") from None
 
@@ -214,8 +214,7 @@ def _steps(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:
     steps = {}
     rows = {cell.row: cell for cell in reversed(cells) if not cell.done}
     for row, cell in reversed(rows.items()):
-        data = cell.settings.data
-        task = task_of(Prepared.open(data.source), Prepared.open(data.target))
+        task = task_of(*domains_seen(cell.settings.data, facts_in))
         try:
             alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
         except ConfigError as error:

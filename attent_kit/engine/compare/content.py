@@ -11,9 +11,10 @@ from attent_kit import __version__
 from attent_kit.config import dump, read_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.suite import Cell
+from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.provenance import by_component, components_of, recorded
-from attent_kit.engine.run.settings import RunSettings, shaping
+from attent_kit.engine.run.settings import DataSettings, RunSettings, shaping
 from attent_kit.errors import AttentKitError
 from attent_kit.files import read_json, while_unchanged
 from attent_kit.registry import Registry
@@ -90,8 +91,8 @@ def differences(there: Content, asked: Content) -> list[str]:
 def located(cells: Sequence[Cell], registry: Registry) -> list[Cell]:
     """The cells with the folder in which each lies, or will lie.
 
-    That is seedN, which is readable, as long as no run of other content has it; then seedN with a hash of the content. So
-    what is there is never moved, and going back to earlier options finds it again.
+    That is seedN, or of a fold seedN-foldKofM, which is readable, as long as no run of other content has it; then the same
+    with a hash of the content. So what is there is never moved, and going back to earlier options finds it again.
 
     The answer holds until somebody trains in seedN, which may be another process with another suite, and until the data are
     made, whose hashes are part of the content: then look again. Files that have not changed are not read again.
@@ -108,7 +109,7 @@ def located(cells: Sequence[Cell], registry: Registry) -> list[Cell]:
 
 
 def superseded(cell: Cell, registry: Registry) -> dict[Path, list[str]]:
-    """Folders of this row, direction and seed that hold runs of other content, and in what each of them differs."""
+    """Folders of this row, direction, seed and fold that hold runs of other content, and in what each of them differs."""
     asked = content_of(cell, registry)
     there = {run.path: content_there(run) for run in cell.run.siblings()}
     return {folder: differences(content, asked) for folder, content in there.items() if content is not None}
@@ -116,8 +117,18 @@ def superseded(cell: Cell, registry: Registry) -> dict[Path, list[str]]:
 
 def content_of(cell: Cell, registry: Registry) -> Content:
     """The content that a cell asks for; a file that is not there yet has no hash."""
-    files = cell.settings.data.source, cell.settings.data.target
-    return content_asked(cell.settings, [_hash_of(file) if file.exists() else None for file in files], registry)
+    return content_asked(cell.settings, _hashes(cell.settings.data), registry)
+
+
+def _hashes(data: DataSettings) -> list[str | None]:
+    """Of source and target."""
+    files = data.source, data.target
+    if data.fold is None:
+        return [_hash_of(file) if file.exists() else None for file in files]
+    # What a fold leaves of the source follows from the target.
+    if not all(file.exists() for file in files):
+        return [None, None]
+    return [seen.content_hash() for seen in domains_seen(data, facts_in)]
 
 
 @while_unchanged

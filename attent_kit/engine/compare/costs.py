@@ -17,11 +17,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from attent_kit.build import build_alignment
-from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.run.assemble import setup
 from attent_kit.engine.run.device import in_words, launch
+from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.predict import segment_slices
 from attent_kit.engine.run.probe import SLICES_AT_ONCE
@@ -112,8 +112,8 @@ def _counted(alignment: Alignment, image: tuple[int, int, int]) -> Size:
 
 
 def _measured(cell: Cell, registry: Registry, device: str) -> dict[str, Any]:
-    settings, data = cell.settings, cell.settings.data
-    source, target = Prepared.open(data.source), Prepared.open(data.target)
+    settings = cell.settings
+    source, target = domains_seen(settings.data, facts_in)
     task = task_of(source, target)
     image = (task.channels, target.size, target.size)
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from attent_kit.data.phantom import SIZES
+from attent_kit.data.sets.splits import WHOLE
 from attent_kit.engine.compare.suite import Cell, Suite, domains_of
 from attent_kit.report.power import Power, foreseen
 
@@ -13,16 +14,20 @@ def foresee(suite: Suite, cells: Sequence[Cell]) -> dict[str, Power]:
     for direction in dict.fromkeys(cell.direction for cell in cells):
         own = [cell for cell in cells if cell.direction == direction]
         comparisons = len({cell.row for cell in own}) - 1
-        cases = len({case for cell in own for case in cell.to_be_scored[0]}) or _to_come(suite, direction)
+        cases = len({case for cell in own for case in cell.to_be_scored[0]}) or _to_come(suite, direction, own)
         if cases and comparisons:
             made[direction] = foreseen(cases, comparisons)
     return made
 
 
-def _to_come(suite: Suite, direction: str) -> int:
-    """Test cases of the phantom that will be generated; 0 where a suite has none."""
+def _to_come(suite: Suite, direction: str, cells: Sequence[Cell]) -> int:
+    """Cases of the phantom that will be generated and tested, in the folds of these cells; 0 where a suite has none."""
     if suite.phantom is None:
         return 0
     _, target = domains_of(direction, suite.domain_names)
-    _, _, test = getattr(SIZES[suite.phantom.size], target)
-    return int(test)
+    split = getattr(SIZES[suite.phantom.size], target)
+    folds = {cell.fold for cell in cells}
+    if folds == {WHOLE}:
+        return int(split[-1])
+    patients = sum(split)
+    return sum(patients // fold.parts + (fold.number < patients % fold.parts) for fold in folds)

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import load_run, names_of, open_run
 from attent_kit.engine.compare.results_folder import is_shown
+from attent_kit.engine.run.domains import domains_seen
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.settings import pinned
 from attent_kit.engine.snapshots.selection import grade_snapshots, known_grades
@@ -28,6 +28,8 @@ class GradedRun(NamedTuple):
     bound: bool
     """Whether its training saw target labels."""
     selectors: list[Graded]
+    fold: str = ""
+    """1/5 where the target was dealt into folds."""
 
 
 def find_runs(places: Sequence[Path]) -> tuple[list[RunFolder], list[RunFolder]]:
@@ -82,8 +84,7 @@ def _grade_run(folder: RunFolder, registry: Registry, device: str, report: Repor
             raise ConfigError(
                 f"{folder}: the run's {folder.checkpoint.name} is missing, so its snapshots cannot be graded."
             )
-        data = run.settings.data
-        source, target = Prepared.open(data.source), Prepared.open(data.target)
+        source, target = domains_seen(run.settings.data)
         pinned(run.settings, source.content_hash(), target.content_hash())
         grades = grade_snapshots(
             loaded.alignment, folder, target, loaded.device, lambda done, total: report(str(folder), done, total)
@@ -91,4 +92,5 @@ def _grade_run(folder: RunFolder, registry: Registry, device: str, report: Repor
     selectors = grade(read_selection(folder.selection), mean_dice(grades))
     row, direction = names_of(run)
     bound = bool(run.component.load().uses_target_labels)
-    return GradedRun(str(folder), direction, row, run.settings.seed, bound, selectors)
+    fold = str(run.settings.data.part)
+    return GradedRun(str(folder), direction, row, run.settings.seed, bound, selectors, fold)

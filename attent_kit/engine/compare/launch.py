@@ -205,7 +205,7 @@ class _Reporter(CellWatcher):
     """Tells the parent, in lines, what happens to the cells."""
 
     def __init__(self, cells: Sequence[Cell], tell: Callable[[str], None]) -> None:
-        self._numbers = {(cell.row, cell.direction, cell.seed): number for number, cell in enumerate(cells)}
+        self._numbers = {cell.key: number for number, cell in enumerate(cells)}
         self._tell = tell
 
     def finished(self, cell: Cell) -> None:
@@ -218,7 +218,7 @@ class _Reporter(CellWatcher):
         self._say("warned", cell, sentence)
 
     def _say(self, event: str, cell: Cell, sentence: str = "") -> None:
-        self._tell(json.dumps([event, self._numbers[cell.row, cell.direction, cell.seed], sentence]))
+        self._tell(json.dumps([event, self._numbers[cell.key], sentence]))
 
 
 def work(job: dict[str, Any], registry: Registry, tell: Callable[[str], None]) -> None:

@@ -63,7 +63,7 @@ class CellCost(NamedTuple):
     """Training alone; 0 if the run is done, None if it cannot be run."""
     memory: int | None
     shares: str | None
-    """"translate with AttENT": its first stage, which another row of the same direction and seed trains."""
+    """"translate with AttENT": its first stage, which another row of the same direction, seed and fold trains."""
     error: str | None
     """Why the run cannot be run."""
     stage: tuple[object, ...] | None = None
@@ -167,7 +167,7 @@ def _add_up(cells: Sequence[Cell], costs: dict[str, list[StageCost]], errors: di
         steps = sum(stage.steps for stage in stages)
         seconds, shares, begin, key = sum(stage.seconds for stage in stages), None, stages[0], None
         if begin.recipe is not None:
-            key = cell.direction, cell.seed, begin.stage, begin.steps, begin.batch_size, begin.recipe
+            key = cell.direction, cell.seed, cell.fold, begin.stage, begin.steps, begin.batch_size, begin.recipe
             owner = trained.setdefault(key, cell.row)
             if owner != cell.row:
                 seconds, shares = seconds - begin.seconds, f"{begin.stage} with {owner}"

@@ -93,7 +93,7 @@ def labels_in(out: Path, suite: Suite, registry: Registry, words: Sequence[str] 
 def _outcomes(cells: Iterable[Cell]) -> list[Outcome]:
     """Of the cells that have scores or have collapsed; a run that is not over has no outcome."""
     ordered = sorted(cells, key=lambda cell: cell.key)
-    found = (outcome_of(cell.row, cell.direction, cell.seed, cell.run.monitor, cell.done) for cell in ordered)
+    found = (outcome_of(c.row, c.direction, c.seed, c.run.monitor, c.done, str(c.fold)) for c in ordered)
     return [outcome for outcome in found if outcome]
 
 
@@ -106,9 +106,7 @@ def scores_of(cell: Cell) -> list[Score]:
         raise DataError(f"{str(error).partition(' Delete the file')[0]} {SCORE_AGAIN}") from None
     strange = {(s.direction, s.seed) for s in scores} - {(cell.direction, cell.seed)}
     if strange or len({s.alignment for s in scores}) > 1:
-        raise DataError(
-            f"{file} has rows of another run than {cell.row}, {cell.direction}, seed {cell.seed}. {SCORE_AGAIN}"
-        )
+        raise DataError(f"{file} has rows of another run than {cell.name}. {SCORE_AGAIN}")
     refuse_gaps(scores, file, *cell.to_be_scored)
     return [score._replace(alignment=cell.row) for score in scores]
 
@@ -153,7 +151,7 @@ def _cells(
     out: Path, suite: Suite, rows: Sequence[SuiteRow], runs: Sequence[RunFolder], registry: Registry, words: Sequence[str],
     select: str,
 ) -> list[Cell]:  # fmt: skip
-    """A cell of the suite as it stands for every row, direction and seed that the runs have."""
+    """A cell of the suite as it stands for every row, direction, seed and fold that the runs have."""
     there = {run.key for run in runs if run.key}
     directions = [direction for direction in sorted({key.direction for key in there}) if _ends(direction, suite)]
     seeds = sorted({key.seed for key in there})
@@ -178,7 +176,9 @@ def _unseen(out: Path, cells: Sequence[Cell], runs: Sequence[RunFolder], registr
     known = {cell.folder for cell in cells}.union(*older.values())
     strangers = [run.path for run in runs if run.path not in known and run.answers().scores.exists()]
     if strangers:
-        sentences.append(f"{_some(strangers, out)} kept and not shown, since the suite has no such row or direction.")
+        sentences.append(
+            f"{_some(strangers, out)} kept and not shown, since the suite has no such row, direction or fold."
+        )
     return sentences
 
 

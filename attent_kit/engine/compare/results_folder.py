@@ -7,11 +7,14 @@ DIRECTION/ROW/seedN     the runs
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from attent_kit.config import read_toml, to_toml
+from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.engine.compare.suite import Cell, Suite, domains_of, slug
-from attent_kit.engine.run.folder import Answers, RunFolder, RunKey
+from attent_kit.engine.run.domains import facts_in
+from attent_kit.engine.run.folder import Answers, RunFolder, RunKey, in_words
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.files import while_unchanged, write_text
 from attent_kit.report.published import PublishedTable, read_published
@@ -35,6 +38,8 @@ class Remembered(NamedTuple):
     """Folders of the runs, as in mr2ct/attent/seed0."""
     select: str = LAST
     """Which snapshot of each run counts."""
+    tested: Mapping[str, int] = MappingProxyType({})
+    """Cases that all folds of a direction test together; empty without folds."""
 
     def folders(self, out: Path) -> list[RunFolder]:
         """Those of the runs, begun or not."""
@@ -58,6 +63,16 @@ class ShownRun(NamedTuple):
     config: dict[str, Any]
     """Its settings as they are written; empty if they are missing."""
 
+    @property
+    def fold(self) -> Fold:
+        """Which part of the target it tests."""
+        return self.folder.key.fold if self.folder.key else WHOLE
+
+    @property
+    def name(self) -> str:
+        """Row, direction, seed and fold in words."""
+        return in_words(self.row, self.direction, self.seed, self.fold)
+
 
 def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | None, select: str = LAST) -> None:
     """Write comparison.toml and published.toml. `cells` are those that count: asked for now, or there and as the suite stands.
@@ -65,12 +80,22 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
     Runs requested by earlier calls or other processes but not started stay listed."""
     before = recall(out)
     runs: dict[RunKey | None, str] = {cell.run.key: cell.run.name for cell in cells}
-    waiting = {run.key: run.name for run in (before.folders(out) if before else ()) if run.key and not run.has_results}
+    parts = {cell.direction: cell.fold.parts for cell in cells}
+    waiting = {
+        run.key: run.name
+        for run in (before.folders(out) if before else ())
+        # What was asked for with other folds is no longer asked for.
+        if run.key and not run.has_results and run.key.fold.parts == parts.get(run.key.direction, run.key.fold.parts)
+    }
     for key, name in waiting.items():
         runs.setdefault(key, name)
     rows = {row.label: row.alignment for row in suite.rows} | {cell.row: cell.alignment for cell in cells}
     directions = {cell.direction: title_of(cell.direction, suite.domain_names) for cell in cells}
+    tested = cases_tested(cells)
     if before:
+        tested = {
+            name: count for name, count in before.tested.items() if name in {k.direction for k in waiting}
+        } | tested
         of_rows, of_directions = {key.row for key in waiting}, {key.direction for key in waiting}
         rows |= {label: name for label, name in before.rows.items() if slug(label) in of_rows - {*map(slug, rows)}}
         directions = {name: title for name, title in before.directions.items() if name in of_directions} | directions
@@ -79,6 +104,7 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
         "note": suite.note,
         **({"reference": reference} if reference else {}),
         **({"select": select} if select != LAST else {}),
+        **({"tested": tested} if tested else {}),
         "runs": sorted(runs.values()),
         "rows": rows,
         "directions": directions,
@@ -87,6 +113,15 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
     if suite.published:
         read_published(suite.published)  # What makes no sense is met before anything is trained.
         write_text(out / PUBLISHED, suite.published.read_text(encoding="utf-8"))
+
+
+def cases_tested(cells: Sequence[Cell]) -> dict[str, int]:
+    """How many cases the folds of each direction test together; a direction without folds is not in it."""
+    return {
+        cell.direction: sum(case.has_labels for case in facts_in(cell.settings.data.target).cases)
+        for cell in cells
+        if cell.fold != WHOLE
+    }
 
 
 def recall(out: Path) -> Remembered | None:
@@ -108,6 +143,7 @@ def _remembered(path: Path) -> Remembered | None:
             data.get("reference"),
             tuple(map(str, data["runs"])),
             str(data.get("select", LAST)),
+            {str(direction): int(count) for direction, count in data.get("tested", {}).items()},
         )
         if strange := [run.path for run in found.folders(path.parent) if run.key is None]:
             raise ValueError(f"runs: {strange[0]}")
@@ -148,6 +184,7 @@ def runs_in(out: Path, remembered: Remembered | None) -> list[ShownRun]:
             order.get(run.row, len(order)),
             run.row,
             run.seed,
+            run.fold,
         ),
     )
 

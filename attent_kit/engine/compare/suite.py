@@ -4,6 +4,7 @@ name = "mine"
 directions = ["mr2ct", "ct2mr"]
 seeds = [0, 1, 2]
 split = "sifa-abdominal"           # if wanted: the test cases that every prepared file must have
+folds = 5                          # or: every labelled patient of a target is tested once, by a run that has not seen them
 
 [domains]                          # prepared files by domain name; or [phantom] with a size
 mr = "mr.h5"
@@ -37,11 +38,11 @@ from pydantic import Field, field_validator, model_validator
 from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read_toml, validate
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.data.sets.splits import named_split, numbers_in, tested_numbers
-from attent_kit.engine.run.folder import Answers, RunFolder, RunKey
-from attent_kit.engine.run.settings import RunSettings, run_settings
+from attent_kit.data.sets.splits import Fold, named_split, numbers_in, tested_numbers
+from attent_kit.engine.run.domains import facts_in, target_seen
+from attent_kit.engine.run.folder import Answers, RunFolder, RunKey, in_words
+from attent_kit.engine.run.settings import FoldSettings, RunSettings, run_settings
 from attent_kit.errors import AttentKitError, ConfigError, DataError, did_you_mean
-from attent_kit.files import while_unchanged
 from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
@@ -110,8 +111,23 @@ class Suite(ComponentConfig):
     """Named split whose test cases every prepared file of `domains` must have; left out, each file's own."""
     settings: dict[str, Any] = {}
     """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps, snapshots."""
+    folds: int | None = None
+    """Parts into which the patients of a target are dealt, in place of its file's own test cases: a run of every row,
+    direction and seed for each, which trains on the others, so that every labelled patient is tested once. 2 are halves."""
+    fold_seed: int = Field(0, ge=0)
+    """Seed of that dealing."""
+    shared_patients: bool = True
+    """Whether cases of one name are of one patient in both domains. The source of a fold is then without those whom it tests;
+    false where data sets of different people happen to use the same names."""
     published: Path | None = None
     """TOML file of published numbers, shown beside the results in a block of their own; relative to the suite's file."""
+
+    @field_validator("folds")
+    @classmethod
+    def _divides(cls, folds: int | None) -> int | None:
+        if folds is not None and folds < 2:
+            raise ValueError(f"{folds} is not a number of folds: write 2 for two halves, or more.")
+        return folds
 
     @field_validator("split")
     @classmethod
@@ -127,6 +143,16 @@ class Suite(ComponentConfig):
             raise ValueError("name the prepared files of the [domains], or a [phantom] size: one of the two.")
         if self.split is not None and self.phantom is not None:
             raise ValueError(f"the phantom has its own split: leave out split = '{self.split}'.")
+        if self.folds is not None and self.phantom is not None:
+            patients = min(SIZES[self.phantom.size].patients)
+            if self.folds > patients:
+                raise ValueError(
+                    f"the {self.phantom.size} phantom has {patients} patients: {self.folds} folds are too many."
+                )
+        if self.folds is not None and self.split is not None:
+            raise ValueError(
+                f"folds = {self.folds} tests every patient, split = '{self.split}' some of them: leave out one of the two."
+            )
         for what, values in (
             ("label", [repr(row.label) for row in self.rows]),
             ("seed", [str(seed) for seed in self.seeds]),
@@ -163,14 +189,19 @@ class Cell:
     """What chooses the snapshot that is predicted and scored."""
 
     @property
+    def fold(self) -> Fold:
+        """Which part of the target is tested; WHOLE where that is as its file says."""
+        return self.settings.data.part
+
+    @property
     def key(self) -> RunKey:
         """What tells its run from others of the comparison."""
-        return RunKey(self.direction, slug(self.row), self.seed)
+        return RunKey(self.direction, slug(self.row), self.seed, self.fold)
 
     @property
     def name(self) -> str:
-        """Row, direction and seed in words."""
-        return f"{self.row}, {self.direction}, seed {self.seed}"
+        """Row, direction, seed and fold in words."""
+        return in_words(self.row, self.direction, self.seed, self.fold)
 
     @property
     def run(self) -> RunFolder:
@@ -190,16 +221,11 @@ class Cell:
     @property
     def to_be_scored(self) -> tuple[list[str], Sequence[str]]:
         """The labelled test cases of its target, and their organs; none where that does not exist yet."""
-        return _to_be_scored(self.settings.data.target)
-
-
-@while_unchanged
-def _to_be_scored(target: Path) -> tuple[list[str], Sequence[str]]:
-    try:
-        prepared = Prepared.open(target)
-    except AttentKitError:
-        return [], ()
-    return [case.id for case in prepared.cases_in("test") if case.has_labels], prepared.organs
+        try:
+            prepared = target_seen(self.settings.data, facts_in)
+        except AttentKitError:
+            return [], ()
+        return [case.id for case in prepared.cases_in("test") if case.has_labels], prepared.organs
 
 
 def domains_of(direction: str, names: Sequence[str]) -> tuple[str, str]:
@@ -307,9 +333,23 @@ def expand(
                     settings = run_settings({**top, "alignment": alignment, "data": data, "seed": seed}, registry)
                 except ConfigError as error:
                     raise ConfigError(f"row '{row.label}': {error}") from None
-                run = RunKey(direction, slug(row.label), seed).folder(out)
-                cells.append(Cell(row.label, row.alignment, direction, seed, settings, run.path, select))
+                for own in _in_folds(settings, suite):
+                    run = RunKey(direction, slug(row.label), seed, own.data.part).folder(out)
+                    cells.append(Cell(row.label, row.alignment, direction, seed, own, run.path, select))
     return cells
+
+
+def _in_folds(settings: RunSettings, suite: Suite) -> list[RunSettings]:
+    """The settings once for each fold of the suite, or as they are if it has none."""
+    if suite.folds is None:
+        return [settings]
+    made = []
+    for number in range(suite.folds):
+        fold = FoldSettings(
+            number=number, parts=suite.folds, seed=suite.fold_seed, shared_patients=suite.shared_patients
+        )
+        made.append(settings.model_copy(update={"data": settings.data.model_copy(update={"fold": fold})}))
+    return made
 
 
 def options_of(suite: Suite, row: SuiteRow, registry: Registry, words: Sequence[str] = ()) -> dict[str, Any]:

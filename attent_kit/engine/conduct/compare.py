@@ -14,14 +14,16 @@ from attent_kit.engine.compare.cells import FailedCell, longest_first, make_data
 from attent_kit.engine.compare.content import located
 from attent_kit.engine.compare.costs import measure_costs, read_costs
 from attent_kit.engine.compare.launch import run_on
+from attent_kit.engine.compare.patients import notes
 from attent_kit.engine.compare.results import Results, collect, standing
-from attent_kit.engine.compare.results_folder import remember
+from attent_kit.engine.compare.results_folder import cases_tested, remember
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.conduct.grid import CellGrid, expanded
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
 from attent_kit.engine.publish.panels import panels
 from attent_kit.engine.publish.report import write_report
+from attent_kit.engine.run.domains import facts_in, target_seen
 from attent_kit.engine.run.heartbeat import in_a_sentence
 from attent_kit.engine.run.processor import one_thread
 from attent_kit.engine.run.status import write_grid
@@ -157,6 +159,8 @@ def _run(
     failed."""
     out, words, select = grid.out, request.set_words, request.select
     steps = refuse_what_cannot_run(grid.cells, registry)
+    for sentence in () if grid.notes else notes(grid.cells, grid.suite.shared_patients):
+        watcher.said(sentence)
     # The data are there now, and what they hold is part of what a cell is known by.
     cells = located(grid.cells, registry)
     write_grid(out, cells)
@@ -178,9 +182,10 @@ def _compared(request: CompareRequest, grid: CellGrid, cells: Sequence[Cell], re
     targets = _targets(cells)
     seen = sorted({c.id for t in targets.values() for c in t.cases if {"train", "test"} <= set(c.splits)})
     trained_on = f" Target cases both trained on and tested: {', '.join(seen)}." if seen else ""
+    noted = "".join(f" {sentence}" for sentence in notes(cells, grid.suite.shared_patients))
     scored = ScoredRows(
         grid.title,
-        grid.suite.note + trained_on,
+        grid.suite.note + trained_on + noted,
         results.scores,
         results.methods,
         results.titles,
@@ -189,14 +194,15 @@ def _compared(request: CompareRequest, grid: CellGrid, cells: Sequence[Cell], re
         results.outcomes,
         read_published(grid.suite.published) if grid.suite.published else [],
         read_costs(grid.out, [method.label for method in results.methods]),
+        cases_tested(cells),
     )
     reference = None if grid.reference is None else mark(grid.reference, request.select)
     return compared(daggered(scored), reference, request.slide_test)
 
 
 def _targets(cells: Sequence[Cell]) -> dict[str, Prepared]:
-    """The target of each direction."""
-    return {cell.direction: Prepared.open(cell.settings.data.target) for cell in cells}
+    """The target of each direction; of one with folds, one of them."""
+    return {cell.direction: target_seen(cell.settings.data, facts_in) for cell in cells}
 
 
 def _with_shift(result: CompareResult, registry: Registry, watcher: Watcher) -> CompareResult:

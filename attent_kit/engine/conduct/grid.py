@@ -10,6 +10,7 @@ from attent_kit.engine.compare.ablation import ablate
 from attent_kit.engine.compare.cells import domain_files
 from attent_kit.engine.compare.content import located, superseded
 from attent_kit.engine.compare.foresight import foresee
+from attent_kit.engine.compare.patients import choose_folds, notes, refuse_patients
 from attent_kit.engine.compare.price import Price, price
 from attent_kit.engine.compare.results import labels_in
 from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow, read_suite, refuse_another_split
@@ -32,11 +33,11 @@ class CellGrid:
     """Everything that a request asks for, checked, with nothing run and nothing written."""
 
     suite: Suite
-    """With the rows, seeds and directions that are asked for."""
+    """With the rows, seeds and directions that are asked for; `cells` has the folds."""
     whole: Suite
     """The same suite with the rows that are not asked for, too."""
     cells: tuple[Cell, ...]
-    """A run for each row, direction and seed, where it lies or will lie."""
+    """A run for each row, direction, seed and fold, where it lies or will lie."""
     superseded: Mapping[Path, Mapping[Path, list[str]]]
     """By the folder of a cell: runs of other options, data or versions that it takes the place of, and in what they differ."""
     out: Path
@@ -45,6 +46,8 @@ class CellGrid:
     trackers: Trackers
     left_out: tuple[str, ...]
     """A sentence for each row without a term that is not a row of its own."""
+    notes: tuple[str, ...] = ()
+    """A sentence for whatever should be known of the patients that are trained on and tested."""
 
     @property
     def title(self) -> str:
@@ -69,7 +72,9 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
         chosen, reference, left_out = apart.suite, reference or apart.full, apart.left_out
     chosen = vary(chosen, registry, files, out, request.vary_words, words)
     whole = joined(whole, chosen)
-    cells = located(expand(chosen, registry, files, out, words, request.select), registry)
+    cells = choose_folds(expand(chosen, registry, files, out, words, request.select), request.folds)
+    refuse_patients(cells)
+    cells = located(cells, registry)
     if reference is not None:
         # A wrong label is met before anything is trained.
         there = labels_in(out, whole, registry, words)
@@ -79,7 +84,8 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     for file in files.values() if chosen.phantom is None else ():
         refuse_another_split(chosen, Prepared.open(file))
     older = {cell.folder: superseded(cell, registry) for cell in cells}
-    return CellGrid(chosen, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out))
+    noted = tuple(notes(cells, chosen.shared_patients))
+    return CellGrid(chosen, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out), noted)
 
 
 def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None = None) -> Price:

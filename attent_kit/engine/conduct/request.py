@@ -10,7 +10,7 @@ from attent_kit.engine.compare.suite import Suite
 from attent_kit.errors import ConfigError
 from attent_kit.report.scores import LAST
 
-LISTS = ("alignments", "seeds", "directions", "ablate", "devices", "track")
+LISTS = ("alignments", "seeds", "directions", "folds", "ablate", "devices", "track")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class CompareRequest:
     """In place of the suite's."""
     directions: Sequence[str] = ()
     """In place of the suite's, as in mr2ct."""
+    folds: Sequence[int] = ()
+    """Numbers of those of the suite's folds that are to be run now, from 0. Empty: all."""
     set: Sequence[str] | Mapping[str, Any] = ()
     """For every row that has the option: "segment_steps=100", or {"segment_steps": 100}."""
     vary: Sequence[str] | Mapping[str, Sequence[Any]] = ()

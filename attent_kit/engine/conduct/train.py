@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from attent_kit.config import as_words, merge, read_toml
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.sets.splits import WHOLE, Fold
+from attent_kit.engine.run.domains import domains_seen
 from attent_kit.engine.run.folder import Answers, RunFolder, RunKey
 from attent_kit.engine.run.provenance import explained
 from attent_kit.engine.run.settings import RunSettings, override, run_settings
@@ -126,8 +128,7 @@ def _given(request: TrainRequest, words: Sequence[str]) -> dict[str, Any]:
 
 def _doubts(settings: RunSettings) -> list[str]:
     """What a person will want to know before the run; DataError if a prepared file cannot be read."""
-    Prepared.open(settings.data.source)
-    target = Prepared.open(settings.data.target)
+    _, target = domains_seen(settings.data)
     said = []
     if settings.data.source.resolve() == settings.data.target.resolve():
         said.append("source and target are the same file.")
@@ -138,8 +139,8 @@ def _doubts(settings: RunSettings) -> list[str]:
 
 def _folder(settings: RunSettings) -> Path:
     """Where a run goes if no folder is given."""
-    source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
-    return _place(f"{source.domain}2{target.domain}", settings.alignment.name, settings.seed)
+    source, target = domains_seen(settings.data)
+    return _place(f"{source.domain}2{target.domain}", settings.alignment.name, settings.seed, settings.data.part)
 
 
 def _begun_in(request: TrainRequest, given: Mapping[str, Any]) -> Path:
@@ -155,5 +156,5 @@ def _begun_in(request: TrainRequest, given: Mapping[str, Any]) -> Path:
         return Path("runs")
 
 
-def _place(direction: str, alignment: str, seed: int) -> Path:
-    return RunKey(direction, alignment, seed).folder(Path("runs")).path
+def _place(direction: str, alignment: str, seed: int, fold: Fold = WHOLE) -> Path:
+    return RunKey(direction, alignment, seed, fold).folder(Path("runs")).path

@@ -8,8 +8,12 @@ from typing import Any
 
 from attent_kit.config import to_toml
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.folds import all_folds, folds_of
+from attent_kit.data.sets.splits import WHOLE
 from attent_kit.engine.compare.results_folder import ShownRun
-from attent_kit.errors import AttentKitError
+from attent_kit.engine.run.domains import domains_seen, target_seen
+from attent_kit.engine.run.settings import DataSettings, FoldSettings
+from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.files import read_json
 from attent_kit.registry import Registry
 from attent_kit.report.page import Facts, Heading, Listing, Section, Text
@@ -20,23 +24,61 @@ def prepared_of(runs: Sequence[ShownRun], direction: str, side: str, out: Path) 
 
     It is looked for where the runs name it, then in the folder of the comparison.
     """
-    data: Any = next((run.config["data"] for run in runs if run.direction == direction and "data" in run.config), {})
-    named = data.get(side) if isinstance(data, dict) else None
-    if not named:
+    data = _data_of(runs, direction)
+    if not data.get(side):
         return f"No run from {direction} says what its {side} was, so no image can be shown."
-    places = (Path(named), out / "data" / Path(named).name)
-    path = next((place for place in places if place.is_file()), None)
+    path = _place(data[side], out)
     if path is None:
-        return f"{named} is missing, so no image of {direction} can be shown: restore it and type `attentkit report` again."
+        return f"{data[side]} is missing, so no image of {direction} can be shown: restore it and type `attentkit report` again."
     try:
         found = Prepared.open(path)
+        seen = _as_the_run_saw(found, data, side, out)
     except AttentKitError as error:
         return str(error)
-    if data.get(f"{side}_hash") not in (None, found.content_hash()):
+    if data.get(f"{side}_hash") not in (None, seen.content_hash()):
         return (
             f"{path} is not what the runs of {direction} were made with, so no image of it is shown: restore the data."
         )
     return found
+
+
+def tested_of(runs: Sequence[ShownRun], direction: str, out: Path) -> Prepared | str:
+    """The target of a direction, in test whatever its runs test: with folds all that is labelled. Else as `prepared_of`."""
+    found = prepared_of(runs, direction, "target", out)
+    if isinstance(found, str) or _fold_of(_data_of(runs, direction)) is None:
+        return found
+    return all_folds(found)
+
+
+def _data_of(runs: Sequence[ShownRun], direction: str) -> dict[str, Any]:
+    """[data] of the first run that says it."""
+    data: Any = next((run.config["data"] for run in runs if run.direction == direction and "data" in run.config), {})
+    return data if isinstance(data, dict) else {}
+
+
+def _fold_of(data: Mapping[str, Any]) -> FoldSettings | None:
+    """ConfigError if somebody has changed it."""
+    if "fold" not in data:
+        return None
+    try:
+        return FoldSettings.model_validate(data["fold"])
+    except ValueError:
+        raise ConfigError("the [data.fold] of a run's config.toml is not as `attentkit compare` writes it.") from None
+
+
+def _place(named: str, out: Path) -> Path | None:
+    places = (Path(named), out / "data" / Path(named).name)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _as_the_run_saw(found: Prepared, data: Mapping[str, Any], side: str, out: Path) -> Prepared:
+    """The fold of a domain, which its hash in config.toml is of; of a source, where its target is still there."""
+    fold = _fold_of(data)
+    if fold is None:
+        return found
+    places = {name: _place(str(data.get(name, "")), out) or Path() for name in ("source", "target")}
+    settings = DataSettings(**places, fold=fold)
+    return target_seen(settings) if side == "target" else domains_seen(settings)[0]
 
 
 def made_section(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path) -> Section:
@@ -50,7 +92,7 @@ def made_section(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path)
         if not env:
             continue
         rows = _environment(env)
-        environments.setdefault(repr(rows), []).append(f"{run.row}, {run.direction}, seed {run.seed}")
+        environments.setdefault(repr(rows), []).append(run.name)
         facts[repr(rows)] = rows
         command = env.get("command")
         if isinstance(command, list) and command:
@@ -103,23 +145,28 @@ def _configurations(runs: Sequence[ShownRun]) -> list[Listing | Text]:
     for found in texts.values():
         seeds = ", ".join(map(str, sorted({run.seed for run in found})))
         directions = ", ".join(dict.fromkeys(run.direction for run in found))
-        made.append(Listing(f"{found[0].row}: {directions}; seeds {seeds}", to_toml(found[0].config)))
+        folds = len({run.fold for run in found})
+        parts = f"; {folds} folds" if found[0].fold != WHOLE else ""
+        made.append(Listing(f"{found[0].row}: {directions}; seeds {seeds}{parts}", to_toml(found[0].config)))
     return made or [Text(["No run has left a config.toml."])]
 
 
 def _data(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path) -> list[Facts | Text | Listing]:
     found: dict[str, Prepared] = {}
+    folds: dict[str, FoldSettings] = {}
     absent: dict[str, None] = {}
     for direction in titles:
         for side in ("source", "target"):
             prepared = prepared_of(runs, direction, side, out)
             if isinstance(prepared, str):
                 absent[prepared] = None
-            else:
-                found[prepared.content_hash()] = prepared
+                continue
+            found[prepared.content_hash()] = prepared
+            if side == "target" and (fold := _fold_of(_data_of(runs, direction))) is not None:
+                folds[prepared.content_hash()] = fold
     made: list[Facts | Text | Listing] = [Text(list(absent))] if absent else []
-    for prepared in found.values():
-        made.append(Facts(_facts(prepared)))
+    for key, prepared in found.items():
+        made.append(Facts([*_facts(prepared), *_dealt(prepared, folds.get(key))]))
         manifest = prepared.path.with_suffix(".toml")
         if manifest.is_file():
             text = manifest.read_text(encoding="utf-8", errors="replace")
@@ -129,6 +176,14 @@ def _data(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path) -> lis
 
 LONGEST_MANIFEST = 200_000
 """Characters of a manifest that the report holds."""
+
+
+def _dealt(prepared: Prepared, fold: FoldSettings | None) -> list[tuple[str, str]]:
+    """As a target: whom each fold tests."""
+    if fold is None:
+        return []
+    dealt = folds_of(prepared, fold.parts, fold.seed)
+    return [(f"fold {n}/{fold.parts}, as a target", ", ".join(cases)) for n, cases in enumerate(dealt)]
 
 
 def _facts(prepared: Prepared) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ import numpy as np
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.volumes import read_labels
 from attent_kit.engine.compare.suite import Cell
+from attent_kit.engine.run.domains import target_seen
 from attent_kit.engine.run.folder import Answers
 from attent_kit.engine.train.kept import first_cases, slice_to_show
 from attent_kit.errors import DataError
@@ -16,11 +17,13 @@ from attent_kit.report.figures import Panel
 
 
 def panels(cells: Sequence[Cell], direction: str) -> list[Panel]:
-    """What the figure of one direction shows, of the first seed of the suite."""
-    own = [c for c in cells if c.direction == direction and c.seed == cells[0].seed and c.done]
-    if not own:
+    """What the figure of one direction shows, of the first seed of the suite; of its folds, that which most rows have."""
+    there = [c for c in cells if c.direction == direction and c.seed == cells[0].seed and c.done]
+    if not there:
         return []
-    target = Prepared.open(own[0].settings.data.target)
+    folds = [c.fold for c in there]
+    own = [c for c in there if c.fold == max(sorted({*folds}), key=folds.count)]
+    target = target_seen(own[0].settings.data)
     answers = {c.row: c.answers for c in own}
     return [panel(target, case, answers) for case in first_cases(target)]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from attent_kit.engine.compare.results import method_row
 from attent_kit.engine.compare.results_folder import Remembered, ShownRun, published_in, recall, runs_in
 from attent_kit.engine.compare.suite import slug
-from attent_kit.engine.publish.made import citations_section, made_section, prepared_of
+from attent_kit.engine.publish.made import citations_section, made_section, tested_of
 from attent_kit.engine.publish.slices import Gallery, cases_section, translations_section
-from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.folder import RunFolder, in_words, of_seed
 from attent_kit.errors import AttentKitError
 from attent_kit.files import read_json, write_text
 from attent_kit.metrics.protocols import PROTOCOLS
@@ -22,7 +22,7 @@ from attent_kit.report.page import Page, Section, write_page
 from attent_kit.report.pairwise import RowPair, all_pairs, pairs_csv
 from attent_kit.report.scores import LAST, Score, by_protocol
 from attent_kit.report.summary import Stamp, doubts, headlines, stamps
-from attent_kit.report.table import MethodRow, mark
+from attent_kit.report.table import MethodRow, in_folds, mark
 from attent_kit.report.traces import Trained, curves_section, shift_section, translation_audit_section
 
 REPORT = "report.html"
@@ -41,7 +41,7 @@ def write_report(
     runs = runs_in(out, remembered)
     c, unknown = (found, []) if found else _compared(runs, remembered, out, registry, reference)
     pairs = all_pairs(c.scores, [method.label for method in c.methods], c.titles)
-    targets = {direction: prepared_of(runs, direction, "target", out) for direction in c.titles}
+    targets = {direction: tested_of(runs, direction, out) for direction in c.titles}
     gallery = Gallery(runs, targets, c, out / FIGURES)
     sections = _sections(c, runs, pairs, gallery, out, registry)
     said = [*_doubts(c, runs, remembered, out), *unknown, *gallery.doubts]
@@ -67,7 +67,7 @@ def _compared(
     asked = reference or (remembered.reference if remembered else None)
     if asked is not None:
         asked = mark(asked, select)
-    ended = (outcome_of(run.row, run.direction, run.seed, run.folder.monitor, run.done) for run in runs)
+    ended = (outcome_of(r.row, r.direction, r.seed, r.folder.monitor, r.done, str(r.fold)) for r in runs)
     scores = [score for run in runs for score in run.scores]
     scored = ScoredRows(
         remembered.title if remembered else out.resolve().name,
@@ -79,6 +79,7 @@ def _compared(
         select,
         [outcome for outcome in ended if outcome],
         published_in(out),
+        tested=remembered.tested if remembered else {},
     )
     return compared(scored, asked if reference or asked in labels else None), unknown
 
@@ -86,7 +87,10 @@ def _compared(
 def _sections(
     c: Compared, runs: Sequence[ShownRun], pairs: Sequence[RowPair], gallery: Gallery, out: Path, registry: Registry
 ) -> list[Section]:
-    others = {name: other_tables(rows, c.methods, c.titles, _weights(name)) for name, rows in c.others.items()}
+    others = {
+        name: in_folds(other_tables(rows, c.methods, c.titles, _weights(name)), rows, c.tested)
+        for name, rows in c.others.items()
+    }
     trained = _trained(runs)
     audited = translation_audit_section(trained, c.titles, gallery.translation)
     return [
@@ -156,16 +160,16 @@ def _organs(scores: Sequence[Score], runs: Sequence[ShownRun]) -> tuple[str, ...
 
 
 def _trained(runs: Sequence[ShownRun]) -> list[Trained]:
-    folders: dict[tuple[str, str], dict[int, RunFolder]] = {}
+    folders: dict[tuple[str, str], dict[str, RunFolder]] = {}
     for run in runs:
-        folders.setdefault((run.row, run.direction), {})[run.seed] = run.folder
+        folders.setdefault((run.row, run.direction), {})[of_seed(run.seed, run.fold)] = run.folder
     return [
         Trained(
             row,
             slug(row),
             direction,
-            {seed: folder.audit for seed, folder in found.items()},
-            {seed: read_curves(folder.log, folder.selection) for seed, folder in found.items()},
+            {name: folder.audit for name, folder in found.items()},
+            {name: read_curves(folder.log, folder.selection) for name, folder in found.items()},
         )
         for (row, direction), found in folders.items()
     ]
@@ -188,8 +192,7 @@ def _stamps(c: Compared, runs: Sequence[ShownRun]) -> Mapping[tuple[str, str], l
 
 def _collapsed(runs: Sequence[ShownRun]) -> list[str]:
     return [
-        f"{run.row}, {run.direction}, seed {run.seed} has collapsed and "
-        f"{'is counted all the same' if run.done else 'has no scores'}. {why}"
+        f"{run.name} has collapsed and {'is counted all the same' if run.done else 'has no scores'}. {why}"
         for run in runs
         if (why := reasons(run.folder.monitor))
     ]
@@ -199,7 +202,7 @@ def _missing(
     runs: Sequence[ShownRun], outcomes: Sequence[Outcome], remembered: Remembered | None, out: Path
 ) -> list[str]:
     """Runs that were asked for or begun, and are not over."""
-    over = {(outcome.row, outcome.direction, outcome.seed) for outcome in outcomes}
+    over = {(outcome.row, outcome.direction, outcome.seed, outcome.fold) for outcome in outcomes}
     by_folder = {run.folder: run for run in runs}
     rows = {slug(label): label for label in remembered.rows} if remembered else {}
     made = []
@@ -207,7 +210,7 @@ def _missing(
         run = by_folder.get(folder)
         if run is None:
             if key := folder.key:
-                made.append(f"{rows.get(key.row, key.row)}, {key.direction}, seed {key.seed}")
-        elif (run.row, run.direction, run.seed) not in over:
-            made.append(f"{run.row}, {run.direction}, seed {run.seed}")
+                made.append(in_words(rows.get(key.row, key.row), key.direction, key.seed, key.fold))
+        elif (run.row, run.direction, run.seed, str(run.fold)) not in over:
+            made.append(run.name)
     return made

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.sets.splits import WHOLE
 from attent_kit.engine.compare.results_folder import ShownRun
 from attent_kit.engine.publish.panels import panel
 from attent_kit.engine.run.folder import Answers
@@ -78,7 +79,7 @@ class Gallery:
     def _panel(self, direction: str, target: Prepared, case: str) -> Panel | None:
         answers: dict[str, Answers] = {}
         for run in self._runs:
-            if run.direction == direction and run.done:
+            if run.direction == direction and run.done and (run.fold == WHOLE or run.answers.prediction(case).exists()):
                 answers.setdefault(run.row, run.answers)
         try:
             return panel(target, case, answers)

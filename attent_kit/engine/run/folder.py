@@ -1,6 +1,7 @@
 """A run's folder: where everything that a run leaves lies, what its folder is called, and what is known about the run. No torch.
 
 OUT/DIRECTION/ROW/seedN          or seedN-HASH, beside a run of the same seed and of other content; a run alone lies anywhere
+OUT/DIRECTION/ROW/seedN-foldKofM the same of fold K of M, where every patient is tested once
     config.toml  domain.json  env.json  log.jsonl  speed.json  cost.json  monitor.json  progress.json  failed.json  trackers.json
     checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv
     shift.json  translation_audit.csv, .json, .png, .svg
@@ -17,13 +18,14 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.errors import ConfigError, DataError, RunError
 from attent_kit.files import read_json, while_unchanged
 from attent_kit.report.scores import LAST, Score, read_scores, refuse_gaps
 
 SECONDS_TO_TRY = 0.3
 """Lock retry time: a status check holds the lock briefly."""
-_SEEDED = re.compile(r"seed(\d+)(?:-([0-9a-f]{8}))?")
+_SEEDED = re.compile(r"seed(\d+)(?:-fold(\d+)of(\d+))?(?:-([0-9a-f]{8}))?")
 
 
 class _Named:
@@ -37,6 +39,16 @@ class _Named:
         return path / self._name
 
 
+def in_words(row: str, direction: str, seed: int, fold: Fold | str = WHOLE) -> str:
+    """A run of a comparison as people read it: "AttENT, mr2ct, seed 0", "AttENT, mr2ct, seed 0, fold 1/5"."""
+    return f"{row}, {direction}, {of_seed(seed, fold)}"
+
+
+def of_seed(seed: int, fold: Fold | str = WHOLE) -> str:
+    """The end of that: "seed 0", "seed 0, fold 1/5"."""
+    return f"seed {seed}" + (f", fold {fold}" if str(fold) else "")
+
+
 class RunKey(NamedTuple):
     """What tells the runs of a comparison apart; it makes the place of their folders."""
 
@@ -44,11 +56,13 @@ class RunKey(NamedTuple):
     row: str
     """The row as the name of a folder."""
     seed: int
+    fold: Fold = WHOLE
 
     @property
     def name(self) -> str:
-        """DIRECTION/ROW/seedN."""
-        return f"{self.direction}/{self.row}/seed{self.seed}"
+        """DIRECTION/ROW/seedN, or DIRECTION/ROW/seedN-foldKofM."""
+        fold = "" if self.fold == WHOLE else f"-fold{self.fold.number}of{self.fold.parts}"
+        return f"{self.direction}/{self.row}/seed{self.seed}{fold}"
 
     def folder(self, out: Path, content: str = "") -> "RunFolder":
         """The run's folder in that of its comparison; `content` is a hash where another run has the plain one."""
@@ -163,7 +177,10 @@ class RunFolder:
         """None if it does not lie as a run of a comparison does."""
         seeded = _SEEDED.fullmatch(self.path.name)
         row = self.path.parent
-        return RunKey(row.parent.name, row.name, int(seeded[1])) if seeded else None
+        if not seeded:
+            return None
+        fold = Fold(int(seeded[2]), int(seeded[3])) if seeded[2] else WHOLE
+        return RunKey(row.parent.name, row.name, int(seeded[1]), fold)
 
     @property
     def out(self) -> Path:
@@ -186,7 +203,7 @@ class RunFolder:
         return [RunFolder(config.parent) for config in sorted(place.rglob(RunFolder(place).config.name))]
 
     def siblings(self) -> list["RunFolder"]:
-        """Other folders of the same direction, row and seed, in the order of names."""
+        """Other folders of the same direction, row, seed and fold, in the order of names."""
         beside = map(RunFolder, sorted(self.path.parent.glob("seed*")))
         return [run for run in beside if run.key is not None and run.key == self.key and run != self]
 

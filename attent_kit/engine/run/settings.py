@@ -4,12 +4,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from attent_kit.config import Choice, ComponentConfig, Resolver, merge, parse_set, put, validate
 from attent_kit.data.prepared.augment import Augmentation
+from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Alignment
+
+
+class FoldSettings(ComponentConfig):
+    """One fold of the target: its patients are tested, all others are trained on, whatever the splits of the file are."""
+
+    number: int = Field(ge=0)
+    """0 to parts - 1."""
+    parts: int = Field(ge=2)
+    """How many folds there are."""
+    seed: int = Field(0, ge=0)
+    """Seed of the dealing of patients."""
+    shared_patients: bool = True
+    """Whether cases of one name are of one patient in both domains: the source is then trained on without those that are
+    tested."""
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> "FoldSettings":
+        if self.number >= self.parts:
+            raise ValueError(f"there is no fold {self.number} of {self.parts}: they are 0 to {self.parts - 1}.")
+        return self
 
 
 class DataSettings(ComponentConfig):
@@ -23,6 +44,13 @@ class DataSettings(ComponentConfig):
     """SHA-256 of what the source file holds; written by the run, so that it never goes on with other data."""
     target_hash: str | None = None
     """SHA-256 of what the target file holds."""
+    fold: FoldSettings | None = None
+    """Which part of the target is tested; None leaves that to the file."""
+
+    @property
+    def part(self) -> Fold:
+        """The fold, or WHOLE."""
+        return WHOLE if self.fold is None else Fold(self.fold.number, self.fold.parts)
 
 
 class RunSettings(ComponentConfig):

@@ -31,6 +31,8 @@ class GridCell(NamedTuple):
     direction: str
     seed: int
     folder: Path
+    fold: str = ""
+    """1/5 where the target was dealt into folds."""
 
     @property
     def run(self) -> RunFolder:
@@ -57,12 +59,15 @@ class CellState(NamedTuple):
     """Seconds since it was written."""
     error: str | None
     """Why it failed."""
+    fold: str = ""
+    """1/5 where the target was dealt into folds."""
 
 
 def write_grid(out: Path, cells: Iterable[Any]) -> None:
     """OUT/grid.json: the cells that the last command asked for, so that `status` knows those that wait, too."""
     rows = [
         {"row": c.row, "direction": c.direction, "seed": c.seed, "folder": c.folder.relative_to(out).as_posix()}
+        | ({"fold": fold} if (fold := str(c.fold)) else {})
         for c in cells
     ]
     write_text(out / GRID, json.dumps({"cells": rows}, indent=2, ensure_ascii=False) + "\n")
@@ -74,7 +79,10 @@ def cells_in(out: Path) -> list[GridCell]:
         return [_cell_of_run(RunFolder(out))]
     grid = read_json(out / GRID) or {}
     try:
-        cells = [GridCell(c["row"], c["direction"], int(c["seed"]), out / c["folder"]) for c in grid["cells"]]
+        cells = [
+            GridCell(c["row"], c["direction"], int(c["seed"]), out / c["folder"], str(c.get("fold", "")))
+            for c in grid["cells"]
+        ]
     except (KeyError, TypeError, ValueError):
         cells = []
     known = {cell.folder for cell in cells}
@@ -86,7 +94,7 @@ def cells_in(out: Path) -> list[GridCell]:
 
 
 def state_of(cell: Any) -> CellState:
-    """How far a cell is; it has row, direction, seed and folder, and says whether it is done."""
+    """How far a cell is; it has row, direction, seed, fold and folder, and says whether it is done."""
     run = RunFolder(cell.folder)
     progress, failure = run.read_progress(), run.read_failure()
     silent = None if progress is None else _seconds_since(progress.get("updated"))
@@ -102,8 +110,9 @@ def state_of(cell: Any) -> CellState:
         state = "stopped" if run.checkpoint.exists() else "waiting"
     error = str((failure or {}).get("error", "")) or None
     return CellState(
-        cell.row, cell.direction, cell.seed, run.path, state, progress, silent, error if state == "failed" else None
-    )
+        cell.row, cell.direction, cell.seed, run.path, state, progress, silent, error if state == "failed" else None,
+        str(cell.fold),
+    )  # fmt: skip
 
 
 def failed_since(run: RunFolder, began: str) -> RunError | None:
@@ -126,7 +135,8 @@ def _cell_of_run(run: RunFolder) -> GridCell:
         name, seed = config["alignment"]["name"], int(config["seed"])
     except (AttentKitError, KeyError, TypeError, ValueError):
         name, seed = (run.key.row, run.key.seed) if run.key else (run.path.parent.name, 0)
-    return GridCell(str(name), run.path.parent.parent.name, seed, run.path)
+    fold = str(run.key.fold) if run.key else ""
+    return GridCell(str(name), run.path.parent.parent.name, seed, run.path, fold)
 
 
 def _seconds_since(written: object) -> float | None:

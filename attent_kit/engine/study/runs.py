@@ -10,6 +10,7 @@ from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import TrainedRun, open_run
 from attent_kit.engine.compare.results_folder import begun_in, is_shown, recall
 from attent_kit.engine.run import checkpoint
+from attent_kit.engine.run.domains import domains_seen
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.settings import pinned
 from attent_kit.errors import AttentKitError, ConfigError, RunError
@@ -40,8 +41,8 @@ class OpenedRuns:
         return replace(found, folder=folder)
 
     def baseline_of(self, run: TrainedRun) -> TrainedRun | None:
-        """The run beside this one that learned from the source alone: of the same data, direction and seed. None if there is
-        none.
+        """The run beside this one that learned from the source alone: of the same data, direction, seed and fold. None if
+        there is none.
 
         Of several, the first that the comparison shows, or else the one that was begun last.
         """
@@ -93,8 +94,7 @@ def finished_runs(out: Path) -> list[Path]:
 
 def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
     """The prepared files that the run was trained on. DataError if they are gone, ConfigError if they hold something else."""
-    data = run.settings.data
-    source, target = Prepared.open(data.source), Prepared.open(data.target)
+    source, target = domains_seen(run.settings.data)
     pinned(run.settings, source.content_hash(), target.content_hash())
     return source, target
 
@@ -117,9 +117,9 @@ def whole(run: TrainedRun) -> TrainedRun:
     return run
 
 
-def _seed_of(run: RunFolder) -> int | str:
-    """The name of a run that does not lie where those of a comparison do."""
-    return run.key.seed if run.key else run.path.name
+def _seed_of(run: RunFolder) -> object:
+    """Seed and fold; the name of a run that does not lie where those of a comparison do."""
+    return run.key[2:] if run.key else run.path.name
 
 
 def _hashes(run: TrainedRun) -> tuple[str | None, str | None]:

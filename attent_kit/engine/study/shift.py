@@ -122,9 +122,10 @@ class Meter:
             )
         row, direction = names_of(run)
         made_of = self._made_of(run, source, target, baseline)
+        fold = str(run.settings.data.part)
         cached = _read(run.files.shift, made_of, direction, row, run.settings.seed)
         if cached is not None:
-            return cached
+            return _of_fold(cached, fold)
         notes = []
         own = baseline is not None and run.folder.resolve() == baseline.folder.resolve()
         after = self._through(run, source, target, keep=own)
@@ -142,7 +143,7 @@ class Meter:
         pairs = {"before": before, **({} if after is None else {"after": after})}
         made = self._shift(pairs, direction, row, run.settings.seed, notes)
         _write(run.files.shift, made_of, made)
-        return made
+        return _of_fold(made, fold)
 
     def _images(self, source: Prepared, target: Prepared) -> DomainPair:
         return DomainPair(*(view_of_images(self._sample(prepared)) for prepared in (source, target)))
@@ -272,6 +273,14 @@ def title_of(direction: str, row: str) -> str:
     return f"{row}: domain shift, {direction}" if row else f"Domain shift, {direction}"
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _of_fold(made: Shift, fold: str) -> Shift:
+    return made._replace(rows=[row._replace(fold=fold) for row in made.rows])
+
+
 def _panels(space: str, found: dict[str, tuple[Sample, Sample]]) -> list[ShiftPanel]:
     """Two principal components of all slices that are given, one picture for each `when`."""
     vectors = np.concatenate([sample.vectors for pair in found.values() for sample in pair])
@@ -290,7 +299,7 @@ def _panels(space: str, found: dict[str, tuple[Sample, Sample]]) -> list[ShiftPa
 def _write(path: Path, made_of: dict[str, Any], made: Shift) -> None:
     content = {
         "made_of": made_of,
-        "rows": [[*row[3:6], *(None if math.isnan(v) else v for v in row[6:])] for row in made.rows],
+        "rows": [[*row[3:6], *(None if math.isnan(v) else v for v in row[6:9])] for row in made.rows],
         "panels": [
             {
                 "space": p.space,
@@ -313,8 +322,8 @@ def _read(path: Path, made_of: dict[str, Any], direction: str, row: str, seed: i
         if content["made_of"] != made_of:
             return None
         rows = [
-            ShiftRow(direction, row, seed, space, when, measure, *(math.nan if v is None else float(v) for v in values))
-            for space, when, measure, *values in content["rows"]
+            ShiftRow(direction, row, seed, space, when, measure, _number(value), _number(spread), _number(zero))
+            for space, when, measure, value, spread, zero in content["rows"]
         ]
         panels = [
             ShiftPanel(

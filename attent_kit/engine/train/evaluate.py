@@ -7,6 +7,7 @@ import torch
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.volumes import write_labels
+from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.engine.run.folder import Answers
 from attent_kit.engine.run.predict import segment_case
 from attent_kit.interfaces import Alignment
@@ -22,6 +23,8 @@ class Names(NamedTuple):
     seed: int
     selection: str
     """What chose its snapshot."""
+    fold: Fold = WHOLE
+    """Which part of the target is scored."""
 
 
 def score_run(

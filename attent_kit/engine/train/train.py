@@ -18,6 +18,7 @@ from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.domains import domains_seen
 from attent_kit.engine.run.folder import SECONDS_TO_TRY, Answers, Busy, RunFolder, RunKey, alone_in
 from attent_kit.engine.run.heartbeat import Heartbeat, beating
 from attent_kit.engine.run.provenance import components_of, record, refuse_changed_file
@@ -82,7 +83,7 @@ def train(
     made again.
     """
     fabric = launch(device, settings.precision)
-    source, target = Prepared.open(settings.data.source), Prepared.open(settings.data.target)
+    source, target = domains_seen(settings.data)
     task = task_of(source, target)
     refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
     settings = pinned(settings, source.content_hash(), target.content_hash())
@@ -91,7 +92,7 @@ def train(
     refuse_selection(options.select, settings, files, target, registry)
     selectors = load_selectors(registry) if settings.snapshots else {}
     row, direction = options.row or settings.alignment.name, options.direction or f"{source.domain}2{target.domain}"
-    names = Names(row, direction, settings.seed, options.select)
+    names = Names(row, direction, settings.seed, options.select, settings.data.part)
     with alone_in(files), ExitStack() as closing:
         resumes = files.checkpoint.exists()
         if resumes:
@@ -167,7 +168,7 @@ def _answer(
 
 def tracked_run(names: Names, run: Run, store: Path | None) -> TrackedRun:
     """What a tracker is told about a run before it begins."""
-    title = RunKey(names.direction, names.row, names.seed).name
+    title = RunKey(names.direction, names.row, names.seed, names.fold).name
     return TrackedRun(title, run.folder.path, store or run.folder.path, run.config, 0, None)
 
 

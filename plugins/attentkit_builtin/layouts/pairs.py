@@ -47,9 +47,11 @@ class Pairs(Layout):
     def entries(self) -> list[Entry]:
         images, labels = self._places()
         pairs = paired(self, images, labels, self.allow_unlabelled, _UNLABELLED)
-        return checked(
-            (Entry(p.case, (p.image,), (p.labels,) if p.labels else (), organs=p.organs) for p in pairs), self.path
+        found = (
+            Entry(p.case, (p.image,), (p.labels,) if p.labels else (), organs=p.organs, patient=p.patient)
+            for p in pairs
         )
+        return checked(found, self.path)
 
     def read(self, entry: Entry) -> Scan:
         image = read_volume(entry.images[0])

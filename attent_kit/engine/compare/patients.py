@@ -1,0 +1,110 @@
+"""Whom a comparison trains on and tests: refused and said before anything is trained."""
+
+from collections.abc import Sequence
+
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.folds import all_folds, meetings
+from attent_kit.data.sets.splits import WHOLE
+from attent_kit.engine.compare.suite import Cell
+from attent_kit.engine.run.domains import domains_seen, facts_in
+from attent_kit.errors import ConfigError, DataError
+
+MOST_NAMED = 5
+
+
+def refuse_patients(cells: Sequence[Cell]) -> None:
+    """DataError if a target cannot be dealt into the folds that are asked for, if a fold leaves nothing to train on, or if a
+    source trains on the very images that are tested. Cells whose data are not there yet are passed over."""
+    for cell in _of_each_data(cells):
+        data = cell.settings.data
+        source, target = domains_seen(data, facts_in)
+        if cell.fold != WHOLE or data.source.resolve() == data.target.resolve():
+            continue
+        if same := meetings(source.cases_in("train"), source, target).images:
+            raise DataError(
+                f"{cell.direction}: {_listed(same)} of {source.path} {_are(same)} for training there, and tested as the same "
+                f"image in {target.path}: prepare the two with splits that keep them apart, or write folds = 5 in the suite."
+            )
+
+
+def notes(cells: Sequence[Cell], by_name: bool) -> list[str]:
+    """A sentence for each direction with the same patients on both sides, and one for each target whose grey values were
+    measured on what folds test. `by_name` if a name means one patient in both domains."""
+    said: dict[str, None] = {}
+    for cell in _of_each_data(cells):
+        source, target = (facts_in(file) for file in (cell.settings.data.source, cell.settings.data.target))
+        if cell.fold != WHOLE:
+            said |= dict.fromkeys([*_left_out(cell, source, target, by_name), *_measured(target)])
+        elif source.path.resolve() != target.path.resolve():
+            said |= dict.fromkeys(_met(cell, source, target, by_name))
+    return [*said]
+
+
+def choose_folds(cells: Sequence[Cell], numbers: Sequence[int]) -> list[Cell]:
+    """The cells of these folds, or all. ConfigError for a fold that there is not."""
+    if not numbers:
+        return [*cells]
+    parts = {cell.fold.parts for cell in cells}
+    if parts == {WHOLE.parts}:
+        raise ConfigError("--folds chooses from the folds of a suite, and this one has none: write folds = 5 in it.")
+    count = max(parts)
+    for number in numbers:
+        if not 0 <= number < count:
+            raise ConfigError(
+                f"--folds {','.join(map(str, numbers))}: the suite has {count} folds, 0 to {count - 1}, as in --folds 0,1."
+            )
+    return [cell for cell in cells if cell.fold.number in numbers]
+
+
+def _of_each_data(cells: Sequence[Cell]) -> list[Cell]:
+    """A cell for each pair of domains and fold whose files are there."""
+    there = [c for c in cells if c.settings.data.source.exists() and c.settings.data.target.exists()]
+    return [*{(c.direction, c.fold): c for c in reversed(there)}.values()][::-1]
+
+
+def _met(cell: Cell, source: Prepared, target: Prepared, by_name: bool) -> list[str]:
+    same = meetings(source.cases_in("train"), source, target, by_name).people
+    if not same:
+        return []
+    return [
+        f"{cell.direction}: {_listed(same)} {_are(same)} in the source's training and in the target's test. If they are the "
+        "same people, scores are not those of unseen patients, and folds = 5 in the suite keeps them apart; if not, write "
+        "shared_patients = false."
+    ]
+
+
+def _left_out(cell: Cell, source: Prepared, target: Prepared, by_name: bool) -> list[str]:
+    """Of all folds together."""
+    trained = [case for case in source.cases if {"train", "val"} & {*case.splits}]
+    met = meetings(trained, source, all_folds(target), by_name)
+    both = sorted({*met.people, *met.images})
+    if not both:
+        return []
+    names = (
+        ""
+        if not met.people
+        else ("; if cases of one name are different people, write shared_patients = false in the suite")
+    )
+    return [
+        f"{cell.direction}: {_listed(both)} {_are(both)} in both domains, and left out of the source where the target tests "
+        f"them{names}."
+    ]
+
+
+def _measured(target: Prepared) -> list[str]:
+    tested = {case.id for case in target.cases if case.has_labels} & {*target.manifest["measured_on"]}
+    if target.intensity.kind != "percentiles" or not tested:
+        return []
+    return [
+        f"The grey values of {target.domain} are scaled by constants of its training cases, those that folds test among them; no "
+        "label is used for that, and `attentkit prepare --per-volume` measures each by itself."
+    ]
+
+
+def _listed(cases: Sequence[str]) -> str:
+    more = f" and {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else ""
+    return ", ".join(cases[:MOST_NAMED]) + more
+
+
+def _are(cases: Sequence[str]) -> str:
+    return "is" if len(cases) == 1 else "are"

@@ -1,0 +1,30 @@
+"""The two domains of a run as it sees them: its prepared files, or one fold of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.folds import in_fold, without_patients
+from attent_kit.engine.run.settings import DataSettings
+from attent_kit.files import while_unchanged
+
+Reader = Callable[[Path], Prepared]
+
+facts_in: Reader = while_unchanged(Prepared.open)
+"""A prepared file for its manifest alone; what has been read once is shared as long as the file is the same."""
+
+
+def target_seen(data: DataSettings, read: Reader = Prepared.open) -> Prepared:
+    """The target, or a fold of it. DataError if it is missing, or cannot be dealt into folds.
+
+    `read` opens a prepared file.
+    """
+    target = read(data.target)
+    return target if data.fold is None else in_fold(target, data.part, data.fold.seed)
+
+
+def domains_seen(data: DataSettings, read: Reader = Prepared.open) -> tuple[Prepared, Prepared]:
+    """Source and target; of a fold, the source is without the patients that are tested. DataError as for the target, and if
+    nothing is left to train on."""
+    source, target = read(data.source), target_seen(data, read)
+    return source if data.fold is None else without_patients(source, target, data.fold.shared_patients), target
