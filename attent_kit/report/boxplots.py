@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from attent_kit.report.figures import COLOURS, plain_ticks, save
+from attent_kit.report.colours import organ_colour
+from attent_kit.report.figures import organ_legend, plain_ticks, save
 from attent_kit.report.intervals import seed_means, values
 from attent_kit.report.metrics import Metric
 from attent_kit.report.scores import Score
@@ -63,7 +64,6 @@ def box_figure(
     """PNG and SVG. `organs` in the order of the data, which gives them their colours."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
     height = 0.12 * len(organs) * len(drawn) + 0.12 * len(drawn)
     figure = Figure(figsize=(4.6, height + 1.3), dpi=150, layout="constrained")
@@ -73,7 +73,7 @@ def box_figure(
     for row, by_organ in enumerate(drawn.values()):
         for n, organ in enumerate(organs):
             if organ in by_organ:
-                _draw(axis, by_organ[organ], row + (n - (len(organs) - 1) / 2) * step, step, COLOURS[n % len(COLOURS)])
+                _draw(axis, by_organ[organ], row + (n - (len(organs) - 1) / 2) * step, step, organ_colour(n))
         if row:
             axis.axhline(row - 0.5, color="#DDDDDD", linewidth=0.6, zorder=0)
     names = [label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…" for label in drawn]
@@ -98,12 +98,7 @@ def box_figure(
             words += ", logarithmic"
     axis.set_xlabel(words, fontsize=8, parse_math=False)
     axis.set_title(title, fontsize=9, parse_math=False)
-    patches = [Patch(color=COLOURS[n % len(COLOURS)], label=organ) for n, organ in enumerate(organs)]
-    legend = figure.legend(
-        handles=patches, loc="outside lower center", ncols=min(4, len(organs)), fontsize=8, frameon=False
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    organ_legend(figure, organs, 4)
     return save(figure, stem)
 
 

@@ -1,4 +1,4 @@
-"""Figures. Colours are told apart by colour-blind readers (Okabe and Ito 2008), and an organ has one in all of them."""
+"""Figures, and what they have in common."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attent_kit.files import write_whole
+from attent_kit.report.colours import organ_colour, red_green_blue
 
-COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2", "#999999")
-
+NAME, LETTER, LINE = 0.55, 0.062, 0.19
+"""Inches of a legend: of a patch and the gap beside it, of a letter, and from line to line."""
 COLUMNS = 11
 """Pictures in one line of a figure."""
 
@@ -63,12 +64,27 @@ def save(figure: Any, stem: Path) -> list[Path]:
     return files
 
 
+def organ_legend(figure: Any, organs: Sequence[str], most: int, more: Sequence[Any] = ()) -> None:
+    """The colours of the organs below a figure, and `more` patches: at most `most` in a line, fewer where their names are
+    long. A figure of several lines grows by them."""
+    from matplotlib.patches import Patch
+
+    patches = [*(Patch(color=organ_colour(n), label=organ) for n, organ in enumerate(organs)), *more]
+    columns = min(most, len(patches))
+    if len(patches) > most:
+        longest = max(len(str(patch.get_label())) for patch in patches)
+        columns = max(1, min(most, int(figure.get_figwidth() / (NAME + LETTER * longest))))
+    figure.set_figheight(figure.get_figheight() + LINE * (-(-len(patches) // columns) - 1))
+    legend = figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
 def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: str, stem: Path) -> list[Path]:
     """PNG and SVG: a row for each slice, or a few lines where there is much to show; image, translations, truth, and every
     method's prediction beside each other."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
     translated = list(dict.fromkeys(label for panel in panels for label in panel.translations))
     methods = list(dict.fromkeys(label for panel in panels for label in panel.predictions))
@@ -98,11 +114,7 @@ def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: s
         first = own[0, 0]
         at = {"rotation": 90, "ha": "right", "va": "center", "transform": first.transAxes, "parse_math": False}
         first.text(-0.04, 0.5, panel.name, fontsize=7, **at)
-    patches = [Patch(color=COLOURS[i % len(COLOURS)], label=organ) for i, organ in enumerate(organs)]
-    columns = min(len(organs), 6)
-    legend = figure.legend(handles=patches, loc="outside lower center", ncols=columns, fontsize=8, frameon=False)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    organ_legend(figure, organs, 6)
     figure.suptitle(title, fontsize=10, parse_math=False)
     return save(figure, stem)
 
@@ -115,9 +127,8 @@ def overlay(labels: np.ndarray) -> np.ndarray:
     for dy, dx in ((0, 1), (2, 1), (1, 0), (1, 2)):
         inner &= padded[dy : dy + labels.shape[0], dx : dx + labels.shape[1]] == labels
     for organ in np.unique(labels[(labels > 0) & (labels < 255)]):
-        colour = COLOURS[(int(organ) - 1) % len(COLOURS)]
-        red_green_blue = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        colour = red_green_blue(organ_colour(int(organ) - 1)) / 255
         mask = labels == organ
-        overlay[mask & inner] = (*red_green_blue, 0.45)
-        overlay[mask & ~inner] = (*red_green_blue, 0.95)
+        overlay[mask & inner] = (*colour, 0.45)
+        overlay[mask & ~inner] = (*colour, 0.95)
     return overlay

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from attent_kit.report.published import PublishedTable
+from attent_kit.report.shown import columns_in_parts
 from attent_kit.report.table import Table
 
 _SPECIAL = {
@@ -41,12 +42,15 @@ def latex(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
 
 def _environment(caption: str, organs: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
     said = " ".join([caption if caption.endswith(".") else f"{caption}.", *notes])
-    lines = [
-        r"\begin{table}", r"\centering", rf"\caption{{{escape(said)}}}", rf"\begin{{tabular}}{{l{'r' * len(organs)}}}",
-        r"\toprule", " & ".join(["method", *map(escape, organs)]) + r" \\", r"\midrule",
-        *map(_line, rows), r"\bottomrule", r"\end{tabular}", r"\end{table}",
-    ]  # fmt: skip
-    return "\n".join(lines)
+    head = ["method", *map(escape, organs)]
+    lines = [r"\begin{table}", r"\centering", rf"\caption{{{escape(said)}}}"]
+    for number, columns in enumerate(columns_in_parts(range(len(head)))):
+        lines += [r"\par\medskip"] * (number > 0) + [
+            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}", r"\toprule",
+            " & ".join(head[n] for n in columns) + r" \\", r"\midrule",
+            *(_line([row[n] for n in columns]) for row in rows), r"\bottomrule", r"\end{tabular}",
+        ]  # fmt: skip
+    return "\n".join([*lines, r"\end{table}"])
 
 
 def _line(cells: Sequence[str]) -> str:

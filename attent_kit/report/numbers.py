@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attent_kit.report.boxplots import box_figure, boxes
+from attent_kit.report.colours import FIRST
 from attent_kit.report.compared import Compared
 from attent_kit.report.metrics import METRICS, Metric, metric_of
 from attent_kit.report.page import Figures, Heading, PageCell, PageRow, PageTable, Picture, Section, Text, drawing
@@ -13,6 +14,7 @@ from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import rank_sentence, ranks_figure
 from attent_kit.report.scores import AVERAGE, Score
 from attent_kit.report.sentences import claim, power_of, sentence
+from attent_kit.report.shown import columns_in_parts
 from attent_kit.report.significance import ALPHA, p_text
 from attent_kit.report.summary import Stamp
 from attent_kit.report.table import MethodRow, Table, tables
@@ -28,9 +30,10 @@ def tables_section(c: Compared, others: Mapping[str, Sequence[Table]], marks: St
         own = [table for table in c.tables if table.direction == direction]
         theirs = [entry for entry in c.published if entry.direction == direction]
         blocks.append(Heading(domains))
-        blocks += [_grid(table, marks) for table in own] or [Text(["Nothing is scored yet."])]
+        blocks += [part for table in own for part in _grid(table, marks)] or [Text(["Nothing is scored yet."])]
         for protocol, all_of_it in others.items():
-            blocks += [_grid(table, marks, protocol) for table in all_of_it if table.direction == direction]
+            of_it = [table for table in all_of_it if table.direction == direction]
+            blocks += [part for table in of_it for part in _grid(table, marks, protocol)]
         if theirs:
             blocks.append(
                 Text(
@@ -61,6 +64,7 @@ def boxes_section(c: Compared, folder: Path) -> Section:
     """A figure for each direction and metric, also as files in `folder`."""
     blocks: list = []
     pictures: list[Picture] = []
+    many = len(c.organs) > len(FIRST)
     for direction, domains in c.titles.items():
         for metric in METRICS:
             drawn = boxes(c.scores, [m.label for m in c.methods], direction, metric)
@@ -74,7 +78,8 @@ def boxes_section(c: Compared, folder: Path) -> Section:
             Text(
                 [
                     "A dot is a case, its value the mean over seeds. Boxes span the quartiles with a line at the median; "
-                    "whiskers reach to the last case within 1.5 times the height of the box. Colours: Okabe and Ito."
+                    "whiskers reach to the last case within 1.5 times the height of the box. Colours: Okabe and Ito"
+                    + (f", from the {len(FIRST) + 1}th on the ones furthest from all before." if many else ".")
                 ]
             ),
             Figures(pictures),
@@ -160,7 +165,7 @@ def _pair_cell(difference: float, p: float, metric: Metric) -> PageCell:
     return PageCell(f"{sign}{metric.number(difference, '+')}\np {p_text(p)}", f"{mark} best" if p < ALPHA else mark)
 
 
-def _grid(table: Table, marks: Stamps, protocol: str = "") -> PageTable:
+def _grid(table: Table, marks: Stamps, protocol: str = "") -> list[PageTable]:
     rows = []
     for label, cells in table.rows:
         if not table.shows(label):
@@ -168,7 +173,22 @@ def _grid(table: Table, marks: Stamps, protocol: str = "") -> PageTable:
         shown = [PageCell(text, "best" if best else "") for text, best in table.texts(label, cells)]
         rows.append(PageRow(label, shown, marks.get((table.direction, label), ())))
     title = table.title + (f", protocol {protocol}" if protocol else "")
-    return PageTable(title, ["method", *table.columns], rows, table.notes)
+    return _in_parts(PageTable(title, ["method", *table.columns], rows, table.notes))
+
+
+def _in_parts(table: PageTable) -> list[PageTable]:
+    """The table, or where it has many columns several, so that each fits on the page; notes stand below the last."""
+    parts = columns_in_parts(range(len(table.head)))
+    made = [
+        table._replace(
+            caption=table.caption + (f" ({number} of {len(parts)})" if len(parts) > 1 else ""),
+            head=[table.head[n] for n in columns],
+            rows=[row._replace(cells=[row.cells[n - 1] for n in columns[1:]]) for row in table.rows],
+            notes=(),
+        )
+        for number, columns in enumerate(parts, start=1)
+    ]
+    return [*made[:-1], made[-1]._replace(notes=table.notes)]
 
 
 def _published(entries: Sequence[PublishedTable], domains: str) -> list[PageTable]:
@@ -181,5 +201,5 @@ def _published(entries: Sequence[PublishedTable], domains: str) -> list[PageTabl
         note = "Its note above holds here too." if entry.note in said else entry.note
         said.add(entry.note)
         caption = f"{head}, {domains}: {metric_of(entry.metric).title}, {entry.unit}{spread}"
-        made.append(PageTable(caption, ["method", *entry.organs, "average"], rows, [f"{entry.citation}.", note]))
+        made += _in_parts(PageTable(caption, ["method", *entry.organs, "average"], rows, [f"{entry.citation}.", note]))
     return made

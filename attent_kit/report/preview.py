@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attent_kit.files import write_whole
-from attent_kit.report.figures import COLOURS, overlay
+from attent_kit.report.figures import organ_legend, overlay
 
 PANEL = 2.0
 """Width and height of a panel in inches."""
@@ -56,7 +56,6 @@ def montage(rows: Sequence[CaseRow], organs: Sequence[str], title: str, notes: S
     """A PNG: a row for each case, words on the left, then its sections; below them the colours of the organs."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
     columns = max(len(row.views) for row in rows)
     heading = [title, *(line for note in notes for line in textwrap.wrap(note, int(22 * (TEXT + PANEL * columns) / 2)))]
@@ -74,12 +73,7 @@ def montage(rows: Sequence[CaseRow], organs: Sequence[str], title: str, notes: S
         _write(axes[0], row)
         for axis, view in zip(axes[1:], row.views, strict=False):
             _draw(axis, view)
-    patches = [Patch(color=COLOURS[n % len(COLOURS)], label=organ) for n, organ in enumerate(organs)]
-    legend = figure.legend(
-        handles=patches, loc="outside lower center", ncols=min(len(organs), 6), fontsize=8, frameon=False
-    )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    organ_legend(figure, organs, 6)
     figure.suptitle("\n".join(heading), fontsize=8, x=0.01, ha="left", **_PLAIN)
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes, which says enough.

@@ -3,10 +3,23 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+    from rich.console import Group
+
+T = TypeVar("T")
+
+MOST_COLUMNS = 10
+"""Of a table that is read at a glance: a method, eight organs or seven and their average, and a stamp."""
+
+
+def columns_in_parts(columns: Sequence[T]) -> list[list[T]]:
+    """The columns of a table, or those of several tables, about equally many in each, that begin with the same first column."""
+    first, *others = columns
+    count = max(1, -(-(len(others)) // (MOST_COLUMNS - 1)))
+    ends = [round(n * len(others) / count) for n in range(count + 1)]
+    return [[first, *others[start:end]] for start, end in zip(ends, ends[1:], strict=False)]
 
 
 @dataclass(frozen=True)
@@ -22,19 +35,24 @@ class Shown:
     """Columns that hold words; all others hold numbers."""
     footnotes: Sequence[str] = ()
 
-    def rich(self) -> "RichTable":
-        """For rich; other people's words in it are never taken for markup."""
+    def rich(self) -> "Group":
+        """For rich, in several parts where there are many columns; other people's words are never taken for markup."""
+        from rich.console import Group
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(title=Text(self.title), title_justify="left", title_style="bold", header_style="bold")
-        for n, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="left" if n in self.words else "right")
-        for row in self._marked():
-            table.add_row(*(Text(word, style="bold green" if stands_out else "") for word, stands_out in row))
+        parts, drawn = columns_in_parts(range(len(self.columns))), []
+        for number, chosen in enumerate(parts, start=1):
+            title = self.title + (f" ({number} of {len(parts)})" if len(parts) > 1 else "")
+            table = RichTable(title=Text(title), title_justify="left", title_style="bold", header_style="bold")
+            for n in chosen:
+                table.add_column(Text(self.columns[n]), justify="left" if n in self.words else "right")
+            for row in self._marked():
+                table.add_row(*(Text(row[n][0], style="bold green" if row[n][1] else "") for n in chosen))
+            drawn.append(table)
         if self.footnotes:
-            table.caption, table.caption_justify = Text("\n".join(self.footnotes)), "left"
-        return table
+            drawn[-1].caption, drawn[-1].caption_justify = Text("\n".join(self.footnotes)), "left"
+        return Group(*drawn)
 
     def html(self) -> str:
         """For a notebook."""

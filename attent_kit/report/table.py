@@ -22,7 +22,7 @@ from attent_kit.report.scores import (
     only_selection,
     summarise,
 )
-from attent_kit.report.shown import Shown
+from attent_kit.report.shown import Shown, columns_in_parts
 
 Over = Literal["seeds", "cases"]
 
@@ -268,17 +268,20 @@ def _footnotes(
 ) -> Iterable[str]:
     absences: dict[str, dict[str, str]] = {organ: {} for organ in organs[:-1]}
     for label, cells in rows:
+        alike: dict[str, list[str]] = {}
         for organ, cell in zip(organs[:-1], cells[:-1], strict=True):
             if cell is None:
                 continue
             if cell.missed:
-                yield f"{label}: {organ} missed in {cell.missed} of {cell.total}; it {metric.one_sided}."
+                alike.setdefault(f"missed in {cell.missed} of {cell.total};", []).append(organ)
             if cell.invented:
-                found = f"{label}: {organ} found in {cell.invented} of {cell.total}"
-                yield f"{found} where there is none; it {metric.one_sided}."
+                words = f"found in {cell.invented} of {cell.total} where there is none;"
+                alike.setdefault(words, []).append(organ)
             absences[organ][label] = f"in neither truth nor prediction in {cell.absent} of {cell.total}, left out."
             if not cell.absent:
                 absences[organ].pop(label)
+        for words, named in alike.items():
+            yield f"{label}: {', '.join(named)} {words} {'it' if len(named) == 1 else 'each'} {metric.one_sided}."
     for organ, by_label in absences.items():
         if len(set(by_label.values())) == 1 and len(by_label) > 1:
             yield f"{organ}: {next(iter(by_label.values()))}"
@@ -310,11 +313,10 @@ def markdown(
         lines += [
             f"## {table.title}",
             "",
-            *grid(
+            *grids(
                 ["method", *table.columns, "selection"],
                 [[*_marked(table, row), stamp] for row, stamp in zip(table.rows, table.stamps, strict=True)],
             ),
-            "",
         ]
         lines += [f"- {note}" for note in table.notes] + [""] * bool(table.notes)
         if table.direction not in {later.direction for later in made[n + 1 :]}:
@@ -336,8 +338,7 @@ def markdown(
             "",
             f"{entry.citation}. {'Its note above holds here too.' if entry.note in said else entry.note}",
             "",
-            *grid(["method", *entry.organs, "average"], [[label, *entry.cells(label)] for label in entry.rows]),
-            "",
+            *grids(["method", *entry.organs, "average"], [[label, *entry.cells(label)] for label in entry.rows]),
         ]
         said.add(entry.note)
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
@@ -381,6 +382,14 @@ def _published(published: Sequence[PublishedTable]) -> Iterator[tuple]:
 def _marked(table: Table, row: tuple[str, tuple[Summary | None, ...]]) -> list[str]:
     label, cells = row
     return [label, *(f"**{text}**" if best else text for text, best in table.texts(label, cells))]
+
+
+def grids(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of one Markdown table, or of several where there are many columns, with an empty one below each."""
+    lines: list[str] = []
+    for columns in columns_in_parts(range(len(head))):
+        lines += [*grid([head[n] for n in columns], [[row[n] for n in columns] for row in rows]), ""]
+    return lines
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from attent_kit.report.figures import COLOURS, overlay, save
+from attent_kit.report.figures import organ_legend, overlay, save
 from attent_kit.report.rows import read_rows, write_rows
 
 DRIFT = "volume-drift:"
@@ -129,8 +129,7 @@ def translation_audit_figure(
         )  # fmt: skip
     for axis, head in zip(axes[0], heads, strict=True):
         axis.set_title(head, fontsize=8)
-    patches = [Patch(color=COLOURS[i % len(COLOURS)], label=organ) for i, organ in enumerate(organs)]
-    patches += [
+    edges = [
         Patch(facecolor=colour, edgecolor="#999999", label=label)
         for colour, label in (
             ("#FF00FF", "edge fainter in translation"),
@@ -138,7 +137,7 @@ def translation_audit_figure(
             ("#FFFFFF", "edge alike"),
         )
     ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    organ_legend(figure, organs, 4, edges)
     figure.suptitle(title, fontsize=10, parse_math=False)
     return save(figure, stem)
 

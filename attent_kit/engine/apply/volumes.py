@@ -121,11 +121,13 @@ def _refuse_no_series(inputs: list[Input], out: Path) -> None:
 
 
 def _write_dicom_seg(path: Path, labels: np.ndarray, given: Input, run: TrainedRun) -> None:
-    from attent_kit.report.figures import COLOURS
+    from attent_kit.report.colours import organ_colour
 
     assert given.series is not None
+    organs = run.domain.task.organs
     algorithm = Algorithm(run.component.name, f"{run.component.version}, weights {run.weights_digest()['sha256'][:16]}")
-    write_segmentation(path, labels, run.domain.task.organs, given.series, algorithm, COLOURS)
+    colours = [organ_colour(n) for n in range(len(organs))]
+    write_segmentation(path, labels, organs, given.series, algorithm, colours)
 
 
 def _checked(

@@ -11,8 +11,9 @@ from attent_kit.engine.publish.panels import panel
 from attent_kit.engine.run.folder import Answers
 from attent_kit.engine.train.kept import RULE, first_cases, median_and_worst
 from attent_kit.errors import AttentKitError
+from attent_kit.report.colours import organ_colour
 from attent_kit.report.compared import Compared
-from attent_kit.report.figures import COLOURS, Panel, segmentation_figure
+from attent_kit.report.figures import Panel, segmentation_figure
 from attent_kit.report.metrics import DICE
 from attent_kit.report.page import Heading, Picture, Section, Strip, Strips, Text
 from attent_kit.report.pictures import entropy_picture, picture
@@ -92,7 +93,7 @@ def cases_section(gallery: Gallery) -> Section:
     """Image, truth and every row's prediction, entropy map and translation; figures of them in the folder of figures."""
     blocks: list = []
     compared = gallery.compared
-    legend = [(COLOURS[n % len(COLOURS)], organ) for n, organ in enumerate(compared.organs)]
+    legend = [(organ_colour(n), organ) for n, organ in enumerate(compared.organs)]
     for direction, panels in gallery.cases.items():
         domains = compared.titles[direction]
         for place, found in panels:
