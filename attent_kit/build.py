@@ -9,14 +9,15 @@ import torch
 
 from attent_kit.config import Choice, ComponentConfig, Resolver, validate
 from attent_kit.errors import ConfigError
-from attent_kit.interfaces import INTERFACES, Alignment, Discriminator, Segmentor, Task
+from attent_kit.interfaces import INTERFACES, Alignment, Discriminator, Segmentor, Task, Translator
+from attent_kit.registry import Registry
 
 
 class Builder:
     """Builds the networks that an alignment asks for. The seed of each follows from its kind and how many of that kind
     came before it, so that the segmentor of every method starts from the same weights, and so does its first discriminator."""
 
-    def __init__(self, registry: Resolver, task: Task, seed: int, empty: bool = False) -> None:
+    def __init__(self, registry: Registry, task: Task, seed: int, empty: bool = False) -> None:
         self.registry = registry
         self.task = task
         self.seed = seed
@@ -25,24 +26,30 @@ class Builder:
         self.built: Counter[str] = Counter()
 
     def __call__(self, choice: Choice[Any], *, channels: int | None = None, heads: int = 1) -> Any:
-        component = self.registry.resolve(choice.kind, choice.name)
-        place = self.seed, list(INTERFACES).index(choice.kind), self.built[choice.kind]
-        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
-        self.built[choice.kind] += 1
         options = choice.options.without_weights() if self.empty else choice.options
-        if issubclass(component, Discriminator):
+        if choice.kind == Discriminator.kind:
             if channels is None:
                 raise TypeError(f"build({choice.name!r}) builds a discriminator: say how many channels it sees.")
-            return component(options, channels, heads)
-        return component(options, self.task)
+            discriminator = self.registry.discriminator(choice.name)
+            self._seed(choice.kind)
+            return discriminator(options, channels, heads)
+        translates = choice.kind == Translator.kind
+        network = self.registry.translator(choice.name) if translates else self.registry.segmentor(choice.name)
+        self._seed(choice.kind)
+        return network(options, self.task)
+
+    def _seed(self, kind: str) -> None:
+        """Once the class is imported, which may draw random numbers."""
+        place = self.seed, list(INTERFACES).index(kind), self.built[kind]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
+        self.built[kind] += 1
 
 
 def build_alignment(
-    choice: Choice[Alignment], registry: Resolver, task: Task, seed: int, empty: bool = False
+    choice: Choice[Alignment], registry: Registry, task: Task, seed: int, empty: bool = False
 ) -> Alignment:
     """The method that a validated choice names, its networks freshly initialised from `seed`, or `empty` to be filled."""
-    component: type[Alignment] = registry.resolve("alignments", choice.name)
-    alignment = component(choice.options, Builder(registry, task, seed, empty), task)
+    alignment = registry.alignment(choice.name)(choice.options, Builder(registry, task, seed, empty), task)
     name = alignment.predicts_with
     if name and not isinstance(getattr(alignment, name, None), Segmentor):
         raise ConfigError(

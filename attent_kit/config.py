@@ -122,9 +122,6 @@ def _resolve(interface: Any, value: Any, info: Any) -> Choice[Any]:
         component = info.context["registry"].resolve(kind, value["name"])
     except AttentKitError as error:
         raise PydanticCustomError("component", str(error)) from None
-    if not issubclass(component, interface):
-        message = f"'{value['name']}' is {component.__name__}, which is not a {interface.__name__}: make it a subclass."
-        raise PydanticCustomError("component", message)
     options = {name: option for name, option in value.items() if name != "name"}
     choice: Choice[Any] = Choice(value["name"])
     choice.kind = kind

@@ -27,6 +27,8 @@ ALL_KINDS = (*KINDS, "suites", "layouts", "selectors", "trackers")
 """Those, and the TOML files of comparisons."""
 IMPORT_SECONDS = 120.0
 """Time limit for importing a component, which may load torch from a slow disk."""
+_OURS = "attent_kit."
+"""Where interfaces stand; each says its `kind`. They are told by that, since this file stands below them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,19 @@ class Component:
         return f"the file {self.file} ({self.version})" if self.file else f"{self.distribution} {self.version}"
 
     def load(self) -> type[Any]:
-        """The class itself, imported now if it was given by reference."""
+        """The class itself, imported now if it was given by reference.
+
+        AttentKitError if it cannot be imported, or does not derive from the interface of its kind.
+        """
+        found = self._imported()
+        if not any(base.__module__.startswith(_OURS) and vars(base).get("kind") == self.kind for base in found.__mro__):
+            raise AttentKitError(
+                f"{self.kind[:-1]} '{self.name}' of {self.origin}: {found.__module__}.{found.__qualname__} does not derive from "
+                f"attent-kit's {self.kind[:-1].capitalize()}. Make it a subclass, or offer it under another hook."
+            )
+        return found
+
+    def _imported(self) -> type[Any]:
         if isinstance(self.target, type):
             return self.target
         module, _, qualname = self.target.partition(":")
@@ -74,7 +88,7 @@ class Component:
         if self.kind == "suites":
             return _title(Path(str(self.target)))
         target = self.target
-        documentation = _docstring(target) if isinstance(target, str) else inspect.getdoc(target) or ""
+        documentation = _docstring(target) if isinstance(target, str) else inspect.cleandoc(target.__doc__ or "")
         return documentation.strip().partition("\n")[0]
 
 

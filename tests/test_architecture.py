@@ -407,7 +407,7 @@ def test_without_the_plugins_folder_the_registry_is_empty_and_says_so():
         "import attent_kit\n"
         "from attent_kit.plugins import load\n"
         "from attent_kit.errors import UnknownComponent\n"
-        "try: load().registry.resolve('alignments', 'attent')\n"
+        "try: load().registry.alignment('attent')\n"
         "except UnknownComponent as error: sentence = str(error)\n"
         "print(json.dumps([len(load().registry), [broken.name for broken in load().quarantined], sentence]))"
     )

@@ -19,6 +19,7 @@ from attent_kit.engine.apply.export import ExportOptions, answer_of, as_plain, e
 from attent_kit.engine.apply.model import open_model
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.plugins import load
+from support.cases import contents
 from support.commands import says
 from support.small_methods import ALIGNMENTS, batch, made
 from support.stand_in import REGISTRY, whole_run
@@ -86,16 +87,20 @@ def test_the_command_writes_both_formats_and_never_over_what_is_there(attentkit,
     assert np.allclose(one, two, atol=1e-4)
 
 
-def test_a_file_that_answers_otherwise_is_not_left_behind(trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_that_answers_otherwise_is_not_left_behind_and_replaces_none(trained, tmp_path, monkeypatch, there):
+    for name in ("m.pt2", "m.json") if there else ():
+        (tmp_path / name).write_text("earlier")
+    before = contents(tmp_path)
     really = export.answer_of
     monkeypatch.setattr(export, "answer_of", lambda path, x: really(path, x)[:, ::-1].copy())
     with pytest.raises(RunError, match="probabilities differ by up to"):
-        export_run(trained, tmp_path / "m.pt2", load().registry, ExportOptions("torch-export"))
-    assert not list(tmp_path.glob("m.*"))
+        export_run(trained, tmp_path / "m.pt2", load().registry, ExportOptions("torch-export", overwrite=there))
+    assert contents(tmp_path) == before
 
 
 def test_code_that_cannot_be_traced_is_a_sentence(trained, tmp_path, monkeypatch):
-    method = load().registry.resolve("alignments", "source_only")
+    method = load().registry.alignment("source_only")
     monkeypatch.setattr(method, "predict", lambda self, x: self.S(x if float(x.sum()) > 9 else -x).logits)
     with pytest.raises(ConfigError, match="'source_only' cannot be exported as torch-export") as refused:
         export_run(trained, tmp_path / "m.pt2", load().registry, ExportOptions("torch-export"))

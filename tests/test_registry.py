@@ -5,17 +5,24 @@ import sys
 import pytest
 
 from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent
+from attent_kit.interfaces import INTERFACES, Segmentor, Translator
+from attent_kit.layouts import Layout
 from attent_kit.registry import CLASS_KINDS, Component, Registry
+from attent_kit.selectors import Selector
+from attent_kit.tracker import Tracker
+from support.messages import quotes
+
+IMPORT = "from attent_kit.interfaces import Segmentor\n"
 
 
-class Net:
+class Net(Segmentor):
     """A net of six layers.
 
     And more.
     """
 
 
-class Bare:
+class Bare(Translator):
     pass
 
 
@@ -69,11 +76,10 @@ def test_an_unknown_name_is_answered_with_the_nearest_of_its_kind():
     registry = registry_of(offer("attention"), offer("attent", kind="alignments"), offer("pixel", kind="alignments"))
     with pytest.raises(UnknownComponent) as caught:
         registry.find("alignments", "atent")
-    assert str(caught.value) == (
-        "no alignment is called 'atent'. Did you mean 'attent'? `attentkit list alignments` shows all 2."
-    )
-    with pytest.raises(UnknownComponent, match="^no alignment is called 'zzz'. `attentkit list"):
+    assert quotes(str(caught.value), "'atent'", "'attent'?", "`attentkit list alignments`", "2")
+    with pytest.raises(UnknownComponent, match="'zzz'") as caught:
         registry.find("alignments", "zzz")
+    assert "?" not in str(caught.value)
 
 
 def test_an_empty_registry_still_answers_with_a_sentence():
@@ -82,7 +88,7 @@ def test_an_empty_registry_still_answers_with_a_sentence():
 
 
 def test_a_reference_is_imported_when_it_is_first_asked_for(module):
-    module("lazy_net", "class Lazy:\n    '''Sleeps.'''\n")
+    module("lazy_net", f"{IMPORT}class Lazy(Segmentor):\n    '''Sleeps.'''\n")
     registry = registry_of(offer("lazy", "lazy_net:Lazy"))
     assert registry.find("segmentors", "lazy").summary() == "Sleeps."
     assert "lazy_net" not in sys.modules
@@ -113,6 +119,33 @@ def test_a_reference_to_something_else_than_a_class_is_refused(module):
         registry_of(offer("net", "function_net:Net")).resolve("segmentors", "net")
 
 
+EVERY_INTERFACE = INTERFACES | {"layouts": Layout, "selectors": Selector, "trackers": Tracker}
+
+
+def typed(registry, kind):
+    """The method of the registry for one kind."""
+    return getattr(registry, kind.removesuffix("s"))
+
+
+@pytest.mark.parametrize("kind", CLASS_KINDS)
+def test_what_is_offered_under_a_hook_derives_from_its_interface(kind):
+    other = next(interface for other, interface in EVERY_INTERFACE.items() if other != kind)
+    for wrong in (type("Wrong", (), {"kind": kind}), type("Wrong", (other,), {"__module__": __name__})):
+        with pytest.raises(AttentKitError) as caught:
+            typed(registry_of(offer(kind=kind, target=wrong)), kind)("net")
+        for words in ("'net'", "attentkit-mine 0.1", "test_registry.Wrong", EVERY_INTERFACE[kind].__name__):
+            assert words in str(caught.value)
+
+
+def test_a_class_under_the_wrong_hook_is_a_sentence_on_the_command_line(attentkit, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "import attent_kit\nclass Mine:\n    pass\n@attent_kit.hookimpl\ndef attentkit_alignments():\n    return {'mine': Mine}\n"
+    )
+    outcome = attentkit("--plugin", file, "show", "mine")
+    assert outcome.code == 1 and quotes(outcome.err, "mine.Mine", "Alignment") and "Traceback" not in outcome.err
+
+
 def test_a_contested_name_belongs_to_nobody_and_both_are_named():
     registry = registry_of(offer(), offer(target=Bare, plugin="theirs", distribution="attentkit-theirs", version="2.0"))
     with pytest.raises(PluginConflict) as caught:
@@ -138,7 +171,7 @@ def test_the_summary_is_the_first_line_of_the_docstring(module):
     assert offer(target="documented_net:A").summary() == "Of A."
 
 
-def test_a_summary_that_cannot_be_read_is_no_error(module, tmp_path):
+def test_a_summary_that_cannot_be_read_is_not_an_error(module, tmp_path):
     module("unreadable_net", "def broken(:")
     module("lonely_net", "class A: pass")
     assert offer(target="unreadable_net:A").summary() == "(its source cannot be read)"
@@ -154,9 +187,9 @@ def test_the_summary_of_a_suite_is_its_title(tmp_path):
 
 @pytest.mark.parametrize("kind", CLASS_KINDS)
 def test_every_kind_of_class_has_a_method_of_its_own_that_is_typed(kind):
-    ours, others = offer(kind=kind), [offer("net", Bare, other) for other in CLASS_KINDS if other != kind]
-    ask = getattr(registry_of(ours, *others), kind.removesuffix("s"))
-    assert ask("net") is Net
+    offers = {each: type("Net", (interface,), {}) for each, interface in EVERY_INTERFACE.items()}
+    ask = typed(registry_of(*(offer(kind=each, target=target) for each, target in offers.items())), kind)
+    assert offers.keys() == {*CLASS_KINDS} and ask("net") is offers[kind]
     with pytest.raises(UnknownComponent, match="nett"):
         ask("nett")
     assert kind.removesuffix("s").capitalize() in ask.__annotations__["return"].__args__[0]

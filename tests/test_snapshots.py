@@ -380,8 +380,8 @@ def test_a_selector_that_fails_ends_the_run_in_a_sentence_and_without_it_the_run
 @pytest.mark.parametrize(
     ("component", "name", "sentence"),
     [
-        (type("Odd", (), {}), "mine", "is not a Selector"),
-        (type("Odd", (Selector,), {"score": lambda self, look: 1.0}), "mine", "which score is better"),
+        (type("Odd", (), {}), "mine", "attent-kit's Selector"),
+        (type("Odd", (Selector,), {"score": lambda self, look: 1.0}), "mine", "higher or a lower score is better"),
         (Failing, "last", "a word of --select already"),
     ],
 )

@@ -49,7 +49,7 @@ def _settled(
     if path.is_dir() and not any(path.iterdir()):
         raise DataError(f"{path} holds no .nii or .nii.gz file, nor any other: name the folder of the data set.")
     component = named or _recognising(path, registry, given)
-    loaded = _class_of(component)
+    loaded = component.load()
     if refused := _not_taken(loaded, given):
         raise ConfigError(f"the layout '{component.name}' takes no {_typed(refused)}: leave it out.")
     return component, loaded, tuple(_asked(component, lambda: loaded.parts(path)))
@@ -62,18 +62,18 @@ def _recognising(path: Path, registry: Registry, given: dict[str, Any]) -> Compo
     offered = registry.of("layouts")
     for component in offered:
         try:
-            loaded = _class_of(registry.find("layouts", component.name))
+            loaded = registry.layout(component.name)
             if _asked(component, lambda loaded=loaded: loaded.recognises(path)):
                 found.append(component)
         except AttentKitError as error:
             # One broken layout must not keep the others from being used.
             silent.append(f"\n  ({error})")
-    taking = [c for c in found if not _not_taken(_class_of(c), given)]
+    taking = [c for c in found if not _not_taken(c.load(), given)]
     if len(taking) == 1:
         return taking[0]
     if found and not taking:
         names = ", ".join(c.name for c in found)
-        words = _typed(_not_taken(_class_of(found[0]), given))
+        words = _typed(_not_taken(found[0].load(), given))
         raise ConfigError(
             f"{path} is recognised as {names}, which takes no {words}: leave it out, or type --layout NAME."
         )
@@ -85,16 +85,6 @@ def _recognising(path: Path, registry: Registry, given: dict[str, Any]) -> Compo
         f"no layout recognises {path}: name the folder that the data set was unpacked to, or choose how to read it with "
         f"--layout NAME:{_listed(offered)}{''.join(silent)}"
     )
-
-
-def _class_of(component: Component) -> type[Layout]:
-    loaded = component.load()
-    if not issubclass(loaded, Layout):
-        raise AttentKitError(
-            f"layout '{component.name}' of {component.distribution} {component.version} is not an "
-            "attent_kit.layouts.Layout: its class must be derived from that."
-        )
-    return loaded
 
 
 def _chosen(part: str | None, parts: tuple[str, ...], path: Path, component: Component) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,8 +77,12 @@ def export_run(run: Path, out: Path, registry: Registry, options: ExportOptions 
     loaded = load_run(trained, registry, "cpu", options.select)
     predict = as_plain(loaded.alignment, options.output, trained.domain.size)
     domain = trained.domain
+    # Beside it first: a file that is there is replaced by one that answers as the run does, or not at all.
+    trial = out.with_name(f".{out.stem}.{os.getpid()}{out.suffix}")
     try:
-        write_model(out, predict, _slices(domain, 2))
+        write_model(trial, predict, _slices(domain, 2))
+        _compare(trial, out, predict, _slices(domain, SLICES), options)
+        trial.replace(out)
     except (OSError, RunError):
         raise
     except Exception as error:  # whatever an exporter says of code that it cannot follow
@@ -86,7 +91,8 @@ def export_run(run: Path, out: Path, registry: Registry, options: ExportOptions 
             f"'{trained.component.name}' cannot be exported as {options.format} ({type(error).__name__}: {reason}): try the "
             "other --format, or tell the author of its plugin."
         ) from error
-    _compare(out, predict, _slices(domain, SLICES), options)
+    finally:
+        trial.unlink(missing_ok=True)
     write_text(facts, json.dumps(_facts(out, trained, loaded, options), indent=2, ensure_ascii=False) + "\n")
     return [out, facts]
 
@@ -143,8 +149,8 @@ def _require(format: str) -> None:
         raise ConfigError(f"--format onnx needs {error.name}: type pip install 'attent-kit[onnx]'.") from error
 
 
-def _compare(path: Path, predict: Predict, x: Tensor, options: ExportOptions) -> None:
-    """RunError, and no file, if the file does not answer as the run does."""
+def _compare(path: Path, out: Path, predict: Predict, x: Tensor, options: ExportOptions) -> None:
+    """RunError if the file at `path`, which is to become `out`, does not answer as the run does."""
     with torch.no_grad():
         expected = predict(x)
     found = torch.from_numpy(answer_of(path, x.numpy()))
@@ -152,9 +158,8 @@ def _compare(path: Path, predict: Predict, x: Tensor, options: ExportOptions) ->
         expected, found = expected.softmax(1), found.softmax(1)
     apart = float((expected - found).abs().max()) if expected.shape == found.shape else float("inf")
     if not apart <= TOLERANCE:
-        path.unlink()
         raise RunError(
-            f"{path} would not answer as the run does: probabilities differ by up to {apart:.2g}. Try the other --format."
+            f"{out} would not answer as the run does: probabilities differ by up to {apart:.2g}. Try the other --format."
         )
 
 

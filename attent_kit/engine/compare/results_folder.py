@@ -113,6 +113,9 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
     if suite.published:
         read_published(suite.published)  # What makes no sense is met before anything is trained.
         write_text(out / PUBLISHED, suite.published.read_text(encoding="utf-8"))
+    else:
+        # That of another suite, whose results lay here before.
+        (out / PUBLISHED).unlink(missing_ok=True)
 
 
 def cases_tested(cells: Sequence[Cell]) -> dict[str, int]:

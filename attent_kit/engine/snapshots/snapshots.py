@@ -136,10 +136,10 @@ def load_selectors(registry: Registry) -> dict[str, Selector]:
     found = {}
     for component in registry.of("selectors"):
         loaded = component.load()
-        if not issubclass(loaded, Selector) or getattr(loaded, "better", None) not in ("higher", "lower"):
+        if getattr(loaded, "better", None) not in ("higher", "lower"):
             raise AttentKitError(
-                f"the selector '{component.name}' of {component.distribution} is not a Selector that says which score is better: "
-                f"leave it out with ATTENTKIT_PLUGINS."
+                f"the selector '{component.name}' of {component.distribution} does not say whether a higher or a lower score is "
+                "better: leave it out with ATTENTKIT_PLUGINS."
             )
         if component.name in (LAST, ORACLE):
             raise AttentKitError(
