@@ -13,6 +13,7 @@ from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.settings import run_settings
+from attent_kit.engine.run.stages import parts_of
 from attent_kit.engine.snapshots.look import Viewer, class_ratios
 from attent_kit.engine.snapshots.snapshots import Snapshots, evenly_spaced, load_selectors, load_snapshot
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
@@ -115,7 +116,7 @@ def test_snapshots_begin_when_all_networks_of_predict_are_trained_and_hold_those
     assert networks_of_predict(alignment, 32, CPU) == called
     source, target = map(Prepared.open, domains)
     snapshots = Snapshots(RunFolder(tmp_path), 3, load_selectors(REGISTRY), source, target, 0, CPU)
-    snapshots.plan(alignment, optimizers, alignment.stages())
+    snapshots.plan(alignment, optimizers, parts_of(alignment))
     assert snapshots.steps == steps
     scores = snapshots.take(alignment, steps[0])
     assert set(state(RunFolder(tmp_path).snapshot(steps[0]))["networks"]) == {*kept, ""}
@@ -285,7 +286,7 @@ def test_no_label_of_the_target_is_read_for_a_snapshot(domains, tmp_path, monkey
     monkeypatch.setattr(Prepared, "_read", guarded)
     alignment, optimizers = built("attent")
     snapshots = Snapshots(RunFolder(tmp_path), 1, load_selectors(REGISTRY), source, target, 0, CPU)
-    snapshots.plan(alignment, optimizers, alignment.stages())
+    snapshots.plan(alignment, optimizers, parts_of(alignment))
     assert set(snapshots.take(alignment, 9)) == ALL
     with pytest.raises(AssertionError, match="a target label was read"):
         target.labels(target.ids("train"))

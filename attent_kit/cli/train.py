@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command("train")
-@click.argument("alignment", required=False)
+@click.argument("alignment", required=False, metavar="[ALIGNMENT|RUN]")
 @click.option(
     "--config", "-c", type=click.Path(path_type=Path), help="TOML of a whole run, such as a run's config.toml."
 )
@@ -31,25 +31,32 @@ if TYPE_CHECKING:
     "--select", default="last", show_default=True, metavar="NAME",
     help="Snapshot that is exported and scored: last, a selector (`attentkit list selectors`), or target-oracle.",
 )  # fmt: skip
+@click.option(
+    "--more-steps", type=click.IntRange(min=1), metavar="N",
+    help="Go on with the finished run RUN for N more steps of its last stage, in --out.  [RUN-and-N]",
+)  # fmt: skip
 @click.option("--track", metavar="NAMES", help="Comma-separated trackers, for example tensorboard,wandb.")
 @plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
-    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, select: str, track: str | None,
-    as_json: bool,
+    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, select: str, more_steps: int | None,
+    track: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train ALIGNMENT from a labelled source to a target, and score it on the target's test cases.
 
     On a folder that holds an unfinished run of the same configuration, it continues where that stopped; on a finished one,
     another --select trains nothing again, and answers in its own folder below selections.
+
+    `attentkit train RUN --more-steps N` trains a finished run for longer: what the longer run is made of is copied from the
+    folder RUN, which stays as it is. Learning rates go on as if the stage had been so long from the beginning.
     """
     from attent_kit.engine.conduct.train import TrainRequest, train
     from attent_kit.engine.train.train import TrainWatcher
 
     request = TrainRequest(
         alignment, config=config, data=data, source=source, target=target, set=words, seed=seed, device=device, out=out,
-        select=select, track=listed(track),
+        select=select, track=listed(track), more_steps=more_steps,
     )  # fmt: skip
     with bars(("train", 0)) as (bar,):
         watcher = TrainWatcher(

@@ -22,9 +22,10 @@ from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.provenance import Record, missing, recorded, well_formed, what_to_type
 from attent_kit.engine.run.settings import RunSettings, run_settings
+from attent_kit.engine.run.stages import total_steps
 from attent_kit.engine.snapshots.selection import chosen_step, refuse_unknown
 from attent_kit.engine.snapshots.snapshots import load_snapshot
-from attent_kit.engine.train.train import precision_of, total_steps
+from attent_kit.engine.train.train import precision_of
 from attent_kit.errors import AttentKitError, ConfigError, RunError
 from attent_kit.files import parse_object
 from attent_kit.interfaces import Alignment, Task
@@ -164,7 +165,7 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
         steps = _load_segmentor(run, alignment)
         _refuse_select(run, select)
         return LoadedRun(*place, steps, frozenset({alignment.predicts_with}))
-    steps, total = checkpoint.load_networks(run.weights, alignment), total_steps(alignment)
+    steps, total = checkpoint.load_networks(run.weights, alignment), total_steps(alignment, run.settings.more_steps)
     if steps < total:
         raise ConfigError(
             f"{run.folder} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
@@ -196,7 +197,7 @@ def _load_segmentor(run: TrainedRun, alignment: Alignment) -> int:
         raise ConfigError(
             f"{run.weights} was trained with other options than config.toml beside it names: copy both from one run."
         )
-    return total_steps(alignment)
+    return total_steps(alignment, run.settings.more_steps)
 
 
 def _load_pack(

@@ -23,6 +23,7 @@ from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.run.assemble import setup, train_only
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.processor import one_thread
+from attent_kit.engine.run.stages import parts_of
 from attent_kit.engine.train.fit import seed_step
 from attent_kit.engine.train.train import task_of
 from attent_kit.engine.train.update import FabricUpdate
@@ -182,7 +183,8 @@ def _measure(cell: Cell, registry: Registry, task: Task, size: int, fabric: Fabr
     optimizers = setup(alignment, fabric)
     update = FabricUpdate(fabric, optimizers)
     costs = []
-    for stage in alignment.stages():
+    for part in parts_of(alignment, cell.settings.more_steps):
+        stage, steps = part.stage, part.last - part.first
         train_only(alignment, optimizers, stage)
         seed_step(0, 0)
         batch = _noise(stage, task, size, fabric.device, alignment.uses_target_labels)
@@ -196,7 +198,7 @@ def _measure(cell: Cell, registry: Registry, task: Task, size: int, fabric: Fabr
             _wait(fabric.device)
         seconds = (time.perf_counter() - began) / timed
         peak = _peak(fabric.device)
-        costs.append(StageCost(cell.row, stage.name, stage.batch_size, stage.steps, seconds, peak, stage.recipe))
+        costs.append(StageCost(cell.row, stage.name, stage.batch_size, steps, seconds, peak, stage.recipe))
     return costs
 
 

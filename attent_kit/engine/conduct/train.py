@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attent_kit.config import as_words, merge, read_toml
+from attent_kit.config import as_words, dump, merge, read_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.engine.run.domains import domains_seen
@@ -13,6 +13,7 @@ from attent_kit.engine.run.folder import Answers, RunFolder, RunKey
 from attent_kit.engine.run.provenance import explained
 from attent_kit.engine.run.settings import RunSettings, override, run_settings
 from attent_kit.engine.train import train as engine
+from attent_kit.engine.train.longer import folder_of_more_steps, refuse_other_settings, settings_of_more_steps
 from attent_kit.engine.train.tracking import find_trackers
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher
 from attent_kit.errors import AttentKitError, ConfigError
@@ -24,8 +25,8 @@ from attent_kit.report.scores import AVERAGE, LAST, Scores, Summary, summarise
 class TrainRequest:
     """A method, two domains and a seed; each as the option of `attentkit train` of that name."""
 
-    alignment: str | None = None
-    """The method; that of `config` if it is None."""
+    alignment: Path | str | None = None
+    """The method; that of `config` if it is None. With `more_steps` the folder of a finished run."""
     config: Path | str | None = None
     """TOML of a whole run, such as a run's config.toml."""
     data: Path | str | None = None
@@ -44,6 +45,8 @@ class TrainRequest:
     """Snapshot that is exported and scored: last, a selector, or target-oracle."""
     track: Sequence[str] = ()
     """Names of trackers."""
+    more_steps: int | None = None
+    """Steps by which the last stage of the run `alignment` goes on, in `out`; that run stays as it is."""
 
 
 class TrainResult(NamedTuple):
@@ -85,6 +88,7 @@ def train(request: TrainRequest, registry: Registry, watcher: TrainWatcher | Non
     """
     watcher = watcher or TrainWatcher()
     words = as_words(request.set)
+    before = _goes_on_with(request, registry)
     given = override(_given(request, words), words)
     try:
         settings = run_settings(given, registry)
@@ -94,16 +98,43 @@ def train(request: TrainRequest, registry: Registry, watcher: TrainWatcher | Non
     for doubt in _doubts(settings):
         watcher.warned(doubt)
     folder = Path(request.out) if request.out else _folder(settings)
-    options = TrainOptions(select=request.select, trackers=trackers)
+    if before is not None and request.more_steps is not None:
+        refuse_other_settings(before, dump(settings))
+        folder = Path(request.out) if request.out else folder_of_more_steps(before, request.more_steps)
+    options = TrainOptions(select=request.select, trackers=trackers, continues=before)
     scores = engine.train(settings, folder, registry, request.device, options, watcher)
     return TrainResult(settings, RunFolder(folder), request.select, Scores(scores))
+
+
+def _goes_on_with(request: TrainRequest, registry: Registry) -> RunFolder | None:
+    """The run that is to go on for more steps; ConfigError if there is none, or if a run is named where a method belongs."""
+    named = RunFolder(Path(request.alignment or ""))
+    if request.more_steps is None:
+        known = [component.name for component in registry.of("alignments")]
+        if request.alignment and str(request.alignment) not in known and named.is_run:
+            raise ConfigError(
+                f"{named} is the folder of a run, and a method is wanted here. `attentkit train --config {named.config} --out "
+                f"{named}` goes on with it if it was stopped, `attentkit train {named} --more-steps N` if it is finished."
+            )
+        return None
+    if request.more_steps < 1:
+        raise ConfigError(f"--more-steps {request.more_steps}: name at least one step.")
+    if request.config or not request.alignment:
+        raise ConfigError(
+            f"--more-steps needs the folder of a finished run: type `attentkit train RUN --more-steps {request.more_steps}`."
+        )
+    if request.out and Path(request.out).resolve() == named.path.resolve():
+        raise ConfigError(f"--out {request.out}: {named} stays as it is. Name another folder, or leave out --out.")
+    return named
 
 
 def _given(request: TrainRequest, words: Sequence[str]) -> dict[str, Any]:
     """Plain settings from all that a request names; ConfigError if the method or a domain is missing."""
     given: dict[str, Any] = read_toml(Path(request.config)) if request.config else {}
-    if request.alignment:
-        given = merge(given, {"alignment": {"name": request.alignment}})
+    if request.more_steps is not None:
+        given = settings_of_more_steps(RunFolder(Path(str(request.alignment))), request.more_steps)
+    elif request.alignment:
+        given = merge(given, {"alignment": {"name": str(request.alignment)}})
     if request.data:
         beside = Path(request.data).parent
         files = read_toml(Path(request.data))

@@ -190,7 +190,7 @@ def _refuse_another(folder: RunFolder, there: Mapping[str, Any], asked: Mapping[
     changed = "\n".join(f"  {line}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
     raise ConfigError(
         f"{folder} holds a run of another configuration (- there, + asked for):\n{changed}\n"
-        f"Name another folder with --out, or delete this one."
+        f"Name another folder with --out. A finished run goes on as it is with `attentkit train {folder} --more-steps N`."
     )
 
 

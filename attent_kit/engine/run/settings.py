@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from attent_kit.config import Choice, ComponentConfig, Resolver, merge, parse_set, put, validate
 from attent_kit.data.prepared.augment import Augmentation
@@ -72,6 +72,8 @@ class RunSettings(ComponentConfig):
     """Steps whose losses are averaged into one line of log.jsonl."""
     snapshots: int = Field(5, ge=0)
     """Steps, evenly spaced over the stages that train what predicts, whose networks are kept and scored for --select."""
+    more_steps: tuple[PositiveInt, ...] | None = Field(None, min_length=1)
+    """Steps by which the last stage goes on after its end, one number for each `train RUN --more-steps`."""
 
 
 def pinned(settings: RunSettings, source_hash: str, target_hash: str) -> RunSettings:

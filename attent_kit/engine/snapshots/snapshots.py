@@ -17,9 +17,10 @@ from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import network_states, trains
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.probe import networks_of_predict
+from attent_kit.engine.run.stages import Part
 from attent_kit.engine.snapshots.look import Viewer
 from attent_kit.errors import AttentKitError, RunError
-from attent_kit.interfaces import Alignment, Stage
+from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, ORACLE
 from attent_kit.report.selection import Scored, read_selection, write_selection
@@ -40,16 +41,20 @@ class Snapshots:
         self._networks: list[str] = []
         self._viewer: Viewer | None = None
 
-    def plan(self, alignment: Alignment, optimizers: dict[str, Optimizer], stages: Sequence[Stage]) -> None:
-        """Settle the steps and the networks."""
+    def plan(self, alignment: Alignment, optimizers: dict[str, Optimizer], parts: Sequence[Part]) -> None:
+        """Settle the steps and the networks: as many steps over the stages of the method, and over each part that was added."""
         if not self.count:
             return
+        stages = [part.stage for part in parts if not part.before]
         called = networks_of_predict(alignment, self.target.size, self.device)
         trained = [{name for name in called if trains(s, optimizers, getattr(alignment, name))} for s in stages]
         # Before the last of the networks is trained for the first time, `predict` has nothing to say.
         first = max((n for n, names in enumerate(trained) if names - set().union(*trained[:n])), default=len(stages))
         self.steps = evenly_spaced([s.steps if n >= first and trained[n] else 0 for n, s in enumerate(stages)],
                                    [s.steps for s in stages], self.count)  # fmt: skip
+        for part in parts[len(stages) :] if trained[-1] else ():
+            added = [part.last - part.first]
+            self.steps += [part.first + step for step in evenly_spaced(added, added, self.count)]
         self._networks = sorted(set().union(*trained[first:]))
 
     def rewind(self, step: int, total: int) -> None:
@@ -65,6 +70,11 @@ class Snapshots:
                     path.unlink()
             if kept:
                 write_selection(run.selection, kept)
+
+    def complete(self, alignment: Alignment, step: int) -> None:
+        """Keep the networks of a step that was the last, and had them in its checkpoint, before steps were added."""
+        if step in self.steps[:-1] and not self.run.snapshot(step).exists():
+            self._keep(alignment, step)
 
     def due(self, step: int) -> bool:
         """Whether a snapshot is due after so many steps of the run."""
@@ -86,17 +96,16 @@ class Snapshots:
             if score is not None:
                 scores[name] = float(score)
         if step != self.steps[-1]:
-            states = network_states(alignment)
-            state = {
-                "step": step,
-                "networks": {name: states[name] for name in (*self._networks, "")},
-                "optimizers": {},
-            }
-            checkpoint.write(self.run.snapshot(step), state)
+            self._keep(alignment, step)
         rows = [row for row in read_selection(self.run.selection) if row.step != step]
         rows += [Scored(step, name, value, self.selectors[name].better) for name, value in scores.items()]
         write_selection(self.run.selection, rows)
         return scores
+
+    def _keep(self, alignment: Alignment, step: int) -> None:
+        states = network_states(alignment)
+        networks = {name: states[name] for name in (*self._networks, "")}
+        checkpoint.write(self.run.snapshot(step), {"step": step, "networks": networks, "optimizers": {}})
 
 
 def evenly_spaced(counted: Sequence[int], lengths: Sequence[int], count: int) -> list[int]:

@@ -26,6 +26,7 @@ from attent_kit.engine.run.assemble import (
     trained_networks,
 )
 from attent_kit.engine.run.record import Run
+from attent_kit.engine.run.stages import parts_of
 from attent_kit.engine.snapshots.snapshots import Snapshots
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.errors import RunError
@@ -73,28 +74,29 @@ def fit(
     """
     optimizers = setup(alignment, fabric)
     base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
-    stages = alignment.stages()
-    total = sum(stage.steps for stage in stages)
+    parts = parts_of(alignment, run.settings.more_steps)
+    first_part, total = parts[0], parts[-1].last
     update = FabricUpdate(fabric, optimizers)
     first_step = checkpoint.resume(run.folder.checkpoint, alignment, optimizers, fabric)
     _go_on_from(first_step, alignment, optimizers, run, snapshots, watchers)
     if first_step == 0:
-        rehearse(alignment, optimizers, stages, batches)
+        rehearse(alignment, optimizers, alignment.stages(), batches)
         # A stage that is taken over has no steps at which snapshots could be taken.
-        looked_at = snapshots is not None and any(step <= stages[0].steps for step in snapshots.steps)
-        if shared is not None and not looked_at and _adopt(shared, alignment, optimizers, stages[0]):
-            first_step = stages[0].steps
+        looked_at = snapshots is not None and any(step <= first_part.last for step in snapshots.steps)
+        if shared is not None and not looked_at and _adopt(shared, alignment, optimizers, first_part.stage):
+            first_step = first_part.last
     saved = time.monotonic()
     with interruptions() as interruption:
-        for stage, first, last in spans(stages):
+        for part in parts:
+            stage, first, last = part.stage, part.first, part.last
             train_only(alignment, optimizers, stage)
             began, began_at, saving, looking = time.monotonic(), max(first, first_step), 0.0, 0.0
             if fabric.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(fabric.device)
             for step in range(max(first, first_step), last):
                 # Counted within the stage: the segmentation stages of all methods see the same batches.
-                here = step - first
-                _set_learning_rates(optimizers, base_rates, stage, here / stage.steps)
+                here = part.in_stage(step)
+                _set_learning_rates(optimizers, base_rates, stage, part.fraction(step))
                 seed_step(run.settings.seed, here)
                 losses = _step(stage, batches.batch(here, stage.batch_size), update)
                 scores = None
@@ -109,7 +111,7 @@ def fit(
                 at_end = step + 1 == last
                 if at_end:
                     seconds = time.monotonic() - began - saving - looking
-                    run.write_speed(stage.name, last - began_at, seconds, fabric.device, looking)
+                    run.write_speed(part.name, last - began_at, seconds, fabric.device, looking)
                     if shared is not None and first == 0:
                         _offer(shared, alignment, optimizers, stage)
                 if at_end or interruption.requested or time.monotonic() - saved >= run.settings.save_seconds:
@@ -133,9 +135,10 @@ def _go_on_from(
     for watcher in watchers:
         watcher.begin(step)
     if snapshots is not None:
-        stages = alignment.stages()
-        snapshots.plan(alignment, optimizers, stages)
-        snapshots.rewind(step, sum(stage.steps for stage in stages))
+        parts = parts_of(alignment, run.settings.more_steps)
+        snapshots.plan(alignment, optimizers, parts)
+        snapshots.rewind(step, parts[-1].last)
+        snapshots.complete(alignment, step)
 
 
 def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Sequence[Stage], batches: Batches) -> None:
@@ -185,14 +188,6 @@ def interruptions() -> Iterator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def spans(stages: Sequence[Stage]) -> Iterator[tuple[Stage, int, int]]:
-    """Each stage with its first step and the step after its last."""
-    first = 0
-    for stage in stages:
-        yield stage, first, first + stage.steps
-        first += stage.steps
 
 
 def seed_step(seed: int, step: int) -> None:

@@ -14,7 +14,8 @@ import torch
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.record import NotFinite, Run
-from attent_kit.engine.train.fit import Progress, spans
+from attent_kit.engine.run.stages import parts_of
+from attent_kit.engine.train.fit import Progress
 from attent_kit.engine.train.glance import class_shares, looks_at
 from attent_kit.engine.train.health import COLLAPSED, Alarm, DiscriminatorWatch, Glance, Span, look_alarms, telling
 from attent_kit.files import parse_object, read_json, write_text
@@ -30,10 +31,11 @@ def monitor_of(
     warned: Callable[[str], None],
 ) -> "Monitor":
     """The monitor of a run that is about to train `alignment`."""
-    spans_ = [Span(stage.name, first, last) for stage, first, last in spans(alignment.stages())]
+    parts = parts_of(alignment, run.settings.more_steps)
+    spans = [Span(part.stage.name, part.first, part.last) for part in parts]
     return Monitor(
         run.folder,
-        DiscriminatorWatch(alignment.discriminator_losses(), spans_, run.settings.log_steps),
+        DiscriminatorWatch(alignment.discriminator_losses(), spans, run.settings.log_steps),
         looks_at(alignment, target, device),
         class_shares(source),
         alignment.task.organs,

@@ -24,11 +24,13 @@ from attent_kit.engine.run.heartbeat import Heartbeat, beating
 from attent_kit.engine.run.provenance import components_of, record, refuse_changed_file
 from attent_kit.engine.run.record import NotFinite, Run
 from attent_kit.engine.run.settings import RunSettings, pinned
+from attent_kit.engine.run.stages import total_steps
 from attent_kit.engine.snapshots.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.snapshots.snapshots import Snapshots, load_selectors
 from attent_kit.engine.train.evaluate import Names, score_run, scores_there
 from attent_kit.engine.train.fit import Progress, fit
 from attent_kit.engine.train.kept import keep_slices
+from attent_kit.engine.train.longer import take_over
 from attent_kit.engine.train.monitor import monitor_of
 from attent_kit.engine.train.tracking import Trackers, Tracking
 from attent_kit.errors import ConfigError, DataError
@@ -53,6 +55,8 @@ class TrainOptions(NamedTuple):
     """Where trackers may keep what several runs share; by default the run's folder."""
     shared: Path | None = None
     """Folder in which runs leave the result of a first stage for others of the same recipe."""
+    continues: RunFolder | None = None
+    """A finished run of the same settings but for `more_steps`, from whose end it goes on."""
 
 
 class TrainWatcher(NamedTuple):
@@ -94,16 +98,20 @@ def train(
     row, direction = options.row or settings.alignment.name, options.direction or f"{source.domain}2{target.domain}"
     names = Names(row, direction, settings.seed, options.select, settings.data.part)
     with alone_in(files), ExitStack() as closing:
-        resumes = files.checkpoint.exists()
-        if resumes:
-            refuse_changed_file(files, components)
+        goes_on = files if files.checkpoint.exists() else options.continues
+        resumes = goes_on is not None
+        if goes_on is not None:
+            refuse_changed_file(goes_on, components)
         alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
         run = Run(files, settings, components)
+        if goes_on is not None and goes_on != files:
+            take_over(goes_on, files, total_steps(alignment, (settings.more_steps or ())[:-1]))
         beat = closing.enter_context(beating(files, str(fabric.device)))
         run.write_domain(source, target)
         if not files.all_answers():
             run.write_environment(fabric.device, precision_of(fabric))
-        watcher.opened(settings.alignment.name, total_steps(alignment))
+        steps = total_steps(alignment, settings.more_steps)
+        watcher.opened(settings.alignment.name, steps)
         batches = training_batches(
             source, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
         )
@@ -119,7 +127,6 @@ def train(
             except NotFinite as error:
                 monitor.not_finite(error)
                 raise
-        steps = total_steps(alignment)
         beat("predict", steps, steps)
         answers = files.answers(options.select)
         known = None if trained else scores_there(answers, target)
@@ -154,12 +161,13 @@ def _answer(
     alignment: Alignment, run: Run, answers: Answers, target: Prepared, device: torch.device, names: Names
 ) -> list[Score]:
     """Choose the snapshot, export it, predict and score the test cases, keep the slices that figures show."""
-    step = load_selected(names.selection, alignment, run.folder, target, device)
+    chosen = load_selected(names.selection, alignment, run.folder, target, device)
     config = checkpoint.fingerprint(run.config)
-    facts = {"config": config, "steps": total_steps(alignment), "components": record(run.components)}
-    if step is not None:
-        facts |= {"steps": step, "selection": names.selection}
-        write_selected(answers, names.selection, step)
+    steps = total_steps(alignment, run.settings.more_steps)
+    facts = {"config": config, "steps": steps, "components": record(run.components)}
+    if chosen is not None:
+        facts |= {"steps": chosen, "selection": names.selection}
+        write_selected(answers, names.selection, chosen)
     checkpoint.export_segmentor(answers.segmentor, alignment, facts)
     scores = score_run(alignment, answers, target, device, names)
     keep_slices(alignment, answers, target, device, scores)
@@ -207,11 +215,6 @@ def refuse_labels(method: type[Alignment], name: str, source: Prepared, target: 
                 f"{', '.join(lacking)}: leave the method out, or prepare with complete cases for training (--train). Its author "
                 "can declare takes_partial_labels."
             )
-
-
-def total_steps(alignment: Alignment) -> int:
-    """Steps of all stages together."""
-    return sum(stage.steps for stage in alignment.stages())
 
 
 def shared_stage_file(
