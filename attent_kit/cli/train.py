@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     help="Snapshot that is exported and scored: last, a selector (`attentkit list selectors`), or target-oracle.",
 )  # fmt: skip
 @click.option(
+    "--from", "from_run", type=click.Path(path_type=Path), metavar="RUN",
+    help="Start from the weights of this run: each network that both have alike.",
+)  # fmt: skip
+@click.option(
     "--more-steps", type=click.IntRange(min=1), metavar="N",
     help="Go on with the finished run RUN for N more steps of its last stage, in --out.  [RUN-and-N]",
 )  # fmt: skip
@@ -40,8 +44,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
-    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, select: str, more_steps: int | None,
-    track: str | None, as_json: bool,
+    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, select: str, from_run: Path | None,
+    more_steps: int | None, track: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Train ALIGNMENT from a labelled source to a target, and score it on the target's test cases.
 
@@ -56,13 +60,14 @@ def command(
 
     request = TrainRequest(
         alignment, config=config, data=data, source=source, target=target, set=words, seed=seed, device=device, out=out,
-        select=select, track=listed(track), more_steps=more_steps,
+        select=select, track=listed(track), from_run=from_run, more_steps=more_steps,
     )  # fmt: skip
     with bars(("train", 0)) as (bar,):
         watcher = TrainWatcher(
             opened=bar.reset,
             stepped=lambda p: bar.to(p.step, f"{p.stage}  {in_words(p.losses)}" if p.losses else None),
             warned=lambda sentence: bar.say(f"Warning: {sentence}"),
+            started=bar.say,
         )
         result = train(request, load().registry, watcher)
     if as_json:

@@ -23,10 +23,12 @@ from attent_kit.engine.run.device import works
 from attent_kit.engine.run.domains import domains_seen, facts_in, target_seen
 from attent_kit.engine.run.folder import Busy, is_held
 from attent_kit.engine.run.heartbeat import in_a_sentence, now, write_failure
+from attent_kit.engine.run.stages import total_steps
 from attent_kit.engine.run.status import failed_since
+from attent_kit.engine.run.warm_start import fitting
 from attent_kit.engine.snapshots.selection import refuse_selection
 from attent_kit.engine.train.tracking import Trackers
-from attent_kit.engine.train.train import TrainOptions, TrainWatcher, refuse_labels, task_of, total_steps, train
+from attent_kit.engine.train.train import TrainOptions, TrainWatcher, refuse_labels, task_of, train
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -214,10 +216,12 @@ def _steps(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:
     steps = {}
     rows = {cell.row: cell for cell in reversed(cells) if not cell.done}
     for row, cell in reversed(rows.items()):
-        task = task_of(*domains_seen(cell.settings.data, facts_in))
+        source, target = domains_seen(cell.settings.data, facts_in)
+        task = task_of(source, target)
         try:
             alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
+            fitting(cell.settings, alignment, task, target.size)
         except ConfigError as error:
             raise ConfigError(f"row '{row}': {error}") from None
-        steps[row] = total_steps(alignment)
+        steps[row] = total_steps(alignment, cell.settings.more_steps)
     return steps

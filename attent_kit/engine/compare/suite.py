@@ -42,6 +42,7 @@ from attent_kit.data.sets.splits import Fold, named_split, numbers_in, tested_nu
 from attent_kit.engine.run.domains import facts_in, target_seen
 from attent_kit.engine.run.folder import Answers, RunFolder, RunKey, in_words
 from attent_kit.engine.run.settings import FoldSettings, RunSettings, run_settings
+from attent_kit.engine.run.warm_start import with_digest
 from attent_kit.errors import AttentKitError, ConfigError, DataError, did_you_mean
 from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
@@ -110,7 +111,8 @@ class Suite(ComponentConfig):
     split: str | None = None
     """Named split whose test cases every prepared file of `domains` must have; left out, each file's own."""
     settings: dict[str, Any] = {}
-    """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps, snapshots."""
+    """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps, snapshots, more_steps,
+    warm_start, whose run is relative to the suite's file."""
     folds: int | None = None
     """Parts into which the patients of a target are dealt, in place of its file's own test cases: a run of every row,
     direction and seed for each, which trains on the others, so that every labelled patient is tested once. 2 are halves."""
@@ -249,8 +251,12 @@ def read_suite(path: Path, registry: Registry, variant: str | None = None) -> Su
     suite = validate(Suite, data, registry)
     _refuse_options_of_no_row(suite, registry, suite.options, "options.")
     beside = path.parent
+    settings, start = dict(suite.settings), suite.settings.get("warm_start")
+    if isinstance(start, Mapping) and "run" in start:
+        settings["warm_start"] = {**start, "run": str(beside / str(start["run"]))}
     return suite.model_copy(
         update={
+            "settings": settings,
             "domains": {name: beside / file for name, file in suite.domains.items()},
             "published": None if suite.published is None else beside / suite.published,
         }
@@ -331,6 +337,7 @@ def expand(
                 data = {"source": str(domains[source]), "target": str(domains[target])}
                 try:
                     settings = run_settings({**top, "alignment": alignment, "data": data, "seed": seed}, registry)
+                    settings = with_digest(settings)
                 except ConfigError as error:
                     raise ConfigError(f"row '{row.label}': {error}") from None
                 for own in _in_folds(settings, suite):

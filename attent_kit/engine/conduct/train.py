@@ -45,6 +45,8 @@ class TrainRequest:
     """Snapshot that is exported and scored: last, a selector, or target-oracle."""
     track: Sequence[str] = ()
     """Names of trackers."""
+    from_run: Path | str | None = None
+    """Folder of a run from whose weights each network starts that both have alike."""
     more_steps: int | None = None
     """Steps by which the last stage of the run `alignment` goes on, in `out`; that run stays as it is."""
 
@@ -145,6 +147,8 @@ def _given(request: TrainRequest, words: Sequence[str]) -> dict[str, Any]:
             given["data"].pop(f"{name}_hash", None)
     if request.seed is not None:
         given["seed"] = request.seed
+    if request.from_run:
+        given["warm_start"] = {"run": str(request.from_run)}
     if "alignment" not in given:
         raise ConfigError("name the method to train, for example `attentkit train attent -s mr.h5 -t ct.h5`.")
     if "data" not in given:

@@ -79,8 +79,12 @@ class Run:
         }
         write_text(self.folder.domain, json.dumps(domain, indent=2) + "\n")
 
-    def write_environment(self, device: torch.device, precision: str) -> None:
-        """env.json: what the run was computed with."""
+    def write_environment(self, device: torch.device, precision: str, started: Sequence[str] | None = None) -> None:
+        """env.json: what the run was computed with; `started` are the networks that have begun with weights of another run, None
+        if that was said before."""
+        warm = (read_json(self.folder.environment) or {}).get("warm_start")
+        if started is not None and self.settings.warm_start is not None:
+            warm = {**self.settings.warm_start.model_dump(mode="json"), "networks": [*started]}
         environment = {
             "attent_kit": __version__,
             "plugins": {component.distribution: component.version for component in self.components},
@@ -92,6 +96,7 @@ class Run:
             "threads": torch.get_num_threads(),
             "precision": precision,
             "packages": packages(),
+            **({"warm_start": warm} if warm else {}),
         }
         write_text(self.folder.environment, json.dumps(environment, indent=2) + "\n")
 
@@ -190,7 +195,8 @@ def _refuse_another(folder: RunFolder, there: Mapping[str, Any], asked: Mapping[
     changed = "\n".join(f"  {line}" for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---"))
     raise ConfigError(
         f"{folder} holds a run of another configuration (- there, + asked for):\n{changed}\n"
-        f"Name another folder with --out. A finished run goes on as it is with `attentkit train {folder} --more-steps N`."
+        f"Name another folder with --out. There, --from {folder} starts from the weights of this run; `attentkit train "
+        f"{folder} --more-steps N` goes on with it as it is."
     )
 
 

@@ -53,6 +53,15 @@ class DataSettings(ComponentConfig):
         return WHOLE if self.fold is None else Fold(self.fold.number, self.fold.parts)
 
 
+class WarmStart(ComponentConfig):
+    """Another run, from whose weights a run starts."""
+
+    run: Path
+    """Its folder."""
+    digest: str | None = None
+    """SHA-256 of its networks; written by the run, so that it is never taken for one that started from others."""
+
+
 class RunSettings(ComponentConfig):
     """One run: a method, two domains, a seed."""
 
@@ -74,6 +83,8 @@ class RunSettings(ComponentConfig):
     """Steps, evenly spaced over the stages that train what predicts, whose networks are kept and scored for --select."""
     more_steps: tuple[PositiveInt, ...] | None = Field(None, min_length=1)
     """Steps by which the last stage goes on after its end, one number for each `train RUN --more-steps`."""
+    warm_start: WarmStart | None = None
+    """The run from whose weights this one starts, as `train --from RUN` names it; networks that it lacks start afresh."""
 
 
 def pinned(settings: RunSettings, source_hash: str, target_hash: str) -> RunSettings:
@@ -92,7 +103,11 @@ def pinned(settings: RunSettings, source_hash: str, target_hash: str) -> RunSett
 
 def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Plain settings of a run without those that do not shape its result."""
-    return {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
+    kept = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
+    if isinstance(start := kept.get("warm_start"), Mapping):
+        # What it starts from counts, not where that lies.
+        kept["warm_start"] = {name: value for name, value in start.items() if name != "run"}
+    return kept
 
 
 _MAY_CHANGE = ("save_seconds", "log_steps", "snapshots")

@@ -25,6 +25,7 @@ from attent_kit.engine.run.provenance import components_of, record, refuse_chang
 from attent_kit.engine.run.record import NotFinite, Run
 from attent_kit.engine.run.settings import RunSettings, pinned
 from attent_kit.engine.run.stages import total_steps
+from attent_kit.engine.run.warm_start import Started, fitting, start_from, with_digest
 from attent_kit.engine.snapshots.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.snapshots.snapshots import Snapshots, load_selectors
 from attent_kit.engine.train.evaluate import Names, score_run, scores_there
@@ -68,6 +69,8 @@ class TrainWatcher(NamedTuple):
     """A step is done."""
     warned: Callable[[str], None] = lambda sentence: None
     """Training seems to go wrong."""
+    started: Callable[[str], None] = lambda sentence: None
+    """Networks have taken over the weights of another run: which of them."""
 
 
 ALONE, UNHEARD = TrainOptions(), TrainWatcher()
@@ -90,26 +93,20 @@ def train(
     source, target = domains_seen(settings.data)
     task = task_of(source, target)
     refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
-    settings = pinned(settings, source.content_hash(), target.content_hash())
-    components = components_of(settings, registry)
     files = RunFolder(folder)
+    settings = with_digest(pinned(settings, source.content_hash(), target.content_hash()), files.checkpoint.exists())
     refuse_selection(options.select, settings, files, target, registry)
     selectors = load_selectors(registry) if settings.snapshots else {}
     row, direction = options.row or settings.alignment.name, options.direction or f"{source.domain}2{target.domain}"
     names = Names(row, direction, settings.seed, options.select, settings.data.part)
     with alone_in(files), ExitStack() as closing:
-        goes_on = files if files.checkpoint.exists() else options.continues
-        resumes = goes_on is not None
-        if goes_on is not None:
-            refuse_changed_file(goes_on, components)
-        alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=resumes)
-        run = Run(files, settings, components)
-        if goes_on is not None and goes_on != files:
-            take_over(goes_on, files, total_steps(alignment, (settings.more_steps or ())[:-1]))
+        alignment, run, started = _begun(settings, files, registry, task, target.size, options.continues)
         beat = closing.enter_context(beating(files, str(fabric.device)))
         run.write_domain(source, target)
         if not files.all_answers():
-            run.write_environment(fabric.device, precision_of(fabric))
+            run.write_environment(fabric.device, precision_of(fabric), started and started.taken)
+        if started is not None:
+            watcher.started(started.sentence)
         steps = total_steps(alignment, settings.more_steps)
         watcher.opened(settings.alignment.name, steps)
         batches = training_batches(
@@ -136,6 +133,27 @@ def train(
         scores = _answer(alignment, run, answers, target, fabric.device, names)
         tracking.end(scores, answers)
         return scores
+
+
+def _begun(
+    settings: RunSettings, files: RunFolder, registry: Registry, task: Task, size: int, continues: RunFolder | None
+) -> tuple[Alignment, Run, Started | None]:
+    """The method, the run in its folder, and the run from whose weights it starts, if there is one. Nothing is written before
+    all of that is possible."""
+    components = components_of(settings, registry)
+    goes_on = files if files.checkpoint.exists() else continues
+    if goes_on is not None:
+        refuse_changed_file(goes_on, components)
+    alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=goes_on is not None)
+    warm = None if goes_on is not None else fitting(settings, alignment, task, size)
+    run = Run(files, settings, components)
+    if goes_on is not None and goes_on != files:
+        take_over(goes_on, files, total_steps(alignment, (settings.more_steps or ())[:-1]))
+    if warm is None:
+        return alignment, run, None
+    started, weights = warm
+    start_from(alignment, weights)
+    return alignment, run, started
 
 
 class _Teller:
@@ -230,6 +248,8 @@ def shared_stage_file(
         stage.name, stage.steps, stage.batch_size, stage.recipe, run.settings.seed, computed,
         run.settings.augmentation.model_dump(), source.content_hash(), target.content_hash(),
     ]  # fmt: skip
+    if run.settings.warm_start is not None:
+        shaping.append(run.settings.warm_start.digest)
     name = hashlib.sha256(json.dumps(shaping, default=repr).encode()).hexdigest()[:16]
     return folder / f"{stage.name}-{name}.ckpt"
 
