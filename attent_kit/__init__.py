@@ -34,6 +34,7 @@ _DOOR = {
     "score": "attent_kit.engine.apply.scoring",
     "compare": "attent_kit.door",
     "components": "attent_kit.door",
+    "doctor": "attent_kit.door",
     "AttentKitError": "attent_kit.errors",
     "ConfigError": "attent_kit.errors",
     "DataError": "attent_kit.errors",
@@ -43,7 +44,7 @@ _DOOR = {
 
 __all__ = [
     "INTERFACE_VERSION", "__version__", "hookimpl",
-    "phantom", "prepare", "open_prepared", "check", "train", "open_run", "score", "compare", "components",
+    "phantom", "prepare", "open_prepared", "check", "train", "open_run", "score", "compare", "components", "doctor",
     "AttentKitError", "ConfigError", "DataError", "RunError",
 ]  # fmt: skip
 

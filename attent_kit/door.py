@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from attent_kit.data.check.check import CheckResult
     from attent_kit.data.phantom.write import WrittenPhantom
     from attent_kit.data.prepared.file import Prepared
+    from attent_kit.data.workers import ReportDone
     from attent_kit.engine.apply.model import Model
     from attent_kit.engine.conduct.compare import CompareResult
+    from attent_kit.engine.conduct.doctor import Doctor
     from attent_kit.engine.conduct.train import TrainResult
     from attent_kit.engine.conduct.watcher import Watcher
     from attent_kit.engine.train.train import TrainWatcher
@@ -124,6 +126,18 @@ def compare(suite: Any = "phantom", *, watcher: "Watcher | None" = None, **optio
     from attent_kit.engine.conduct.request import CompareRequest
 
     return conduct(_options(CompareRequest, {"suite": suite, **options}), load().registry, watcher)
+
+
+def doctor(place: Place | None = None, *, tell: "ReportDone | None" = None) -> "Doctor":
+    """What this machine offers; and of a folder of results, a run or a prepared file, what is damaged, unfinished, held or
+    superseded. Nothing is changed: `clean` of the result removes what may go.
+
+    ConfigError if there are no results at `place`.
+    """
+    from attent_kit.engine.conduct.doctor import doctor as conduct
+
+    aside = {f"{plugin.name} ({plugin.distribution} {plugin.version})": plugin.error for plugin in load().quarantined}
+    return conduct(None if place is None else Path(place), aside, tell)
 
 
 def _options(model: Callable[..., T], given: dict[str, Any]) -> T:

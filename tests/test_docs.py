@@ -50,6 +50,7 @@ def shortened(words: list[str]) -> list[str]:
         return [*words, "--size", "32", "--workers", "1"]
     if command not in ("train", "compare"):
         return words
+    words = ["2" if before == "--more-steps" else word for before, word in zip(["", *words], words, strict=False)]
     added = [f"--set={option}" for option in SHORT] + ["--device", "cpu"] * ("--devices" not in words)
     if command == "compare":
         # Two rows, one seed and one direction show that it runs; what a longer grid would be is still expanded.

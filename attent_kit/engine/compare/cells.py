@@ -74,6 +74,15 @@ def make_data(suite: Suite, out: Path, report: ReportDone) -> None:
         shutil.rmtree(volumes)
 
 
+def volumes_left_behind(out: Path) -> Path | None:
+    """The volumes of a phantom that is prepared, if a process died before it could remove them."""
+    folder = out / "data"
+    prepared = (folder / "phantom.toml").exists() and all((folder / f"{name}.h5").exists() for name in ("mr", "ct"))
+    if not prepared or not (folder / "volumes").is_dir() or is_held(folder / ".lock", otherwise=True):
+        return None
+    return folder / "volumes"
+
+
 def prepare_phantom(written: WrittenPhantom, out: Path, report: ReportDone) -> None:
     """Prepare both domains of a phantom, at its own in-plane size and with the split that it names."""
     for modality in ("mr", "ct"):

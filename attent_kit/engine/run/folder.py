@@ -226,6 +226,17 @@ class RunFolder:
         chosen = sorted(place.parent for place in self.selections.glob(f"*/{self.answers().scores.name}"))
         return [*([self.answers()] if self.answers().scores.exists() else []), *map(Answers, chosen)]
 
+    def own_files(self) -> list[Path]:
+        """What runs have written into its folder, files and folders, by their names: nothing that somebody else has put there."""
+        named = {
+            field._name for kind in (Answers, RunFolder) for field in vars(kind).values() if isinstance(field, _Named)
+        }
+        return [
+            path
+            for path in sorted(self.path.iterdir())
+            if path.name in named or path.stem == self.audit.stem or re.fullmatch(r"\..+\.\d+\.part", path.name)
+        ]
+
     # How far it is
 
     @property
