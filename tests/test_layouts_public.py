@@ -143,6 +143,17 @@ def test_a_ct_and_an_mr_heart_of_one_number_are_two_patients(attentkit, tmp_path
     assert not any(case.has_labels for case in prepare(attentkit, folder, "mr-testing").cases)
 
 
+def test_the_stray_value_of_one_mr_heart_is_its_left_atrium(attentkit, tmp_path):
+    folder = sets.mmwhs(tmp_path / "set")
+    label = folder / "mr_train" / "mr_train_1002_label.nii.gz"
+    whole = prepare(attentkit, folder, "mr").label_slices("mr_1002")
+    _, values = body()
+    values = np.array([0, 500, 600, 420, 850])[values].astype(np.int16)
+    values[tuple(np.argwhere(values == 420)[0])] = 421
+    write_nifti(label, values)
+    assert np.array_equal(prepare(attentkit, folder, "mr").label_slices("mr_1002"), whole)
+
+
 def test_visits_of_one_brain_are_doubted_and_a_cavity_is_known_after_treatment(attentkit, tmp_path):
     folder = sets.brats(tmp_path / "set", ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101"), (1, 2, 3, 4))
     found = prepare(attentkit, folder, "t1c")

@@ -29,7 +29,7 @@ class MMWHS(Layout):
         {
             "left ventricle": 500,
             "right ventricle": 600,
-            "left atrium": 420,
+            "left atrium": (420, 421),  # one MR has strays of 421, which everybody takes for 420
             "right atrium": 550,
             "myocardium": 205,
             "ascending aorta": 820,
