@@ -13,7 +13,6 @@ be left out where the default is meant. Names are resolved in the registry that 
 
 import json
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
+from attent_kit.reading import Unreadable, text_of, toml_in
 
 T = TypeVar("T")
 M = TypeVar("M", bound="ComponentConfig")
@@ -200,12 +200,13 @@ def _place(error: Any) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """The contents of a TOML file."""
     try:
-        text = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
-        return {key: _turned(value) for key, value in tomllib.loads(_QUOTED.sub(_literal, text)).items()}
+        text = text_of(path).replace("\r\n", "\n")
+        return {key: _turned(value) for key, value in toml_in(_QUOTED.sub(_literal, text)).items()}
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: cannot be read as TOML: {error}.") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read as TOML: {reason}.") from None
 
 
 def _literal(match: re.Match[str]) -> str:
@@ -244,8 +245,8 @@ def parse_set(words: Sequence[str]) -> list[tuple[list[str], Any]]:
         if not equals or not all(parts):
             raise ConfigError(f"--set {word}: write it as option=value, for example --set segmentor.encoder=resnet18.")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+            value = toml_in(f"value = {text}")["value"]
+        except Unreadable:
             value = text.strip()
         pairs.append((parts, value))
     return pairs

@@ -1,6 +1,5 @@
 """Files that are either whole or not there, and JSON files of ours that may be neither."""
 
-import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from attent_kit.errors import RunError
+from attent_kit.reading import Unreadable, json_in, text_of
 
 T = TypeVar("T")
 
@@ -66,8 +66,8 @@ def parse_object(text: str | bytes, strict: bool = False) -> dict[str, Any] | No
     `strict`: NaN and Infinity, which JSON does not have, are anything else, too.
     """
     try:
-        found = json.loads(text, parse_constant=_refuse if strict else None)
-    except (ValueError, RecursionError):
+        found = json_in(text, strict)
+    except Unreadable:
         return None
     return found if isinstance(found, dict) else None
 
@@ -75,13 +75,9 @@ def parse_object(text: str | bytes, strict: bool = False) -> dict[str, Any] | No
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file of ours; None if it is missing or damaged."""
     try:
-        return parse_object(path.read_bytes())
-    except OSError:
+        return parse_object(text_of(path))
+    except (OSError, Unreadable):
         return None
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"JSON has no {constant}")
 
 
 def while_unchanged(read: Callable[[Path], T]) -> Callable[[Path], T]:

@@ -17,6 +17,7 @@ from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.data.sets.mask_stack import CHAOS_GREY_BANDS
 from attent_kit.data.sets.pairs import Pair, find_pairs, is_label
 from attent_kit.data.sets.splits import SPLITS
+from attent_kit.reading import csv_in, json_in, text_of
 
 __all__ = [
     # The interface, and what its methods answer.
@@ -25,6 +26,8 @@ __all__ = [
     "integers", "read_labels", "read_picture", "read_volume", "same_grid",
     "DICOM_ENDINGS", "Series", "choose_series", "find_series", "is_dicom", "read_series",
     "SegmentationFile", "find_segmentations", "read_segmentation",
+    # Lists and facts beside them, as text.
+    "csv_in", "json_in", "text_of",
     # Which files belong together, and in which order.
     "CHAOS_GREY_BANDS", "CLEAR_EVIDENCE", "Pair", "slice_order_evidence", "find_pairs", "is_label", "natural",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ from pluggy import PluginManager, PluginValidationError
 from attent_kit import INTERFACE_VERSION, hookspecs
 from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
 from attent_kit.guard import guarded, import_limit
+from attent_kit.naming import names_a_file
 from attent_kit.registry import ALL_KINDS, Component, Registry
 
 GROUP = "attentkit"
@@ -186,10 +187,11 @@ def _offers(name: str, module: ModuleType, distribution: str, version: str, file
                     f"attentkit_{kind} must return a mapping of name to class, not {type(offer).__name__}."
                 )
             for component, target in offer.items():
-                if not isinstance(component, str) or not _well_formed(kind, target):
+                if not names_a_file(component) or not _well_formed(kind, target):
                     wanted = "the path of a TOML file as text" if kind == "suites" else "a class or 'module:Class'"
                     raise AttentKitError(
-                        f"attentkit_{kind} offers {component!r} as {target!r}: give a name as text and {wanted}."
+                        f"attentkit_{kind} offers {component!r:.60} as {target!r:.200}: give a name that could be that of a "
+                        f"file, and {wanted}."
                     )
                 yield Component(kind, component, target, name, distribution, version, file)
 

@@ -4,7 +4,6 @@ import ast
 import importlib
 import importlib.util
 import inspect
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent, did_you_mean
 from attent_kit.guard import guarded, import_limit
+from attent_kit.reading import text_of, toml_in
 
 if TYPE_CHECKING:  # what comes out is of these types; this file stands below them
     from attent_kit.interfaces import Alignment, Discriminator, Segmentor, Translator
@@ -171,7 +171,7 @@ class Registry:
 
 def _title(path: Path) -> str:
     try:
-        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("title", ""))
+        return str(toml_in(text_of(path)).get("title", ""))
     except (OSError, ValueError):
         return "(its file cannot be read)"
 

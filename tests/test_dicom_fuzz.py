@@ -3,6 +3,7 @@
 ATTENTKIT_FUZZ=20000 tries so many inputs, other ones each time.
 """
 
+import importlib.util
 import os
 import struct
 from typing import NamedTuple
@@ -55,10 +56,10 @@ def elements(content):
     return found
 
 
-def compressed(folder):
+def compressed(folder, syntax=pydicom.uid.RLELossless, repeats=1):
     for z in range(3):
-        made = a_slice(values()[:, :, z].T, (0, 0, 5 * z))
-        made.compress(pydicom.uid.RLELossless)
+        made = a_slice(np.tile(values()[:, :, z].T, (repeats, repeats)), (0, 0, 5 * z))
+        made.compress(syntax)
         save(made, folder / f"{z}.dcm")
 
 
@@ -68,6 +69,7 @@ BASES = {
         folder, values(3), ["IM1", "IM2", "IM3"], RescaleSlope=2, RescaleIntercept=-9
     ),
     "rle": compressed,
+    "jpeg 2000": lambda folder: compressed(folder, pydicom.uid.JPEG2000Lossless, 16),
     "frames": lambda folder: save(multi_frame(values(3), [2, 0, 1]), folder / "frames.dcm"),
 }
 
@@ -76,9 +78,11 @@ BASES = {
 def bases(tmp_path_factory):
     made = {}
     for name, write in BASES.items():
+        if name == "jpeg 2000" and importlib.util.find_spec("openjpeg") is None:
+            continue
         folder = tmp_path_factory.mktemp("fuzz") / "series"
         write(folder)
-        assert read_series(folder)[0].array.shape == (4, 3, 3)
+        assert read_series(folder)[0].array.shape[2] == 3
         made[name] = Base(folder)
     return made
 
@@ -127,7 +131,7 @@ def damaged(draw, content):
 )  # fmt: skip
 @given(st.data())
 def test_a_damaged_file_is_a_volume_or_a_sentence(bases, data):
-    base = bases[data.draw(st.sampled_from(sorted(BASES)))]
+    base = bases[data.draw(st.sampled_from(sorted(bases)))]
     name = data.draw(st.sampled_from(sorted(base.contents)))
     path = base.folder / name
     path.write_bytes(data.draw(damaged(base.contents[name])))

@@ -159,7 +159,7 @@ def test_a_case_of_a_forged_prepared_file_cannot_name_a_place_outside_a_run(prep
         manifest = file["manifest"][()].decode().replace("mr_1", name)
         del file["manifest"]
         file["manifest"] = manifest
-    with pytest.raises(DataError, match="which cannot name a file: run `attentkit prepare` again"):
+    with pytest.raises(DataError, match="mr.h5 says that 'id' of case .*run `attentkit prepare` again"):
         Prepared.open(path)
 
 

@@ -23,8 +23,10 @@ HOSTILE = {
     "misspells": (offering("{}", "attentkit_alignment"), "it implements a hook that does not exist"),
     "nonclass": (
         offering("{'nonclass': 3}"),
-        "offers 'nonclass' as 3: give a name as text and a class or 'module:Class'",
+        "offers 'nonclass' as 3: give a name that could be that of a file, and a class or 'module:Class'",
     ),
+    "leads": (offering("{'../leads': 'x:Y'}"), "offers '../leads' as 'x:Y': give a name"),
+    "escapes": (offering("{'\\x1b[2J': 'x:Y'}"), "offers '\\x1b[2J' as 'x:Y': give a name"),
     "hangs": (
         "import time\ntry:\n    time.sleep(600)\nexcept Exception:\n    pass\n",
         "it was still being imported after",

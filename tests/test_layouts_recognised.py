@@ -115,7 +115,7 @@ def test_a_modality_is_a_word_of_its_own(name, modality):
     assert modality_of(name) == modality
 
 
-def test_no_layout_names_a_case_by_what_cannot_be_printed(tmp_path):
+def test_no_layout_names_a_file_by_what_cannot_be_printed(tmp_path):
     for name in ("a\nb", os.fsdecode(b"\xff")):
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         write_nifti(folder / "x.nii.gz", body()[0]).rename(folder / f"{name}.nii.gz")

@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import shutil
 import tracemalloc
 
 import nibabel as nib
@@ -14,7 +15,7 @@ from attent_kit.data.scans import nifti_file
 from attent_kit.data.scans.grids import apart, same_grid, shear
 from attent_kit.data.scans.volumes import read_labels, read_volume, write_labels
 from attent_kit.errors import DataError
-from support.commands import says
+from support.commands import prepare_words, says, train_words
 from support.layout_folders import LPS, body
 
 ORGANS = "liver=1,right kidney=2,left kidney=3,spleen=4"
@@ -210,6 +211,25 @@ def test_a_volume_that_memory_cannot_hold_is_not_begun(tmp_path, monkeypatch):
     monkeypatch.setattr("attent_kit.data.scans.limits.host_memory", lambda: 24 * 20 * 9)
     with pytest.raises(DataError, match=f"{path} does not fit into memory"):
         read_volume(path)
+
+
+def test_a_sheared_test_case_is_refused_before_anything_is_trained(attentkit, volumes, prepared, tmp_path):
+    folder = tmp_path / "ct"
+    shutil.copytree(volumes / "ct", folder)
+    for kind in ("images", "labels"):
+        path = folder / kind / "ct_3.nii.gz"
+        image = nib.load(path)
+        turned = image.affine.copy()
+        turned[:3, 1] += 0.3 * turned[:3, 0]
+        nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), turned), path)
+    assert attentkit(*prepare_words(folder, tmp_path / "ct.h5")).code == 0
+    shutil.copy(prepared / "mr.h5", tmp_path)
+    outcome = attentkit(*train_words(tmp_path, tmp_path / "run"))
+    assert says(outcome, 3, "ct_3", "sheared", "attentkit prepare")
+    assert not (tmp_path / "run" / "checkpoint.ckpt").exists()
+    # For training, distances do not matter.
+    assert attentkit(*prepare_words(folder, tmp_path / "ct.h5"), "--train", "ct_3", "--test", "ct_1").code == 0
+    assert attentkit(*train_words(tmp_path, tmp_path / "run")).code == 0
 
 
 # What nibabel would mend without a word of ours

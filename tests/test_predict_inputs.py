@@ -215,6 +215,6 @@ def test_a_series_and_a_file_need_the_name_of_a_label_map_or_a_folder(run, serie
 
 
 def test_a_folder_of_volumes_is_not_written_to_a_folder_that_is_named_as_a_file(run, volumes, tmp_path):
-    with pytest.raises(ConfigError, match="labels.nii.gz is the name of a file, but .*images is a folder"):
+    with pytest.raises(ConfigError, match="labels.nii.gz is the name of a file, but .*images holds 3 images"):
         predict(run, volumes / "ct" / "images", tmp_path / "labels.nii.gz")
     assert not (tmp_path / "labels.nii.gz").exists()

@@ -58,9 +58,7 @@ def test_a_prepared_file_whose_domain_leads_out_of_the_runs_is_refused(attentkit
         manifest = json.loads(file["manifest"][()]) | {"domain": "../../elsewhere"}
         del file["manifest"]
         file["manifest"] = json.dumps(manifest)
-    with pytest.raises(
-        DataError, match="the domain '../../elsewhere', which cannot name a folder: run `attentkit prep"
-    ):
+    with pytest.raises(DataError, match="'domain' is '../../elsewhere', which cannot be: run `attentkit prep"):
         Prepared.open(inside / "mr.h5")
     monkeypatch.chdir(inside)
     words = [word for word in train_words(inside, inside) if word not in ("-o", str(inside))]

@@ -354,3 +354,15 @@ def test_an_answer_that_no_layout_should_give_is_one_sentence(volumes, tmp_path,
     with pytest.raises(AttentKitError, match=sentence) as error:
         prepare(layout, tmp_path / "x.h5", PrepareOptions(modality="ct", size=8))
     assert type(error.value) is kind and list(tmp_path.iterdir()) == []
+
+
+def test_what_nobody_reads_is_called_by_its_kind(tmp_path):
+    registry = load().registry
+    (tmp_path / "data.tar.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(ConfigError, match=r"data.tar.gz \(it is an archive: unpack it first\)"):
+        open_layout(tmp_path / "data.tar.gz", registry)
+    for name in ("images/a.MGZ", "images/b.mgz", "labels/a.nrrd"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "set" / name).touch()
+    with pytest.raises(ConfigError, match=r"set \(it holds .mgz and .nrrd files, which are not read: convert them"):
+        open_layout(tmp_path / "set", registry)

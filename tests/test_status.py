@@ -246,3 +246,14 @@ def test_a_pipe_gets_a_line_of_what_runs_now_and_then(tmp_path, capsys, monkeypa
         until(told)
     err = "".join(seen)
     assert "AttENT, mr2ct, seed 0: translate, step 620 of 1000" in err and "\x1b" not in err
+
+
+def test_numbers_that_are_none_are_null_for_scripts_and_no_word_for_people(attentkit, tmp_path):
+    folder = tmp_path / "out" / "mr2ct" / "attent" / "seed0"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text('seed = 0\n[alignment]\nname = "attent"\n')
+    (folder / "progress.json").write_text('{"stage": "s", "step": 1e400, "steps": NaN, "updated": "2026-01-01"}')
+    outcome = attentkit("status", tmp_path / "out")
+    assert outcome.code == 0 and "dead" in outcome.out
+    (state,) = json.loads(attentkit("status", tmp_path / "out", "--json").out)
+    assert state["progress"]["step"] is None and state["progress"]["steps"] is None

@@ -135,3 +135,16 @@ def test_nobodys_name_moves_the_cursor_of_a_terminal():
     assert len(re.findall(r"owned.{0,4}\\x1b\[2J", shown)) >= 6
     assert "\x1b]0" not in shown and "\x07" not in shown and "\x9b" not in shown and "\x1b[2Jname" not in shown
     assert "\x1b[" in shown  # ours
+
+
+def test_watching_ends_when_nobody_reads_any_more(tmp_path):
+    """A run that waits for ever: without a reader, whoever watches it would, too."""
+    folder = tmp_path / "out" / "mr2ct" / "attent" / "seed0"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text('seed = 0\n[alignment]\nname = "attent"\n')
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = ["status", tmp_path / "out", "--watch"]
+    done = subprocess.run([*COMMAND, *map(str, words)], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert done.returncode == 1 and "standard output" in done.stderr

@@ -19,6 +19,7 @@ from attent_kit.engine.compare.suite import expand, read_suite, refuse_another_s
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.plugins import load
 from attent_kit.report.published import read_published
+from support.commands import says
 from support.dicom_slices import write_series
 from support.layout_folders import SLICES, body, btcv, write_masks
 
@@ -44,6 +45,46 @@ ALL = [(direction, None) for direction in REAL] + [("phantom", "small"), ("phant
 @pytest.fixture(scope="module")
 def registry():
     return load().registry
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("line", "by", "words"),
+    [
+        ('name = "tiny"', 'name = "../../x"', "name: '../../x'"),
+        ('name = "tiny"', 'name = "/tmp/x"', "name: '/tmp/x'"),
+        ('name = "tiny"', 'name = ".."', "name: '..'"),
+        ('name = "tiny"', 'name = "nul"', "name: 'nul'"),
+        ('name = "tiny"', 'name = "a\\u0000b"', "name: 'a\\x00b'"),
+        ('name = "tiny"', f'name = "{"x" * 10**6}"', "name: 'xxx"),
+        ('name = "tiny"', "name = 3", "name"),
+        ('title = "Tiny"', 'title = "\\u001b[2J"', "title: '\\x1b[2J'"),
+        ('title = "Tiny"', f'title = "{"x" * 301}"', "300 letters"),
+        ('note = "Boxes and noise."', 'note = "a\\u0007"', "note: 'a\\x07'"),
+        ('note = "Boxes and noise."', f'note = "{"x" * 10**6}"', "5000 letters"),
+        ('label = "AttENT"', f'label = "{"-" * 10**6}"', "rows.1.label"),
+        ('label = "AttENT"', 'label = "\\u202e"', "rows.1.label"),
+        ("[domains]", '[domains]\n"../x" = "a.h5"', "domains: '../x'"),
+    ],
+)
+def test_what_a_suite_calls_its_parts_stays_in_its_folder_and_off_the_terminal(
+    attentkit, suite, tmp_path, monkeypatch, line, by, words
+):
+    text = suite.read_text(encoding="utf-8")
+    assert line in text
+    (tmp_path / "mine.toml").write_text(text.replace(line, by), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    outcome = attentkit("compare", "mine.toml", "--dry-run")
+    assert says(outcome, 2, words) and "\x1b" not in outcome.err and len(outcome.err) < 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
+
+
+def test_a_note_may_have_several_lines(suite, tmp_path, registry):
+    text = suite.read_text(encoding="utf-8").replace('"Boxes and noise."', '"""One.\n\tTwo."""')
+    (tmp_path / "mine.toml").write_text(text, encoding="utf-8")
+    assert read_suite(tmp_path / "mine.toml", registry).note == "One.\n\tTwo."
 
 
 # Variants

@@ -83,8 +83,8 @@ def _print(protocol: "Protocol", scores: "Sequence[Score]") -> None:
     print_table(f"Mean over {cases} case{'s' if cases > 1 else ''}, {protocol.name}: {protocol.summary}", heads, rows)
 
 
-def _warn(count: int) -> None:
-    click.echo(f"Warning: {count} label map(s) of TRUTH have no prediction and are left out.", err=True)
+def _warn(sentence: str) -> None:
+    click.echo(f"Warning: {sentence}", err=True)
 
 
 def _cell(value: float) -> str:

@@ -72,7 +72,7 @@ def grid(states: Sequence[CellState]) -> Table:
     table.add_column("row")
     columns = [*dict.fromkeys((cell.direction, cell.seed, cell.fold) for cell in states)]
     for direction, seed, fold in columns:
-        table.add_column(Text(f"{direction}, {of_seed(seed, fold)}"))
+        table.add_column(Text(", ".join(filter(None, (direction, of_seed(seed, fold))))))
     for row in dict.fromkeys(cell.row for cell in states):
         own = {(cell.direction, cell.seed, cell.fold): cell for cell in states if cell.row == row}
         table.add_row(Text(row), *(_word(own.get(column)) for column in columns))
@@ -91,7 +91,7 @@ def line(cell: CellState) -> str:
         return f"{name}: failed: {cell.error}"
     try:
         return f"{name}: {_how_far(cell)}"
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         # Somebody else's file, or one of another version.
         return f"{name}: {cell.state}"
 
@@ -118,7 +118,7 @@ def _word(cell: CellState | None) -> Text:
     if cell.state == "running":
         try:
             word = f"{100 * int(cell.progress['step']) // int(cell.progress['steps'])} %"  # type: ignore[index]  # None: TypeError
-        except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        except (KeyError, OverflowError, TypeError, ValueError, ZeroDivisionError):
             word = "starting"
     return Text(word, style=STYLES[cell.state])
 

@@ -49,13 +49,21 @@ def console() -> Console:
 
 
 def print_json(value: Any) -> None:
-    """A value for scripts."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str, allow_nan=False))
+    """A value for scripts; JSON has no NaN and nothing infinite, so these are null."""
+    click.echo(json.dumps(_finite(value), indent=2, ensure_ascii=False, default=str, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def print_scores(scores: Iterable[Score]) -> None:
-    """Score rows for scripts; JSON has no NaN, so a metric without a value is null."""
-    print_json([{**s._asdict(), "value": None if math.isnan(s.value) else s.value} for s in scores])
+    """Score rows for scripts; a metric without a value is null."""
+    print_json([s._asdict() for s in scores])
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

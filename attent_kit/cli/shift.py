@@ -61,7 +61,7 @@ def command(
     with bars(("shift", 0)) as (bar,):
         measured = measure_shift(options, load().registry, bar.count("shift"))
     if as_json:
-        print_json([{k: None if v != v else v for k, v in row._asdict().items()} for row in measured.rows])
+        print_json([row._asdict() for row in measured.rows])
     else:
         _print(measured.rows)
         for note in measured.notes:

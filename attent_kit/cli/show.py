@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from rich.text import Text
 
 from attent_kit.cli.output import console, print_json, print_table
 from attent_kit.config import Choice
@@ -32,7 +33,9 @@ def command(name: str, as_json: bool) -> None:
         )
         return
     for component in found:
-        console().print(f"[bold]{component.name}[/bold], one of the {component.kind}, of {component.origin}")
+        console().print(
+            Text.assemble((component.name, "bold"), f", one of the {component.kind}, of {component.origin}")
+        )
         console().print(component.summary(), markup=False)
         for what, fact in _facts(component):
             console().print(f"{what}: {fact}", markup=False)

@@ -46,7 +46,7 @@ def _watch(folder: Path) -> None:
     try:
         if sys.stdout.isatty():
             with Live(view(states), console=PlainConsole(sys.stdout, highlight=False), auto_refresh=False) as live:
-                while not _over(states):
+                while not (_over(states) or getattr(sys.stdout, "lost", False)):
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     states = _look(folder)
                     live.update(view(states), refresh=True)
@@ -55,7 +55,7 @@ def _watch(folder: Path) -> None:
             text = "\n".join([summary(states), *lines(states, ("dead", "failed"))])
             if text != said:
                 click.echo(said := text)
-            if _over(states):
+            if _over(states) or getattr(sys.stdout, "lost", False):
                 return
             time.sleep(SECONDS_BETWEEN_LOOKS)
             states = _look(folder)

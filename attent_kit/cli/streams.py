@@ -22,6 +22,11 @@ class Lasting:
         """The first reason for which something was dropped."""
 
     @property
+    def lost(self) -> bool:
+        """Whether nobody reads it any more."""
+        return self.error is not None
+
+    @property
     def open(self) -> bool:
         return self._stream is not None and self.error is None
 

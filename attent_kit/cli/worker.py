@@ -1,6 +1,6 @@
 """A process that `attentkit compare --devices` starts: not a command of its own."""
 
-import json
+import _thread
 import os
 import signal
 import sys
@@ -8,6 +8,7 @@ import threading
 
 from attent_kit.cli.streams import plain_streams
 from attent_kit.errors import AttentKitError
+from attent_kit.reading import json_in
 
 
 def main() -> int:
@@ -22,7 +23,7 @@ def main() -> int:
     with os.fdopen(os.dup(1), "w", buffering=1) as events, plain_streams() as streams:
         os.dup2(2, 1)
         try:
-            job = json.loads(sys.stdin.buffer.readline())
+            job = json_in(sys.stdin.buffer.readline())
             sys.argv = job["command"]  # what a run says it was made by
             threading.Thread(target=_stop_with_parent, daemon=True).start()
             work(job, load().registry, lambda line: print(line, file=events))
@@ -37,7 +38,10 @@ def main() -> int:
 def _stop_with_parent() -> None:
     while os.read(0, 1024):
         pass
-    os.kill(os.getpid(), signal.SIGINT)
+    if sys.platform == "win32":  # where os.kill ends a process at once
+        _thread.interrupt_main()
+    else:
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 if __name__ == "__main__":

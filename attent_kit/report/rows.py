@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 from attent_kit.errors import DataError
 from attent_kit.files import write_text
+from attent_kit.reading import Unreadable, text_of
 
 Row = TypeVar("Row", bound=tuple)
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -50,9 +51,8 @@ def read_rows(path: Path, kind: type[Row], again: str, check: Callable[[Row], No
     raises a ValueError about.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            text = file.read()
-    except (OSError, UnicodeDecodeError) as error:
+        text = text_of(path)
+    except (OSError, Unreadable) as error:
         raise DataError(f"{path} cannot be read ({error}). {again}") from error
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[Row] = []

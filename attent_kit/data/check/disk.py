@@ -29,10 +29,11 @@ from attent_kit.data.scans.nifti_file import unit_of
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.data.scans.volumes import read_header as read_nifti_header
 from attent_kit.data.sets.labelmap import MOST_LABELS, LabelMap
-from attent_kit.data.sets.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
+from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.slicing import across
 from attent_kit.errors import AttentKitError, DataError
+from attent_kit.naming import LONGEST_NAME, names_a_file
 
 HU = (-500.0, -300.0)
 """HU below which a voxel is air, and above which it is body."""
@@ -127,8 +128,8 @@ class OnDisk:
                 evidence = f"the case '{entry.id}' has no image"
                 self.findings.append(Finding("error", "files", evidence, "add it", str(self.layout.path), entry.id))
                 continue
-            if not names_a_case(entry.id):
-                evidence = f"{entry.id[:LONGEST_ID]!r} cannot name a case"
+            if not names_a_file(entry.id):
+                evidence = f"{entry.id[:LONGEST_NAME]!r} cannot name a case"
                 advice = "use letters, digits, '-' and '_'"
                 self.findings.append(Finding("error", "files", evidence, advice, str(self.layout.path)))
                 continue

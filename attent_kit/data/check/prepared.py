@@ -1,6 +1,5 @@
 """Looks at a prepared file: its slices and labels case by case, its splits, and what it says about how it was made."""
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from attent_kit.data.prepared.manifest import beside, to_toml
 from attent_kit.data.sets.splits import SPLITS
 from attent_kit.data.space.geometry import spacing_to_axial, to_axial
 from attent_kit.errors import AttentKitError
+from attent_kit.reading import text_of, toml_in
 
 SATURATED = 0.05
 """Share of training voxels at 1 from which the percentiles do not fit them: they should leave 0.005 there."""
@@ -181,11 +181,11 @@ class InFile:
                 )
             ]
         try:
-            outside = tomllib.loads(toml.read_text(encoding="utf-8"))
+            outside = toml_in(text_of(toml))
         except (OSError, ValueError) as error:
             evidence = f"cannot be read as TOML ({str(error).splitlines()[0]})"
             return [Finding("error", "manifest", evidence, AGAIN, str(toml))]
-        different = differing(tomllib.loads(to_toml(prepared.manifest)), outside)
+        different = differing(toml_in(to_toml(prepared.manifest)), outside)
         if not different:
             return []
         (name, inside, beside_it), more = different[0], len(different) - 1

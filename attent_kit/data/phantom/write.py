@@ -1,7 +1,6 @@
 """The phantom as a folder, written whole or not at all: its own pairs of NIfTI files, or a data set as people download it."""
 
 import shutil
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from attent_kit.data.phantom.volumes import CaseFacts
 from attent_kit.data.scans.dicom_file import require_pydicom
 from attent_kit.data.workers import ReportDone
 from attent_kit.errors import DataError, RunError
+from attent_kit.reading import text_of, toml_in
 
 KIND = "attent-kit phantom"
 DEFAULTS = PhantomOptions()
@@ -83,7 +83,7 @@ def in_phantom(folder: Path) -> bool:
 def _facts_of(folder: Path) -> dict[str, Any]:
     """What the phantom.toml of a folder says; nothing where there is none. DataError if it is torn."""
     try:
-        return tomllib.loads((folder / "phantom.toml").read_text(encoding="utf-8"))
+        return toml_in(text_of(folder / "phantom.toml"))
     except OSError:
         return {}
     except ValueError as error:

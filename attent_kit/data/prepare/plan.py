@@ -9,10 +9,11 @@ from typing import Any
 from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.organs import DataSet, DomainMaps, domain_maps
 from attent_kit.data.scans.volumes import read_labels, read_volume
-from attent_kit.data.sets.layout import LONGEST_ID, Entry, Layout, Scan, names_a_case
+from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.splits import SPLITS, Fold, Split, divide, divide_into_folds, split_by_name
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
+from attent_kit.naming import LONGEST_NAME, names_a_file
 
 
 class PairList(Layout):
@@ -184,8 +185,8 @@ def _checked(layout: Layout) -> list[Entry]:
     if twice := sorted({case for case in ids if ids.count(case) > 1}):
         raise DataError(f"the case '{twice[0]}' is given twice: give each case its own name.")
     for case in ids:
-        if not names_a_case(case):
-            raise DataError(f"{case[:LONGEST_ID]!r} cannot name a case: use letters, digits, '-' and '_'.")
+        if not names_a_file(case):
+            raise DataError(f"{case[:LONGEST_NAME]!r} cannot name a case: use letters, digits, '-' and '_'.")
     for entry in entries:
         if not entry.images:
             raise DataError(f"the case '{entry.id}' of {layout.path} has no image: leave it out.")

@@ -27,7 +27,7 @@ from attent_kit.data.prepared.file import FORMAT, PARTIAL_VERSION, VERSION, Mani
 from attent_kit.data.prepared.hdf5 import writing
 from attent_kit.data.prepared.manifest import beside, refuse_to_overwrite, to_toml, versions
 from attent_kit.data.sets.labelmap import LabelMap
-from attent_kit.data.sets.layout import Layout, names_a_case
+from attent_kit.data.sets.layout import Layout
 from attent_kit.data.sets.pairs import Pair
 from attent_kit.data.sets.recognise import open_layout, parts_at
 from attent_kit.data.space.intensity import Intensity
@@ -35,6 +35,7 @@ from attent_kit.data.space.slicing import Slicing
 from attent_kit.data.workers import Ask, ReportDone, WorkerEnded, asking, counted, sensible_workers
 from attent_kit.errors import AttentKitError, ConfigError, DataError
 from attent_kit.files import not_written, write_whole
+from attent_kit.naming import names_a_file
 from attent_kit.registry import Registry
 
 
@@ -235,7 +236,7 @@ def _kept(unfinished: Unfinished, key: str) -> Finished:
 
 def _refuse_what_cannot_be(out: Path, settled: DomainPlan, options: PrepareOptions, workers: int | None) -> None:
     domain = options.domain or settled.modality
-    if not names_a_case(domain):
+    if not names_a_file(domain):
         raise ConfigError(f"{domain[:40]!r} cannot name a domain: use letters and digits, as in --domain mr.")
     if out.is_dir():
         raise ConfigError(f"{out} is a folder: name the file to write, as in {out / settled.modality}.h5.")

@@ -17,6 +17,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from attent_kit.errors import RunError
+from attent_kit.reading import json_in
 
 _RECORD = "record"
 
@@ -55,7 +56,7 @@ class Unfinished:
             # Opened here: np.load leaves a file that is no archive open.
             with open(self.path(key), "rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            return Finished(json.loads(arrays.pop(_RECORD).tobytes()), arrays)
+            return Finished(json_in(arrays.pop(_RECORD).tobytes()), arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 

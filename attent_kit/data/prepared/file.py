@@ -21,14 +21,15 @@ from typing import Any
 import h5py
 import numpy as np
 
+from attent_kit.data.prepared.believed import strange
 from attent_kit.data.prepared.hdf5 import plain
 from attent_kit.data.scans.volumes import Volume
-from attent_kit.data.sets.layout import names_a_case
 from attent_kit.data.sets.splits import SPLITS, WHOLE, Fold
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.data.space.slicing import Slicing
-from attent_kit.errors import DataError, did_you_mean
+from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.reading import json_in
 
 FORMAT = "attent-kit prepared domain"
 VERSION, PARTIAL_VERSION = 1, 2
@@ -144,9 +145,9 @@ class Prepared:
             )
         try:
             with h5py.File(path, "r") as file:
-                manifest = json.loads(plain(file, "manifest")[()])
+                manifest = json_in(plain(file, "manifest")[()])
             known = manifest["format"] == FORMAT
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             if reason := _of_the_system(error):
                 raise DataError(f"{path} cannot be read ({reason}).") from error
             known = False
@@ -160,19 +161,16 @@ class Prepared:
         try:
             if missing := _missing(manifest):
                 raise DataError(f"the manifest in {path} lacks {missing}: run `attentkit prepare` again.")
+            if wrong := strange(manifest):
+                raise DataError(
+                    f"the manifest in {path} says that {wrong}, which cannot be: run `attentkit prepare` again."
+                )
             prepared = cls(path, manifest)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
             raise DataError(
                 f"the manifest of {path} is not as `attentkit prepare` writes it ({type(error).__name__}: {error}): run "
                 "`attentkit prepare` again."
             ) from error
-        if bad := [case.id for case in prepared.cases if not names_a_case(case.id)]:
-            raise DataError(f"{path} has the case {bad[0]!r}, which cannot name a file: run `attentkit prepare` again.")
-        if not names_a_case(prepared.domain):
-            # It names the folders of a run.
-            raise DataError(
-                f"{path} is of the domain {prepared.domain!r}, which cannot name a folder: run `attentkit prepare` again."
-            )
         return prepared
 
     def cases_in(self, split: str) -> tuple[Case, ...]:
@@ -313,9 +311,17 @@ class Prepared:
                 raise DataError(f"{self.path} can no longer be read: {reason}.") from error
         place = f"cases/{self.case(case).id}/{name}"
         if place not in self._looked_at:
-            plain(self._file, place)
+            found = plain(self._file, place)
+            if found.shape != self._shape(case, name) or found.dtype != (np.float16 if name == "images" else np.uint8):
+                raise ValueError(f"'{place}' is {found.shape} {found.dtype}")
             self._looked_at.add(place)
         return self._file[place]
+
+    def _shape(self, case: str, name: str) -> tuple[int, ...]:
+        """What the manifest makes of the shape of a data set."""
+        if name == "truth":
+            return tuple(self._records[case]["shape"])
+        return self.case(case).slices, self.size, self.size
 
 
 def _of_the_system(error: BaseException) -> str:

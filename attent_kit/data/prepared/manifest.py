@@ -3,10 +3,8 @@
 It holds neither a time nor a place, so that preparing the same data again gives the same bytes.
 """
 
-import json
 import platform
 import re
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,9 @@ import tomli_w
 
 from attent_kit import __version__
 from attent_kit.data.prepared.file import FORMAT, Manifest
+from attent_kit.data.prepared.hdf5 import plain
 from attent_kit.errors import ConfigError
+from attent_kit.reading import json_in, text_of, toml_in
 
 _HEAD = "# How the prepared file beside this one was made. `attentkit prepare` writes it; the same stands inside that file.\n\n"
 _ONE_A_LINE = re.compile(r"\[\n((?: *[^\[\]\n]+,\n)+) *\]")
@@ -67,7 +67,7 @@ def _in_one_line(match: re.Match[str]) -> str:
 
 def _is_manifest(path: Path) -> bool:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8")).get("format") == FORMAT
+        return toml_in(text_of(path)).get("format") == FORMAT
     except (OSError, ValueError):
         return False
 
@@ -78,7 +78,7 @@ def _is_prepared(path: Path) -> bool:
         return True
     try:
         with h5py.File(path, "r") as file:
-            return json.loads(file["manifest"][()])["format"] == FORMAT
+            return json_in(plain(file, "manifest")[()])["format"] == FORMAT
     except (KeyError, ValueError, TypeError):
         return False
     except (OSError, RuntimeError):

@@ -12,19 +12,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from attent_kit.data.scans.codestreams import HARMLESS, CodedSize, coded_size, unpacked_rle
 from attent_kit.data.scans.limits import refuse_too_large
 from attent_kit.errors import ConfigError, DataError
 
 NOT_IMAGES = ("SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "RTRECORD", "SR", "PR", "KO", "REG", "FID", "DOC", "PLAN", "AU")
 """Modalities whose files hold no image, or one that is computed from images."""
-DEFLATED = b"1.2.840.10008.1.2.1.99"
-"""Transfer syntax of a file that is deflated as a whole."""
 MOST_DEFLATED_BYTES = 2**31
-"""Bytes that such a file may unpack to."""
+"""Bytes that a file may unpack to which is deflated as a whole."""
 LARGEST = 32767
 """Most voxels along an axis of a NIfTI grid."""
 
@@ -68,6 +67,7 @@ def require_pydicom() -> ModuleType:
     """pydicom; ConfigError that says what to install where it is missing."""
     try:
         import pydicom
+        import pydicom.encaps
         import pydicom.pixels
     except Exception as error:  # also what its decoders raise when pydicom looks for them
         raise ConfigError(
@@ -150,7 +150,7 @@ def read_planes(path: Path) -> Iterator[tuple[Plane, np.ndarray]]:
     dataset = read_whole(path)
     planes = planes_of(dataset, path)
     refuse_too_large(path, (len(planes), *planes[0].shape))
-    stored = _stored_values(dataset, path)
+    stored = _stored_values(dataset, path, planes)
     expected = (len(planes), *planes[0].shape)
     if stored.size != np.prod(expected):
         raise DataError(f"{path} decodes to {stored.shape} values, not to {expected}: copy or export it again.")
@@ -183,9 +183,8 @@ def read_whole(path: Path, *, stop_before_pixels: bool = False) -> Any:
     """The pydicom data set of a file. DataError if it cannot be read."""
     pydicom = require_pydicom()
     try:
-        with quiet():
-            _refuse_deflated_without_end(path)
-            return pydicom.dcmread(path, force=True, stop_before_pixels=stop_before_pixels)
+        with quiet(), path.open("rb") as file:
+            return pydicom.dcmread(_Bounded(file, path), force=True, stop_before_pixels=stop_before_pixels)
     except DataError:
         raise
     except OSError as error:
@@ -196,23 +195,57 @@ def read_whole(path: Path, *, stop_before_pixels: bool = False) -> Any:
         ) from error
 
 
-def _refuse_deflated_without_end(path: Path) -> None:
-    """DataError for a file that is deflated as a whole to far less than it unpacks to: pydicom unpacks it in one piece."""
-    with path.open("rb") as file:
-        start = file.read(4096)
-        if start[128:132] != b"DICM" or DEFLATED not in start:
-            return
-        # The meta header begins with its own length, which counts what follows these 12 bytes.
-        file.seek(144 + int.from_bytes(start[140:144], "little"))
-        unpacking, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while block := file.read(2**16):
-            while block and not unpacking.eof:
-                size += len(unpacking.decompress(block, 2**24))
-                block = unpacking.unconsumed_tail
-                if size > MOST_DEFLATED_BYTES:
-                    raise DataError(
-                        f"{path} unpacks to more than {MOST_DEFLATED_BYTES / 2**30:.0f} GiB, which no slice has: leave it out."
-                    )
+class _Bounded:
+    """A file for pydicom, which reads all that is left at once only where it is deflated, and unpacks that in one piece."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._file.read(size)
+        if size is None or size < 0:
+            _refuse_deflated_without_end(content, self._path)
+        return content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _refuse_deflated_without_end(packed: bytes, path: Path) -> None:
+    """DataError for what unpacks to more than any slice has."""
+    unpacking, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while packed and not unpacking.eof:
+        size += len(unpacking.decompress(packed, 2**24))
+        packed = unpacking.unconsumed_tail
+        if size > MOST_DEFLATED_BYTES:
+            raise DataError(
+                f"{path} unpacks to more than {MOST_DEFLATED_BYTES / 2**30:.0f} GiB, which no slice has: leave it out."
+            )
+
+
+def _refuse_other_sizes(dataset: Any, path: Path, planes: list[Plane]) -> None:
+    """DataError for compressed pixels that decode to something else than the header says: how large, nobody knows."""
+    pydicom = require_pydicom()
+    syntax = pydicom.uid.UID(text(dataset.file_meta, "TransferSyntaxUID"))
+    if not syntax.is_valid or syntax.is_private or not syntax.is_compressed or syntax.is_deflated:
+        return
+    rows, columns = planes[0].shape
+    for frame in pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=len(planes)):
+        if syntax == pydicom.uid.RLELossless:
+            stored = rows * columns * _integer(dataset, "BitsAllocated", path) // 8
+            # Each row may be padded to an even number of bytes.
+            if (size := unpacked_rle(frame)) > 2 * stored and (
+                len(frame) > HARMLESS or len(frame) > 2 * stored + 2**10
+            ):
+                raise DataError(f"{path} unpacks to {size} bytes where its header tells of {stored}: export it again.")
+            continue
+        found = coded_size(frame)
+        if found != CodedSize(rows, columns, 1):
+            said = "say nothing of their size" if found is None else f"are {' x '.join(map(str, found))}"
+            raise DataError(
+                f"{path} has compressed pixels that {said}, where its header tells of {rows} x {columns} grey ones: copy or "
+                "export it again."
+            )
 
 
 def _plane(dataset: Any, path: Path, frame: int | None) -> Plane:
@@ -278,7 +311,7 @@ def functional_group(dataset: Any, frame: int | None, sequence: str) -> Any:
     return dataset
 
 
-def _stored_values(dataset: Any, path: Path) -> np.ndarray:
+def _stored_values(dataset: Any, path: Path, planes: list[Plane]) -> np.ndarray:
     pydicom = require_pydicom()
     if not _given(dataset, "PixelData"):
         raise DataError(f"{path} has no PixelData, or ends before it: copy it again, or leave it out.")
@@ -304,7 +337,10 @@ def _stored_values(dataset: Any, path: Path) -> np.ndarray:
         dataset.pixel_array_options(decoding_plugin="pydicom")
     try:
         with quiet():
+            _refuse_other_sizes(dataset, path, planes)
             return np.asarray(dataset.pixel_array)
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(
             f"{path} has pixels that end too early or are damaged ({_reason(error)}): copy it again."

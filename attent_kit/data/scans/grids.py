@@ -4,6 +4,8 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import io_orientation, ornt_transform
 
+from attent_kit.errors import DataError
+
 ROUNDING = 0.1
 """mm, and share of the smallest side of a voxel, by which voxels of the same grid may be apart: headers round, patients do
 not move."""
@@ -41,6 +43,15 @@ def shear(affine: np.ndarray) -> float:
     axes = affine[:3, :3] / nib.affines.voxel_sizes(affine)
     cosines = np.abs(axes.T @ axes)[np.triu_indices(3, 1)]
     return float(np.degrees(np.arcsin(np.clip(cosines, 0, 1))).max())
+
+
+def refuse_sheared(affine: np.ndarray, name: str, advice: str) -> None:
+    """DataError for a grid along whose axes no distance can be measured."""
+    if (degrees := shear(affine)) > SHEAR:
+        raise DataError(
+            f"{name} has axes that are {degrees:.1f} degrees off a right angle (a sheared affine), along which no distance can "
+            f"be measured: {advice}."
+        )
 
 
 def turns(affine: np.ndarray) -> bool:

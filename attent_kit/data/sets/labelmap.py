@@ -8,6 +8,7 @@ import numpy as np
 
 from attent_kit.data.sets.synonyms import words_of
 from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.naming import is_a_line
 
 Others = Literal["error", "background"]
 TASK_ORGANS = ("liver", "right kidney", "left kidney", "spleen")
@@ -36,6 +37,8 @@ class LabelMap:
             raise ConfigError(
                 f"a label map names 1 to 254 organs, not {len(names)}: write for example liver=6,spleen=1."
             )
+        if bad := [name for name in names if not is_a_line(name)]:
+            raise ConfigError(f"{bad[0]!r:.60} cannot name an organ: use letters and digits, as in liver=6.")
         if self.others not in ("error", "background"):
             raise ConfigError(f"others='{self.others}' is not known: choose 'error' or 'background'.")
         for kind, items in (("organ", names), ("value", [str(value) for value in given])):
@@ -123,7 +126,7 @@ class LabelMap:
 
         DataError for as many values as only an image has, and for one that is not named, if `others` is 'error'.
         """
-        if labels.dtype != np.uint8 and len(found := _values(labels)) > MOST_LABELS:
+        if labels.dtype != np.uint8 and len(found := values_in(labels)) > MOST_LABELS:
             raise DataError(
                 f"{source} holds {len(found)} different values from {found[0]} to {found[-1]}, as an image does: "
                 "give its label map instead."
@@ -146,7 +149,7 @@ class LabelMap:
 
     def _stray(self, labels: np.ndarray) -> list[int]:
         known = {0, *(value for _, values in self.values for value in values)}
-        return sorted({*_values(labels)} - known)
+        return sorted({*values_in(labels)} - known)
 
 
 def parse_organs(text: str) -> "LabelMap | OrganNames":
@@ -185,7 +188,7 @@ class OrganNames:
         return LabelMap(tuple((name, values[words_of(name)]) for name in self.names), "background")
 
 
-def _values(labels: np.ndarray) -> list[int]:
+def values_in(labels: np.ndarray) -> list[int]:
     """Every value that occurs, sorted."""
     # Slice by slice, since np.unique of a whole volume copies and sorts it.
     return sorted({int(value) for plane in np.moveaxis(labels, -1, 0) for value in np.unique(plane)})

@@ -19,9 +19,6 @@ from attent_kit.data.scans.volumes import Volume
 from attent_kit.data.sets.labelmap import LabelMap, OrganNames
 from attent_kit.errors import DataError
 
-LONGEST_ID = 200
-"""Bytes that the name of a case may have in UTF-8: with an ending it is a file name, which may have 255."""
-
 
 class Entry(NamedTuple):
     """One case as it lies on disk: which files belong to it. Nothing of them is read yet."""
@@ -41,13 +38,6 @@ class Entry(NamedTuple):
     that are annotated here, whichever of them are wanted."""
     patient: str = ""
     """Whose scan it is, where several cases may be of one patient; the case itself if it is empty."""
-
-
-def names_a_case(id: str) -> bool:
-    """Whether it can name data sets in a prepared file and files in a run's folder, and nothing outside them."""
-    # A name that is not UTF-8 is not printable; so it can be encoded.
-    plain = bool(id.strip(" .")) and id.isprintable() and not {*"/\\"} & {*id}
-    return plain and len(id.encode()) <= LONGEST_ID
 
 
 class Scan(NamedTuple):

@@ -1,6 +1,8 @@
 """Which layout reads a place on disk: the one that recognises it, or the one that the user names."""
 
 import inspect
+from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +84,28 @@ def _recognising(path: Path, registry: Registry, given: dict[str, Any]) -> Compo
             f"{path} is recognised by {len(taking)} layouts. Choose one with --layout NAME:{_listed(taking)}"
         )
     raise ConfigError(
-        f"no layout recognises {path}: name the folder that the data set was unpacked to, or choose how to read it with "
-        f"--layout NAME:{_listed(offered)}{''.join(silent)}"
+        f"no layout recognises {path}{_why(path)}: name the folder that the data set was unpacked to, or choose how to read it "
+        f"with --layout NAME:{_listed(offered)}{''.join(silent)}"
     )
+
+
+_ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+_OTHERS = {".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh", ".img", ".hdr", ".mnc", ".par", ".npy", ".mat"}
+"""Endings of volumes that no layout reads."""
+_LOOKED_AT = 10_000
+"""Files of a folder at most."""
+
+
+def _why(path: Path) -> str:
+    """What is known about a place that nobody recognises, in brackets."""
+    if path.is_file():
+        return " (it is an archive: unpack it first)" if path.name.lower().endswith(_ARCHIVES) else ""
+    try:
+        endings = Counter(each.suffix.lower() for each in islice(path.rglob("*"), _LOOKED_AT))
+    except OSError:
+        return ""
+    found = [ending for ending, _ in endings.most_common() if ending in _OTHERS]
+    return f" (it holds {' and '.join(found[:3])} files, which are not read: convert them to .nii.gz)" if found else ""
 
 
 def _chosen(part: str | None, parts: tuple[str, ...], path: Path, component: Component) -> str | None:

@@ -1,13 +1,12 @@
 """A CSV list of pairs as people write it: any of three separators, and the words that they use for label maps."""
 
-import csv
-import io
 from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.data.sets.labelmap import LabelMap, OrganNames, parse_organs
 from attent_kit.data.sets.roles import IMAGE_WORDS, LABEL_WORDS
 from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.reading import Unreadable, csv_in, text_of
 
 LISTS = (".csv", ".tsv")
 """Endings of a file that is such a list."""
@@ -67,13 +66,13 @@ def _organs(cell: str, where: str) -> LabelMap | OrganNames | None:
 def _rows(path: Path) -> list[list[str]]:
     """The rows that hold anything, split at the separator of the first."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = text_of(path)
         first = next((line for line in text.splitlines() if line.strip()), "")
         separator = max(SEPARATORS, key=first.count)
-        rows = [*csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)]
+        rows = csv_in(text, separator)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error}): check the file and its rights.") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except Unreadable as error:
         raise DataError(f"{path} cannot be read as a list of pairs ({error}): save it as CSV in UTF-8.") from None
     return [row for row in rows if any(cell.strip() for cell in row)]
 

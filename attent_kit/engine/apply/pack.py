@@ -22,6 +22,7 @@ from typing import Any
 
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
+from attent_kit.reading import json_in
 
 FORMAT, VERSION = "attent-kit pack", 1
 MANIFEST = "pack.json"
@@ -137,12 +138,12 @@ def _content(path: Path, file: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes
 
 def _manifest(path: Path, content: bytes) -> dict[str, Any]:
     try:
-        manifest = json.loads(content)
+        manifest = json_in(content)
         files, licence = manifest["files"], manifest.get("licence")
         well_formed = all(isinstance(said, dict) for said in files.values()) and isinstance(licence, (str, type(None)))
         if manifest["format"] != FORMAT or not well_formed:
             raise ValueError("not a manifest")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _not_a_pack(path, f"its {MANIFEST} does not describe a pack") from error
     if manifest.get("version") != VERSION:
         raise RunError(

@@ -1,5 +1,6 @@
 """Label maps scored, from disk or from memory."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,9 +8,9 @@ from typing import NamedTuple, TypedDict, Unpack
 
 import numpy as np
 
-from attent_kit.data.scans.grids import SHEAR, shear
+from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.data.scans.volumes import Volume, as_labels, read_labels
-from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap, OrganNames, parse_organs
+from attent_kit.data.sets.labelmap import TASK_ORGANS, LabelMap, OrganNames, parse_organs, values_in
 from attent_kit.data.sets.mask_stack import (
     GREY_VALUES,
     chaos_classes,
@@ -43,6 +44,11 @@ class EvaluateOptions:
     CHAOS has them: grey values by bands, one-bit masks of CT as the liver; of CT the liver alone is scored."""
     out: Path | None = None
     """CSV to write the rows to."""
+
+    @property
+    def names_values(self) -> bool:
+        """Whether somebody says which value is which organ."""
+        return self.organs is not None or self.truth_organs is not None
 
     @property
     def chosen(self) -> list[Protocol]:
@@ -102,12 +108,13 @@ def evaluate(
     truth: Path,
     options: EvaluateOptions = EvaluateOptions(),
     report: ReportDone = lambda case, done, total: None,
-    left_out: Callable[[int], None] = lambda count: None,
+    warned: Callable[[str], None] = lambda sentence: None,
 ) -> Scores:
     """The rows of each protocol for every pair of label maps; both must be on one grid and name the same organs.
 
     Both paths are NIfTI files or folders of them, matched by name; label maps of `truth` without a prediction are left
-    out, and `left_out` is told how many.
+    out. `warned` is told of these, and of organs whose values the truth never has. DataError where no label map of one side
+    has any.
     """
     protocols, maps = options.chosen, options.maps
     if prediction.is_dir() and prediction.resolve() == truth.resolve():
@@ -116,12 +123,15 @@ def evaluate(
     if options.dicom is not None:
         name = _name_of(prediction.resolve())
         report(name, 0, 1)
-        rows = _rows(name, *_on_slices(prediction, truth, None, options), protocols)
+        predicted, true, maps = _on_slices(prediction, truth, None, options)
+        rows = _rows(name, predicted, true, maps, protocols, seen := _Seen(maps))
     else:
-        cases = _volumes(prediction, truth, left_out)
+        cases, seen = _volumes(prediction, truth, warned), _Seen(maps)
         for done, (name, read) in enumerate(cases):
             report(name, done, len(cases))
-            rows += _rows(name, *read(), maps, protocols)
+            rows += _rows(name, *read(), maps, protocols, seen)
+    for doubt in seen.doubts() if options.names_values else ():
+        warned(doubt)
     if options.out:
         write_scores(options.out, rows)
     return Scores(rows)
@@ -158,10 +168,14 @@ def score(
     protocols, maps = options.chosen, options.maps
     case = labels.get("case") or _name_of(prediction)
     if options.dicom is not None:
-        return Scores(_rows(case, *_on_slices(prediction, truth, affine, options), protocols))
-    true = as_labels(*as_nifti(truth, affine, "the truth", labels=True))
-    predicted = as_labels(*as_nifti(prediction, affine, "the prediction", labels=True), like=true)
-    return Scores(_rows(case, predicted, true, maps, protocols))
+        predicted, true, maps = _on_slices(prediction, truth, affine, options)
+    else:
+        true = as_labels(*as_nifti(truth, affine, "the truth", labels=True))
+        predicted = as_labels(*as_nifti(prediction, affine, "the prediction", labels=True), like=true)
+    rows = _rows(case, predicted, true, maps, protocols, seen := _Seen(maps))
+    for doubt in seen.doubts() if options.names_values else ():
+        warnings.warn(doubt, stacklevel=2)
+    return Scores(rows)
 
 
 def _in_order(organs: str | Sequence[str] | None) -> str | None:
@@ -175,13 +189,48 @@ def _name_of(label_map: ImageLike) -> str:
     return without_ending(Path(label_map).name) if isinstance(label_map, (str, Path)) else "case"
 
 
-def _rows(name: str, predicted: Volume, true: Volume, maps: Maps, protocols: Iterable[Protocol]) -> list[Score]:
+class _Seen:
+    """Which values the label maps hold that were scored, to be held against those that organs were said to have."""
+
+    def __init__(self, maps: Maps) -> None:
+        self._maps = maps
+        self._values: tuple[set[int], set[int]] = set(), set()
+        """Of the predictions and of the truth."""
+
+    def add(self, predicted: Volume, true: Volume) -> None:
+        for seen, volume in zip(self._values, (predicted, true), strict=True):
+            seen.update(values_in(volume.array))
+
+    def doubts(self) -> list[str]:
+        """A sentence for each organ that no map of the truth has, and for predictions that have none, where there are values that
+        mean nothing. DataError for a truth that has none: all scores would be those of empty maps."""
+        said = []
+        for by, seen, side in zip(self._maps, self._values, ("predictions", "truth"), strict=True):
+            named = {value for _, values in by.values for value in values}
+            strange = sorted(seen - named - {0})
+            holds = f"{', '.join(map(str, strange[:8]))}{', ...' if len(strange) > 8 else ''}"
+            if strange and not seen & named:
+                sentence = f"no label map of the {side} holds a value of {by}; what is there is {holds}."
+                if side == "truth":
+                    raise DataError(
+                        f"{sentence} Write the values that organs have there with --organs or --truth-organs."
+                    )
+                said.append(sentence)
+            elif strange and side == "truth":
+                said += [
+                    f"no label map of the truth holds {organ} ({'+'.join(map(str, values))}); what means nothing here is {holds}."
+                    for organ, values in by.values
+                    if not seen & {*values}
+                ]
+        return said
+
+
+def _rows(
+    name: str, predicted: Volume, true: Volume, maps: Maps, protocols: Iterable[Protocol], seen: _Seen
+) -> list[Score]:
     """The rows of one case."""
-    if (degrees := shear(true.affine)) > SHEAR:
-        raise DataError(
-            f"{true.path} has axes that are {degrees:.1f} degrees off a right angle (a sheared affine), along which no "
-            "distance can be measured: resample it and its prediction to a grid with right angles."
-        )
+    refuse_sheared(true.affine, str(true.path), "resample it and its prediction to a grid with right angles")
+    seen.add(predicted, true)
     answer, reference = (by.apply(v.array, str(v.path)) for by, v in zip(maps, (predicted, true), strict=True))
     return [
         Score("prediction", "", 0, name, *metric, protocol.name)
@@ -192,14 +241,14 @@ def _rows(name: str, predicted: Volume, true: Volume, maps: Maps, protocols: Ite
     ]
 
 
-def _volumes(prediction: Path, truth: Path, left_out: Callable[[int], None]) -> list[_Case]:
+def _volumes(prediction: Path, truth: Path, warned: Callable[[str], None]) -> list[_Case]:
     if prediction.is_file() and truth.is_file():
         pairs = [(without_ending(prediction.name), prediction, truth)]
     else:
         found = find_pairs(prediction, truth, spare_labels=True, passed_over=_written_beside)
         pairs = [(pair.case, pair.image, pair.labels) for pair in found if pair.labels]
         if truth.is_dir() and len(spare := find_pairs(truth)) > len(pairs):
-            left_out(len(spare) - len(pairs))
+            warned(f"{len(spare) - len(pairs)} label map(s) of TRUTH have no prediction and are left out.")
 
     def reader(predicted: Path, true: Path) -> Callable[[], tuple[Volume, Volume]]:
         def read() -> tuple[Volume, Volume]:
@@ -226,7 +275,7 @@ def _on_slices(
     """Both on the grid of a DICOM series, and what their values mean: a folder of PNG masks, or any label map."""
     assert options.dicom is not None
     series, image = read_slices(options.dicom)
-    asked = options.maps if options.organs is not None or options.truth_organs is not None else None
+    asked = options.maps if options.names_values else None
 
     def read(given: ImageLike, name: str) -> Volume:
         stack = isinstance(given, (str, Path)) and (Path(given).is_dir() or not Path(given).exists())

@@ -1,7 +1,6 @@
 """A trained run as prediction needs it: its folder, whole or as three files, config.toml, domain.json and
 segmentor.safetensors, which suffice where the method's `predict` is its segmentor alone; or a pack, which suffices always."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from attent_kit.engine.train.train import precision_of
 from attent_kit.errors import AttentKitError, ConfigError, RunError
 from attent_kit.files import parse_object
 from attent_kit.interfaces import Alignment, Task
+from attent_kit.reading import toml_in
 from attent_kit.registry import Component, Registry
 from attent_kit.report.scores import LAST, read_scores
 from attent_kit.report.selection import read_selection, steps_of
@@ -135,9 +135,9 @@ def open_run(path: Path, registry: Registry) -> TrainedRun:
 def _open_pack(pack: Pack, registry: Registry) -> TrainedRun:
     path = pack.path
     try:
-        config = tomllib.loads(pack.text(CONFIG))
+        config = toml_in(pack.text(CONFIG))
         components = well_formed((parse_object(pack.text(ENVIRONMENT)) or {})["components"])
-    except (ValueError, KeyError, RecursionError) as error:
+    except (ValueError, KeyError) as error:
         raise RunError(
             f"{path} is damaged: {CONFIG} or {ENVIRONMENT} in it cannot be read. Download it again."
         ) from error

@@ -158,7 +158,9 @@ def _outputs(
 ) -> tuple[list[Outputs], Path]:
     """Where everything is written: the answers to each image, and the card."""
     if several and not out.is_dir() and (out.exists() or out.name.lower().endswith(NIFTI)):
-        raise ConfigError(f"{out} is the name of a file, but {place} is a folder: name a folder to write to.")
+        raise ConfigError(
+            f"{out} is the name of a file, but {place} holds {len(inputs)} images: name a folder to write to."
+        )
     if not several and not out.is_dir() and not out.name.lower().endswith(NIFTI):
         raise ConfigError(f"{out}: write a name that ends in .nii.gz, or an existing folder.")
     outputs = []

@@ -28,6 +28,7 @@ from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.fit import interruptions
 from attent_kit.engine.train.tracking import find_trackers
 from attent_kit.errors import AttentKitError, RunError
+from attent_kit.reading import json_in
 from attent_kit.registry import Registry
 
 WORKER = "attent_kit.cli.worker"
@@ -123,7 +124,7 @@ def _start(job: dict[str, Any], environment: dict[str, str], hear: Callable[[str
         assert process.stdout is not None
         with process.stdout:
             for line in process.stdout:
-                event, number, sentence = json.loads(line)
+                event, number, sentence = json_in(line)
                 hear(event, number, sentence)
 
     listener = threading.Thread(target=listen, daemon=True)
@@ -177,7 +178,12 @@ def _environment(device: str) -> dict[str, str]:
 
 def _interrupt(workers: Sequence[Worker]) -> None:
     for worker in workers:
-        if worker.process.poll() is None:
+        if worker.process.poll() is not None:
+            continue
+        if sys.platform == "win32":  # which has no such signal; the end of its stdin says the same
+            assert worker.process.stdin is not None
+            worker.process.stdin.close()
+        else:
             worker.process.send_signal(signal.SIGINT)
 
 

@@ -148,8 +148,8 @@ def _remembered(path: Path) -> Remembered | None:
             str(data.get("select", LAST)),
             {str(direction): int(count) for direction, count in data.get("tested", {}).items()},
         )
-        if strange := [run.path for run in found.folders(path.parent) if run.key is None]:
-            raise ValueError(f"runs: {strange[0]}")
+        for run in found.runs:
+            RunFolder.named(path.parent, run)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(
             f"{path} is not a comparison.toml that `attentkit compare` wrote ({error!r}). Delete it and run that again."

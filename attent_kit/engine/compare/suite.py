@@ -45,6 +45,7 @@ from attent_kit.engine.run.settings import FoldSettings, RunSettings, run_settin
 from attent_kit.engine.run.warm_start import with_digest
 from attent_kit.errors import AttentKitError, ConfigError, DataError, did_you_mean
 from attent_kit.interfaces import Alignment
+from attent_kit.naming import LONGEST_LINE, LONGEST_TEXT, is_a_line, is_a_text, names_a_file
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
 
@@ -65,8 +66,8 @@ class SuiteRow(ComponentConfig):
     @field_validator("label")
     @classmethod
     def _can_be_shown(cls, label: str) -> str:
-        if not label.strip() or not label.isprintable():
-            raise ValueError(f"{label!r} is not a label: write one line of words that can be printed.")
+        if not is_a_line(label):
+            raise ValueError(f"{label[:40]!r} is not a label: write one short line of words that can be printed.")
         if len(slug(label).encode()) > LONGEST_FOLDER:
             raise ValueError(f"the label '{label[:40]}...' is too long for the name of a folder: shorten it.")
         return label
@@ -130,6 +131,37 @@ class Suite(ComponentConfig):
         if folds is not None and folds < 2:
             raise ValueError(f"{folds} is not a number of folds: write 2 for two halves, or more.")
         return folds
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not names_a_file(name):
+            raise ValueError(f"{name[:40]!r} cannot name the folder of the results: use letters, digits, '-' and '_'.")
+        return name
+
+    @field_validator("title")
+    @classmethod
+    def _title_can_be_shown(cls, title: str) -> str:
+        if title and not is_a_line(title):
+            raise ValueError(f"{title[:40]!r} is not a title: write one line of at most {LONGEST_LINE} letters.")
+        return title
+
+    @field_validator("note")
+    @classmethod
+    def _note_can_be_shown(cls, note: str) -> str:
+        if not is_a_text(note):
+            raise ValueError(
+                f"{note[:40]!r}... is not a note: write at most {LONGEST_TEXT} letters that can be printed."
+            )
+        return note
+
+    @field_validator("domains")
+    @classmethod
+    def _domains_name_folders(cls, domains: dict[str, Path]) -> dict[str, Path]:
+        for name in domains:
+            if not names_a_file(name):
+                raise ValueError(f"{name[:40]!r} cannot name a domain: use letters and digits, as in mr.")
+        return domains
 
     @field_validator("split")
     @classmethod

@@ -23,6 +23,7 @@ from attent_kit.engine.run.provenance import explained
 from attent_kit.engine.snapshots.selection import refuse_unknown
 from attent_kit.engine.train.tracking import Trackers, find_trackers
 from attent_kit.errors import ConfigError, did_you_mean
+from attent_kit.naming import names_a_file
 from attent_kit.registry import Registry
 from attent_kit.report.comparisons import choose_reference
 from attent_kit.report.power import Power
@@ -104,8 +105,10 @@ def _suites(request: CompareRequest, registry: Registry) -> tuple[Suite, Suite]:
         whole = suite if isinstance(suite, Suite) else read_suite(suite, registry, request.variant)
         return whole, narrow(whole, registry, request.alignments, request.seeds, request.directions)
     except ConfigError as error:
-        name = suite.name if isinstance(suite, Suite) else str(read_toml(suite).get("name", ""))
-        raise explained(error, Path(request.out or Path("runs", name)), registry) from None
+        name = suite.name if isinstance(suite, Suite) else read_toml(suite).get("name")
+        if request.out is None and not names_a_file(name):
+            raise
+        raise explained(error, Path(request.out or Path("runs", str(name))), registry) from None
 
 
 def _file_of(suite: str, registry: Registry) -> Path:

@@ -31,6 +31,7 @@ from attent_kit.engine.run.digest import digest, on_cpu
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment
+from attent_kit.reading import json_in
 
 FORMAT = 1
 _KEYS = {"format", "networks", "optimizers", "digest"}
@@ -144,7 +145,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str,
 def packed_weights(weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> bytes:
     """The same as bytes."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    plain = json.loads(json.dumps(facts))  # as it will be read
+    plain = json_in(json.dumps(facts))  # as it will be read
     signed = {**plain, "digest": digest([plain, tensors])}
     # One key, since safetensors writes several in any order.
     return to_safetensors(tensors, {FACTS: json.dumps(signed, sort_keys=True)})
@@ -159,8 +160,8 @@ def weights_in(content: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str,
     """The same of the bytes of such a file."""
     try:
         weights = from_safetensors(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        facts = json.loads(header.get("__metadata__", {}).get(FACTS, "{}"))
+        header = json_in(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        facts = json_in(header.get("__metadata__", {}).get(FACTS, "{}"))
     except Exception as error:
         raise RunError(f"{path} is not a readable safetensors file: copy it again.") from error
     if not isinstance(facts, dict) or "digest" not in facts:

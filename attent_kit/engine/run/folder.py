@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.errors import ConfigError, DataError, RunError
 from attent_kit.files import read_json, while_unchanged
+from attent_kit.naming import names_a_file
 from attent_kit.report.scores import LAST, Score, read_scores, refuse_gaps
 
 SECONDS_TO_TRY = 0.3
@@ -41,7 +42,7 @@ class _Named:
 
 def in_words(row: str, direction: str, seed: int, fold: Fold | str = WHOLE) -> str:
     """A run of a comparison as people read it: "AttENT, mr2ct, seed 0", "AttENT, mr2ct, seed 0, fold 1/5"."""
-    return f"{row}, {direction}, {of_seed(seed, fold)}"
+    return ", ".join(filter(None, (row, direction, of_seed(seed, fold))))
 
 
 def of_seed(seed: int, fold: Fold | str = WHOLE) -> str:
@@ -191,6 +192,15 @@ class RunFolder:
     def name(self) -> str:
         """DIRECTION/ROW/seedN, with its hash if it has one, as comparison.toml and grid.json name it."""
         return self.path.relative_to(self.out).as_posix()
+
+    @staticmethod
+    def named(out: Path, name: object) -> "RunFolder":
+        """The run that a file of a comparison calls DIRECTION/ROW/seedN. ValueError for a name that leads elsewhere."""
+        parts = str(name).split("/")
+        run = RunFolder(out.joinpath(*parts))
+        if len(parts) != 3 or not all(map(names_a_file, parts)) or run.key is None:
+            raise ValueError(f"'{str(name)[:80]}' names no run")
+        return run
 
     @staticmethod
     def find(out: Path) -> list["RunFolder"]:

@@ -80,10 +80,12 @@ def cells_in(out: Path) -> list[GridCell]:
     grid = read_json(out / GRID) or {}
     try:
         cells = [
-            GridCell(c["row"], c["direction"], int(c["seed"]), out / c["folder"], str(c.get("fold", "")))
+            GridCell(
+                str(c["row"]), str(c["direction"]), int(c["seed"]), RunFolder.named(out, c["folder"]).path, str(c.get("fold", ""))
+            )
             for c in grid["cells"]
-        ]
-    except (KeyError, TypeError, ValueError):
+        ]  # fmt: skip
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         cells = []
     known = {cell.folder for cell in cells}
     others = [run for run in RunFolder.find(out) if run.path not in known]
@@ -136,7 +138,7 @@ def _cell_of_run(run: RunFolder) -> GridCell:
     except (AttentKitError, KeyError, TypeError, ValueError):
         name, seed = (run.key.row, run.key.seed) if run.key else (run.path.parent.name, 0)
     fold = str(run.key.fold) if run.key else ""
-    return GridCell(str(name), run.path.parent.parent.name, seed, run.path, fold)
+    return GridCell(str(name), run.key.direction if run.key else "", seed, run.path, fold)
 
 
 def _seconds_since(written: object) -> float | None:

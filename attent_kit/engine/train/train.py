@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
@@ -16,6 +17,7 @@ from attent_kit import __version__
 from attent_kit.build import build_alignment
 from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.domains import domains_seen
@@ -204,7 +206,7 @@ def precision_of(fabric: Fabric) -> str:
 
 
 def task_of(source: Prepared, target: Prepared) -> Task:
-    """What both domains agree to segment."""
+    """What both domains agree to segment. DataError too for a test case on whose grid no distance can be measured."""
     for name in ("organs", "size", "channels", "plane"):
         ours, theirs = getattr(source, name), getattr(target, name)
         if ours != theirs:
@@ -212,6 +214,12 @@ def task_of(source: Prepared, target: Prepared) -> Task:
                 f"{source.path} and {target.path} differ in {name}: {_words(ours)} and {_words(theirs)}. "
                 f"Run `attentkit prepare` on both with the same options."
             )
+    for case in target.cases_in("test"):
+        if case.has_labels:
+            advice = (
+                "resample it to a grid with right angles and run `attentkit prepare` again, or leave it out of the test"
+            )
+            refuse_sheared(np.array(target.grid(case.id).affine), f"the test case '{case.id}' of {target.path}", advice)
     return Task(channels=source.channels, organs=tuple(source.organs))
 
 

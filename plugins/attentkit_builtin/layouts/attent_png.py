@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import SPLITS, TASK_ORGANS, Entry, Layout, Scan, Volume
+from attent_kit.layouts import SPLITS, TASK_ORGANS, Entry, Layout, Scan, Volume, text_of
 from attentkit_builtin.layouts.folders import checked, chosen, files, listing, modality_of, names, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, STRAY_SHARE, binary, decode, decoded, join
 from attentkit_builtin.layouts.pictures import grey_values, read_stack, unplaced
@@ -111,8 +111,8 @@ class AttentPng(Layout):
             if not os.path.isfile(file):
                 continue
             try:
-                lines = file.read_text(encoding="utf-8").split()
-            except (OSError, UnicodeDecodeError):
+                lines = text_of(file).split()
+            except (OSError, ValueError):
                 raise DataError(f"{file} cannot be read as a list of names: correct it or remove it.") from None
             for line in lines:
                 match = _SLICE.match(_PNG.sub("", line))

@@ -1,6 +1,5 @@
 """What the layouts share: listing a folder without surprises, names that stay inside it, and small JSON files."""
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from attent_kit.errors import ConfigError, DataError, did_you_mean, few
-from attent_kit.layouts import Entry, Layout, Pair, find_pairs, natural
+from attent_kit.layouts import Entry, Layout, Pair, find_pairs, json_in, natural, text_of
 
 NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _CHANNEL_0 = re.compile(r"_0000$")
@@ -179,10 +178,10 @@ def inside(root: Path, name: object, source: Path) -> Path:
 def json_file(path: Path, kind: type) -> Any:
     """What a JSON file holds, an object (`dict`) or a list. DataError for anything else, and for a key that occurs twice."""
     try:
-        content = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=lambda p: _unique(p, path))
+        content = json_in(text_of(path), pairs=lambda p: _unique(p, path))
     except FileNotFoundError:
         raise DataError(f"{path} is missing: it says what the labels mean; download it again.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON ({_reason(error)}): correct it or download it again.") from None
     if not isinstance(content, kind):
         wanted = "an object in braces" if kind is dict else "a list in brackets"

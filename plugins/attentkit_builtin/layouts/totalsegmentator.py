@@ -5,12 +5,22 @@ s0001/segmentations/liver.nii.gz, kidney_right.nii.gz, ...   one mask per organ,
 meta.csv                                                      one line per subject, with its split
 """
 
-import csv
 import os
 from pathlib import Path
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import SPLITS, TASK_ORGANS, Entry, Layout, Scan, Volume, read_labels, read_volume
+from attent_kit.layouts import (
+    SPLITS,
+    TASK_ORGANS,
+    Entry,
+    Layout,
+    Scan,
+    Volume,
+    csv_in,
+    read_labels,
+    read_volume,
+    text_of,
+)
 from attentkit_builtin.layouts.folders import NIFTI, cases, checked, chosen, folders, listing, names, nearest, only
 from attentkit_builtin.layouts.masks import FOUR_ORGANS, binary, join
 
@@ -86,16 +96,15 @@ def _splits(file: Path) -> dict[str, str]:
     if not os.path.exists(file):
         return {}
     try:
-        with file.open(newline="", encoding="utf-8-sig") as text:
-            first = text.readline()
-            text.seek(0)
-            lines = list(csv.DictReader(text, delimiter=";" if ";" in first else ","))
-    except (OSError, ValueError, csv.Error) as error:
+        text = text_of(file)
+        head, *rows = csv_in(text, ";" if ";" in text.partition("\n")[0] else ",") or [[]]
+    except (OSError, ValueError) as error:
         raise DataError(
             f"{file} cannot be read as a table ({str(error).splitlines()[0][:100]}): download it again."
         ) from None
     splits: dict[str, str] = {}
-    for line in lines:
+    for row in rows:
+        line = dict(zip(head, row, strict=False))
         subject, split = (str(line.get(name) or "").strip() for name in ("image_id", "split"))
         if subject and split and (split not in SPLITS or splits.setdefault(subject, split) != split):
             raise DataError(f"{file} puts '{subject[:40]}' into '{split[:40]}': use one of {', '.join(SPLITS)}.")
