@@ -51,7 +51,9 @@ def shortened(words: list[str]) -> list[str]:
     if command not in ("train", "compare"):
         return words
     words = ["2" if before == "--more-steps" else word for before, word in zip(["", *words], words, strict=False)]
-    added = [f"--set={option}" for option in SHORT] + ["--device", "cpu"] * ("--devices" not in words)
+    of_all = [option for option in SHORT if not option.startswith(("translat", "image_", "entropy_"))]
+    options = of_all if command == "train" and "source_only" in words else SHORT
+    added = [f"--set={option}" for option in options] + ["--device", "cpu"] * ("--devices" not in words)
     if command == "compare":
         # Two rows, one seed and one direction show that it runs; what a longer grid would be is still expanded.
         added += ["--seeds", "0", "--directions", "mr2ct"]

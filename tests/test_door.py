@@ -14,7 +14,7 @@ from support.commands import SUITE, TINY
 
 DOOR = [
     "AttentKitError", "ConfigError", "DataError", "INTERFACE_VERSION", "RunError", "__version__", "check", "compare",
-    "components", "hookimpl", "open_prepared", "open_run", "phantom", "prepare", "score", "train",
+    "components", "doctor", "hookimpl", "open_prepared", "open_run", "phantom", "prepare", "score", "train",
 ]  # fmt: skip
 WORDS = [word.removeprefix("--set=") for word in TINY]
 

@@ -77,7 +77,7 @@ def test_a_new_project_says_what_it_is_and_leaves_the_licence_to_its_author(tmp_
     project = tomllib.loads((tmp_path / "p/pyproject.toml").read_text())["project"]
     assert project["name"] == "attentkit-quick_try" and "license" not in project
     assert project["entry-points"]["attentkit"] == {"quick_try": "attentkit_quick_try"}
-    assert "Choose a licence" in (tmp_path / "p/README.md").read_text()
+    assert "no licence yet" in (tmp_path / "p/README.md").read_text()
     source = (tmp_path / "p/attentkit_quick_try/__init__.py").read_text()
     assert f'ATTENTKIT_INTERFACE = "{INTERFACE_VERSION}"' in source
     assert '"attentkit_quick_try.alignment:QuickTry"' in source

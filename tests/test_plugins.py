@@ -11,8 +11,9 @@ from attent_kit.registry import ALL_KINDS
 
 GOOD = """
 from attent_kit import hookimpl
+from attent_kit.interfaces import Alignment
 
-class Mine:
+class Mine(Alignment):
     '''A method of mine.'''
 
 @hookimpl
@@ -152,7 +153,7 @@ def test_naming_a_plugin_that_is_not_installed_is_said(install):
         (offering("None"), ["attentkit_alignments", "mapping", "not NoneType"]),
         (offering("{'mine': 3}"), ["attentkit_alignments", "'mine' as 3", "a class or 'module:Class'"]),
         (offering("{'mine': 'mine.Mine'}"), ["'mine.Mine'", "a class or 'module:Class'"]),
-        (offering("{1: 'mine:Mine'}"), ["offers 1 as 'mine:Mine'", "a name as text"]),
+        (offering("{1: 'mine:Mine'}"), ["offers 1 as 'mine:Mine'", "a name that could be that of a file"]),
         (offering("{'s': 'mine:Mine'}", "attentkit_suites"), ["attentkit_suites", "the path of a TOML file"]),
         (offering("{'good': 'a:B', 'bad': object()}"), ["'bad'"]),
         (GOOD.replace("alignments()", "alignments(registry)"), ["registry"]),

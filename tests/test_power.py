@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from attent_kit.data.phantom import SIZES
+from attent_kit.data.sets.splits import WHOLE
 from attent_kit.engine.compare.foresight import foresee
 from attent_kit.engine.compare.suite import Cell, PhantomData, Suite
 from attent_kit.report.compared import ScoredRows, compared
@@ -92,6 +93,7 @@ def test_notes_that_differ_say_of_what_they_are(tmp_path):
 def cells(rows, direction, tested, monkeypatch):
     """Cells that test what `tested` says of each row."""
     monkeypatch.setattr(Cell, "to_be_scored", property(lambda cell: (tested[cell.row], ("liver",))))
+    monkeypatch.setattr(Cell, "fold", WHOLE)
     return [Cell(row, row, direction, seed, None, None) for row in rows for seed in (0, 1)]
 
 

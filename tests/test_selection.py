@@ -125,7 +125,7 @@ def test_both_files_are_read_as_they_were_written(tmp_path):
         ("step,selector,value,better\nten,im,0.5,higher\n", "line 2"),
         ("step,selector,value,better\n10,im,high,higher\n", "line 2"),
         ("step,selector,value,better\n10,im,0.5,more\n", "better is 'more'"),
-        ("\xff\xfe", "can't decode"),
+        ("\xff\xfe", "not UTF-8"),
     ],
 )
 def test_a_damaged_file_is_a_sentence_that_names_it(tmp_path, text, why):
@@ -137,10 +137,11 @@ def test_a_damaged_file_is_a_sentence_that_names_it(tmp_path, text, why):
 def test_the_csv_of_graded_runs_has_a_line_for_each_run_and_selector(tmp_path):
     class Run:
         run, direction, row, seed, bound, selectors = "runs/a", "mr2ct", "AttENT", 0, False, grade(ROWS, DICE)
+        fold = "0/2"
 
     graded_csv(tmp_path / "graded.csv", [Run])
     lines = list(csv.DictReader((tmp_path / "graded.csv").read_text().splitlines()))
-    assert len(lines) == 5 and lines[1]["selector"] == "entropy"
+    assert len(lines) == 5 and lines[1]["selector"] == "entropy" and lines[1]["fold"] == "0/2"
     assert float(lines[1]["regret"]) == pytest.approx(0.3) and lines[1]["oracle_step"] == "20"
 
 
