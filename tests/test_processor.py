@@ -3,28 +3,32 @@
 import pytest
 import torch
 
-from attent_kit.data.workers import cores
+from attent_kit.data import workers
+from attent_kit.data.workers import cores, host_memory
 from attent_kit.engine.compare import launch
 from attent_kit.engine.compare.cells import longest_first
 from attent_kit.engine.run import processor
-from attent_kit.engine.run.processor import PROCESS_BYTES, free_memory, one_thread, processes
+from attent_kit.engine.run.processor import PROCESS_BYTES, one_thread, processes
 
 
 def test_processes_are_as_many_as_there_are_cores_memory_and_runs(monkeypatch):
     monkeypatch.setattr(processor, "cores", lambda: 8)
-    monkeypatch.setattr(processor, "free_memory", lambda: 5 * PROCESS_BYTES + 1)
+    monkeypatch.setattr(processor, "host_memory", lambda: 5 * PROCESS_BYTES + 1)
     assert [processes(most) for most in (0, 1, 3, 99)] == [1, 1, 3, 5]
-    monkeypatch.setattr(processor, "free_memory", lambda: 10)
+    monkeypatch.setattr(processor, "host_memory", lambda: 10)
     assert processes(99) == 1
-    monkeypatch.setattr(processor, "free_memory", lambda: 2**62)
+    monkeypatch.setattr(processor, "host_memory", lambda: 2**62)
     assert processes(99) == 8
 
 
 def test_cores_and_memory_are_those_of_this_machine(monkeypatch):
     monkeypatch.undo()
-    assert cores() >= 1 and free_memory() > 2**20
-    monkeypatch.setattr(processor.Path, "read_text", lambda path: "nothing of use")
-    assert free_memory() == 2**62
+    assert cores() >= 1 and host_memory() > 2**20
+    monkeypatch.setattr(workers, "_available", lambda: None)
+    monkeypatch.setattr(workers, "_left_in_container", lambda: 10)
+    assert host_memory() == 10
+    monkeypatch.setattr(workers, "_left_in_container", lambda: None)
+    assert host_memory() == 4 * 2**30
 
 
 @pytest.mark.parametrize(("said", "meanwhile"), [(None, 1), ("3", 2)])

@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from attent_kit.errors import RunError
@@ -54,13 +55,29 @@ def cores() -> int:
 
 
 def host_memory() -> int:
-    """Bytes of memory that can be used without swapping; 4 GiB where the system does not say."""
+    """Bytes of memory that can be used without swapping, here and in this container; 4 GiB where nobody says."""
+    bounds = [bound for bound in (_available(), _left_in_container()) if bound is not None]
+    return max(0, min(bounds, default=4 * 2**30))
+
+
+def _available() -> int | None:
     try:
         with open("/proc/meminfo") as file:
             lines = dict(line.split(":") for line in file)
         return int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return 4 * 2**30
+        return None
+
+
+def _left_in_container() -> int | None:
+    """What its limit leaves; pages of files that can be dropped count as free."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return limit - used + int(stat["inactive_file"])
+    except (OSError, KeyError, ValueError):
+        return None  # no such file, or "max"
 
 
 class WorkerEnded(RunError):

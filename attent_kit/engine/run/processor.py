@@ -3,11 +3,10 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
-from attent_kit.data.workers import cores
+from attent_kit.data.workers import cores, host_memory
 from attent_kit.engine.run.device import launch
 
 THREADS = "OMP_NUM_THREADS"
@@ -23,13 +22,7 @@ def on_processor(device: str) -> bool:
 
 def processes(most: int) -> int:
     """How many processes of one thread are started for so many runs: one for each core, as far as memory goes."""
-    return max(1, min(cores(), free_memory() // PROCESS_BYTES, most))
-
-
-def free_memory() -> int:
-    """Bytes that can be had without swapping, here and in this container; a great many where nobody says."""
-    bounds = [_available(), _left_in_group()]
-    return min((bound for bound in bounds if bound is not None), default=2**62)
+    return max(1, min(cores(), host_memory() // PROCESS_BYTES, most))
 
 
 @contextmanager
@@ -42,19 +35,3 @@ def one_thread(device: str) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _available() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
-
-
-def _left_in_group() -> int | None:
-    group = Path("/sys/fs/cgroup")
-    try:
-        return int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
-    except (OSError, ValueError):
-        return None  # no such file, or "max"

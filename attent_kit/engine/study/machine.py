@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import torch
 
+from attent_kit.data.workers import host_memory
 from attent_kit.engine.run.device import in_words, launch, works
-from attent_kit.engine.run.processor import free_memory
 from attent_kit.engine.run.record import packages
 from attent_kit.errors import AttentKitError
 
@@ -64,7 +64,7 @@ def machine(place: Path, set_aside: Mapping[str, str]) -> Machine:
         works("auto"),
         str(fabric.strategy.precision.precision),
         torch.get_num_threads(),
-        free_memory(),
+        host_memory(),
         place,
         _free(place),
         _codecs(),
