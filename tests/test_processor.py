@@ -7,7 +7,7 @@ from attent_kit.data import workers
 from attent_kit.data.workers import cores, host_memory
 from attent_kit.engine.compare import launch
 from attent_kit.engine.compare.cells import longest_first
-from attent_kit.engine.run import processor
+from attent_kit.engine.run import device, processor
 from attent_kit.engine.run.processor import PROCESS_BYTES, one_thread, processes
 
 
@@ -76,3 +76,13 @@ def test_the_longest_runs_are_begun_first_and_equals_stay_in_the_order_of_the_ta
     steps = {"W/o": 300, "AdaOutput": 300, "CycleGAN": 800, "AttENT": 800}
     ordered = [cell.row for cell in longest_first(cells, steps)]
     assert ordered == ["CycleGAN", "AttENT", "W/o", "AdaOutput", "Supervised"]
+
+
+def test_a_run_is_one_process_whatever_slurm_is_installed_or_has_started_it(monkeypatch, tmp_path):
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert device.launch("cpu").world_size == 1
+    for name, value in {"NTASKS": 4, "PROCID": 2, "LOCALID": 2, "JOB_NAME": "compare", "JOB_ID": 7}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    fabric = device.launch("cpu")
+    assert (fabric.world_size, fabric.is_global_zero) == (1, True)

@@ -79,6 +79,7 @@ def train_beside_another(job: dict[str, Any], rank: int) -> None:
     """A few steps of every stage, on different images in each process; the first writes which weights differ."""
     import torch
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
     from lightning_fabric.strategies import DDPStrategy
 
     from attent_kit.build import Builder, configure
@@ -103,7 +104,8 @@ def train_beside_another(job: dict[str, Any], rank: int) -> None:
             return super().setup_module(module) if any(p.requires_grad for p in module.parameters()) else module
 
     strategy = Strategy(process_group_backend="gloo", find_unused_parameters=True)
-    fabric = Fabric(accelerator="cpu", devices=2, strategy=strategy, precision="32-true")
+    alone = LightningEnvironment()  # whatever Slurm or MPI this machine has
+    fabric = Fabric(accelerator="cpu", devices=2, strategy=strategy, precision="32-true", plugins=alone)
     fabric.launch()
     config = configure(component, job["options"], registry)
     alignment = component(config, Builder(registry, FOUR_ORGANS, seed=0), FOUR_ORGANS)

@@ -6,6 +6,7 @@ import platform
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from attent_kit.errors import ConfigError
 
@@ -37,7 +38,10 @@ def launch(device: str = "auto", precision: str = "auto") -> Fabric:
     # Fabric announces its precision on every start; env.json says it.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     devices = [int(index)] if index else 1
-    return Fabric(accelerator=kind, devices=devices, precision=precision)  # type: ignore[arg-type]  # precision is a Literal there
+    # A run is one process. Left to find out, Fabric takes the tasks of a Slurm job for processes of one run, and warns where
+    # Slurm is merely installed.
+    alone = LightningEnvironment()
+    return Fabric(accelerator=kind, devices=devices, precision=precision, plugins=alone)  # type: ignore[arg-type]  # a Literal there
 
 
 def works(device: str) -> bool:
