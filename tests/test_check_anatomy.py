@@ -14,6 +14,7 @@ from attent_kit.data.doubts.sides import (
     upright_findings,
 )
 from support.abdomens import abdomen, checked, only, write
+from support.messages import quotes
 
 BOTH = pytest.mark.parametrize("modality", ["ct", "mr"])
 EXCHANGED = np.array([0, 1, 3, 2, 4], np.uint8)
@@ -34,8 +35,7 @@ def check(attentkit, folder, modality, image=None, labels=None, *words):
 def test_kidneys_alone_on_the_wrong_side_are_labels_that_were_exchanged(attentkit, tmp_path, modality):
     found = check(attentkit, tmp_path, modality, labels=EXCHANGED[abdomen(modality).labels])
     evidence = only(found, "sides", "error")
-    assert "on the left of the left kidney, while the liver lies" in evidence
-    assert evidence.endswith("so right and left are exchanged in the labels")
+    assert quotes(evidence, "right kidney", "left of the left kidney", "liver", "right", "exchanged in the labels")
     assert found.findings[0]["file"].endswith("labels/a.nii.gz")
 
 
@@ -43,8 +43,9 @@ def test_kidneys_alone_on_the_wrong_side_are_labels_that_were_exchanged(attentki
 def test_liver_and_kidneys_on_the_wrong_side_are_an_image_that_is_mirrored(attentkit, tmp_path, modality):
     body = abdomen(modality)
     evidence = only(check(attentkit, tmp_path, modality, body.image[::-1], body.labels[::-1]), "sides", "error")
-    assert "on the left of the spleen, and the right kidney lies" in evidence
-    assert evidence.endswith("so the image is mirrored with its labels")
+    assert quotes(
+        evidence, "liver", "left of the spleen", "right kidney", "left of the left kidney", "image is mirrored"
+    )
 
 
 @BOTH
@@ -52,15 +53,14 @@ def test_a_mirrored_image_whose_kidneys_were_named_anew_is_told_as_such(attentki
     body = abdomen(modality)
     found = check(attentkit, tmp_path, modality, body.image[::-1], EXCHANGED[body.labels[::-1]])
     evidence = only(found, "sides", "warning")
-    assert "but the kidneys are on the correct side" in evidence and "situs inversus" in evidence
+    assert quotes(evidence, "left of the spleen", "kidneys", "correct side", "situs inversus")
 
 
 @BOTH
 def test_liver_and_spleen_exchanged_are_told_by_their_size(attentkit, tmp_path, modality):
     labels = np.array([0, 4, 2, 3, 1], np.uint8)[abdomen(modality).labels]
-    assert "so these two are exchanged in the labels" in only(
-        check(attentkit, tmp_path, modality, labels=labels), "sides", "error"
-    )
+    evidence = only(check(attentkit, tmp_path, modality, labels=labels), "sides", "error")
+    assert quotes(evidence, "kidneys", "correct side", "spleen has", " ml", "liver", " ml", "exchanged in the labels")
 
 
 @BOTH
@@ -71,7 +71,7 @@ def test_the_liver_alone_is_held_against_the_middle_of_the_body(attentkit, tmp_p
     evidence = only(
         check(attentkit, tmp_path, modality, body.image[::-1], liver[::-1], "--organs=liver=1"), "sides", "error"
     )
-    assert "mm left of the body's middle, so the image is mirrored with its labels" in evidence
+    assert quotes(evidence, "liver", "mm left of the body's middle", "image is mirrored")
 
 
 # Slices of 2 mm, rows and columns of 1 mm; the patient's right is at column 0.
@@ -89,21 +89,21 @@ def boxes(**columns):
 @pytest.mark.parametrize(
     ("columns", "severity", "words"),
     [
-        ({"liver": 40, "right_kidney": 30, "left_kidney": 160}, None, ""),
+        ({"liver": 40, "right_kidney": 30, "left_kidney": 160}, None, ()),
         ({"liver": 40, "right_kidney": 160, "left_kidney": 30}, "error",
-         "the right kidney lies 130 mm on the left of the left kidney, while the liver lies 60 mm right of the body's middle"),
+         ("right kidney", "130 mm", "left of the left kidney", "liver", "60 mm right", "labels")),
         ({"liver": 160, "right_kidney": 170, "left_kidney": 40}, "error",
-         "the liver lies 60 mm left of the body's middle, and the right kidney lies 130 mm on the left of the left kidney"),
-        ({"right_kidney": 160, "left_kidney": 40}, "error", "nothing tells whether the image is mirrored or the labels are"),
-        ({"liver": 40, "right_kidney": 160}, "error", "the right kidney lies 60 mm left of the body's middle, while the liver"),
-        ({"spleen": 30}, "error", "the spleen lies 70 mm right of the body's middle, so the image is mirrored"),
-        ({"liver": 95, "right_kidney": 105, "left_kidney": 95}, None, ""),
+         ("liver", "60 mm left", "right kidney", "130 mm", "left of the left kidney", "image is mirrored")),
+        ({"right_kidney": 160, "left_kidney": 40}, "error", ("120 mm", "without liver and spleen", "image", "labels")),
+        ({"liver": 40, "right_kidney": 160}, "error", ("right kidney", "60 mm left", "liver", "60 mm right", "labels")),
+        ({"spleen": 30}, "error", ("spleen", "70 mm right", "image is mirrored")),
+        ({"liver": 95, "right_kidney": 105, "left_kidney": 95}, None, ()),
     ],
 )  # fmt: skip
 def test_sides_by_numbers(columns, severity, words):
     found = side_findings(boxes(**columns), 100)
     assert [finding.severity for finding in found] == ([severity] if severity else [])
-    assert words in "".join(finding.evidence for finding in found)
+    assert quotes("".join(finding.evidence for finding in found), *words)
 
 
 def test_centres_are_in_mm_and_volumes_in_ml():
@@ -137,22 +137,22 @@ def test_a_stack_that_is_upside_down_is_certain_if_organs_and_image_say_so(atten
     evidence = only(
         check(attentkit, tmp_path, modality, body.image[..., ::-1], body.labels[..., ::-1]), "upright", "error"
     )
-    assert "above the liver's, and " in evidence and evidence.endswith("the stack is upside down, both signs agree")
-    assert ("the air of the lungs lies" if modality == "ct" else "% as bright above the liver") in evidence
+    image = "lungs" if modality == "ct" else "% as bright above the liver"
+    assert quotes(evidence, "kidneys", "mm above the liver", image, "upside down", "both")
 
 
 def test_a_ct_without_labels_that_is_upside_down_is_likely(attentkit, tmp_path):
     body = abdomen()
     write(tmp_path, "a", body._replace(image=body.image[..., ::-1], labels=None))
     evidence = only(checked(attentkit, tmp_path, "--modality", "ct"), "upright", "warning")
-    assert "below the height of the middle of the scan: the stack is likely upside down, by this sign alone" in evidence
+    assert quotes(evidence, "lungs", "mm below", "middle of the scan", "likely upside down")
 
 
 def test_kidneys_are_below_the_liver():
     labels = np.zeros((20, 1, 2), np.uint8)
     labels[10:, :, 0], labels[:3, :, 1] = 1, 2
     sign, words = by_organs(centres(labels, ORGANS, (5, 1, 1)))
-    assert (sign, words) == (1, "the kidneys' centre lies 68 mm below the liver's")  # 1 x 5 mm and 14.5 x 5 mm
+    assert sign == 1 and quotes(words, "kidneys", "68 mm below the liver")  # 1 x 5 mm and 14.5 x 5 mm
     assert by_organs(centres(labels[::-1], ORGANS, (5, 1, 1)))[0] == -1
     assert by_organs(centres(labels[:12], ORGANS, (1, 1, 1)))[0] == 0  # 9.5 mm are not enough
     assert by_organs(centres(np.uint8(1) * (labels == 1), ORGANS))[0] == 0
@@ -168,15 +168,11 @@ def trunk(lungs):
 
 def test_lungs_are_above_the_middle_of_the_scan_and_above_the_liver():
     up, down = trunk(slice(15, 20)), trunk(slice(0, 5))
-    assert by_lungs(up, 10, -500, -300, None) == (
-        1,
-        "the air of the lungs lies 75 mm above the height of the middle of the scan",
-    )
+    sign, words = by_lungs(up, 10, -500, -300, None)
+    assert sign == 1 and quotes(words, "lungs", "75 mm above", "middle of the scan")
     assert by_lungs(down, 10, -500, -300, None)[0] == -1
-    assert by_lungs(down, 10, -500, -300, 100) == (
-        -1,
-        "the air of the lungs lies 80 mm below the height of the liver's centre",
-    )
+    sign, words = by_lungs(down, 10, -500, -300, 100)
+    assert sign == -1 and quotes(words, "lungs", "80 mm below", "liver")
     assert by_lungs(trunk(slice(0, 20)), 10, -500, -300, None)[0] == 0
     assert by_lungs(trunk(slice(0, 0)), 10, -500, -300, None) == (0, "")
 
@@ -187,7 +183,8 @@ def test_it_is_dark_above_the_liver():
     image[12:] = 50
     liver = np.zeros(image.shape, bool)
     liver[7:12] = True
-    assert by_surroundings(image, liver, 5) == (1, "it is 0 % as bright above the liver as in it, and 100 % below it")
+    sign, words = by_surroundings(image, liver, 5)
+    assert sign == 1 and quotes(words, "0 %", "above the liver", "100 % below")
     assert by_surroundings(image[::-1], liver[::-1], 5)[0] == -1
     liver[12:] = True
     assert by_surroundings(image, liver, 5) == (0, ""), "nothing is seen above a liver that is cut off"
@@ -210,11 +207,11 @@ def test_how_certain_it_is(organs, image, severity):
 @pytest.mark.parametrize(
     ("turn", "words"),
     [
-        ((slice(None), slice(None), slice(None, None, -1)), "when they are turned upside down"),
-        ((slice(None, None, -1),), "when they are turned from left to right"),
-        ((slice(None), slice(None, None, -1)), "when they are turned from front to back"),
-        ((slice(None, None, -1), slice(None, None, -1)), "when they are turned by half a turn in plane"),
-        (None, "when they are turned with rows and columns exchanged"),
+        ((slice(None), slice(None), slice(None, None, -1)), "turned upside down"),
+        ((slice(None, None, -1),), "from left to right"),
+        ((slice(None), slice(None, None, -1)), "from front to back"),
+        ((slice(None, None, -1), slice(None, None, -1)), "by half a turn"),
+        (None, "rows and columns exchanged"),
     ],
 )
 @pytest.mark.parametrize("which", ["image", "labels"])
@@ -239,10 +236,7 @@ def test_an_image_of_noise_is_no_reason_to_turn_its_labels(attentkit, tmp_path):
 
 def test_a_label_map_without_organs_is_a_warning(attentkit, tmp_path):
     labels = np.zeros_like(abdomen().labels)
-    assert (
-        only(check(attentkit, tmp_path, "ct", labels=labels), "organs", "warning")
-        == "the label map holds none of the organs"
-    )
+    assert "none of the organs" in only(check(attentkit, tmp_path, "ct", labels=labels), "organs", "warning")
 
 
 def test_a_missing_organ_and_a_speck_are_notes_of_their_case(attentkit, tmp_path):
@@ -254,9 +248,10 @@ def test_a_missing_organ_and_a_speck_are_notes_of_their_case(attentkit, tmp_path
     write(tmp_path, "b", abdomen("ct", 2))
     found = check(attentkit, tmp_path, "ct", labels=labels)
     assert found.serious == []
-    assert found.about("organs")[0] == ("note", "a", "has no voxel of right kidney")
+    missing, speck = found.about("organs")
+    assert missing[:2] == speck[:2] == ("note", "a") and quotes(missing[2], "no voxel of right kidney")
     spacing = np.linalg.norm(abdomen().affine[:3, :3], axis=0)
-    assert found.about("organs")[1][2] == f"the spleen has 1 voxel(s), {spacing.prod() / 1000:.2g} ml"
+    assert quotes(speck[2], "spleen has 1 voxel", f"{spacing.prod() / 1000:.2g} ml")
 
 
 def test_an_organ_that_no_case_has_is_a_warning(attentkit, tmp_path):
@@ -266,4 +261,4 @@ def test_an_organ_that_no_case_has_is_a_warning(attentkit, tmp_path):
             tmp_path, f"ct_{patient}", body._replace(labels=np.where(body.labels == 3, 0, body.labels).astype(np.uint8))
         )
     found = checked(attentkit, tmp_path, "--modality", "ct")
-    assert only(found, "organs", "warning", "") == "no case has the organ 'left kidney' (2 label maps)"
+    assert quotes(only(found, "organs", "warning", ""), "no case", "'left kidney'", "2 label maps")

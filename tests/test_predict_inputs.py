@@ -9,6 +9,7 @@ import pytest
 
 from support.cases import AFFINE, contents
 from support.commands import says
+from support.messages import quotes
 from support.stand_in import REGISTRY, expected, greys, predict, save, stand_in_run, whole_run
 
 pydicom = pytest.importorskip("pydicom")
@@ -81,12 +82,12 @@ def test_what_was_decided_about_a_series_is_said(run, series, tmp_path):
     (series / "readme.txt").write_text("words")
     said = []
     predict(run, series, tmp_path / "l.nii.gz", say=said.append)
-    assert said == ["Note: CT_3: skipped, not DICOM: readme.txt."]
+    assert len(said) == 1 and quotes(said[0], "Note: CT_3: ", "not DICOM: readme.txt")
     shutil.rmtree(series)
     write_series(series, stored(), SliceThickness=3.0, **SQUARE)
     said.clear()
     predict(run, series, tmp_path / "m.nii.gz", say=said.append)
-    assert said == ["Note: CT_3: SliceThickness says 3 mm, the positions 5 mm: the positions count."]
+    assert len(said) == 1 and quotes(said[0], "Note: CT_3: ", "SliceThickness", "3 mm", "positions 5 mm")
 
 
 def test_of_several_series_one_is_chosen_by_its_uid(attentkit, run, series, tmp_path, monkeypatch):
@@ -94,10 +95,8 @@ def test_of_several_series_one_is_chosen_by_its_uid(attentkit, run, series, tmp_
     write_series(series / "more", 200 - stored(), SeriesInstanceUID=OTHER, SeriesDescription="late", **SQUARE)
     before = contents(tmp_path)
     words = ["predict", run, series, tmp_path / "l.nii.gz", "-d", "cpu"]
-    assert says(attentkit(*words), 2, f"holds 2 series: {UID}, 5 slice(s) of CT 'Abdomen'", OTHER, "type --series UID")
-    assert says(
-        attentkit(*words, "--series", OTHER[:-1] + "8"), 2, f"has no series '{OTHER[:-1]}8'. Did you mean '{OTHER}'"
-    )
+    assert says(attentkit(*words), 2, "2 series", f"{UID}, 5 slice", "CT 'Abdomen'", OTHER, "--series UID")
+    assert says(attentkit(*words, "--series", OTHER[:-1] + "8"), 2, f"'{OTHER[:-1]}8'", f"'{OTHER}'?")
     assert contents(tmp_path) == before
     assert attentkit(*words, "--series", OTHER).code == 0
     assert np.array_equal(of(tmp_path / "l.nii.gz"), expected(200 - stored()))
@@ -116,7 +115,7 @@ def test_a_damaged_slice_is_named_and_nothing_is_written(run, series, tmp_path):
 
 
 def test_a_single_slice_asks_for_its_series(run, series, tmp_path):
-    with pytest.raises(DataError, match="is the only slice of its series"):
+    with pytest.raises(DataError, match="only slice"):
         predict(run, series / "a", tmp_path / "l.nii.gz")
 
 
@@ -132,9 +131,7 @@ def test_without_pydicom_dicom_says_what_to_install_and_nifti_works(run, series,
 
 def test_a_folder_of_both_kinds_is_not_guessed_about(run, series, tmp_path):
     save(series / "labels.nii.gz", greys((4, 3, 5)), AFFINE)
-    with pytest.raises(
-        ConfigError, match="holds NIfTI and DICOM, as labels.nii.gz and a: name the one file, or choose"
-    ):
+    with pytest.raises(ConfigError, match="NIfTI and DICOM, as labels.nii.gz and a: .*--series"):
         predict(run, series, tmp_path / "l.nii.gz")
     predict(run, series, tmp_path / "l.nii.gz", series=UID)
     assert np.array_equal(of(tmp_path / "l.nii.gz"), expected(stored()))
@@ -143,10 +140,10 @@ def test_a_folder_of_both_kinds_is_not_guessed_about(run, series, tmp_path):
 def test_a_folder_of_neither_and_a_uid_for_nifti_are_told(run, tmp_path):
     (tmp_path / "in" / "deeper").mkdir(parents=True)
     (tmp_path / "in" / "deeper" / "notes.txt").write_text("words")
-    with pytest.raises(DataError, match="in holds no .nii or .nii.gz file, and no DICOM series: name the folder"):
+    with pytest.raises(DataError, match=r"in holds no \.nii or \.nii\.gz file, .* DICOM"):
         predict(run, tmp_path / "in", tmp_path / "out")
     image = save(tmp_path / "i.nii.gz", greys((4, 4, 2)), AFFINE)
-    with pytest.raises(ConfigError, match="i.nii.gz is not DICOM, and --series"):
+    with pytest.raises(ConfigError, match=r"i\.nii\.gz is not DICOM.*--series"):
         predict(run, image, tmp_path / "l.nii.gz", series=UID)
     with pytest.raises(DataError, match="nowhere does not exist"):
         predict(run, tmp_path / "nowhere", tmp_path / "l.nii.gz", series=UID)
@@ -162,7 +159,7 @@ def test_hidden_files_and_other_files_beside_volumes_do_not_matter(tmp_path):
 def test_label_maps_beside_their_images_are_not_taken_for_images(tmp_path):
     for name in ("case1.nii.gz", "case1_labels.nii.gz"):
         save(tmp_path / "in" / name, greys((4, 4, 2)), AFFINE)
-    with pytest.raises(DataError, match="case1.nii.gz and case1_labels.nii.gz are both the image of case 'case1'"):
+    with pytest.raises(DataError, match=r"case1\.nii\.gz and case1_labels\.nii\.gz .*'case1'"):
         find_inputs(tmp_path / "in")
 
 
@@ -173,7 +170,7 @@ def test_every_image_is_read_before_the_first_is_segmented(run, tmp_path):
     content = save(tmp_path / "in" / "a.nii.gz", greys((40, 40, 4)), AFFINE).read_bytes()
     (tmp_path / "in" / "b.nii.gz").write_bytes(content[: len(content) // 2])
     before = contents(tmp_path)
-    with pytest.raises(DataError, match="b.nii.gz ends before its last voxel or is damaged"):
+    with pytest.raises(DataError, match=r"b\.nii\.gz .*damaged"):
         predict(run, tmp_path / "in", tmp_path / "out")
     assert contents(tmp_path) == before and not (tmp_path / "out").exists()
 
@@ -196,7 +193,7 @@ def test_an_input_is_never_replaced_nor_two_answers_written_to_one_file(run, tmp
     for name in ("a.nii.gz", "a_entropy.nii.gz"):
         save(tmp_path / "in" / name, greys((4, 4, 2)), AFFINE)
     before = contents(tmp_path)
-    with pytest.raises(ConfigError, match="out/a_entropy.nii.gz would be written twice, for two of the images"):
+    with pytest.raises(ConfigError, match=r"out/a_entropy\.nii\.gz .*twice"):
         predict(run, tmp_path / "in", tmp_path / "out", maps=["entropy"])
     with pytest.raises(ConfigError, match="in/a_entropy.nii.gz is an input"):
         predict(run, tmp_path / "in" / "a_entropy.nii.gz", tmp_path / "in", overwrite=True)
@@ -209,12 +206,12 @@ def test_an_input_is_never_replaced_nor_two_answers_written_to_one_file(run, tmp
 
 @pytest.mark.parametrize("out", ["labels", "labels.nrrd", "labels.gz"])
 def test_a_series_and_a_file_need_the_name_of_a_label_map_or_a_folder(run, series, tmp_path, out):
-    with pytest.raises(ConfigError, match="write a name that ends in .nii.gz, or an existing folder"):
+    with pytest.raises(ConfigError, match=r"write .*\.nii\.gz.* folder"):
         predict(run, series, tmp_path / out)
     assert not (tmp_path / out).exists()
 
 
 def test_a_folder_of_volumes_is_not_written_to_a_folder_that_is_named_as_a_file(run, volumes, tmp_path):
-    with pytest.raises(ConfigError, match="labels.nii.gz is the name of a file, but .*images holds 3 images"):
+    with pytest.raises(ConfigError, match=r"labels\.nii\.gz is .*images holds 3 images"):
         predict(run, volumes / "ct" / "images", tmp_path / "labels.nii.gz")
     assert not (tmp_path / "labels.nii.gz").exists()

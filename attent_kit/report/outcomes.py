@@ -71,6 +71,8 @@ def footnotes(outcomes: Sequence[Outcome], rows: Sequence[str], direction: str) 
         means = (
             "they are in the means"
             if not lost
+            else "they have no scores"
+            if lost == runs
             else "they have no scores, so that the means are over the others"
             if lost == collapsed
             else f"{lost} of them without scores, the others are in the means"
