@@ -37,14 +37,16 @@ T = TypeVar("T")
 
 
 def components(kind: str | None = None) -> list[Component]:
-    """Every installed component, or those of one kind: "alignments", "segmentors", "layouts", ...
+    """Every installed component, kind by kind, or those of one kind: "alignments", "segmentors", "layouts", ...
 
     Each has a name, where it comes from, and `load()`, which is its class. ConfigError for an unknown kind.
     """
     if kind is not None and kind not in ALL_KINDS:
-        raise ConfigError(f"there are no '{kind}'.{did_you_mean(kind, ALL_KINDS)} There are: {', '.join(ALL_KINDS)}.")
+        raise ConfigError(
+            f"there is no kind '{kind}'.{did_you_mean(kind, ALL_KINDS)} The kinds: {', '.join(ALL_KINDS)}."
+        )
     registry = load().registry
-    return [component for component in registry if kind in (None, component.kind)]
+    return [component for each in ALL_KINDS if kind in (None, each) for component in registry.of(each)]
 
 
 def phantom(out: Place, **options: Any) -> "WrittenPhantom":

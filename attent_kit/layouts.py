@@ -17,6 +17,7 @@ from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.data.sets.mask_stack import CHAOS_GREY_BANDS
 from attent_kit.data.sets.pairs import Pair, find_pairs, is_label
 from attent_kit.data.sets.splits import SPLITS
+from attent_kit.data.sets.synonyms import organ_called, plainly
 from attent_kit.reading import csv_in, json_in, text_of
 
 __all__ = [
@@ -30,4 +31,6 @@ __all__ = [
     "csv_in", "json_in", "text_of",
     # Which files belong together, and in which order.
     "CHAOS_GREY_BANDS", "CLEAR_EVIDENCE", "Pair", "slice_order_evidence", "find_pairs", "is_label", "natural",
+    # Which organ a file, a folder or a segment is named after.
+    "organ_called", "plainly",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,14 @@ IMPORT_SECONDS = 120.0
 """Time limit for importing a component, which may load torch from a slow disk."""
 _OURS = "attent_kit."
 """Where interfaces stand; each says its `kind`. They are told by that, since this file stands below them."""
+
+
+def installed_version(distribution: str) -> str | None:
+    """The version of a distribution, such as "timm"; None if it is not installed."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 @dataclass(frozen=True)

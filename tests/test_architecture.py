@@ -17,7 +17,7 @@ LAYERS = [
     {"__init__", "errors"},
     {"guard", "naming", "reading"},
     {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules", "tracker"},
-    {"backbone", "scaffold"},
+    {"backbone", "describe", "scaffold"},
     {"interfaces", "report", "selectors"},
     {"build", "data", "options"},
     {"layouts", "metrics"},
@@ -68,7 +68,7 @@ FOR_LAYOUTS = {
     "TASK_ORGANS", "Volume", "choose_series", "find_pairs", "find_series", "integers", "is_dicom", "is_label",
     "natural", "read_labels", "read_picture", "read_series", "read_volume", "same_grid", "slice_order_evidence",
     "SegmentationFile", "find_segmentations", "read_segmentation",
-    "csv_in", "json_in", "text_of",
+    "csv_in", "json_in", "organ_called", "plainly", "text_of",
 }  # fmt: skip
 """What layouts may use of the frame, by way of attent_kit.layouts: each name is a promise to strangers."""
 ORDINARY_WORDS = {

@@ -1,7 +1,6 @@
 """Comparisons that do not go as planned: several processes, failing rows, renamed and moved data."""
 
 import subprocess
-import sys
 import threading
 
 import pytest
@@ -11,6 +10,7 @@ from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.folder import Busy, RunFolder, alone_in
 from attent_kit.report.scores import read_scores
 from support.cases import contents
+from support.commands import COMMAND
 from support.failing_suite import SUITE, compare
 
 
@@ -106,8 +106,7 @@ def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path):
 def test_two_processes_share_a_comparison(suite, prepared, tmp_path):
     """Each row is trained once, and both end with the whole table."""
     suite.write_text(suite.read_text().replace("1e30", "1e-4"))
-    script = "import sys; from attent_kit.cli import run; sys.exit(run(sys.argv[1:]))"
-    command = [sys.executable, "-c", script, "compare", str(suite), "-d", "cpu", "-o", str(tmp_path / "out")]
+    command = [*COMMAND, "compare", str(suite), "-d", "cpu", "-o", str(tmp_path / "out")]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
     outputs = [process.communicate(timeout=300)[0].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs

@@ -8,9 +8,9 @@ import pytest
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.errors import DataError
+from attent_kit.layouts import organ_called, plainly
 from attentkit_builtin.layouts.amos import Amos
 from attentkit_builtin.layouts.nnunet import NnUNet
-from attentkit_builtin.layouts.organ_words import organ_called, plainly
 from support import public_sets as sets
 from support.layout_folders import ORGANS, body, write_json, write_nifti
 
@@ -183,7 +183,8 @@ def test_grades_in_two_folders_are_one_data_set(attentkit, tmp_path):
     ("spelled", "organ"),
     [("RK", "right kidney"), ("kidney_left", "left kidney"), ("leftkidney", "left kidney"), ("Spleen-mask", "spleen"),
      ("adrenal_gland_right", "right adrenal gland"), ("venacava", "inferior vena cava"), ("postcava", "inferior vena cava"),
-     ("gall bladder", "gallbladder"), ("livertumor01", None), ("kidneys", None), ("lung_left", "left lung")],
+     ("gall bladder", "gallbladder"), ("livertumor01", None), ("kidneys", None), ("kidney", None),
+     ("lung_left", "left lung"), ("heart_atrium_left", "left atrium"), ("leftsurrenalgland", "left adrenal gland")],
 )  # fmt: skip
 def test_an_organ_has_one_name_however_it_is_spelled(spelled, organ):
     assert organ_called(spelled) == organ

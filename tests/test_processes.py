@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
@@ -17,9 +16,11 @@ from attent_kit.engine.run.status import cells_in, state_of
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train, trained_by_one
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
+from support.commands import COMMAND, NETWORKS
 from support.waiting import until
 
-SUITE = """
+SUITE = (
+    """
 name = "mine"
 directions = ["mr2ct"]
 settings = {{ precision = "32-true", save_seconds = 0.0, log_steps = 1 }}
@@ -29,11 +30,9 @@ ct = "{prepared}/ct.h5"
 [options]
 translate_steps = {steps}
 segment_steps = {steps}
-segment_batch_size = 2
-segmentor = {{ encoder = "tu-test_resnet", encoder_depth = 3, decoder_channels = [16, 8, 8] }}
-translator = {{ width = 4, blocks = 1 }}
-image_discriminator = {{ width = 4, layers = 1 }}
-entropy_discriminator = {{ width = 4 }}
+"""
+    + NETWORKS
+    + """
 [[rows]]
 label = "W/o"
 alignment = "source_only"
@@ -44,9 +43,9 @@ alignment = "pixel"
 label = "AttENT"
 alignment = "attent"
 """
+)
 KILLS = int(os.environ.get("ATTENTKIT_KILLS", "2"))
 """Of the test that kills at random."""
-SCRIPT = "import sys; from attent_kit.cli import run; sys.exit(run(sys.argv[1:]))"
 
 
 @pytest.fixture
@@ -65,8 +64,9 @@ def start(suite, out, *more):
     """`compare` in a process of its own."""
     words = ["compare", str(suite), "-o", str(out), *more]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-c", SCRIPT, *words]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        [*COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def tables(out):

@@ -3,9 +3,8 @@
 import click
 
 from attent_kit.cli.output import print_json, print_table
-from attent_kit.errors import UnknownComponent, did_you_mean
+from attent_kit.door import components
 from attent_kit.plugins import load
-from attent_kit.registry import ALL_KINDS
 
 
 @click.command("list")
@@ -17,18 +16,14 @@ def command(kind: str | None, as_json: bool) -> None:
     KIND is one of translators, segmentors, discriminators, alignments, suites, layouts, selectors, trackers; without it, all
     are listed.
     """
-    if kind is not None and kind not in ALL_KINDS:
-        raise UnknownComponent(
-            f"there is no kind '{kind}'.{did_you_mean(kind, ALL_KINDS)} The kinds: {', '.join(ALL_KINDS)}."
-        )
-    loaded = load()
-    components = [c for k in ALL_KINDS if kind in (None, k) for c in loaded.registry.of(k)]
+    found = components(kind)
     if as_json:
         fields = ("kind", "name", "plugin", "distribution", "version")
-        print_json([{**{f: getattr(c, f) for f in fields}, "summary": c.summary()} for c in components])
+        print_json([{**{f: getattr(c, f) for f in fields}, "summary": c.summary()} for c in found])
         return
-    rows = [(c.kind[:-1], c.name, c.summary(), c.origin) for c in components]
+    rows = [(c.kind[:-1], c.name, c.summary(), c.origin) for c in found]
     print_table("", ("kind", "name", "what it is", "from"), rows)
+    loaded = load()
     for conflict in loaded.registry.contested():
         click.echo(f"PluginConflict: {conflict}", err=True)
     if loaded.quarantined:

@@ -83,9 +83,8 @@ def check(
     random images: a minute or two each on a CPU. The exit code is 1 if a check fails.
     """
     from attent_kit.cli.output import bars, print_json, print_table
-    from attent_kit.errors import ConfigError
-    from attent_kit.testing.targets import target
-    from attent_kit.testing.verdicts import CHECKS, checks_of, judge
+    from attent_kit.testing.targets import examine, target
+    from attent_kit.testing.verdicts import CHECKS
 
     if only_list:
         known = [
@@ -100,14 +99,8 @@ def check(
         add_files(context, Path(what))
     found = target(what)
     subjects = found.subjects(options, device, data)
-    planned = [(c, subject) for subject in subjects for c in checks_of(subject.kind, words)]
-    if not planned and not found.broken:
-        raise ConfigError(f"no check has {' or '.join(words)} in its name. `attentkit plugins check --list` shows all.")
-    verdicts = list(found.broken)
-    with bars(("checks", len(planned))) as (bar,):
-        for done, (one, subject) in enumerate(planned):
-            bar.to(done, f"{subject.called}, {one.name}")
-            verdicts.append(judge(one, subject))
+    with bars(("checks", 0)) as (bar,):
+        verdicts = examine(found, subjects, words, bar.count("checks"))
     if as_json:
         print_json([asdict(verdict) for verdict in verdicts])
     else:

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -46,10 +46,10 @@ def command(runs: tuple[Path, ...], device: str, out: Path | None, as_json: bool
         print_json(
             {
                 "runs": [
-                    {**run._asdict(), "selectors": [_plain({**s._asdict(), "regret": s.regret}) for s in run.selectors]}
+                    {**run._asdict(), "selectors": [{**s._asdict(), "regret": s.regret} for s in run.selectors]}
                     for run in result.runs
                 ],
-                "selectors": [_plain(mean._asdict()) for mean in result.means],
+                "selectors": [mean._asdict() for mean in result.means],
                 "note": NOTE,
             }
         )
@@ -82,11 +82,6 @@ def _print(result: "SelectResult") -> None:
     print_table(f"Means over {len(result.counted)} runs, Dice in %", heads, rows)
     if bound := len(result.runs) - len(result.counted):
         click.echo(f"{bound} runs whose training saw target labels are not included.")
-
-
-def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN."""
-    return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in fields.items()}
 
 
 def _number(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from attent_kit.files import write_text
 from attent_kit.report.compared import Compared
@@ -13,6 +14,8 @@ from attent_kit.report.metrics import metric_of
 from attent_kit.report.ranks import ranks_csv, ranks_figure
 from attent_kit.report.sentences import comparison_block, sentence
 from attent_kit.report.table import csv_text, mark, markdown
+
+T = TypeVar("T")
 
 
 def render(c: Compared, panels: Mapping[str, Sequence[Panel]], out: Path) -> list[Path]:
@@ -55,7 +58,13 @@ def render(c: Compared, panels: Mapping[str, Sequence[Panel]], out: Path) -> lis
 
 def _marked(panel: Panel, selection: str) -> Panel:
     """A panel whose labels are those of the tables."""
+
+    def own(by_row: Mapping[str, T]) -> dict[str, T]:
+        return {mark(label, selection): each for label, each in by_row.items()}
+
     return panel._replace(
-        translations={mark(label, selection): image for label, image in panel.translations.items()},
-        predictions={mark(label, selection): labels for label, labels in panel.predictions.items()},
+        translations=own(panel.translations),
+        predictions=own(panel.predictions),
+        entropies=own(panel.entropies),
+        returns=own(panel.returns),
     )

@@ -136,7 +136,7 @@ class Scores(tuple[Score, ...]):
         for alignment, direction in named:
             for organ in dict.fromkeys(o for a, d, o, *_ in means if (a, d) == (alignment, direction)):
                 found = (means.get((alignment, direction, organ, *metric), math.nan) for metric in metrics)
-                lines.append([*([alignment, direction] if len(named) > 1 else []), organ, *map(_number, found)])
+                lines.append([*([alignment, direction] if len(named) > 1 else []), organ, *map(three_digits, found)])
         words = ["alignment", "direction", "organ"] if len(named) > 1 else ["organ"]
         cases = len({row.case for row in rows})
         title = f"Means over {cases} case{'s' if cases > 1 else ''}"
@@ -162,7 +162,8 @@ def data_frame(values: Iterable[Sequence[Any]], columns: Sequence[str], index: S
     return DataFrame(list(values), index=index, columns=list(columns))
 
 
-def _number(value: float) -> str:
+def three_digits(value: float) -> str:
+    """'0.123'; '-' for a number that is not defined."""
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 

@@ -1,6 +1,5 @@
 """The sections of the report that follow from what runs and other commands have logged: curves, shift, audit."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +19,7 @@ from attent_kit.report.page import (
     Text,
     drawing,
 )
+from attent_kit.report.scores import three_digits
 from attent_kit.report.shift import over_seeds, read_shift
 from attent_kit.report.translation_audit import lines, read_translation_audit
 
@@ -88,7 +88,7 @@ def shift_section(out: Path, runs: Sequence[Trained], titles: Mapping[str, str])
         measures = list(dict.fromkeys(r.measure for r in rows))
         order = [run.row for run in runs if run.direction == direction]
         rows.sort(key=lambda r: order.index(r.row) if r.row in order else -1)
-        found = {(r.row, r.space, r.measure): f"{_number(r.before)} → {_number(r.after)}" for r in rows}
+        found = {(r.row, r.space, r.measure): f"{three_digits(r.before)} → {three_digits(r.after)}" for r in rows}
         grid = [
             PageRow(
                 row or "images",
@@ -133,7 +133,10 @@ def translation_audit_section(
                     f"{run.row}, {domains}: translation audit, {audit.parent.name}",
                     ["measure", "mean of cases", "worst", "case"],
                     [
-                        PageRow(r.measure, [PageCell(_number(r.mean)), PageCell(_number(r.worst)), PageCell(r.case)])
+                        PageRow(
+                            r.measure,
+                            [PageCell(three_digits(r.mean)), PageCell(three_digits(r.worst)), PageCell(r.case)],
+                        )
                         for r in found
                     ],
                 )
@@ -149,7 +152,3 @@ def translation_audit_section(
         blocks += [Heading(domains), *own] if own else []
     words = "What translations keep of validation and test cases of the target, by the weights at the end of training."
     return Section("audit", "Translation audit", [Text([words]), *blocks]) if blocks else None
-
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"

@@ -2,18 +2,19 @@
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from attent_kit.config import parse_set, put, read_toml
+from attent_kit.data.workers import ReportDone
 from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
 from attent_kit.plugins import GROUP, LoadedPlugins, Plugin, Quarantined, load, load_from
 from attent_kit.registry import CLASS_KINDS, KINDS, Component
 from attent_kit.testing.subject import Subject
-from attent_kit.testing.verdicts import Verdict
+from attent_kit.testing.verdicts import Verdict, checks_of, judge
 
 OURS = "attent-kit"
 LOADS = (
@@ -49,6 +50,21 @@ class Target:
             if path[0] not in used:
                 raise ConfigError(f"--set {'.'.join(path)}: nothing being checked has an option '{path[0]}'.")
         return chosen
+
+
+def examine(found: Target, subjects: Sequence[Subject], words: Sequence[str], tell: ReportDone) -> list[Verdict]:
+    """What every check whose name has one of `words` (all without any) finds in the subjects, after what did not even load.
+
+    `tell(what, done, total)` hears before each check which one it is. ConfigError if no check has such a name.
+    """
+    planned = [(check, subject) for subject in subjects for check in checks_of(subject.kind, words)]
+    if not planned and not found.broken:
+        raise ConfigError(f"no check has {' or '.join(words)} in its name. `attentkit plugins check --list` shows all.")
+    verdicts = list(found.broken)
+    for done, (check, subject) in enumerate(planned):
+        tell(f"{subject.called}, {check.name}", done, len(planned))
+        verdicts.append(judge(check, subject))
+    return verdicts
 
 
 def target(word: str | None) -> Target:

@@ -46,7 +46,15 @@ def train_words(prepared: Path, out: Path, *more: object, alignment: str = "sour
     return [str(word) for word in [*words, *TINY, *more]]
 
 
-SUITE = """
+NETWORKS = """segment_batch_size = 2
+segmentor = {{ encoder = "tu-test_resnet", encoder_depth = 3, decoder_channels = [16, 8, 8] }}
+translator = {{ width = 4, blocks = 1 }}
+image_discriminator = {{ width = 4, layers = 1 }}
+entropy_discriminator = {{ width = 4 }}
+"""
+"""Options of a suite's rows that take a second on a processor, for `str.format`."""
+SUITE = (
+    """
 name = "tiny"
 title = "Tiny"
 note = "Boxes and noise."
@@ -61,12 +69,9 @@ ct = "{prepared}/ct.h5"
 [options]
 segment_steps = 2
 translate_steps = 2
-segment_batch_size = 2
-segmentor = {{ encoder = "tu-test_resnet", encoder_depth = 3, decoder_channels = [16, 8, 8] }}
-translator = {{ width = 4, blocks = 1 }}
-image_discriminator = {{ width = 4, layers = 1 }}
-entropy_discriminator = {{ width = 4 }}
-
+"""
+    + NETWORKS
+    + """
 [[rows]]
 label = "W/o adaptation"
 alignment = "source_only"
@@ -75,6 +80,9 @@ alignment = "source_only"
 label = "AttENT"
 alignment = "attent"
 """
+)
+COMMAND = [sys.executable, "-c", "import sys; from attent_kit.cli import run; sys.exit(run(sys.argv[1:]))"]
+"""`attentkit` in a process of its own, before its words."""
 
 
 def says(outcome, code, *sentences):

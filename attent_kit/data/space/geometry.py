@@ -113,11 +113,6 @@ class Grid:
         return slices, rows, columns
 
     @property
-    def native_size(self) -> int:
-        """The `size` that keeps the finer in-plane pixels as they are."""
-        return round(max(self._rows.square, self._columns.square))
-
-    @property
     def pixel(self) -> float:
         """mm that one pixel of a slice is wide and high."""
         return self.fixed_pixel or self._columns.square * self._columns.spacing / self.size

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +26,7 @@ from attent_kit.backbone import Backbone
 from attent_kit.data.workers import ReportDone
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.files import read_json, write_text
-from attent_kit.registry import KINDS, Component, Registry
+from attent_kit.registry import KINDS, Component, Registry, installed_version
 
 if TYPE_CHECKING:  # torch is imported when the first question is asked that is not remembered
     from attent_kit.engine.backbones.stand_ins import StandIns
@@ -229,17 +229,10 @@ def fingerprint(registry: Registry) -> str:
     for distribution in list(distributions):
         with suppress(PackageNotFoundError):
             distributions |= {re.split(r"[^\w.-]", need)[0] for need in requires(distribution) or ()}
-    facts = [(name, _version(name)) for name in sorted(distributions)]
+    facts = [(name, installed_version(name) or "not installed") for name in sorted(distributions)]
     facts += [(f"{c.kind}:{c.name}", f"{c.target}") for c in components]
     facts += [(str(path), str(stat)) for path, stat in _sources(components)]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _sources(components: Iterable[Component]) -> Iterator[tuple[Path, tuple[int, int]]]:

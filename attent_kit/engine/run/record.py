@@ -7,7 +7,6 @@ import platform
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import Any
 
@@ -24,7 +23,7 @@ from attent_kit.engine.run.provenance import record
 from attent_kit.engine.run.settings import RunSettings, shaping
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.files import parse_object, read_json, write_text
-from attent_kit.registry import Component
+from attent_kit.registry import Component, installed_version
 
 if sys.platform != "win32":
     import resource
@@ -207,14 +206,7 @@ _PACKAGES = (
 
 def packages(*more: str) -> dict[str, str]:
     """Versions of the libraries that a run computes with, and of `more`."""
-    return {name: _version(name) for name in (*_PACKAGES, *more)}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"
+    return {name: installed_version(name) or "not installed" for name in (*_PACKAGES, *more)}
 
 
 def _peak_memory(device: torch.device) -> int | None:

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from attent_kit.data.workers import host_memory
 from attent_kit.engine.run.device import in_words, launch, works
 from attent_kit.engine.run.record import packages
 from attent_kit.errors import AttentKitError
+from attent_kit.registry import installed_version
 
 DISTRIBUTION = "attent-kit"
 FOR_PEOPLE = ("dicom", "onnx", "tensorboard", "wandb", "mlflow")
@@ -115,11 +116,4 @@ def _missing(extra: str) -> list[str]:
     except PackageNotFoundError:
         return []
     names = [match[0] for line in wanted if (match := re.match(r"[\w.-]+", line))]
-    return [name for name in names if not _installed(name)]
-
-
-def _installed(name: str) -> bool:
-    try:
-        return bool(version(name))
-    except PackageNotFoundError:
-        return False
+    return [name for name in names if installed_version(name) is None]

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import Entry, LabelMap, Layout, Scan, read_labels, read_volume
+from attent_kit.layouts import Entry, LabelMap, Layout, Scan, organ_called
 from attentkit_builtin.layouts.folders import (
     by_case,
     checked,
@@ -23,9 +23,9 @@ from attentkit_builtin.layouts.folders import (
     names,
     nearest,
     only,
+    scan_of,
 )
 from attentkit_builtin.layouts.organ_names import organs_of
-from attentkit_builtin.layouts.organ_words import organ_called
 
 _NAME = re.compile(r"^amos_[0-9]{4}(_0000)?\.nii(\.gz)?$", re.IGNORECASE)
 _CASE = re.compile(r"^amos_([0-9]{4})$", re.IGNORECASE)
@@ -94,8 +94,7 @@ class Amos(Layout):
         return checked(found, self.folder)
 
     def read(self, entry: Entry) -> Scan:
-        image = read_volume(entry.images[0])
-        return Scan(image, read_labels(entry.labels[0], like=image) if entry.labels else None)
+        return scan_of(entry)
 
     def _require_own_values(self, file: Path) -> None:
         """DataError if a dataset.json gives an organ another value than AMOS does: a copy that was numbered anew."""

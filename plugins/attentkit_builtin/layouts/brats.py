@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import Entry, LabelMap, Layout, Scan, read_labels, read_volume
-from attentkit_builtin.layouts.folders import NIFTI, below, checked, chosen, folders, listing, names, only
+from attent_kit.layouts import Entry, LabelMap, Layout, Scan
+from attentkit_builtin.layouts.folders import NIFTI, below, checked, chosen, folders, listing, names, only, scan_of
 
 NEW, OLD = ("t1n", "t1c", "t2w", "t2f"), ("t1", "t1ce", "t2", "flair")
 """Native T1, T1 with contrast agent, T2 and FLAIR."""
@@ -73,9 +73,7 @@ class Brats(Layout):
         )
 
     def read(self, entry: Entry) -> Scan:
-        image = read_volume(entry.images[0])
-        labels = read_labels(entry.labels[0], like=image) if entry.labels else None
-        return Scan(image, labels, doubts=tuple(_other_visits(entry)))
+        return scan_of(entry, tuple(_other_visits(entry)))
 
 
 def _other_visits(entry: Entry) -> Iterator[str]:

@@ -11,8 +11,8 @@ image and label; all are found, as is the folder Training itself.
 import re
 from pathlib import Path
 
-from attent_kit.layouts import Entry, LabelMap, Layout, Scan, read_labels, read_volume
-from attentkit_builtin.layouts.folders import checked, chosen, folders, names, nearest, only, paired
+from attent_kit.layouts import Entry, LabelMap, Layout, Scan
+from attentkit_builtin.layouts.folders import checked, chosen, folders, names, nearest, only, paired, scan_of
 
 _IMAGE = re.compile(r"^(img|image)-?_?[0-9]{4}\.nii(\.gz)?$", re.IGNORECASE)
 _LABEL = re.compile(r"^(label|lbl)-?_?[0-9]{4}\.nii(\.gz)?$", re.IGNORECASE)
@@ -68,8 +68,7 @@ class BTCV(Layout):
         )
 
     def read(self, entry: Entry) -> Scan:
-        image = read_volume(entry.images[0])
-        return Scan(image, read_labels(entry.labels[0], like=image) if entry.labels else None)
+        return scan_of(entry)
 
 
 def _parts(path: Path) -> dict[str, Path]:

@@ -22,6 +22,8 @@ from attent_kit.layouts import (
     find_segmentations,
     find_series,
     is_dicom,
+    organ_called,
+    plainly,
     read_labels,
     read_segmentation,
     read_series,
@@ -31,7 +33,6 @@ from attentkit_builtin.layouts.chaos import Chaos
 from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, listing
 from attentkit_builtin.layouts.ircadb import Ircadb
 from attentkit_builtin.layouts.masks import of_all_cases
-from attentkit_builtin.layouts.organ_words import organ_called, plainly
 
 FILES_LOOKED_AT = 5
 """Files of a folder that are opened to see whether they are DICOM: strays lie beside slices, but not so many."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import Entry, LabelMap, Layout, Scan, read_labels, read_volume
+from attent_kit.layouts import Entry, LabelMap, Layout, Scan
 from attentkit_builtin.layouts.folders import (
     NIFTI,
     below,
@@ -28,6 +28,7 @@ from attentkit_builtin.layouts.folders import (
     labelled,
     names,
     only,
+    scan_of,
 )
 
 _DEPTH = 4
@@ -104,10 +105,9 @@ class Flare(Layout):
         return checked(found.values(), self.path)
 
     def read(self, entry: Entry) -> Scan:
-        image = read_volume(entry.images[0])
         pseudo = str(self.part).startswith("ct-pseudo")
         doubts = ("its labels are a network's, not an expert's.",) if pseudo and entry.labels else ()
-        return Scan(image, read_labels(entry.labels[0], like=image) if entry.labels else None, doubts=doubts)
+        return scan_of(entry, doubts)
 
 
 def _names(places: list[FlareFolder]) -> tuple[str, ...]:

@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from attent_kit.errors import ConfigError, DataError, did_you_mean, few
-from attent_kit.layouts import Entry, Layout, Pair, find_pairs, json_in, natural, text_of
+from attent_kit.layouts import (
+    Entry,
+    Layout,
+    Pair,
+    Scan,
+    find_pairs,
+    json_in,
+    natural,
+    read_labels,
+    read_volume,
+    text_of,
+)
 
 NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _CHANNEL_0 = re.compile(r"_0000$")
@@ -161,6 +172,12 @@ def labelled(layout: Layout, images: dict[str, Path], labels: dict[str, Path], p
     if lonely := sorted(set(labels) - set(images)):
         layout.refuse(DataError(f"{place} has a label map without its image, {listing(lonely)}: add the image."))
     return {case: path for case, path in labels.items() if case in images}
+
+
+def scan_of(entry: Entry, doubts: tuple[str, ...] = ()) -> Scan:
+    """The NIfTI file that a case is, with its one label map, if it has one, on the same grid."""
+    image = read_volume(entry.images[0])
+    return Scan(image, read_labels(entry.labels[0], like=image) if entry.labels else None, doubts=doubts)
 
 
 def inside(root: Path, name: object, source: Path) -> Path:

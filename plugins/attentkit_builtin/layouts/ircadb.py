@@ -13,10 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import Entry, Layout, Scan, Volume, choose_series, integers, read_series, same_grid
+from attent_kit.layouts import (
+    Entry,
+    Layout,
+    Scan,
+    Volume,
+    choose_series,
+    integers,
+    organ_called,
+    read_series,
+    same_grid,
+)
 from attentkit_builtin.layouts.folders import below, checked, chosen, folders, only
 from attentkit_builtin.layouts.masks import binary, join, named_in, of_all_cases, require_apart
-from attentkit_builtin.layouts.organ_words import organ_called
 
 _IMAGE, _MASKS = "PATIENT_DICOM", "MASKS_DICOM"
 _DEPTH = 2

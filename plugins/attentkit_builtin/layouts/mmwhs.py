@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import Entry, LabelMap, Layout, Scan, read_labels, read_volume
-from attentkit_builtin.layouts.folders import below, checked, chosen, files, labelled, names, only
+from attent_kit.layouts import Entry, LabelMap, Layout, Scan
+from attentkit_builtin.layouts.folders import below, checked, chosen, files, labelled, names, only, scan_of
 
 _FILE = re.compile(
     r"^(?P<modality>ct|mr)_(?P<set>train|test)_(?P<number>[0-9]{4})_(?P<role>image|label)\.nii(\.gz)?$", re.I
@@ -66,8 +66,7 @@ class MMWHS(Layout):
         )
 
     def read(self, entry: Entry) -> Scan:
-        image = read_volume(entry.images[0])
-        return Scan(image, read_labels(entry.labels[0], like=image) if entry.labels else None)
+        return scan_of(entry)
 
 
 def _homes(path: Path) -> Iterator[Path]:

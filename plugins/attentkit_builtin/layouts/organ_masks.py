@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import Entry, Layout, Scan, Volume, is_label, read_labels, read_volume
+from attent_kit.layouts import Entry, Layout, Scan, Volume, is_label, organ_called, plainly, read_labels, read_volume
 from attentkit_builtin.layouts.brats import Brats
 from attentkit_builtin.layouts.folders import (
     NIFTI,
@@ -27,7 +27,6 @@ from attentkit_builtin.layouts.folders import (
     only,
 )
 from attentkit_builtin.layouts.masks import binary, join, named_in, of_all_cases, require_apart
-from attentkit_builtin.layouts.organ_words import organ_called, plainly
 from attentkit_builtin.layouts.totalsegmentator import TotalSegmentator
 
 _FOLDER = re.compile(r"^(segmentations?|segs?|masks?|labels?|organs?|rois?)$", re.I)

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 from attent_kit.errors import DataError
-from attent_kit.layouts import Entry, Layout, Scan, is_label, read_labels, read_volume
+from attent_kit.layouts import Entry, Layout, Scan, is_label
 from attentkit_builtin.layouts.amos import Amos
 from attentkit_builtin.layouts.brats import Brats
 from attentkit_builtin.layouts.btcv import BTCV
 from attentkit_builtin.layouts.flare import Flare
-from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, names, paired
+from attentkit_builtin.layouts.folders import NIFTI, checked, chosen, folders, names, paired, scan_of
 from attentkit_builtin.layouts.mmwhs import MMWHS
 from attentkit_builtin.layouts.msd import MSD
 from attentkit_builtin.layouts.nnunet import NnUNet
@@ -54,8 +54,7 @@ class Pairs(Layout):
         return checked(found, self.path)
 
     def read(self, entry: Entry) -> Scan:
-        image = read_volume(entry.images[0])
-        return Scan(image, read_labels(entry.labels[0], like=image) if entry.labels else None)
+        return scan_of(entry)
 
     def _places(self) -> tuple[Path, Path | None]:
         """Where the images and the label maps lie."""

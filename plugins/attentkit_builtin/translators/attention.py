@@ -94,18 +94,6 @@ class AttentionTranslator(Translator):
         g = self.up2(cat([self.gate2(f2, g) if self.gated else f2, g], 1), f1.shape[2:])
         return self.to_image(cat([self.gate1(f1, g) if self.gated else f1, g], 1))
 
-    def attention_maps(self, x: Tensor) -> list[Tensor]:
-        """m of each gate, coarse to fine, for figures: [B, 1, h, w] at 1/4, 1/2 and 1/1 of x; none if ungated."""
-        maps: list[Tensor] = []
-        gates = [self.gate3, self.gate2, self.gate1] if self.gated else []
-        hooks = [g.to_map.register_forward_hook(lambda _, __, m: maps.append(m)) for g in gates]
-        try:
-            self(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return maps
-
 
 def _norm(norm: GateNorm, channels: int) -> nn.Module:
     if norm == "instance":
