@@ -16,7 +16,7 @@ BUILTIN = ROOT / "plugins" / "attentkit_builtin"
 LAYERS = [
     {"__init__", "errors"},
     {"guard", "naming", "reading"},
-    {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules", "tracker"},
+    {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules", "teacher", "tracker"},
     {"backbone", "describe", "scaffold"},
     {"interfaces", "report", "selectors"},
     {"build", "data", "options"},
@@ -59,6 +59,7 @@ OPEN_TO_PLUGINS = {
     "options",
     "schedules",
     "selectors",
+    "teacher",
     "testing",
     "tracker",
 }

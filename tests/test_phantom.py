@@ -1,7 +1,10 @@
 import errno
 import math
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterable
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -23,6 +26,7 @@ from attent_kit.data.phantom.case import majority, stored_as, voxel_means
 from attent_kit.data.phantom.patient import EVENT_EVERY, random_patient
 from attent_kit.data.phantom.shapes import Ellipsoid, Tube, smooth_noise, spline, turn
 from attent_kit.data.phantom.write import in_phantom
+from attent_kit.data.workers import WorkerEnded
 from attent_kit.errors import ConfigError, DataError, RunError
 
 COARSE = PhantomSize(48, (12, 0, 0), (12, 0, 0), (8.0, 8.0), (8.0, 8.0))
@@ -264,6 +268,35 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_does_not(tiny, tmp
     assert a == b
     assert a.keys() == c.keys()
     assert all(a[path] != c[path] for path in a)
+
+
+def test_several_processes_write_the_bytes_of_one_and_need_no_guard_in_the_script_that_asks(tmp_path):
+    script = """
+import sys
+from pathlib import Path
+from attent_kit.data.phantom import SIZES, PhantomOptions, PhantomSize, volumes, write_phantom
+SIZES["tiny"] = PhantomSize(16, (1, 0, 1), (1, 0, 1), (20.0, 20.0), (20.0, 20.0), (0, 0), (1, 1), (1, 1))
+volumes.most_workers = lambda useful: int(sys.argv[2])
+write_phantom(Path(sys.argv[1]), PhantomOptions(size="tiny"))
+print("once")
+"""
+    (tmp_path / "script.py").write_text(script)
+    for workers in ("1", "2"):
+        words = [sys.executable, tmp_path / "script.py", tmp_path / workers, workers]
+        assert subprocess.run(words, check=True, capture_output=True, text=True).stdout == "once\n"
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+
+
+def test_a_process_that_is_ended_is_a_sentence_and_leaves_nothing(tiny, tmp_path, monkeypatch):
+    @contextmanager
+    def ended(workers, shared):
+        raise WorkerEnded("ended")
+        yield
+
+    monkeypatch.setattr("attent_kit.data.phantom.volumes.asking", ended)
+    with pytest.raises(RunError, match="memory.*same command again"):
+        write_phantom(tmp_path / "phantom", PhantomOptions(size="tiny"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_holds_pairs_and_the_facts_of_each(tiny, tmp_path):

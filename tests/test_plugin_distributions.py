@@ -20,6 +20,7 @@ ALIGNMENTS = {
     "gin": "attentkit-gin",
     "mmd": "attentkit-mmd",
     "selftrain": "attentkit-selftrain",
+    "translate_selftrain": "attentkit-recipes",
 }
 
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -44,9 +45,12 @@ def counted(report: ReportDone | None, total: int) -> Callable[[str], None]:
 
 def sensible_workers(cases: int, size: int) -> int:
     """Processes for so many cases of `size` bytes in all: as many as there are processors and memory for, 8 at most."""
-    if size < WORTHWHILE:
-        return 1
-    return max(1, min(cores(), cases, host_memory() // MEMORY, MOST))
+    return 1 if size < WORTHWHILE else most_workers(cases)
+
+
+def most_workers(useful: int) -> int:
+    """Processes that there are processors and memory for: `useful` and 8 at most, 1 at least."""
+    return max(1, min(cores(), useful, host_memory() // MEMORY, MOST))
 
 
 def cores() -> int:
@@ -88,6 +92,8 @@ class WorkerEnded(RunError):
 def asking(workers: int, shared: object) -> Iterator[Ask]:
     """`ask` of so many processes, or of this one if `workers` is 1 or `shared` cannot be sent to another.
 
+    They do not run the script that asks, which therefore needs no `if __name__ == "__main__"`: what is in it stays here.
+
     On the way out what has begun is finished and what has not is dropped. RunError if a process was ended from outside.
     """
     if workers == 1 or not _can_be_sent(shared):
@@ -97,7 +103,7 @@ def asking(workers: int, shared: object) -> Iterator[Ask]:
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin)
 
     def ask(function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Any]:
-        with _born_deaf():
+        with _born_deaf(), _born_without_the_script():
             return pool.map(function, tasks)
 
     try:
@@ -113,8 +119,7 @@ def asking(workers: int, shared: object) -> Iterator[Ask]:
 
 def _can_be_sent(shared: object) -> bool:
     try:
-        pickle.dumps(shared)
-        return True
+        return b"__main__" not in pickle.dumps(shared)
     except Exception:
         return False
 
@@ -130,6 +135,22 @@ def _born_deaf() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _born_without_the_script() -> Iterator[None]:
+    """Processes that begin here do not import the script or notebook that this one runs."""
+    main = sys.modules["__main__"]
+    hidden = {name: vars(main)[name] for name in ("__spec__", "__file__") if name in vars(main)}
+    for name in hidden:
+        delattr(main, name)
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        del main.__spec__
+        for name, value in hidden.items():
+            setattr(main, name, value)
 
 
 def _begin() -> None:

@@ -250,7 +250,9 @@ def shared_stage_file(
     stage = alignment.stages()[0]
     if stage.recipe is None:
         return None
-    versions = sorted({f"{c.distribution} {c.version}" for c in run.components})
+    # The method itself is not among them: methods of any distribution share what their recipes say is alike.
+    networks = [c for c in run.components if c.kind != Alignment.kind]
+    versions = sorted({f"{c.distribution} {c.version}" for c in networks})
     computed = (fabric.device.type, precision_of(fabric), __version__, *versions)
     shaping = [
         stage.name, stage.steps, stage.batch_size, stage.recipe, run.settings.seed, computed,

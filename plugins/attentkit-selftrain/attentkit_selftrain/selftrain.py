@@ -32,6 +32,7 @@ from attent_kit.options import (
     segmentor_optimizer,
     supervised_loss,
 )
+from attent_kit.teacher import mean_teacher, teach
 
 
 class SelfTraining(Alignment):
@@ -79,9 +80,8 @@ class SelfTraining(Alignment):
 
     def __init__(self, config: Config, build: Build, task: Task) -> None:
         super().__init__(config, build, task)
-        self.S, self.T = build(config.segmentor), build(config.segmentor)
-        self.T.load_state_dict(self.S.state_dict())
-        self.T.requires_grad_(False)
+        self.S = build(config.segmentor)
+        self.T = mean_teacher(self.S)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def optimizers(self) -> dict[str, Optimizer]:
@@ -95,7 +95,7 @@ class SelfTraining(Alignment):
     def segment(self, batch: Batch, update: Update) -> Losses:
         c, x_s, x_t = self.config, batch.x_s, batch.x_t
         y_s = labels_as_asked(batch.y_s, c)
-        self.teach()
+        teach(self.T, self.S, self.step, c.momentum_of_teacher)
         with torch.no_grad():
             certainty, y_t = self.T(x_t).logits.softmax(1).max(1)
             q = (certainty > c.threshold).float().mean((1, 2), keepdim=True).expand(y_t.shape)
@@ -110,14 +110,6 @@ class SelfTraining(Alignment):
         L_msk = weighted_cross_entropy(self.S(x_k).logits, y_t, q)
         update("S", L_seg + c.mixed * L_mix + c.masked * L_msk)
         return {"L_seg": L_seg, "L_mix": L_mix, "L_msk": L_msk, "certain": q.mean()}
-
-    @torch.no_grad()
-    def teach(self) -> None:
-        """T <- a T + (1 - a) S, and the running statistics of its norms likewise."""
-        a = (1 - 1 / (self.step + 1.0)).clamp(max=self.config.momentum_of_teacher)
-        for old, new in zip(self.T.state_dict().values(), self.S.state_dict().values(), strict=True):
-            old.lerp_(new, 1 - a.to(old.dtype)) if old.is_floating_point() else old.copy_(new)
-        self.step += 1
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(x_t).logits

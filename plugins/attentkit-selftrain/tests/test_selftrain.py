@@ -30,25 +30,6 @@ def test_it_keeps_the_contract():
     check_alignment(SelfTraining, SMALL)
 
 
-def test_the_teacher_is_the_student_after_one_step_and_the_mean_of_both_after_two():
-    method = built(momentum_of_teacher=0.9)
-    weight = next(iter(method.S.state_dict()))
-    student, teacher = (network.state_dict()[weight] for network in (method.S, method.T))
-    with torch.no_grad():
-        student.fill_(1.0)
-        method.teach()  # a = 1 - 1 / 1
-        assert torch.equal(teacher, torch.full_like(teacher, 1.0))
-        student.fill_(3.0)
-        method.teach()  # a = 1 - 1 / 2
-        assert torch.allclose(teacher, torch.full_like(teacher, 2.0))
-        for _ in range(50):
-            method.teach()
-        before = teacher.clone()
-        student.fill_(13.0)
-        method.teach()  # a = 0.9
-    assert torch.allclose(teacher, 0.9 * before + 1.3, atol=1e-5)
-
-
 def test_half_of_the_classes_that_are_there_is_pasted_whole():
     torch.manual_seed(0)
     labels = torch.tensor([[[0, 0, 2], [4, 4, 2]], [[1, 1, 1], [1, 1, 1]]])

@@ -1,0 +1,10 @@
+"""Recipes of 2022 and later that stand beside AttENT in a table."""
+
+from attent_kit import hookimpl
+
+ATTENTKIT_INTERFACE = "1.1"
+
+
+@hookimpl
+def attentkit_alignments() -> dict[str, str]:
+    return {"translate_selftrain": "attentkit_recipes.translate_selftrain:TranslateSelfTraining"}
