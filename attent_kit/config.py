@@ -203,10 +203,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         text = text_of(path).replace("\r\n", "\n")
         return {key: _turned(value) for key, value in toml_in(_QUOTED.sub(_literal, text)).items()}
     except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such file.") from None
+        raise ConfigError(f"{path}: there is no such file: check the spelling of the path.") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{path}: cannot be read as TOML: {reason}.") from None
+        raise ConfigError(f"{path}: cannot be read as TOML: {reason}. Correct it.") from None
 
 
 def _literal(match: re.Match[str]) -> str:

@@ -26,7 +26,7 @@ def facts_of(component: Component) -> list[tuple[str, str]]:
 
 
 def options_of(component: Component) -> list[dict[str, Any]]:
-    """Name, default and meaning of each option, as text; none of what is no network and no method."""
+    """Name, default and meaning of each option, as text; nothing for layouts, selectors and trackers, which have none."""
     if component.kind not in KINDS:
         return []
     fields = component.load().Config.model_fields

@@ -65,8 +65,9 @@ def prepare(
 ) -> "Prepared":
     """Turn the data set at `path` into the prepared file `out`, and open it; options as `attentkit prepare` has them.
 
-    They are the fields of `PrepareOptions`: part, labels, modality, organs, size, split, ... `preview` is a picture of some
-    cases to write. DataError for files that cannot be used; an existing `out` is then as it was.
+    They are the fields of `PrepareOptions`: part, labels, modality, organs, size (pixels), pixel (mm), split, ... `preview` is a
+    picture of some cases to write. ConfigError for options that do not fit the data set, DataError for files that cannot be
+    used, RunError where nothing can be written; an existing `out` is then as it was.
     """
     from attent_kit.data.prepare.options import PrepareOptions
     from attent_kit.data.prepare.prepare import prepare_data_set
@@ -78,7 +79,11 @@ def prepare(
 
 
 def open_prepared(path: Place) -> "Prepared":
-    """A file that `prepare` has written: its cases, organs and splits, and slices as arrays. DataError if it is damaged."""
+    """A file that `prepare` has written: its cases, organs and splits, and its slices.
+
+    Those are [N, C, H, W] float16 in [-1, 1], their labels [N, H, W] uint8. DataError if the file is missing, damaged or of
+    another format; what is damaged in a case is met when that case is read.
+    """
     from attent_kit.data.prepared.file import Prepared
 
     return Prepared.open(Path(path))
@@ -87,7 +92,8 @@ def open_prepared(path: Place) -> "Prepared":
 def check(*paths: Place, **options: Any) -> "CheckResult":
     """Look for what is wrong with data sets or prepared files: findings, each with its numbers and what to do.
 
-    Options are the fields of `CheckOptions`, as `attentkit check` has them.
+    Options are the fields of `CheckOptions`, as `attentkit check` has them. ConfigError for options that do not fit, DataError
+    for a place that does not exist; whatever is wrong with the data itself is a finding.
     """
     from attent_kit.data.check.check import CheckOptions
     from attent_kit.data.check.check import check as look
@@ -111,7 +117,8 @@ def train(alignment: str | None = None, *, watcher: "TrainWatcher | None" = None
 def open_run(path: Place, device: str = "auto", select: str = "last") -> "Model":
     """A trained run, from its folder or from a zip of `attentkit pack`, ready to `predict` and `translate`.
 
-    ConfigError if there is none or one of its plugins is missing; RunError if it is damaged.
+    Answers are on the grid of the image, [X, Y, Z]: labels uint8, probabilities float32 [X, Y, Z, K], volumes in ml. ConfigError
+    if there is no run or one of its plugins is missing; RunError if it is damaged.
     """
     from attent_kit.engine.apply.model import open_model
 
@@ -122,7 +129,8 @@ def compare(suite: Any = "phantom", *, watcher: "Watcher | None" = None, **optio
     """Run what is missing of a comparison: a TOML file, the name of an installed suite, or a `Suite`.
 
     Options are the fields of `CompareRequest`: alignments, seeds, directions, set, out, ablate, devices, ... A run that fails
-    does not stop the others: it is in `failed`, and `check()` of the result raises what the command would end with.
+    does not stop the others: it is in `failed`, and `check()` of the result raises what the command would end with. ConfigError
+    or DataError before anything is trained for what cannot be run. Scores keep their units (fraction, mm); tables show %.
     """
     from attent_kit.engine.conduct.compare import compare as conduct
     from attent_kit.engine.conduct.request import CompareRequest
@@ -134,7 +142,7 @@ def doctor(place: Place | None = None, *, tell: "ReportDone | None" = None) -> "
     """What this machine offers; and of a folder of results, a run or a prepared file, what is damaged, unfinished, held or
     superseded. Nothing is changed: `clean` of the result removes what may go.
 
-    ConfigError if there are no results at `place`.
+    Sizes are in bytes. ConfigError if there are no results at `place`, DataError for a file that is not a prepared one.
     """
     from attent_kit.engine.conduct.doctor import doctor as conduct
 

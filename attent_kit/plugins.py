@@ -124,7 +124,7 @@ def _load_file(file: Path, limit: float) -> tuple[Plugin, list[Component]]:
     """A single file as a plugin, imported as `python FILE.py` would find it: it can import its neighbours."""
     file, name = file.expanduser().resolve(), file.stem
     if file.suffix != ".py" or not file.is_file():
-        raise ConfigError(f"--plugin {file}: there is no such .py file.")
+        raise ConfigError(f"--plugin {file}: there is no such .py file: check the spelling of the path.")
     if not name.isidentifier():
         raise ConfigError(f"--plugin {file}: '{name}' cannot be imported. Rename it, as in {_identifier(name)}.py.")
     version = "sha256:" + hashlib.sha256(file.read_bytes()).hexdigest()[:16]

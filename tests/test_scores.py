@@ -5,7 +5,7 @@ import math
 import pytest
 
 from attent_kit.errors import ConfigError, DataError
-from attent_kit.report.scores import COUNTS, Score, read_scores, summarise, write_scores
+from attent_kit.report.scores import COUNTS, Score, Scores, read_scores, summarise, write_scores
 
 ROOT_2 = math.sqrt(2)
 HEADER = "alignment,direction,seed,case,organ,metric,value,unit,protocol,selection\n"
@@ -241,3 +241,9 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path):
     (tmp_path / "image.csv").write_bytes(b"\x1f\x8b\x08\xff")
     with pytest.raises(DataError, match=r"image\.csv"):
         read_scores(tmp_path / "image.csv")
+
+
+def test_what_is_counted_has_no_mean_among_the_scores_that_are_shown():
+    rows = [score(0, "7", "liver", "dice", 0.5), score(0, "7", "liver", "folds of the liver", 3, "slices")]
+    assert Scores(rows).shown.columns == ["organ", "dice, fraction"]
+    assert [row for row in Scores(rows).shown.rows if row[0] == "liver"] == [["liver", "0.500"]]

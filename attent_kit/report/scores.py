@@ -17,6 +17,8 @@ PROTOCOL = "3d-mm"
 LAST, ORACLE = "last", "target-oracle"
 """Selections that need no selector: the last snapshot, and the one with the highest Dice on the target's test labels."""
 COUNTS = ("scored", "missed", "invented", "absent", "undefined")
+COUNTED = ("volumes", "slices")
+"""Units of rows that count and are not averaged."""
 """Metrics that count: an organ's sum over cases is what a table shows, not their mean."""
 
 SCORE_AGAIN = "Delete the file and start the same command again: the run is scored anew, not trained anew."
@@ -125,7 +127,7 @@ class Scores(tuple[Score, ...]):
         if not self:
             return Shown("No scores: no case has labels.", ("organ",), ())
         rows = [row for row in self if row.protocol == self[0].protocol]
-        metrics = list(dict.fromkeys((row.metric, row.unit) for row in rows if row.metric not in COUNTS))
+        metrics = list(dict.fromkeys((row.metric, row.unit) for row in rows if row.unit not in COUNTED))
         means = {
             (s.alignment, s.direction, s.organ, metric, unit): s.mean
             for metric, unit in metrics

@@ -174,7 +174,10 @@ def read_scan(layout: Layout, entry: Entry) -> Scan:
     except (AttentKitError, MemoryError):
         raise
     except OSError as error:
-        raise DataError(f"{error.filename or entry.images[0]} cannot be read ({error.strerror or error}).") from error
+        raise DataError(
+            f"{error.filename or entry.images[0]} cannot be read ({error.strerror or error}): copy it again, or "
+            "make it readable."
+        ) from error
     except Exception as error:
         raise RunError(
             f"the layout {layout.origin or type(layout).__name__} failed on the case '{entry.id}' with "
@@ -203,7 +206,10 @@ def digests(layout: Layout, files: tuple[Path, ...], entry: Entry) -> list[dict[
             try:
                 found.append({"name": _name(file, layout.path), "sha256": sha256(file)})
             except OSError as error:
-                raise DataError(f"{file} of case '{entry.id}' cannot be read ({error.strerror or error}).") from error
+                raise DataError(
+                    f"{file} of case '{entry.id}' cannot be read ({error.strerror or error}): copy it again, or "
+                    "make it readable."
+                ) from error
     return found
 
 

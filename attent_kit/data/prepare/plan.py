@@ -168,7 +168,10 @@ def entries_of(layout: Layout) -> list[Entry]:
     except (AttentKitError, MemoryError):
         raise
     except OSError as error:
-        raise DataError(f"{error.filename or layout.path} cannot be read ({error.strerror or error}).") from error
+        raise DataError(
+            f"{error.filename or layout.path} cannot be read ({error.strerror or error}): copy it again, or "
+            "make it readable."
+        ) from error
     except Exception as error:
         raise RunError(
             f"the layout {layout.origin or type(layout).__name__} failed on {layout.path} with {type(error).__name__} "

@@ -53,7 +53,7 @@ class Unfinished:
     def load(self, key: str) -> Finished | None:
         """The case of that key, or None if it is not finished or its file is damaged."""
         try:
-            # Opened here: np.load leaves a file that is no archive open.
+            # Opened here: np.load leaves a file open that is not an archive.
             with open(self.path(key), "rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             return Finished(json_in(arrays.pop(_RECORD).tobytes()), arrays)

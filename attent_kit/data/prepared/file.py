@@ -149,7 +149,7 @@ class Prepared:
             known = manifest["format"] == FORMAT
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             if reason := _of_the_system(error):
-                raise DataError(f"{path} cannot be read ({reason}).") from error
+                raise DataError(f"{path} cannot be read ({reason}): copy it again, or make it readable.") from error
             known = False
         if not known:
             raise DataError(f"{path} is not a prepared domain: make one with `attentkit prepare`.")

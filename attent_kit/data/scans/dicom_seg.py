@@ -157,7 +157,8 @@ class _Places:
         outside = (voxels < 0) | (voxels >= np.array(self.image.array.shape)[:, None])
         if outside.any():
             raise DataError(
-                f"{self._name(frame)} has voxels outside of the image {self.image.path}: it belongs to another series."
+                f"{self._name(frame)} has voxels outside of the image {self.image.path}: it belongs to another series, so move "
+                "it there, or leave it out."
             )
         return voxels[0], voxels[1], voxels[2]
 
@@ -209,7 +210,7 @@ class _Places:
         if len(referred) != 1 or shape != (rows, columns):
             raise DataError(
                 f"{self._name(frame)} has no position in the frame of reference of {self.image.path}, and names none of its "
-                "slices as its source: nothing tells where it lies."
+                "slices as its source, so nothing tells where it lies: export it again with the position of each frame."
             )
         return np.array([0, 0, *referred]), np.array([1, 0, 0]), np.array([0, 1, 0])
 

@@ -85,7 +85,8 @@ def stored_values(
     if channel is not None:
         if len(shape) != 4 or shape[3] != channel[1]:
             raise DataError(
-                f"{path} is {times(shape)} voxels, where {channel[1]} channels are needed as a fourth axis."
+                f"{path} is {times(shape)} voxels, where {channel[1]} channels are needed as a fourth axis: export it again "
+                "with all of them."
             )
         shape = shape[:3]
     kept = shape[:3] if all(n == 1 for n in shape[3:]) else shape

@@ -199,5 +199,7 @@ def integers(array: np.ndarray, path: Path) -> np.ndarray:
         array = whole
     low, high = int(array.min()), int(array.max())
     if not np.iinfo(np.int32).min <= low <= high <= np.iinfo(np.int32).max:
-        raise DataError(f"{path} holds values from {low} to {high}, which are not labels: is it an image?")
+        raise DataError(
+            f"{path} holds values from {low} to {high}, which are not labels: if it is an image, give its label map."
+        )
     return array.astype(np.uint8 if low >= 0 and high <= 255 else np.int32, copy=False)

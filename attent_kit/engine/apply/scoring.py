@@ -145,9 +145,11 @@ def score(
     protocol: str | Sequence[str] = PROTOCOL,
     **labels: Unpack[LabelOptions],
 ) -> Scores:
-    """The rows of one or several protocols for one prediction and its truth, each a path, a nibabel image, or an array.
+    """The rows of one or several protocols for one prediction and its truth, each a path, a nibabel image, or an array [X, Y, Z]
+    of whole numbers.
 
-    `affine` is that of the arrays among them. `organs` names the values, as "liver=1,spleen=2", or lists the organs of the
+    A row has its unit: Dice and NSD are fractions, distances in mm and voxels, volumes in ml. `affine` [4, 4], voxel index to mm
+    in RAS, is that of the arrays among them. `organs` names the values, as "liver=1,spleen=2", or lists the organs of the
     values 1, 2, ...; they are those of `attentkit predict` by default, and `truth_organs` those of the truth where these are
     others. With `dicom`, the folder of a series, either may be a folder of PNG masks of its slices, and CHAOS's grey values
     are known. `case` names the rows. ConfigError or DataError as on the command line.

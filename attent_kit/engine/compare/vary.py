@@ -50,7 +50,7 @@ def _parse(word: str) -> tuple[list[str], list[Any]]:
     pairs = parse_set([f"{option}={value}" for value in values])
     twice = [value for value in values if values.count(value) > 1]
     if twice:
-        raise ConfigError(f"--vary {option}: the value {twice[0]} occurs twice, and rows are told apart by it.")
+        raise ConfigError(f"--vary {option}: the value {twice[0]} occurs twice: write each value once.")
     return pairs[0][0], [value for _, value in pairs]
 
 

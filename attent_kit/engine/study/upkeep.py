@@ -238,7 +238,10 @@ def _read_slices(path: Path) -> None:
 def _damaged_prepared(path: Path) -> list[Damaged]:
     file = InFile(path)
     if file.prepared is None and path.suffix != ".h5":
-        raise DataError(f"{path} is neither a folder of results nor a prepared file.")
+        raise DataError(
+            f"{path} is neither a folder of results nor a prepared file: name the --out of `attentkit compare` or `train`, or a "
+            ".h5 file."
+        )
     wrong = list(file.findings)
     for case in file.cases:
         wrong += file.look(case)[0]
@@ -250,7 +253,7 @@ def _has_runs(place: Path) -> bool:
 
 
 def _below(place: Path, pattern: str) -> list[Path]:
-    """Files and folders of that pattern that are no links, in the order of names."""
+    """Files and folders of that pattern, in the order of names, without links."""
     return [path for path in sorted(place.glob(pattern)) if not path.is_symlink()]
 
 

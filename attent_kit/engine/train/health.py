@@ -144,7 +144,7 @@ def stuck(mean: float, kind: Gan) -> bool:
 
 def telling(looks: Sequence[Glance], spans: Sequence[Span], ended: bool) -> list[Glance]:
     """The looks that say something about the training: those after a fifth of the steps since looks began, and after
-    FEWEST_STEPS; of the others, those that met a value which is no number."""
+    FEWEST_STEPS; of the others, those that met NaN or an infinite value."""
     if not looks:
         return []
     begin = max(span.first for span in spans if span.first < looks[0].step)

@@ -81,7 +81,7 @@ class AttentPng(Layout):
         if labels.shape != image.array.shape:
             raise DataError(
                 f"{entry.labels[0]} has {labels.shape[0]} x {labels.shape[1]} pixels, but {entry.images[0]} has "
-                f"{image.array.shape[0]} x {image.array.shape[1]}: both must have the same size."
+                f"{image.array.shape[0]} x {image.array.shape[1]}: both must have the same size, so replace the wrong one."
             )
         ground = Volume(labels, image.affine, image.header, entry.labels[0].parent)
         return Scan(image, ground, (decision,), (*doubts, *more))

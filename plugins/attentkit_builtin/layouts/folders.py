@@ -107,7 +107,7 @@ def only(found: Sequence[Path], place: Path, expected: str) -> Path:
     """The one folder that was found. DataError that says what was expected if there is none or there are several."""
     if not found:
         state = "holds no" if os.path.exists(place) else "does not exist; it should hold"
-        raise DataError(f"{place} {state} {expected}.")
+        raise DataError(f"{place} {state} {expected}: name the folder that does.")
     if len({os.path.realpath(path) for path in found}) > 1:
         names = " and ".join(str(path) for path in found[:3])
         raise DataError(f"{place} holds several data sets, {names}: name one of them.")

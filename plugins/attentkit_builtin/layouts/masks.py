@@ -47,7 +47,8 @@ def binary(mask: np.ndarray, source: Path) -> np.ndarray:
     values = np.unique(mask[mask != 0])
     if values.size > 1:
         raise DataError(
-            f"{source} holds the values {listing([str(v) for v in values])}, where a mask has one besides 0."
+            f"{source} holds the values {listing([str(v) for v in values])}, where a mask has one besides 0: write 1 where "
+            "the organ is, and 0 elsewhere."
         )
     return mask != 0
 
@@ -59,7 +60,7 @@ def of_all_cases(masks: Mapping[str, Collection[str]], place: Path) -> LabelMap:
     """
     every = {organ for own in masks.values() for organ in own}
     if not 1 <= len(every) <= MOST_ORGANS:
-        raise DataError(f"{place} holds masks of {len(every)} organs, where 1 to {MOST_ORGANS} can be read.")
+        raise DataError(f"{place} holds masks of {len(every)} organs: keep those of 1 to {MOST_ORGANS}.")
     ordered = [*(organ for organ in TASK_ORGANS if organ in every), *sorted(every - {*TASK_ORGANS})]
     return LabelMap.of({organ: value for value, organ in enumerate(ordered, start=1)})
 

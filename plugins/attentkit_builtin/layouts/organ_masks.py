@@ -33,7 +33,9 @@ _FOLDER = re.compile(r"^(segmentations?|segs?|masks?|labels?|organs?|rois?)$", r
 _IMAGE = re.compile(r"(^|[-_. ])(image|img|scan|volume|vol)([-_. ]|$)", re.I)
 _LEAST, _LOOKED_AT = 2, 5
 """Masks of known organs that a case has, and cases that are looked at, before the layout is recognised."""
-_EXPECTED = "case with an image and a mask file an organ (case1/image.nii.gz, case1/liver.nii.gz, case1/spleen.nii.gz)"
+_EXPECTED = (
+    "case with an image and one mask file per organ (case1/image.nii.gz, case1/liver.nii.gz, case1/spleen.nii.gz)"
+)
 
 
 class MaskedCase(NamedTuple):
@@ -53,7 +55,7 @@ class OrganMasks(Layout):
         self.folder = only(nearest(self.path, _holds_subjects, 1), self.path, _EXPECTED)
         masks = {name: subject.masks for name, subject in _subjects(self.folder).items() if subject.masks}
         if not masks:
-            raise DataError(f"{self.path} holds no {_EXPECTED}.")
+            raise DataError(f"{self.path} holds no {_EXPECTED}: name the folder of the cases.")
         self.organs = of_all_cases(masks, self.folder)
 
     @classmethod

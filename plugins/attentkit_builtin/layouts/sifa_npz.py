@@ -60,7 +60,9 @@ class SifaNpz(Layout):
         path = entry.images[0]
         image, labels = read_arrays(path)
         if labels.shape != image.shape:
-            raise DataError(f"{path}: arr_1 is {labels.shape}, but arr_0 is {image.shape}: both must be alike.")
+            raise DataError(
+                f"{path}: arr_1 is {labels.shape}, but arr_0 is {image.shape}: export it again, both alike."
+            )
         volume = unplaced(grey_values(image, path), path)
         ground = Volume(integers(labels, path), volume.affine, volume.header, path)
         mean, deviation = float(volume.array.mean()), float(volume.array.std())
