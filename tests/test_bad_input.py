@@ -16,23 +16,23 @@ from support.commands import prepare_words, says, train_words
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["trian"], "there is no command 'trian'. Did you mean 'train'?"),
+        (["trian"], "command ... 'trian' ... 'train'?"),
         (["train", "--epoch"], "No such option '--epoch'"),
         (["train", "--seed=-1"], "Invalid value for '--seed'"),
         (["prepare", "images", "--modality", "ct"], "Missing option '--out'"),
         (["prepare", "i", "-o", "o.h5", "--modality=ct", "--window", "0", "9", "--per-volume"], "exclude each other"),
-        (["list", "segmentor"], "there is no kind 'segmentor'. Did you mean 'segmentors'?"),
-        (["show", "atent"], "nothing is called 'atent'. Did you mean 'attent'?"),
-        (["compare", "phantm"], "'phantm' is neither a .toml file nor an installed suite. Did you mean 'phantom'?"),
+        (["list", "segmentor"], "kind ... 'segmentor' ... 'segmentors'?"),
+        (["show", "atent"], "'atent' ... 'attent'?"),
+        (["compare", "phantm"], "'phantm' ... .toml ... 'phantom'?"),
         (["compare", "no.toml"], "no.toml: there is no such file"),
-        (["train"], "name the method to train, for example `attentkit train attent"),
-        (["train", "attent"], "name the two domains: `--source mr.h5 --target ct.h5`"),
-        (["train", "attent", "--source", "mr.h5"], "the target is missing: type --target FILE.h5"),
-        (["train", "atent", "-s", "mr.h5", "-t", "ct.h5"], "no alignment is called 'atent'. Did you mean 'attent'?"),
+        (["train"], "method ... `attentkit train attent"),
+        (["train", "attent"], "`--source mr.h5 --target ct.h5`"),
+        (["train", "attent", "--source", "mr.h5"], "target ... --target FILE.h5"),
+        (["train", "atent", "-s", "mr.h5", "-t", "ct.h5"], "alignment ... 'atent' ... 'attent'?"),
         (["train", "--config", "no.toml"], "no.toml: there is no such file"),
         (["train", "attent", "--data", "no.toml"], "no.toml: there is no such file"),
-        (["predict", "no-run", "image.nii.gz", "out.nii.gz"], "no-run does not hold a trained run"),
-        (["phantom", "out", "--size", "smal"], "Did you mean 'small'?"),
+        (["predict", "no-run", "image.nii.gz", "out.nii.gz"], "no-run ... run"),
+        (["phantom", "out", "--size", "smal"], "'smal' ... 'small'?"),
     ],
 )
 def test_words_that_cannot_be_run_end_in_2(attentkit, tmp_path, monkeypatch, words, sentence):
@@ -44,16 +44,16 @@ def test_words_that_cannot_be_run_end_in_2(attentkit, tmp_path, monkeypatch, wor
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        ("segmentor.encodr=resnet18", "alignment.segmentor.encodr: no such option. Did you mean 'encoder'? Accepted"),
-        ("segmntor.encoder=resnet18", "alignment.segmntor: no such option. Did you mean 'segmentor'? Accepted here: "),
-        ("segmentor=smpp", "alignment.segmentor: no segmentor is called 'smpp'. Did you mean 'smp'?"),
-        ("segmentor.encoder=resnet81", "neither smp nor timm has an encoder 'resnet81'. Did you mean 'resnet18'?"),
-        ("segmentor.architecture=unett", "smp has no architecture 'unett'. Did you mean 'unet'?"),
-        ("segment_steps=many", "alignment.segment_steps: Input should be a valid integer"),
-        ("segment_steps=0", "alignment.segment_steps: Input should be greater than or equal to 1, not 0."),
-        ("augmentation.rotation=400", "augmentation.rotation: Input should be less than or equal to 180, not 400."),
-        ("segment_steps", "--set segment_steps: write it as option=value"),
-        ("segmentor..encoder=a", "--set segmentor..encoder=a: write it as option=value"),
+        ("segmentor.encodr=resnet18", "alignment.segmentor.encodr: ... 'encoder'?"),
+        ("segmntor.encoder=resnet18", "alignment.segmntor: ... 'segmentor'? ... segment_steps"),
+        ("segmentor=smpp", "alignment.segmentor: ... 'smpp' ... 'smp'?"),
+        ("segmentor.encoder=resnet81", "'resnet81' ... 'resnet18'?"),
+        ("segmentor.architecture=unett", "smp ... 'unett' ... 'unet'?"),
+        ("segment_steps=many", "alignment.segment_steps: ... integer"),
+        ("segment_steps=0", "alignment.segment_steps: ... 1, not 0"),
+        ("augmentation.rotation=400", "augmentation.rotation: ... 180, not 400"),
+        ("segment_steps", "--set segment_steps: ... option=value"),
+        ("segmentor..encoder=a", "--set segmentor..encoder=a: ... option=value"),
     ],
 )  # fmt: skip
 def test_an_option_that_does_not_exist_or_fit_is_named_by_its_path(attentkit, prepared, tmp_path, option, sentence):
@@ -65,9 +65,7 @@ def test_every_mistake_of_a_config_is_named_at_once(attentkit, tmp_path):
     config = tmp_path / "config.toml"
     config.write_text('sed = 1\n[alignment]\nname = "attent"\nsegment_stps = 3\n[data]\nsource = "s"\ntarget = "t"\n')
     outcome = attentkit("train", "--config", config)
-    assert says(
-        outcome, 2, "sed: no such option. Did you mean 'seed'?", "alignment.segment_stps: no such option. Did you"
-    )
+    assert says(outcome, 2, "sed: ... 'seed'?", "alignment.segment_stps: ... 'segment_steps'?")
 
 
 @pytest.mark.parametrize("content", [b"a = [1,\n b", b"\xff\xfe"])
@@ -79,9 +77,7 @@ def test_a_toml_file_that_does_not_parse_is_named(attentkit, tmp_path, words, co
 
 def test_a_device_that_is_none_is_refused(attentkit, prepared, tmp_path):
     words = train_words(prepared, tmp_path / "run")
-    assert says(
-        attentkit(*words, "--device", "nonsense"), 2, "--device nonsense: write auto, cpu, cuda, cuda:N or mps."
-    )
+    assert says(attentkit(*words, "--device", "nonsense"), 2, "--device nonsense: ... auto, cpu, cuda, cuda:N or mps")
     assert not (tmp_path / "run").exists()
 
 
@@ -89,7 +85,7 @@ def test_a_device_that_is_none_is_refused(attentkit, prepared, tmp_path):
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_cuda_where_there_is_none_is_refused(attentkit, prepared, tmp_path, device):
     words = train_words(prepared, tmp_path / "run", "--device", device)
-    assert says(attentkit(*words), 2, f"--device {device}: no CUDA device can be used here. Type --device cpu")
+    assert says(attentkit(*words), 2, f"--device {device}: ... --device cpu")
     assert not (tmp_path / "run").exists()
 
 
@@ -191,13 +187,13 @@ def test_an_empty_folder_and_a_missing_one_end_in_3(attentkit, trained, prepared
 
 def test_a_case_of_the_split_that_is_not_there_ends_in_2(attentkit, volumes, tmp_path):
     words = prepare_words(volumes / "ct", tmp_path / "ct.h5", "ct", "--test", "ct_9")
-    assert says(attentkit(*words), 2, "split 'test' names the case 'ct_9', which is not there. Did you mean 'ct_")
+    assert says(attentkit(*words), 2, "'test' ... 'ct_9' ... 'ct_")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_phantom_is_not_written_over_other_files(attentkit, copied):
     before = contents(copied)
-    assert says(attentkit("phantom", copied), 3, "which is not part of a phantom and would be lost")
+    assert says(attentkit("phantom", copied), 3, "phantom ... lost")
     assert contents(copied) == before
 
 
@@ -205,8 +201,8 @@ def test_a_phantom_is_not_written_over_other_files(attentkit, copied):
     ("image", "out", "sentence"),
     [
         ("ct/images", "ct/images", "is an input"),
-        ("ct/images", "file", "is the name of a file, but"),
-        ("ct/images/ct_1.nii.gz", "ct_1.png", "write a name that ends in .nii.gz"),
+        ("ct/images", "file", "file ... images holds 3 images"),
+        ("ct/images/ct_1.nii.gz", "ct_1.png", "ct_1.png ... .nii.gz"),
     ],
 )
 def test_a_place_that_no_prediction_belongs_in_ends_in_2(attentkit, copied, trained, tmp_path, image, out, sentence):

@@ -5,22 +5,23 @@ import pytest
 from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Task
 from support.commands import train_words
+from support.messages import quotes
 
 
 @pytest.mark.parametrize(
     "alignment, words, sentence",
     [
-        ("attent", ["--set=preset=papr"], "alignment.preset: there is no preset 'papr'. Did you mean 'paper'?"),
+        ("attent", ["--set=preset=papr"], "alignment.preset: ... 'papr' ... 'paper'?"),
         ("sifa", ["--set=preset=paper-v2"], "There are: paper, authors-code, paper-v1."),
-        ("attent", ["--set=preset=paper"], "alignment.segmentor.encoder: no such option. Accepted here: width, blocks,"),
-        ("cycada", ["--set=adversary=feature"], "alignment.adversary: Input should be 'score', 'features' or 'none'"),
-        ("cyclegan", ["--set=image_discriminator.layers=4"], "needs images of at least 48 x 48 pixels and got 32 x 32"),
+        ("attent", ["--set=preset=paper"], "alignment.segmentor.encoder: ... width, blocks,"),
+        ("cycada", ["--set=adversary=feature"], "alignment.adversary: ... 'score', 'features' or 'none'"),
+        ("cyclegan", ["--set=image_discriminator.layers=4"], "48 x 48 ... 32 x 32"),
         ("ada_output", ["--set=segmentor.auxiliary=3"], "1 to 2 here, not 3"),
     ],
 )  # fmt: skip
 def test_a_method_that_cannot_do_what_is_asked_says_so(attentkit, prepared, tmp_path, alignment, words, sentence):
     outcome = attentkit(*train_words(prepared, tmp_path / "run", *words, alignment=alignment))
-    assert outcome.code == 2 and sentence in outcome.err
+    assert outcome.code == 2 and quotes(outcome.err, sentence)
     assert "Traceback" not in outcome.err
     assert not (tmp_path / "run/checkpoint.ckpt").exists()
 
@@ -28,21 +29,21 @@ def test_a_method_that_cannot_do_what_is_asked_says_so(attentkit, prepared, tmp_
 @pytest.mark.parametrize(
     "alignment, word, sentence",
     [
-        ("sifa", "segmentor.name=smp", "SIFA v2 needs a low-level head and 'smp' has none as it is set"),
-        ("synsegnet", "class_weights=[1.0, 2.0]", "2 weights for 5 classes. Give one for the background and each of"),
+        ("sifa", "segmentor.name=smp", "SIFA v2 ... low-level head ... 'smp'"),
+        ("synsegnet", "class_weights=[1.0, 2.0]", "2 weights ... 5 classes ... background"),
     ],
 )
 def test_a_method_that_cannot_be_built_as_asked_says_so(attentkit, prepared, tmp_path, alignment, word, sentence):
     files = ("-s", prepared / "mr.h5", "-t", prepared / "ct.h5")
     outcome = attentkit("train", alignment, *files, "-d", "cpu", "-o", tmp_path / "run", "--set", word)
-    assert outcome.code == 2 and sentence in outcome.err
+    assert outcome.code == 2 and quotes(outcome.err, sentence)
     assert not (tmp_path / "run/config.toml").exists()
 
 
 def test_a_preset_that_no_row_of_a_comparison_has_is_refused(attentkit, suite, tmp_path):
     outcome = attentkit("compare", suite, "-o", tmp_path / "out", "--set", "preset=author-code")
     assert outcome.code == 2
-    assert "--set preset: no row of this suite has a preset 'author-code'. Did you mean 'authors-code'?" in outcome.err
+    assert quotes(outcome.err, "--set preset: ... 'author-code' ... 'authors-code'?")
     assert not (tmp_path / "out").exists()
 
 

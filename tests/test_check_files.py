@@ -14,6 +14,7 @@ from support.abdomens import abdomen, checked, only, patients, write, write_unpl
 from support.cases import contents
 from support.commands import says
 from support.layout_folders import attent_png, nnunet, renumber, sifa_npz, write_phantoms
+from support.messages import quotes
 
 # What is sound
 
@@ -40,7 +41,7 @@ def test_a_sound_phantom_gives_neither_error_nor_warning(attentkit, exported, pl
 
 def test_all_parts_of_a_data_set_are_looked_at_and_two_data_sets_are_held_against_each_other(attentkit, exported):
     outcome = attentkit("check", exported / "chaos")
-    assert outcome.code == 0 and "13 cases of 2 data sets: 0 errors, 0 warnings, " in outcome.out
+    assert outcome.code == 0 and quotes(outcome.out, "13 cases ... 2 data sets ... 0 errors, 0 warnings")
     assert "7 cases of 1 data set:" in attentkit("check", exported / "chaos", "--part", "CT").out
     outcome = attentkit("check", exported / "chaos", exported / "nnunet" / "Dataset001_PhantomCT", "--part", "t2spir")
     assert outcome.code == 0 and "13 cases of 2 data sets" in outcome.out
@@ -72,9 +73,9 @@ def test_findings_are_printed_worst_first_with_file_evidence_and_advice(attentki
     assert outcome.code == 3 and outcome.err == ""
     lines = outcome.out.splitlines()
     assert lines[0] == f"error, unreadable: {tmp_path / 'images' / 'ct_3.nii.gz'}"
-    assert lines[1].startswith("    holds 2 NaN or infinite voxel(s): replace them")
+    assert quotes(lines[1], "    ... 2 NaN or infinite voxel")
     assert lines[2] == f"warning, organs: {tmp_path / 'labels' / 'ct_2.nii.gz'}"
-    assert lines[-1] == "3 cases of 1 data set: 1 error, 1 warning, 0 notes."
+    assert quotes(lines[-1], "3 cases ... 1 data set: ... 1 error, 1 warning, 0 notes")
 
 
 def test_findings_of_the_same_words_are_printed_once(attentkit, tmp_path):
@@ -90,11 +91,11 @@ def test_findings_of_the_same_words_are_printed_once(attentkit, tmp_path):
 
 def test_words_that_do_not_fit_are_refused_before_anything_is_read(attentkit, tmp_path):
     patients(tmp_path / "a", count=1)
-    assert says(attentkit("check", tmp_path / "b"), 3, "b does not exist: check the spelling of the path")
+    assert says(attentkit("check", tmp_path / "b"), 3, "b does not exist")
     assert says(attentkit("check", tmp_path / "a", tmp_path / "a" / ".." / "a"), 2, "is named twice")
     words = ["check", tmp_path / "a" / "images", tmp_path, "--labels", tmp_path / "a" / "labels"]
     assert says(attentkit(*words), 2, "--labels goes with one data set")
-    assert says(attentkit("check", tmp_path / "a", "--target", tmp_path / "a"), 2, "a is not among the prepared files")
+    assert says(attentkit("check", tmp_path / "a", "--target", tmp_path / "a"), 2, "/a ... prepared files")
     (tmp_path / "x.txt").write_text("no data")
     assert says(attentkit("check", tmp_path / "x.txt"), 2, "no layout recognises")
     assert says(attentkit("check"), 2, "Missing argument")
@@ -165,7 +166,7 @@ def test_a_case_without_its_label_map_does_not_hide_the_others(attentkit, tmp_pa
     found = checked(attentkit, tmp_path, "--modality", "ct")
     assert {(f["severity"], f["check"]) for f in found.serious} == {("error", "files"), ("warning", "orientation")}
     assert "goes with ct_2.nii.gz" in found.about("files")[0][2]
-    assert found.about("organs") == [("note", "", "1 of 3 cases have no labels: ct_2")]
+    assert [(s, c, quotes(e, "1 of 3 cases ... ct_2")) for s, c, e in found.about("organs")] == [("note", "", True)]
 
 
 def test_a_data_set_that_its_layout_refuses_is_an_error_and_the_next_one_is_looked_at(attentkit, tmp_path):
@@ -239,15 +240,13 @@ def test_an_sform_and_a_qform_that_disagree_are_told(attentkit, tmp_path):
     found = [f for f in checked(attentkit, tmp_path, "--modality", "ct").findings if f["check"] == "orientation"]
     assert [(f["severity"], f["case"]) for f in found] == [("error", "ct_2"), ("warning", "ct_1")]
     assert "(sform RAS, qform LAS)" in found[0]["evidence"]
-    assert "place a corner 4 mm apart (sform RAS, qform RAS)" in found[1]["evidence"]
+    assert quotes(found[1]["evidence"], "4 mm apart ... sform RAS, qform RAS")
 
 
 def test_a_header_without_orientation_is_a_warning(attentkit, tmp_path):
     write_unplaced(tmp_path, "mr_1", abdomen("mr"))
     found = checked(attentkit, tmp_path, "--modality", "mr")
-    assert "does not say where the patient's right is (no qform, no sform)" in only(
-        found, "orientation", "warning", "mr_1"
-    )
+    assert quotes(only(found, "orientation", "warning", "mr_1"), "right ... no qform, no sform")
     assert found.findings[0]["advice"].startswith("make sure that it is LAS")
 
 
@@ -255,7 +254,7 @@ def test_where_no_header_says_it_the_organs_tell_that_the_guess_was_wrong(attent
     write(tmp_path, "mr_1", abdomen("mr"), qform=0, sform=0)
     found = checked(attentkit, tmp_path, "--modality", "mr")
     assert [(f["severity"], f["check"]) for f in found.serious] == [("error", "sides"), ("warning", "orientation")]
-    assert "so the image is mirrored with its labels" in found.findings[0]["evidence"]
+    assert "image is mirrored" in found.findings[0]["evidence"]
 
 
 # Label values
@@ -267,8 +266,7 @@ def test_unknown_values_are_an_error_with_their_voxels(attentkit, tmp_path):
     write(tmp_path, "ct_1", abdomen()._replace(labels=labels))
     found = checked(attentkit, tmp_path, "--modality", "ct")
     evidence = only(found, "label values", "error", "ct_1")
-    assert "the values 9, 200, which the label map does not name" in evidence
-    assert evidence.endswith("(3 voxels of 9, 1 voxels of 200)")
+    assert quotes(evidence, "values 9, 200 ... 3 voxels of 9, 1 voxels of 200")
     organs = "--organs=liver=1,right kidney=2,left kidney=3,spleen=4,*=0"
     assert checked(attentkit, tmp_path, "--modality", "ct", organs).serious == []
 
@@ -281,9 +279,8 @@ def test_a_value_that_the_data_set_does_not_name_is_a_warning_though_others_are_
     array = np.asarray(image.dataobj).copy()
     array[0, 0, :2], array[0, 1, 0] = 5, 6
     nib.save(nib.Nifti1Image(array, image.affine), path)
-    assert checked(attentkit, tmp_path).about("label values") == [
-        ("warning", "a", "has values that the data set does not name: 1 voxels of 6")
-    ]
+    ((severity, case, evidence),) = checked(attentkit, tmp_path).about("label values")
+    assert (severity, case) == ("warning", "a") and quotes(evidence, "values ... 1 voxels of 6")
 
 
 def test_an_image_in_the_place_of_labels_is_an_error(attentkit, tmp_path):
@@ -296,7 +293,7 @@ def test_labels_in_the_place_of_an_image_are_told(attentkit, tmp_path):
     write(tmp_path, "mr_1", abdomen("mr")._replace(image=abdomen("mr").labels.astype(np.int16)))
     found = checked(attentkit, tmp_path, "--modality", "mr")
     # 48 x 48 x 27 voxels, of which 2751 + 436 + 469 + 257 are organ: 94 % are 0.
-    assert "holds 5 whole values, and 94 % of its voxels are 0" in only(found, "grey values", "error")
+    assert quotes(only(found, "grey values", "error"), "5 whole values ... 94 % ... 0")
 
 
 # Slices that labels have chosen
@@ -315,7 +312,7 @@ def test_stacks_of_labelled_slices_only_are_told_with_their_numbers(attentkit, t
             path.unlink()
     ((severity, _, evidence),) = checked(attentkit, tmp_path).about("label-driven")
     assert severity == "warning"
-    assert evidence.startswith("every slice of every case holds an organ (16 of 16 slices of 2 case(s))")
+    assert quotes(evidence, "16 of 16 slices ... 2 case")
 
 
 def test_of_one_case_alone_it_is_a_note(attentkit, tmp_path):
@@ -324,7 +321,7 @@ def test_of_one_case_alone_it_is_a_note(attentkit, tmp_path):
         image, labels = arrays["arr_0"][..., :8], arrays["arr_1"][..., :8]
     np.savez(tmp_path / "ct_1.npz", image, labels)
     ((severity, _, evidence),) = checked(attentkit, tmp_path).about("label-driven")
-    assert severity == "note" and "all 8 slices of its only labelled case hold an organ" in evidence
+    assert severity == "note" and quotes(evidence, "all 8 slices ... only labelled case")
 
 
 def test_what_a_layout_doubts_about_every_case_is_a_note_and_about_one_case_a_warning(attentkit, tmp_path):

@@ -12,6 +12,7 @@ from attent_kit.errors import DataError
 from support.abdomens import checked
 from support.commands import says
 from support.layout_folders import write_phantoms
+from support.messages import quotes
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +49,8 @@ def test_of_chaos_every_spoiled_case_is_told_with_its_folder_and_the_others_are_
     assert set(evidence) == {
         str(one / "T2SPIR" / "Ground"), str(other / "T2SPIR" / "Ground"), str(folder), str(without / "T2SPIR" / "DICOM_anon"),
     }  # fmt: skip
-    assert evidence[str(one / "T2SPIR" / "Ground")].startswith("holds no mask of the slice ")
-    assert f"the Ground of case {bare.name} is missing or empty" in evidence[str(folder)]
+    assert evidence[str(one / "T2SPIR" / "Ground")].startswith("holds no mask ")
+    assert quotes(evidence[str(folder)], f"Ground ... {bare.name} ... missing")
     assert [finding["case"] for finding in found.findings if finding["check"] == "fit"] == [turned.name]
     # What `check` passes over, `prepare` does not.
     words = ["prepare", folder, "-o", tmp_path / "mr.h5", "--size", 16]
@@ -64,8 +65,8 @@ def test_of_btcv_images_and_label_maps_without_the_other_are_told(attentkit, exp
     found = checked(attentkit, folder)
     (told,) = [finding for finding in found.findings if finding["check"] == "files"]
     assert f"goes with {first.name.replace('label', 'img')}" in told["evidence"]
-    assert told["advice"] == "name both alike, as in case1.nii.gz and case1_labels.nii.gz"
-    assert found.about("organs")[0][2].startswith("1 of 7 cases have no labels")
+    assert quotes(told["advice"], "case1.nii.gz and case1_labels.nii.gz")
+    assert found.about("organs")[0][2].startswith("1 of 7 cases")
     # The option that such a layout does not take is not recommended.
     outcome = attentkit("prepare", folder, "-o", tmp_path / "ct.h5", "--size", 16)
     assert says(outcome, 3, "name both alike") and "unlabelled" not in outcome.err
@@ -78,7 +79,7 @@ def test_of_pairs_the_option_is_named_that_lets_images_go_alone(attentkit, expor
     folder = copied(exported, tmp_path, "nifti/ct")
     next((folder / "labels").iterdir()).unlink()
     words = ["prepare", folder, "--modality", "ct", "-o", tmp_path / "ct.h5", "--size", 16]
-    assert says(attentkit(*words), 3, "or type --allow-unlabelled if they are for training on the target side only.")
+    assert says(attentkit(*words), 3, "type --allow-unlabelled ... target")
     assert attentkit(*words, "--allow-unlabelled").code == 0
 
 
@@ -95,7 +96,7 @@ def test_of_nnunet_all_that_is_missing_is_told_at_once(attentkit, exported, tmp_
         "cases for training, and",
     ):
         assert words in evidence
-    assert found.code == 3 and found.about("organs")[0][2].startswith("1 of 6 cases have no labels")
+    assert found.code == 3 and found.about("organs")[0][2].startswith("1 of 6 cases")
 
 
 def test_of_msd_a_file_that_is_not_listed_is_told(attentkit, exported, tmp_path):
@@ -121,7 +122,7 @@ def test_of_totalsegmentator_a_subject_without_an_organ_s_mask_is_told(attentkit
     shutil.copy(tmp_path / "s0002" / "ct.nii.gz", tmp_path / "s0002" / "mri.nii.gz")
     found = checked(attentkit, tmp_path)
     assert files(found) == [str(tmp_path / "s0001" / "segmentations"), str(tmp_path / "s0002")]
-    assert found.about("organs") == [("note", "", "1 of 2 cases have no labels: s0001")]
+    assert [(s, c, quotes(e, "1 of 2 cases ... s0001")) for s, c, e in found.about("organs")] == [("note", "", True)]
 
 
 # Sentences as findings

@@ -15,6 +15,7 @@ from attent_kit.data.space.geometry import PLANES, Grid, spacing_to_axial, to_ax
 from attent_kit.data.space.slicing import Slicing
 from attent_kit.errors import ConfigError, DataError
 from support.commands import says, train_words
+from support.messages import quotes
 from test_volumes import ORIENTATIONS, turned
 
 BOXES = {
@@ -114,7 +115,7 @@ def test_auto_takes_the_plane_of_acquisition_and_left_stays_left(attentkit, tmp_
     words = write(tmp_path, "ct", plane, orientation)
     outcome = attentkit(*words, "--plane", "auto", "-o", tmp_path / "ct.h5")
     assert outcome.code == 0 and outcome.err == ""
-    assert f"Slices {plane}, as 3 of 3 scans were acquired: 8 mm apart with pixels of 2 mm." in outcome.out
+    assert quotes(outcome.out, f"Slices {plane} ... 3 of 3 scans ... 8 mm apart ... 2 mm")
     domain = Prepared.open(tmp_path / "ct.h5")
     assert domain.plane == domain.manifest["plane"] == plane and domain.grid("ct_1").distance == 8
     organs = to_axial(domain.label_slices("ct_1"), plane)
@@ -130,8 +131,8 @@ def test_exchanged_kidneys_of_sagittal_slices_are_told(attentkit, tmp_path):
     words = write(tmp_path, "ct", "sagittal")
     organs = ["--organs", "liver=1,right kidney=3,left kidney=2,spleen=4"]
     outcome = attentkit(*words, "--plane", "sagittal", *organs, "-o", tmp_path / "ct.h5")
-    assert outcome.code == 0 and "ct_1: the right kidney lies on the left of the left kidney" in outcome.err
-    assert "right and left are exchanged in the labels" in attentkit("check", tmp_path / "ct.h5").out
+    assert outcome.code == 0 and quotes(outcome.err, "ct_1: ... right kidney ... left of the left kidney")
+    assert "exchanged in the labels" in attentkit("check", tmp_path / "ct.h5").out
 
 
 def test_the_plane_that_was_not_acquired_is_told_by_prepare_and_check(attentkit, tmp_path):
@@ -151,7 +152,7 @@ def test_the_plane_that_was_not_acquired_is_told_by_prepare_and_check(attentkit,
 def test_auto_on_isotropic_grids_is_axial_and_says_why(attentkit, tmp_path):
     words = write(tmp_path, "mr", "axial", "IPR", mm=(1.0, 1.0, 1.0))
     outcome = attentkit(*words, "--plane", "auto", "-o", tmp_path / "mr.h5")
-    assert outcome.code == 0 and "Slices axial: in 3 of 3 scans no side of a voxel is 1.5 times as long" in outcome.out
+    assert outcome.code == 0 and quotes(outcome.out, "Slices axial: ... 3 of 3 scans ... 1.5 times")
     assert "1 x 1 x 1 mm" in outcome.out and Prepared.open(tmp_path / "mr.h5").plane == "axial"
 
 
@@ -161,8 +162,8 @@ def test_most_scans_decide_and_the_others_are_told(attentkit, tmp_path):
         path = tmp_path / "ct" / kind / "ct_2.nii.gz"
         nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj), np.diag([*MM["axial"], 1])), path)
     outcome = attentkit(*words, "--plane", "auto", "-o", tmp_path / "ct.h5")
-    assert outcome.code == 0 and "Slices coronal, as 2 of 3 scans" in outcome.out
-    assert "ct_2: it was acquired in axial slices" in outcome.err and "ct_1: it" not in outcome.err
+    assert outcome.code == 0 and quotes(outcome.out, "Slices coronal ... 2 of 3 scans")
+    assert quotes(outcome.err, "ct_2: ... acquired in axial") and "ct_1: it" not in outcome.err
 
 
 def test_explicit_and_found_planes_give_the_same_slices_and_axial_is_as_always(attentkit, tmp_path):
@@ -255,7 +256,7 @@ def test_dicom_that_was_acquired_sagittally(attentkit, tmp_path):
         )
     words = ["--modality", "ct", "--allow-unlabelled", "--plane", "auto", "--train", "scan", "--size", 28, "--pixel", 1]
     outcome = attentkit("prepare", tmp_path / "scan", *words, "-o", tmp_path / "ct.h5")
-    assert outcome.code == 0 and "Slices sagittal, as 1 of 1 scans were acquired: 4 mm apart" in outcome.out
+    assert outcome.code == 0 and quotes(outcome.out, "Slices sagittal ... 1 of 1 scans ... 4 mm apart")
     domain = Prepared.open(tmp_path / "ct.h5")
     expected = domain.intensity.apply(np.rint(image[::-1, ::-1, ::-1].transpose(0, 2, 1)))
     shown = domain.slices(domain.cases[0].id)[:, 0, :, 2:-2]
@@ -285,12 +286,10 @@ def test_a_plane_that_a_layout_contradicts_and_planes_that_are_not(attentkit, tm
         "ct_1",
     ]
     outcome = attentkit(*words, "--plane", "sagittal", "-o", tmp_path / "x.h5")
-    assert says(outcome, 2, "holds axial slices whose distance is not known, so it cannot be cut into sagittal")
+    assert says(outcome, 2, "axial slices ... not known ... sagittal")
     assert not (tmp_path / "x.h5").exists()
-    assert (
-        "Slices axial, as the data set has them." in attentkit(*words, "--plane", "auto", "-o", tmp_path / "x.h5").out
-    )
-    with pytest.raises(ConfigError, match="no plane 'sagital'. Did you mean 'sagittal'"):
+    assert "Slices axial, " in attentkit(*words, "--plane", "auto", "-o", tmp_path / "x.h5").out
+    with pytest.raises(ConfigError, match="'sagital'.*'sagittal'"):
         ak.prepare(volumes / "ct", tmp_path / "y.h5", plane="sagital")
     with pytest.raises(ValueError):
         Slicing.from_dict({"size": 8, "pixel_mm": None, "plane": "oblique"})

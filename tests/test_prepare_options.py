@@ -25,6 +25,7 @@ from attent_kit.errors import ConfigError, DataError
 from attent_kit.layouts import Entry
 from support.cases import AFFINE, contents, write_case
 from support.commands import prepare_words, says, train_words
+from support.messages import quotes
 
 # Slices with an organ only. The volumes of conftest have four slices, and organs in slices 1 to 3.
 
@@ -64,7 +65,9 @@ def test_all_slices_of_a_test_case_are_predicted_even_if_it_is_trained_on(foregr
 
 def test_the_file_says_that_labels_chose_its_training_slices(foreground, prepared):
     stamped, plain = Prepared.open(foreground / "mr.h5"), Prepared.open(prepared / "mr.h5")
-    assert stamped.manifest["label_driven"] == ["source training sees slices with an organ only"]
+    assert len(stamped.manifest["label_driven"]) == 1 and quotes(
+        stamped.manifest["label_driven"][0], "source ... organ"
+    )
     assert plain.manifest["label_driven"] == [] and stamped.content_hash() != plain.content_hash()
     records = {record["id"]: record for record in stamped.manifest["cases"]}
     assert records["mr_1"]["without_organ"] == [0] and "without_organ" not in records["mr_3"]
@@ -73,9 +76,9 @@ def test_the_file_says_that_labels_chose_its_training_slices(foreground, prepare
 def test_without_labels_or_organs_it_is_refused(attentkit, volumes, tmp_path):
     words = [volumes / "ct" / "images", "--modality", "ct", "--size", 8, "--foreground-only", "-o", tmp_path / "x.h5"]
     words.append("--allow-unlabelled")
-    assert says(attentkit("prepare", *words), 2, "--foreground-only goes by labels, and the training case 'ct_")
+    assert says(attentkit("prepare", *words), 2, "--foreground-only ... labels ... 'ct_")
     words += ["--labels", volumes / "ct" / "labels", "--organs", "pancreas=11,*=0"]
-    assert says(attentkit("prepare", *words), 3, "no slice of the training cases has an organ: check --organs")
+    assert says(attentkit("prepare", *words), 3, "training cases ... organ ... --organs")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -111,8 +114,8 @@ def test_the_share_of_organs_that_is_cut_off_is_told(attentkit, volumes, tmp_pat
     # Of 240 + 72 + 72 + 90 voxels, those with x and y from 8 to 23 are inside: 6*6*3 + 5*4*2 + 5*4*2 + 1*6*3 = 206.
     words = prepare_words(volumes / "ct", tmp_path / "ct.h5", "ct", "--pixel", 2, "--size", 16)
     outcome = attentkit(*words)
-    assert "ct_1: 57 % of the organs lie outside slices of 16 pixels of 2 mm" in outcome.err
-    assert "slices of 16 px of 2 mm" in outcome.out
+    assert quotes(outcome.err, "ct_1: 57 % ... 16 pixels of 2 mm")
+    assert "16 px of 2 mm" in outcome.out
 
 
 def test_a_run_on_pixels_in_mm_predicts_on_the_grid_of_the_scan(attentkit, volumes, tmp_path):
@@ -163,7 +166,7 @@ def test_another_seed_deals_other_folds():
 
 @pytest.mark.parametrize("text", ["5/5", "0/1", "0", "1/0", "-1/5", "a/b", "0/5/2", ""])
 def test_a_fold_that_is_none_is_one_sentence(text):
-    with pytest.raises(ConfigError, match="write K/N with K from 0 to N-1"):
+    with pytest.raises(ConfigError, match="K/N"):
         Fold.parse(text)
 
 
@@ -173,7 +176,7 @@ def test_a_fold_is_kept_in_the_file_and_excludes_other_splits(attentkit, volumes
     domain = Prepared.open(tmp_path / "ct.h5")
     assert domain.manifest["split_rule"] == {"fold": 1, "of": 3} and domain.split is None
     assert len(domain.ids("train")) == 2 and len(domain.ids("test")) == 1
-    assert says(attentkit(*words, "--test", "ct_1"), 2, "--fold and --test exclude each other: type one of them.")
+    assert says(attentkit(*words, "--test", "ct_1"), 2, "--fold and --test ... one of them")
 
 
 class Organized(PairList):
@@ -189,11 +192,11 @@ def test_test_cases_without_labels_are_left_out_of_what_is_dealt(tmp_path):
     layout.path = tmp_path
     own = plan(layout, PrepareOptions(modality="ct"))
     assert own.splits == {"train": ("c1", "c2", "c3"), "val": (), "test": ("t1", "t2")} and own.rule == "layout"
-    assert "no test case of the data set has labels" in own.warnings[0]
+    assert quotes(own.warnings[0], "no test case ... labels")
     for split in ({"fold": Fold(0, 3)}, {"train": 0.5, "test": 0.5}, {"test": ["c1"]}):
         dealt = plan(layout, PrepareOptions(modality="ct", **split))
         assert sorted(dealt.splits["train"] + dealt.splits["test"]) == ["c1", "c2", "c3"]
-        assert dealt.decisions == ("Left out, test cases without labels: t1, t2.",)
+        assert len(dealt.decisions) == 1 and quotes(dealt.decisions[0], "test cases without labels: t1, t2")
         assert [entry.id for entry in dealt.entries] == ["c1", "c2", "c3"]
     named = plan(layout, PrepareOptions(modality="ct", test=["t1"]))
     assert named.splits["test"] == ("t1",) and "t2" not in named.splits["train"]
@@ -202,7 +205,7 @@ def test_test_cases_without_labels_are_left_out_of_what_is_dealt(tmp_path):
 def test_a_split_that_a_data_set_makes_up_is_refused(tmp_path):
     layout = Organized([])
     layout.path, layout.entries = tmp_path, lambda: [Entry("a", (tmp_path,), split="training")]
-    with pytest.raises(DataError, match="puts the case 'a' into 'training': use train, val, test"):
+    with pytest.raises(DataError, match="'a' .*'training'.* train, val, test"):
         plan(layout, PrepareOptions(modality="ct"))
 
 
@@ -280,7 +283,7 @@ def test_a_list_of_pairs_may_lead_out_of_its_folder_and_that_is_told(attentkit, 
     words = [tmp_path / "lists" / "pairs.csv", "--modality", "ct", "--size", 8, "-o", tmp_path / "x.h5"]
     outcome = attentkit("prepare", *words)
     assert outcome.code == 0 and "3 case(s)" in outcome.out and "3 labelled" in outcome.out
-    assert "Warning: c2: ct_2.nii.gz and 1 more lie outside the data set's folder" in outcome.err
+    assert quotes(outcome.err, "Warning: c2: ct_2.nii.gz and 1 more ... outside")
     assert Prepared.open(tmp_path / "x.h5").manifest["cases"][0]["image"]["name"] == "ct_1.nii.gz"
 
 

@@ -17,6 +17,7 @@ from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError, 
 from attent_kit.plugins import load
 from support.cases import write_case
 from support.commands import prepare_words, says
+from support.messages import quotes
 
 STRANGER = '''
 import json
@@ -113,16 +114,14 @@ def test_a_strangers_layout_is_recognised_read_and_named_in_the_manifest(attentk
     assert domain.manifest["layout"] == {"origin": "ward of attentkit-ward 0.3", "part": None}
     record = domain.manifest["cases"][0]
     assert record["decisions"] == ["read as the only part."] and record["doubts"] == ["the ward is noisy."]
-    assert "Warning: a: the ward is noisy." in outcome.err
+    assert "Warning: a: the ward is noisy" in outcome.err
     # Task order by name; what is not of the task is background.
     assert domain.organs == ("liver", "left kidney", "spleen")
     assert record["labels"]["voxels"] == {"liver": 2, "left kidney": 1, "spleen": 2}
     assert domain.manifest["label_map"] == {
         "organs": {"liver": [7], "left kidney": [2], "spleen": [1]}, "others": "background",
     }  # fmt: skip
-    assert "Organs liver=7,left kidney=2,spleen=1,*=0, as the data set names them.\nBackground: gall bladder=3.\n" in (
-        outcome.out
-    )
+    assert quotes(outcome.out, "Organs liver=7,left kidney=2,spleen=1,*=0 ... Background: gall bladder=3")
 
 
 def test_organs_and_modality_of_the_user_come_before_those_of_the_data_set(attentkit, ward, tmp_path):
@@ -131,13 +130,13 @@ def test_organs_and_modality_of_the_user_come_before_those_of_the_data_set(atten
         attentkit, folder, tmp_path / "x.h5", "--organs", "gall bladder=3,*=0", "--modality", "CT"
     )
     assert domain.organs == ("gall bladder",) and domain.modality == "ct"
-    assert "Modality ct, as asked for; the data set says mr." in outcome.out
+    assert quotes(outcome.out, "Modality ct ... mr")
 
 
 def test_of_two_modalities_one_is_asked_for_and_taken(attentkit, ward, tmp_path):
     folder = ward(*({"file": f"{m}{n}.ward", "id": f"{m}{n}", "modality": m} for m in ("ct", "mr") for n in range(3)))
     outcome = attentkit("prepare", folder, "--out", tmp_path / "x.h5", "--size", 4)
-    assert says(outcome, 2, "holds ct and mr: choose with --modality, as --modality ct.")
+    assert says(outcome, 2, "ct and mr ... --modality ct")
     domain, _ = prepared(attentkit, folder, tmp_path / "x.h5", "--modality", "mr")
     assert [case.id for case in domain.cases] == ["mr0", "mr1", "mr2"]
 
@@ -147,7 +146,7 @@ def test_the_data_sets_own_split_counts_where_no_other_is_said(attentkit, ward, 
     folder = ward(*({"file": f"{n}.ward", "id": f"c{n}", "modality": "ct", "split": s} for n, s in enumerate(splits)))
     domain, outcome = prepared(attentkit, folder, tmp_path / "x.h5")
     assert domain.manifest["splits"] == {"train": ["c0", "c3"], "val": ["c1"], "test": ["c2"]}
-    assert domain.manifest["split_rule"] == "layout" and "in no split and left out: c4." in outcome.err
+    assert domain.manifest["split_rule"] == "layout" and quotes(outcome.err, "no split ... c4")
     domain, _ = prepared(attentkit, folder, tmp_path / "x.h5", "--test", "c0,c4")
     assert domain.ids("test") == ("c0", "c4") and domain.ids("train") == ("c1", "c2", "c3")
 
@@ -175,8 +174,8 @@ def test_several_layouts_that_recognise_a_place_are_listed_and_one_is_chosen_by_
     folder = ward({"file": "a.ward", "id": "a", "modality": "ct"})
     (folder / "second").touch()
     outcome = attentkit("prepare", folder, "--out", tmp_path / "x.h5")
-    assert says(outcome, 2, "is recognised by 2 layouts. Choose one with --layout NAME:\n  ward    A ward: cases.json")
-    assert "\n  second  Recognises files of the ending .second." in outcome.err
+    assert says(outcome, 2, "2 layouts ... --layout NAME ... \n  ward    A ward")
+    assert "\n  second  Recognises" in outcome.err
     assert prepared(attentkit, folder, tmp_path / "x.h5", "--layout", "second")[0].ids("train") == ("a",)
 
 
@@ -188,16 +187,16 @@ def test_a_place_that_nothing_recognises_lists_all_layouts(attentkit, tmp_path):
 
 
 def test_a_layout_that_is_not_there_is_answered_with_the_nearest(tmp_path):
-    with pytest.raises(UnknownComponent, match="no layout is called 'nnunett'. Did you mean 'nnunet'"):
+    with pytest.raises(UnknownComponent, match="'nnunett'.*'nnunet'"):
         open_layout(tmp_path, load().registry, "nnunett")
 
 
 def test_several_parts_are_listed_and_one_is_chosen_whatever_its_capitals(attentkit, ward, tmp_path):
     folder = ward({"file": "a.ward", "id": "a", "modality": "mr"}, parts=("T1", "T2SPIR"))
     outcome = attentkit("prepare", folder, "--out", tmp_path / "x.h5")
-    assert says(outcome, 2, "holds several data sets. Choose one with --part NAME: T1, T2SPIR.")
+    assert says(outcome, 2, "several data sets ... --part NAME: T1, T2SPIR")
     outcome = attentkit("prepare", folder, "--out", tmp_path / "x.h5", "--part", "T2SPR")
-    assert says(outcome, 2, "has no part 'T2SPR'. Did you mean 'T2SPIR'? The parts are: T1, T2SPIR.")
+    assert says(outcome, 2, "'T2SPR' ... 'T2SPIR'? ... T1, T2SPIR")
     domain, _ = prepared(attentkit, folder, tmp_path / "x.h5", "--part", "t2spir")
     assert domain.manifest["layout"]["part"] == "T2SPIR"
     assert domain.manifest["cases"][0]["decisions"] == ["read as T2SPIR."]
@@ -207,7 +206,7 @@ def test_the_only_part_needs_no_choice_and_a_place_without_parts_has_none(attent
     folder = ward({"file": "a.ward", "id": "a", "modality": "mr"}, parts=("T1",))
     assert prepared(attentkit, folder, tmp_path / "x.h5")[0].manifest["layout"]["part"] == "T1"
     write_case(tmp_path / "ct", "a")
-    with pytest.raises(ConfigError, match="A data set of layout 'pairs' has none"):
+    with pytest.raises(ConfigError, match="'pairs' has none"):
         open_layout(tmp_path / "ct" / "images", load().registry, part="T1")
 
 
@@ -215,7 +214,7 @@ def test_labels_beside_a_layout_that_has_its_own_are_refused(attentkit, ward, tm
     folder = ward({"file": "a.ward", "id": "a", "modality": "mr"})
     for more in ([], ["--layout", "ward"]):
         outcome = attentkit("prepare", folder, "--labels", folder, "--out", tmp_path / "x.h5", *more)
-        assert says(outcome, 2, "takes no --labels: leave it out")
+        assert says(outcome, 2, "--labels ... leave it out")
 
 
 def test_a_layout_that_fails_keeps_nobody_else_from_being_recognised(attentkit, install, found, volumes, tmp_path):
@@ -230,7 +229,7 @@ def test_a_layout_that_fails_keeps_nobody_else_from_being_recognised(attentkit, 
     assert attentkit(*prepare_words(volumes / "ct", tmp_path / "ct.h5")).code == 0
     folder = volumes / "ct" / "images"
     outcome = attentkit("prepare", folder, "--layout", "bad", "--out", tmp_path / "x.h5", "--modality", "ct")
-    assert says(outcome, 1, "the layout bad of attentkit-bad 1.0 failed on", "ZeroDivisionError (division by zero)")
+    assert says(outcome, 1, "layout bad of attentkit-bad 1.0", "ZeroDivisionError (division by zero)")
     outcome = attentkit("prepare", tmp_path / "site", "--out", tmp_path / "x.h5")
     assert outcome.code == 2 and "no layout recognises" in outcome.err
     for words in ("'bad' of attentkit-bad 1.0 failed with ZeroD", "'gone' of attentkit-bad 1.0 cannot be", "'none' of"):
@@ -245,7 +244,7 @@ def test_a_case_whose_name_would_lead_elsewhere_is_refused(attentkit, ward, tmp_
     folder = ward({"file": "a.ward", "id": case, "modality": "ct"})
     before = set(tmp_path.rglob("*"))
     outcome = attentkit("prepare", folder, "--out", tmp_path / "x.h5")
-    assert says(outcome, 3, "cannot name a case: use letters, digits, '-' and '_'.")
+    assert says(outcome, 3, "cannot name a case ... letters, digits, '-' and '_'")
     new = set(tmp_path.rglob("*")) - before
     assert not [path for path in new if "__pycache__" not in path.parts]
 
@@ -255,7 +254,7 @@ def test_a_file_outside_of_the_data_set_is_read_and_told(attentkit, ward, tmp_pa
     (folder / "b.ward").rename(tmp_path / "elsewhere.ward")
     (folder / "b.ward").symlink_to(tmp_path / "elsewhere.ward")
     domain, outcome = prepared(attentkit, folder, tmp_path / "x.h5")
-    assert "Warning: b: b.ward and 1 more lie outside the data set's folder, by a link or by '..'." in outcome.err
+    assert quotes(outcome.err, "Warning: b: b.ward and 1 more ... outside")
     assert not any("outside" in doubt for doubt in domain.manifest["cases"][0]["doubts"])
     assert str(tmp_path) not in (tmp_path / "x.toml").read_text()
 
@@ -338,8 +337,8 @@ def with_array(change):
 @pytest.mark.parametrize(
     ("answer", "kind", "sentence"),
     [
-        (raised(KeyError("series")), RunError, r"failed on the case 'a' with KeyError \('series'\): tell its author"),
-        (raised(PermissionError(13, "Permission denied", "x")), DataError, r"x cannot be read \(Permission denied\)"),
+        (raised(KeyError("series")), RunError, r"case 'a' .*KeyError \('series'\).* author"),
+        (raised(PermissionError(13, "Permission denied", "x")), DataError, r"^x .*\(Permission denied\)"),
         (raised(DataError("x is torn.")), DataError, "^x is torn.$"),
         (with_array({"image": lambda a: a[0]}), DataError, "image of case 'a' .* is not a volume"),
         (with_array({"image": lambda a: a * np.nan}), DataError, "not a volume of finite"),
@@ -359,10 +358,10 @@ def test_an_answer_that_no_layout_should_give_is_one_sentence(volumes, tmp_path,
 def test_what_nobody_reads_is_called_by_its_kind(tmp_path):
     registry = load().registry
     (tmp_path / "data.tar.gz").write_bytes(b"\x1f\x8b")
-    with pytest.raises(ConfigError, match=r"data.tar.gz \(it is an archive: unpack it first\)"):
+    with pytest.raises(ConfigError, match=r"data\.tar\.gz \(.*archive.*unpack"):
         open_layout(tmp_path / "data.tar.gz", registry)
     for name in ("images/a.MGZ", "images/b.mgz", "labels/a.nrrd"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "set" / name).touch()
-    with pytest.raises(ConfigError, match=r"set \(it holds .mgz and .nrrd files, which are not read: convert them"):
+    with pytest.raises(ConfigError, match=r"set \(.*\.mgz and \.nrrd .*convert"):
         open_layout(tmp_path / "set", registry)

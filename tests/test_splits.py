@@ -8,6 +8,7 @@ from attent_kit.errors import ConfigError, DataError
 from attent_kit.report.scores import read_scores
 from support.cases import write_case
 from support.commands import TINY, prepare_words
+from support.messages import quotes
 
 BTCV = [f"{n:04}" for n in (*range(1, 11), *range(21, 41))]
 CHAOS = [str(n) for n in (1, 2, 3, 5, 8, 10, 13, 15, 19, 20, 21, 22, 31, 32, 33, 34, 36, 37, 38, 39)]
@@ -34,10 +35,10 @@ def test_protocontra_tests_on_others_of_the_same_cases():
 @pytest.mark.parametrize(
     ("cases", "sentence"),
     [
-        ([*CHAOS, "phantom"], "'phantom' has no number: name the files as in img0001"),
+        ([*CHAOS, "phantom"], "'phantom' .*img0001"),
         ([*CHAOS, "case2_40"], "'case2_40' has 2 numbers"),
-        ([*CHAOS, "img0032"], "'32' and 'img0032' are both case 32"),
-        (["2", "13", "38"], "tests on case 1, 32, which is not there"),
+        ([*CHAOS, "img0032"], "'32' and 'img0032' .*32"),
+        (["2", "13", "38"], "case 1, 32,"),
     ],
 )
 def test_cases_that_cannot_be_told_by_number_are_named(cases, sentence):
@@ -48,7 +49,7 @@ def test_cases_that_cannot_be_told_by_number_are_named(cases, sentence):
 def test_a_split_or_a_modality_that_is_not_there_is_answered_with_those_that_are():
     with pytest.raises(ConfigError, match="'sifa-abdomen'.*mean 'sifa-abdominal'.*There are: sifa-abdominal, protocon"):
         split_by_name("sifa-abdomen", "mr", CHAOS)
-    with pytest.raises(ConfigError, match="no cases of modality 'pet', only of ct and mr"):
+    with pytest.raises(ConfigError, match="'pet'.* ct and mr"):
         split_by_name("sifa-abdominal", "pet", CHAOS)
 
 
@@ -82,7 +83,7 @@ def words(folder, out, *more):
 
 def test_the_prepared_file_is_split_by_name_and_keeps_the_name(attentkit, numbered, tmp_path):
     outcome = attentkit(*words(numbered, tmp_path / "mr.h5", "--split", "sifa-abdominal"))
-    assert outcome.code == 0 and "5 case(s) (1 train, 0 val, 4 test; 5 labelled)" in outcome.out
+    assert outcome.code == 0 and quotes(outcome.out, "5 case ... 1 train, 0 val, 4 test; 5 labelled")
     prepared = Prepared.open(tmp_path / "mr.h5")
     assert prepared.split == prepared.manifest["split"] == "sifa-abdominal"
     assert prepared.ids("train") == ("02",) and prepared.ids("test") == ("01", "13", "32", "38")
@@ -98,14 +99,14 @@ def test_a_named_split_is_the_same_data_as_the_list_of_its_cases(attentkit, numb
 @pytest.mark.parametrize(
     ("more", "code", "sentence"),
     [
-        (["--split=sifa-abdominl"], 2, "no split is named 'sifa-abdominl'. Did you mean 'sifa-abdominal'?"),
-        (["--split=sifa-abdominal", "--test=01"], 2, "--split and --test exclude each other: type one of them."),
-        (["--split=protocontra"], 3, "the split 'protocontra' tests on case 8, 31, 34, which is not there"),
+        (["--split=sifa-abdominl"], 2, "'sifa-abdominl' ... 'sifa-abdominal'?"),
+        (["--split=sifa-abdominal", "--test=01"], 2, "--split and --test ... one of them"),
+        (["--split=protocontra"], 3, "'protocontra' ... case 8, 31, 34,"),
     ],
 )
 def test_a_split_that_cannot_be_made_is_one_sentence(attentkit, numbered, tmp_path, more, code, sentence):
     outcome = attentkit(*words(numbered, tmp_path / "mr.h5", *more))
-    assert outcome.code == code and sentence in outcome.err
+    assert outcome.code == code and quotes(outcome.err, sentence)
     assert not (tmp_path / "mr.h5").exists()
 
 

@@ -12,6 +12,7 @@ from attent_kit.registry import Component, Registry
 from attent_kit.report.scores import Score
 from attent_kit.tracker import TrackedRun, Tracker
 from support.commands import train_words
+from support.messages import quotes
 from support.small_runs import REGISTRY, Killed, equal, settings, weights
 
 
@@ -163,7 +164,7 @@ def test_a_tracker_that_raises_is_switched_off_with_a_warning_and_the_run_ends_a
     scores = run(domains, tmp_path / "run", {"fake": fake, "other": other}, said.append)
     assert scores and (tmp_path / "run/scores.csv").exists()
     about = [sentence for sentence in said if "fake" in sentence]
-    assert about == ["the tracker 'fake' is switched off, since it failed: ConnectionError: nobody there"]
+    assert len(about) == 1 and quotes(about[0], "'fake' ... off ... ConnectionError: nobody there")
     assert [what for what, *_ in heard].count(fails) == 1 and heard[-1][0] == fails
     assert others == ["start", "log", "log", "log", "log", "end"]
 
@@ -172,7 +173,7 @@ def test_a_tracker_that_cannot_be_made_stops_nothing_either(domains, tmp_path, f
     broken = type("Broken", (fake,), {"__init__": lambda self: 1 / 0})
     said = []
     assert run(domains, tmp_path / "run", {"broken": broken}, said.append)
-    assert any("'broken' is switched off, since it failed: ZeroDivisionError" in sentence for sentence in said)
+    assert [sentence for sentence in said if "'broken'" in sentence and "ZeroDivisionError" in sentence]
 
 
 def test_tracking_changes_no_bit_of_the_training(domains, tmp_path, fake):
@@ -191,8 +192,7 @@ def test_a_missing_package_is_a_sentence_with_the_command_before_anything_is_tra
     monkeypatch.setattr(tracking, "find_spec", lambda name: None)
     outcome = attentkit(*train_words(prepared, tmp_path / "run", "--track", "tensorboard"))
     assert outcome.code == 2 and not (tmp_path / "run").exists()
-    assert "--track tensorboard needs the package tensorboard, which is not installed: type pip install" in outcome.err
-    assert "'attent-kit[tensorboard]'" in outcome.err
+    assert quotes(outcome.err, "--track tensorboard ... pip install 'attent-kit[tensorboard]'")
 
 
 def test_a_comparison_asks_for_the_package_before_anything_is_trained_too(attentkit, suite, tmp_path, monkeypatch):
@@ -204,7 +204,7 @@ def test_a_comparison_asks_for_the_package_before_anything_is_trained_too(attent
 
 def test_an_unknown_tracker_names_the_nearest(attentkit, prepared, tmp_path):
     outcome = attentkit(*train_words(prepared, tmp_path / "run", "--track", "tensorbord"))
-    assert outcome.code == 2 and "no tracker is called 'tensorbord'. Did you mean 'tensorboard'?" in outcome.err
+    assert outcome.code == 2 and quotes(outcome.err, "tracker ... 'tensorbord' ... 'tensorboard'?")
     assert not (tmp_path / "run").exists()
 
 
@@ -213,7 +213,7 @@ def test_the_tracker_of_a_plugin_may_need_no_package(fake):
     registry.add(Component("trackers", "mine", fake, "mine", "attentkit-mine", "1"))
     assert find_trackers(["mine"], registry) == {"mine": fake}
     fake.package = "no_such_package_of_ours"
-    with pytest.raises(ConfigError, match="type pip install 'no_such_package_of_ours', or leave out --track mine"):
+    with pytest.raises(ConfigError, match="pip install 'no_such_package_of_ours'.*--track mine"):
         find_trackers(["mine"], registry)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from support.messages import quotes
+
 TINY = [
     f"--set={option}"
     for option in (
@@ -86,12 +88,12 @@ COMMAND = [sys.executable, "-c", "import sys; from attent_kit.cli import run; sy
 
 
 def says(outcome, code, *sentences):
-    """The exit code, and one message on stderr that holds every one of the sentences."""
+    """The exit code, and one message on stderr that quotes every one of these."""
     assert outcome.code == code, outcome
     assert outcome.err.count("Error: ") + outcome.err.startswith("UnknownComponent: ") == 1
     assert "Traceback" not in outcome.err
     for sentence in sentences:
-        assert sentence in outcome.err
+        assert quotes(outcome.err, sentence)
     return True
 
 
