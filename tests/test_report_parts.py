@@ -168,6 +168,10 @@ def test_the_shift_of_a_row_is_its_mean_over_seeds_before_and_after(tmp_path):
     path.write_text("\n".join(lines) + "\n")
     (only,) = over_seeds(read_shift(path), "a2b")
     assert only[:4] == ("R", "pixels", "mmd", 1.5) and math.isnan(only.after)
+    # The mean before and the mean after are of the same runs, those that have both.
+    lines += ["a2b,R,1,pixels,after,mmd,0.5,0,nan,", "a2b,R,1,pixels,after,mmd,3,0,nan,1/2"]
+    path.write_text("\n".join(lines) + "\n")
+    assert over_seeds(read_shift(path), "a2b") == [("R", "pixels", "mmd", 2.0, 0.5)]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class ShiftRow(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """What became of one measure of a row: means over its runs, NaN where there is none."""
+    """What became of one measure of a row: means over its runs that have both, or one of them; NaN where there is none."""
 
     row: str
     space: str
@@ -77,14 +77,18 @@ def read_shift(path: Path) -> list[ShiftRow]:
 
 def over_seeds(rows: Sequence[ShiftRow], direction: str) -> list[Moved]:
     """Each row, space and measure of a direction before and after, in order of appearance."""
-    groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    groups: dict[tuple[str, str, str], dict[str, dict[tuple[int, str], float]]] = {}
     for r in rows:
-        if r.direction == direction and not math.isnan(r.value):
-            groups.setdefault((r.row, r.space, r.measure), {}).setdefault(r.when, []).append(r.value)
-    return [
-        Moved(*key, *(fmean(found[when]) if when in found else math.nan for when in WHEN))
-        for key, found in groups.items()
-    ]
+        if r.direction == direction and r.when in WHEN and not math.isnan(r.value):
+            by_run = groups.setdefault((r.row, r.space, r.measure), {when: {} for when in WHEN})[r.when]
+            by_run[r.seed, r.fold] = r.value
+    made = []
+    for key, (before, after) in ((key, found.values()) for key, found in groups.items()):
+        # Means of different runs would differ for that alone.
+        both = before.keys() & after.keys()
+        means = [[v for run, v in own.items() if run in both or not both] for own in (before, after)]
+        made.append(Moved(*key, *(fmean(values) if values else math.nan for values in means)))
+    return made
 
 
 def number(value: float) -> str:
