@@ -314,7 +314,7 @@ ARRAYS = {
     "two axes": (dict(arr_0=body()[0][0], arr_1=body()[1][0]), "where numbers \\[X, Y, Z\\] are needed"),
     "one-hot": (dict(arr_0=body()[0], arr_1=np.eye(5)[body()[1]]), "arr_1 is float64 of shape"),
     "words": (dict(arr_0=np.array([[["a"]]]), arr_1=body()[1]), "arr_0 is <U1"),
-    "other size": (dict(arr_0=body()[0], arr_1=body()[1][1:]), "both must be alike"),
+    "other size": (dict(arr_0=body()[0], arr_1=body()[1][1:]), "arr_1 is .*, but arr_0 is"),
     "fractions": (dict(arr_0=body()[0], arr_1=body()[1] * 0.5), "values that are not integers"),
     "constant": (dict(arr_0=body()[0] * 0, arr_1=body()[1]), "constant"),
     "NaN": (dict(arr_0=body()[0] * np.nan, arr_1=body()[1]), "NaN"),
