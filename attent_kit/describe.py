@@ -6,7 +6,7 @@ from typing import Any
 from attent_kit.config import Choice
 from attent_kit.registry import KINDS, Component
 
-_OPTION = {"layouts": "--layout", "selectors": "--select", "trackers": "--track"}
+_OPTION = {"layouts": "--layout", "selectors": "--select", "trackers": "--track", "launchers": "--launcher"}
 """The command-line options that choose components which no configuration names."""
 
 
@@ -27,9 +27,10 @@ def facts_of(component: Component) -> list[tuple[str, str]]:
 
 def options_of(component: Component) -> list[dict[str, Any]]:
     """Name, default and meaning of each option, as text; nothing for layouts, selectors and trackers, which have none."""
-    if component.kind not in KINDS:
+    if component.kind not in (*KINDS, "launchers"):
         return []
-    fields = component.load().Config.model_fields
+    loaded = component.load()
+    fields = (loaded.Options if component.kind == "launchers" else loaded.Config).model_fields
     return [
         {"name": name, "default": _word(field.default), "meaning": field.description or ""}
         for name, field in fields.items()

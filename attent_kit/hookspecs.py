@@ -54,6 +54,12 @@ def attentkit_trackers() -> Mapping[str, type | str]:
 
 
 @hookspec
+def attentkit_launchers() -> Mapping[str, type | str]:
+    """What `compare --launcher NAME` starts runs with: subclasses of `attent_kit.launcher.Launcher`."""
+    return {}
+
+
+@hookspec
 def attentkit_suites() -> Mapping[str, str]:
     """Comparisons: name to the path of a TOML file, for `attentkit compare NAME`."""
     return {}

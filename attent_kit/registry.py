@@ -16,15 +16,16 @@ from attent_kit.reading import text_of, toml_in
 
 if TYPE_CHECKING:  # what comes out is of these types; this file stands below them
     from attent_kit.interfaces import Alignment, Discriminator, Segmentor, Translator
+    from attent_kit.launcher import Launcher
     from attent_kit.layouts import Layout
     from attent_kit.selectors import Selector
     from attent_kit.tracker import Tracker
 
 KINDS = ("translators", "segmentors", "discriminators", "alignments")
 """Kinds of classes that a run is configured with. Each class has a `Config`."""
-CLASS_KINDS = (*KINDS, "layouts", "selectors", "trackers")
-"""Those, and the classes that read a data set, score a snapshot or track a run; these have no options."""
-ALL_KINDS = (*KINDS, "suites", "layouts", "selectors", "trackers")
+CLASS_KINDS = (*KINDS, "layouts", "selectors", "trackers", "launchers")
+"""Those, and the classes that read a data set, score a snapshot, track a run or start runs; no run is configured with these."""
+ALL_KINDS = (*KINDS, "suites", "layouts", "selectors", "trackers", "launchers")
 """Those, and the TOML files of comparisons."""
 IMPORT_SECONDS = 120.0
 """Time limit for importing a component, which may load torch from a slow disk."""
@@ -166,6 +167,10 @@ class Registry:
     def tracker(self, name: str) -> type["Tracker"]:
         """The tracker of that name."""
         return self.resolve("trackers", name)
+
+    def launcher(self, name: str) -> type["Launcher"]:
+        """The launcher of that name."""
+        return self.resolve("launchers", name)
 
     def of(self, kind: str) -> list[Component]:
         """Components of one kind, in the order in which they were offered."""

@@ -1,14 +1,16 @@
 """Without a GPU a comparison is one process of one thread for each core, and its digits do not depend on how many there are."""
 
+import json
+
 import pytest
 import torch
 
 from attent_kit.data import workers
 from attent_kit.data.workers import cores, host_memory
-from attent_kit.engine.compare import launch
 from attent_kit.engine.compare.cells import longest_first
 from attent_kit.engine.run import device, processor
 from attent_kit.engine.run.processor import PROCESS_BYTES, one_thread, processes
+from attentkit_builtin.launchers.local import Local
 
 
 def test_processes_are_as_many_as_there_are_cores_memory_and_runs(monkeypatch):
@@ -49,19 +51,21 @@ def test_one_thread_holds_meanwhile_unless_the_environment_says_otherwise(monkey
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU would be used instead")
 def test_two_cores_are_two_processes_and_write_what_one_writes(attentkit, suite, tmp_path, monkeypatch):
-    started, start = [], launch._start
+    started, submit = [], Local.submit
 
-    def starting(job, environment, hear):
-        started.append(environment)
-        return start(job, environment, hear)
+    def starting(self, job):
+        started.append(job)
+        submit(self, job)
 
-    monkeypatch.setattr(launch, "_start", starting)
+    monkeypatch.setattr(Local, "submit", starting)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     words = ("compare", suite, "--seeds", 0, "--directions", "mr2ct", "--no-report")
     assert attentkit(*words, "-o", tmp_path / "one").code == 0 and not started
     monkeypatch.setattr(processor, "cores", lambda: 2)
     assert attentkit(*words, "-o", tmp_path / "two").code == 0
-    assert [environment["OMP_NUM_THREADS"] for environment in started] == ["1", "1"]
+    assert len(started) == 2
+    threads = [json.loads(run.read_text())["threads"] for run in (tmp_path / "two").glob("*/*/*/env.json")]
+    assert threads == [1, 1]
     for name in ("scores.csv", "table.csv"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()
     assert attentkit(*words, "-o", tmp_path / "two").code == 0 and len(started) == 2

@@ -6,6 +6,7 @@ import pytest
 
 from attent_kit.errors import AttentKitError, PluginConflict, UnknownComponent
 from attent_kit.interfaces import INTERFACES, Segmentor, Translator
+from attent_kit.launcher import Launcher
 from attent_kit.layouts import Layout
 from attent_kit.registry import CLASS_KINDS, Component, Registry
 from attent_kit.selectors import Selector
@@ -119,7 +120,7 @@ def test_a_reference_to_something_else_than_a_class_is_refused(module):
         registry_of(offer("net", "function_net:Net")).resolve("segmentors", "net")
 
 
-EVERY_INTERFACE = INTERFACES | {"layouts": Layout, "selectors": Selector, "trackers": Tracker}
+EVERY_INTERFACE = INTERFACES | {"layouts": Layout, "selectors": Selector, "trackers": Tracker, "launchers": Launcher}
 
 
 def typed(registry, kind):

@@ -15,7 +15,8 @@ import pytest
 from attent_kit.cli import run
 from attent_kit.config import merge
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.compare.suite import expand, read_suite, refuse_another_split
+from attent_kit.engine.compare.patients import refuse_another_split
+from attent_kit.engine.compare.suite import expand, read_suite
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.plugins import load
 from attent_kit.report.published import read_published

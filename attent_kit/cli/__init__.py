@@ -32,6 +32,7 @@ COMMANDS = {
     "audit": "Measure what a method's translation does to anatomy.",
     "compare": "Run a table of methods, or the built-in one on the phantom.",
     "status": "Show how far a comparison is, from another terminal.",
+    "cancel": "End the jobs of a comparison, each after saving.",
     "doctor": "Show what this machine offers, and what may be deleted.",
     "report": "Write the report of a comparison as one HTML file.",
 }

@@ -30,6 +30,15 @@ from attent_kit.plugins import load
 @click.option(
     "--devices", help="Comma-separated, one process each: 0,1 or cuda:0,cuda:1 or cpu,cpu.  [a GPU, or each core]"
 )
+@click.option("--launcher", metavar="NAME", help="What starts the runs: local, or a plugin's, such as slurm.")
+@click.option(
+    "--launch",
+    "launch",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="For the launcher and its jobs: gpus, cpus, minutes, memory, queued, retries, its own.",
+)
+@click.option("--stage-data", is_flag=True, help="Let each node copy the prepared files to its own disk first.")
 @click.option(
     "--ablate", metavar="NAMES", help="Alignments to take apart: with all their terms, and without each of them."
 )
@@ -56,7 +65,8 @@ from attent_kit.plugins import load
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
     folds: str | None, words: tuple[str, ...], varied: tuple[str, ...], device: str, devices: str | None,
-    ablate: str | None, out: Path | None, dry_run: bool, price: bool, select: str, reference: str | None,
+    launcher: str | None, launch: tuple[str, ...], stage_data: bool, ablate: str | None, out: Path | None,
+    dry_run: bool, price: bool, select: str, reference: str | None,
     slide_test: bool, track: str | None, shift: bool, no_report: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Run the missing cells of a comparison and print its table.
@@ -69,9 +79,12 @@ def command(
     A cell is known by its options, its data and the versions of its code: another row, seed, direction or fold runs what is
     missing, and where options of a row change, that row alone is trained again and its earlier runs are kept beside. Another
     --select trains nothing again.
+
+    With --launcher each run is a job, on a cluster for example: stop this command, and the jobs go on; start it again, and it
+    waits for them. `attentkit status`, `attentkit status --logs RUN` and `attentkit cancel` know them.
     """
     from attent_kit.engine.conduct.compare import compare
-    from attent_kit.engine.conduct.grid import expanded, priced
+    from attent_kit.engine.conduct.grid import expanded, planned_jobs, priced
     from attent_kit.engine.conduct.request import CompareRequest
 
     request = CompareRequest(
@@ -92,12 +105,16 @@ def command(
         track=listed(track),
         shift=shift,
         report=not no_report,
+        launcher=launcher,
+        launch=launch,
+        stage_data=stage_data,
     )
     registry, screen = load().registry, Screen(as_json)
     if price:
         print_price(priced(request, registry, screen), as_json)
     elif dry_run:
-        print_grid(expanded(request, registry), as_json)
+        grid = expanded(request, registry)
+        print_grid(grid, as_json, planned_jobs(grid, registry))
     else:
         screen.end(compare(request, registry, screen)).check()
 

@@ -13,8 +13,8 @@ from attent_kit.plugins import load
 def command(kind: str | None, as_json: bool) -> None:
     """List installed components.
 
-    KIND is one of translators, segmentors, discriminators, alignments, suites, layouts, selectors, trackers; without it, all
-    are listed.
+    KIND is one of translators, segmentors, discriminators, alignments, suites, layouts, selectors, trackers, launchers;
+    without it, all are listed.
     """
     found = components(kind)
     if as_json:

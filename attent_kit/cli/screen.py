@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from attent_kit.engine.compare.suite import Cell
     from attent_kit.engine.conduct.compare import CompareResult
     from attent_kit.engine.conduct.grid import CellGrid
+    from attent_kit.engine.jobs.plan import Planned
     from attent_kit.errors import AttentKitError
     from attent_kit.report.compared import Compared
     from attent_kit.report.power import Power
@@ -95,14 +96,18 @@ class Screen(Watcher):
         self._printed = len(result.files)
 
 
-def print_grid(grid: "CellGrid", as_json: bool) -> None:
-    """What is done, what is to run, and the runs of other options, data or versions that these take the place of."""
+def print_grid(grid: "CellGrid", as_json: bool, jobs: "Sequence[Planned]" = ()) -> None:
+    """What is done, what is to run, and the runs of other options, data or versions that these take the place of; and the jobs
+    that do it, if a launcher starts them."""
     _print_what_to_know(grid)
     if as_json:
         fields = ("row", "alignment", "direction", "seed", "folder", "done")
         print_json(
             [
-                {f: getattr(c, f) for f in fields} | _fold(c) | {"superseded": [*grid.superseded[c.folder]]}
+                {f: getattr(c, f) for f in fields}
+                | _fold(c)
+                | {"superseded": [*grid.superseded[c.folder]]}
+                | _jobs_as_json([job for job in jobs if job.cell.folder == c.folder])
                 for c in grid.cells
             ]
         )
@@ -116,7 +121,30 @@ def print_grid(grid: "CellGrid", as_json: bool) -> None:
     title = f"{grid.title}: {len(grid.cells)} runs in {grid.out}"
     folds = _fold(grid.cells[0]) if grid.cells else {}
     print_table(title, ("row", "alignment", "direction", "seed", *folds, ""), rows)
+    if jobs:
+        _print_jobs(grid, jobs)
     _print_power(grid.power)
+
+
+def _print_jobs(grid: "CellGrid", jobs: "Sequence[Planned]") -> None:
+    assert grid.launching is not None
+    names = {planned.job.name: planned.errand.file.stem for planned in jobs}
+    rows = []
+    for planned in jobs:
+        job = planned.job
+        limits = [_amount(value) for value in (job.gpus, job.cpus, job.minutes, job.memory)]
+        rows.append((names[job.name], *limits, ", ".join(names.get(name, name) for name in job.after)))
+    title = f"{len(jobs)} jobs of {grid.launching.name}, at most {grid.launching.jobs.queued} in the queue"
+    print_table(title, ("job", "GPUs", "cores", "minutes", "GiB", "after"), rows)
+
+
+def _jobs_as_json(jobs: "Sequence[Planned]") -> dict[str, list[dict[str, object]]]:
+    """Those of one run; nothing where no launcher is used."""
+    return {"jobs": [planned.job._asdict() for planned in jobs]} if jobs else {}
+
+
+def _amount(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
 
 
 def print_price(price: "Price", as_json: bool) -> None:

@@ -1,38 +1,82 @@
-"""A process that `attentkit compare --devices` starts: not a command of its own."""
+"""A process that `attentkit compare` starts, here or on another machine: not a command of its own.
+
+python -m attent_kit.cli.worker ERRAND.json
+"""
 
 import _thread
+import json
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
+from typing import Any
 
+from attent_kit import __version__
 from attent_kit.cli.streams import plain_streams
 from attent_kit.errors import AttentKitError
-from attent_kit.reading import json_in
+from attent_kit.files import read_json
+
+SAVE_AND_END = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+"""Each means: save after this step and end. Schedulers send one of them before a time limit, and when others need the node."""
 
 
-def main() -> int:
-    """Do the job of the first line of stdin, and stop after a step when stdin ends or on SIGINT."""
-    from attent_kit.engine.compare.launch import work
-    from attent_kit.plugins import load
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # A parent in the background of a shell passes on that it ignores them.
-        signal.signal(number, signal.default_int_handler)
-    # What a method prints goes where errors go: stdout is for the parent alone.
-    with os.fdopen(os.dup(1), "w", buffering=1) as events, plain_streams() as streams:
-        os.dup2(2, 1)
+def main(arguments: list[str]) -> int:
+    """Do the errand of the file that is named, and say in a file beside it what happens."""
+    for name in SAVE_AND_END:
+        if hasattr(signal, name):
+            # A parent in the background of a shell passes on that it ignores them.
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    file = Path(arguments[0])
+    with plain_streams() as streams:
         try:
-            job = json_in(sys.stdin.buffer.readline())
-            sys.argv = job["command"]  # what a run says it was made by
-            threading.Thread(target=_stop_with_parent, daemon=True).start()
-            work(job, load().registry, lambda line: print(line, file=events))
+            errand = read_json(file)
+            if errand is None:
+                streams.tell(
+                    f"{file} cannot be read on {os.uname().nodename if hasattr(os, 'uname') else 'this machine'}."
+                )
+                return 2
+            with open(file.with_suffix(".events"), "a", buffering=1, encoding="utf-8") as events:
+                return _work(errand, lambda line: print(line, file=events, flush=True))
         except (KeyboardInterrupt, BrokenPipeError):
             return 130
         except AttentKitError as error:
             streams.tell(str(error))
             return error.exit_code
-    return 0
+
+
+def _work(errand: dict[str, Any], tell: Any) -> int:
+    """Where the command was started, with its plugins and its number of threads, which torch reads when it is imported."""
+    reason = _against(errand)
+    if reason is not None:
+        tell(json.dumps(["refused", 0, reason]))
+        raise AttentKitError(reason)
+    os.chdir(errand["folder"])
+    os.environ.update(errand["environment"])
+    if errand["threads"] is not None:
+        os.environ["OMP_NUM_THREADS"] = errand["threads"]
+    sys.argv = errand["command"]  # what a run says it was made by
+    if errand["with_parent"]:
+        threading.Thread(target=_stop_with_parent, daemon=True).start()
+    tell(json.dumps(["began", 0, f"process {os.getpid()}"]))
+
+    from attent_kit.engine.jobs.work import work
+    from attent_kit.plugins import load
+
+    return work(errand, load().registry, tell)
+
+
+def _against(errand: dict[str, Any]) -> str | None:
+    """Why nothing can be run here, if so."""
+    node = os.uname().nodename if hasattr(os, "uname") else "this machine"
+    if errand["version"] != __version__:
+        return (
+            f"attent-kit is {__version__} on {node} and {errand['version']} where `attentkit compare` was started: install the "
+            "same version in both places."
+        )
+    if not Path(errand["folder"]).is_dir():
+        return f"{node} does not see {errand['folder']}, where `attentkit compare` was started: start it on a disk that all see."
+    return None
 
 
 def _stop_with_parent() -> None:
@@ -45,4 +89,4 @@ def _stop_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

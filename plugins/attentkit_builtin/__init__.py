@@ -97,5 +97,10 @@ def attentkit_trackers() -> dict[str, str]:
 
 
 @hookimpl
+def attentkit_launchers() -> dict[str, str]:
+    return {"local": f"{_HERE}.launchers.local:Local"}
+
+
+@hookimpl
 def attentkit_suites() -> dict[str, str]:
     return {"phantom": str(Path(__file__).parent / "suites" / "phantom.toml")}

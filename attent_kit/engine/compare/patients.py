@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.folds import all_folds, meetings
-from attent_kit.data.sets.splits import WHOLE
-from attent_kit.engine.compare.suite import Cell
+from attent_kit.data.sets.splits import WHOLE, numbers_in, tested_numbers
+from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.errors import ConfigError, DataError
 
@@ -108,3 +108,17 @@ def _listed(cases: Sequence[str]) -> str:
 
 def _are(cases: Sequence[str]) -> str:
     return "is" if len(cases) == 1 else "are"
+
+
+def refuse_another_split(suite: Suite, prepared: Prepared) -> None:
+    """DataError if the suite names a split, and the test cases of the prepared file are not exactly those."""
+    if suite.split is None:
+        return
+    wanted, tested = tested_numbers(suite.split, prepared.modality), prepared.ids("test")
+    if sorted(map(numbers_in, tested)) == [[number] for number in wanted] and not {*tested} & {*prepared.ids("train")}:
+        return
+    own = f"the split '{prepared.split}'" if prepared.split else ", ".join(tested) or "none"
+    raise DataError(
+        f"{prepared.path}: the suite tests on the {prepared.modality} cases {', '.join(map(str, wanted))}, all others are "
+        f"for training; this file tests on {own}. Run `attentkit prepare` again with --split {suite.split}."
+    )

@@ -135,7 +135,7 @@ def price(
     report: ReportDone,
 ) -> Price:
     """Measure every row that has a missing cell, and add up. `report` is told the row, how many are measured, of how many."""
-    task, size = _seen_by_networks(suite, cells)
+    task, size = seen_by_networks(suite, cells)
     first = {cell.row: cell for cell in reversed(cells) if not cell.done}
     costs: dict[str, list[StageCost]] = {}
     errors: dict[str, str] = {}
@@ -149,7 +149,7 @@ def price(
     return Price([cost for row in costs.values() for cost in row], _add_up(cells, costs, errors), tuple(devices))
 
 
-def _seen_by_networks(suite: Suite, cells: Sequence[Cell]) -> tuple[Task, int]:
+def seen_by_networks(suite: Suite, cells: Sequence[Cell]) -> tuple[Task, int]:
     """The task and the side of a slice in pixels."""
     if suite.phantom is not None:
         return Task(), SIZES[suite.phantom.size].pixels

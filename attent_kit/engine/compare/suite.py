@@ -22,6 +22,11 @@ label = "AttENT"
 alignment = "attent"
 options = { entropy = "summed" }   # of this row alone
 
+[launcher]                         # if wanted: jobs on a cluster, as `--launcher slurm --launch partition=gpu` says, too
+name = "slurm"
+partition = "gpu"
+minutes = 480                      # a row may have its own: resources = { minutes = 900, memory = 32 }
+
 [variants.quick]                   # laid over all of the above by `attentkit compare mine.toml --variant quick`
 seeds = [0]
 options = { segment_steps = 500 }
@@ -37,13 +42,13 @@ from pydantic import Field, field_validator, model_validator
 
 from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read_toml, validate
 from attent_kit.data.phantom import SIZES
-from attent_kit.data.prepared.file import Prepared
-from attent_kit.data.sets.splits import Fold, named_split, numbers_in, tested_numbers
+from attent_kit.data.sets.splits import Fold, named_split
+from attent_kit.engine.compare.resources import RowResources
 from attent_kit.engine.run.domains import facts_in, target_seen
 from attent_kit.engine.run.folder import Answers, RunFolder, RunKey, in_words
 from attent_kit.engine.run.settings import FoldSettings, RunSettings, run_settings
 from attent_kit.engine.run.warm_start import with_digest
-from attent_kit.errors import AttentKitError, ConfigError, DataError, did_you_mean
+from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
 from attent_kit.interfaces import Alignment
 from attent_kit.naming import LONGEST_LINE, LONGEST_TEXT, is_a_line, is_a_text, names_a_file
 from attent_kit.registry import Registry
@@ -62,6 +67,8 @@ class SuiteRow(ComponentConfig):
     """Name of the alignment."""
     options: dict[str, Any] = {}
     """Options of this row alone, laid over the suite's."""
+    resources: RowResources = RowResources()
+    """What a job of this row may use, laid over [launcher]: gpus, cpus, minutes, memory."""
 
     @field_validator("label")
     @classmethod
@@ -122,6 +129,8 @@ class Suite(ComponentConfig):
     shared_patients: bool = True
     """Whether cases of one name are of one patient in both domains. The source of a fold is then without those whom it tests;
     false where data sets of different people happen to use the same names."""
+    launcher: dict[str, Any] = {}
+    """How runs are started elsewhere: `name` of a launcher, what it takes, and gpus, cpus, minutes, memory of a run."""
     published: Path | None = None
     """TOML file of published numbers, shown beside the results in a block of their own; relative to the suite's file."""
 
@@ -308,20 +317,6 @@ def _in_variant(path: Path, data: dict[str, Any], variant: str | None) -> dict[s
         raise ConfigError(f"{path} has no variant '{variant}'.{did_you_mean(variant, variants)} {known}")
     named = {"name": f"{data['name']}-{variant}"} if "name" in data else {}
     return merge(data, {**named, **variants[variant]})
-
-
-def refuse_another_split(suite: Suite, prepared: Prepared) -> None:
-    """DataError if the suite names a split, and the test cases of the prepared file are not exactly those."""
-    if suite.split is None:
-        return
-    wanted, tested = tested_numbers(suite.split, prepared.modality), prepared.ids("test")
-    if sorted(map(numbers_in, tested)) == [[number] for number in wanted] and not {*tested} & {*prepared.ids("train")}:
-        return
-    own = f"the split '{prepared.split}'" if prepared.split else ", ".join(tested) or "none"
-    raise DataError(
-        f"{prepared.path}: the suite tests on the {prepared.modality} cases {', '.join(map(str, wanted))}, all others are "
-        f"for training; this file tests on {own}. Run `attentkit prepare` again with --split {suite.split}."
-    )
 
 
 def narrow(

@@ -88,7 +88,8 @@ def _vary(
             own = dict(row.options)
             put(own, path, value)
             said = value if isinstance(value, str) else f"{path[-1]}={value}"
-            rows.append(SuiteRow(label=f"{row.label}, {said}", alignment=row.alignment, options=own))
+            label = f"{row.label}, {said}"
+            rows.append(SuiteRow(label=label, alignment=row.alignment, options=own, resources=row.resources))
     if path[-1] not in known:
         nearest = did_you_mean(path[-1], known)
         raise ConfigError(f"--vary {'.'.join(path)}: no row of this suite has such an option.{nearest}")

@@ -13,14 +13,16 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.cells import FailedCell, longest_first, make_data, refuse_what_cannot_run, run_cells
 from attent_kit.engine.compare.content import located
 from attent_kit.engine.compare.costs import measure_costs, read_costs
-from attent_kit.engine.compare.launch import run_on
 from attent_kit.engine.compare.patients import notes
 from attent_kit.engine.compare.results import Results, collect, standing
 from attent_kit.engine.compare.results_folder import cases_tested, remember
 from attent_kit.engine.compare.suite import Cell
-from attent_kit.engine.conduct.grid import CellGrid, expanded
+from attent_kit.engine.conduct.grid import CellGrid, expanded, planned_jobs
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
+from attent_kit.engine.jobs.processes import run_on
+from attent_kit.engine.jobs.queue import Queue
+from attent_kit.engine.jobs.settings import LOCAL
 from attent_kit.engine.publish.panels import panels
 from attent_kit.engine.publish.report import write_report
 from attent_kit.engine.run.domains import facts_in, target_seen
@@ -166,16 +168,32 @@ def _run(
     write_grid(out, cells)
     whole, begun = standing(out, grid.whole, registry, words, select)
     remember(out, whole, [*cells, *begun], grid.reference, select)
+    if grid.launching is not None:
+        failed = _run_as_jobs(request, replace(grid, cells=tuple(cells)), registry, watcher)
+        return located(cells, registry), failed
     with watcher.training(cells):
         # A process that would find nothing to do is not started.
         devices = grid.devices[: sum(not cell.done for cell in cells)]
-        if len(devices) > 1:
+        if len(devices) > 1 and LOCAL in [component.name for component in registry.of("launchers")]:
             failed = run_on(devices, longest_first(cells, steps), registry, out, watcher, request.track)
         else:
             with one_thread(grid.devices[0]):
                 failed = run_cells(cells, registry, out, grid.devices[0], watcher, grid.trackers)
     # Another process with another suite may have trained in a folder meanwhile.
     return located(cells, registry), failed
+
+
+def _run_as_jobs(request: CompareRequest, grid: CellGrid, registry: Registry, watcher: Watcher) -> list[FailedCell]:
+    """Train and score what is missing in jobs of a launcher; the cells that failed."""
+    assert grid.launching is not None
+    told = {
+        "device": grid.job_device,
+        "trackers": [*grid.trackers],
+        "with_parent": not grid.launching.kind.outlives,
+        "stage_data": request.stage_data,
+    }
+    with watcher.training(grid.cells):
+        return Queue(planned_jobs(grid, registry), grid.launching, registry, grid.out, watcher, told).run()
 
 
 def _compared(request: CompareRequest, grid: CellGrid, cells: Sequence[Cell], results: Results) -> Compared:

@@ -10,13 +10,15 @@ from attent_kit.engine.compare.ablation import ablate
 from attent_kit.engine.compare.cells import domain_files
 from attent_kit.engine.compare.content import located, superseded
 from attent_kit.engine.compare.foresight import foresee
-from attent_kit.engine.compare.patients import choose_folds, notes, refuse_patients
+from attent_kit.engine.compare.patients import choose_folds, notes, refuse_another_split, refuse_patients
 from attent_kit.engine.compare.price import Price, price
 from attent_kit.engine.compare.results import labels_in
-from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow, read_suite, refuse_another_split
+from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow, read_suite
 from attent_kit.engine.compare.vary import vary
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
+from attent_kit.engine.jobs.plan import Planned, planned, shapes
+from attent_kit.engine.jobs.settings import Launching, launching
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.processor import on_processor, processes
 from attent_kit.engine.run.provenance import explained
@@ -49,6 +51,10 @@ class CellGrid:
     """A sentence for each row without a term that is not a row of its own."""
     notes: tuple[str, ...] = ()
     """A sentence for whatever should be known of the patients that are trained on and tested."""
+    launching: Launching | None = None
+    """What starts the runs as jobs that outlive this process; None for processes of this machine."""
+    job_device: str = "auto"
+    """What `--device` says to a job that has a GPU."""
 
     @property
     def title(self) -> str:
@@ -81,12 +87,16 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
         there = labels_in(out, whole, registry, words)
         choose_reference(reference, [*dict.fromkeys([*(cell.row for cell in cells), *there])])
     trackers = find_trackers(request.track, registry)
-    devices = _devices(request, cells)
+    jobs = _launching(request, chosen, registry)
+    devices = _devices(request, cells) if jobs is None else ("auto",)
     for file in files.values() if chosen.phantom is None else ():
         refuse_another_split(chosen, Prepared.open(file))
     older = {cell.folder: superseded(cell, registry) for cell in cells}
     noted = tuple(notes(cells, chosen.shared_patients))
-    return CellGrid(chosen, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out), noted)
+    return CellGrid(
+        chosen, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out), noted,
+        jobs, request.devices[0] if request.devices else "auto",
+    )  # fmt: skip
 
 
 def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None = None) -> Price:
@@ -94,6 +104,31 @@ def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None 
     grid = expanded(request, registry)
     with (watcher or Watcher()).during("rows") as tell:
         return price(grid.suite, grid.cells, registry, grid.devices, tell)._replace(power=grid.power)
+
+
+def planned_jobs(grid: CellGrid, registry: Registry) -> list[Planned]:
+    """The jobs of a grid with a launcher; none without one. ConfigError if the networks of a row do not go together."""
+    if grid.launching is None:
+        return []
+    rows = shapes(grid.suite, grid.cells, registry)
+    return planned(grid.suite, grid.cells, rows, grid.launching, registry, grid.out)
+
+
+def _launching(request: CompareRequest, suite: Suite, registry: Registry) -> Launching | None:
+    """What starts jobs; None where that is processes of this machine, which take --devices."""
+    found = launching(suite.launcher, request.launcher, request.launch, registry)
+    if found is None or not found.kind.outlives:
+        if request.stage_data:
+            raise ConfigError(
+                "--stage-data copies files for jobs on other machines: name a --launcher, or leave it out."
+            )
+        return None
+    if len(request.devices) > 1:
+        raise ConfigError(
+            f"--devices {','.join(request.devices)} are of this machine: with --launcher {found.name} say how many GPUs a run "
+            "has, as in --launch gpus=1."
+        )
+    return found
 
 
 def _suites(request: CompareRequest, registry: Registry) -> tuple[Suite, Suite]:

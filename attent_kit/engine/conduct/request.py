@@ -10,7 +10,7 @@ from attent_kit.engine.compare.suite import Suite
 from attent_kit.errors import ConfigError
 from attent_kit.report.scores import LAST
 
-LISTS = ("alignments", "seeds", "directions", "folds", "ablate", "devices", "track")
+LISTS = ("alignments", "seeds", "directions", "folds", "ablate", "devices", "track", "launch")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,12 @@ class CompareRequest:
     """Names of trackers."""
     shift: bool = False
     """Whether to measure, afterwards, the shift of each run and audit its translation."""
+    launcher: str | None = None
+    """What starts the runs, such as slurm; that of the suite's [launcher] if it is None, and else processes of this machine."""
+    launch: Sequence[str] = ()
+    """Options of the launcher and of its jobs, over those of [launcher]: "partition=gpu", "minutes=480"."""
+    stage_data: bool = False
+    """Whether each node copies the prepared files to its own disk first."""
     report: bool = True
     """Whether to write report.html, table.tex, pairs.csv and figures."""
 

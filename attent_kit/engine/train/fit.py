@@ -172,17 +172,21 @@ class Interruption:
 
 @contextmanager
 def interruptions() -> Iterator[Interruption]:
-    """Turn the first SIGINT or SIGTERM into a request, so that a step is never cut in half; a second one is immediate."""
+    """Turn SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 into a request, so that a step is never cut in half.
+
+    A second SIGINT is immediate. The others are what schedulers send, several of them one after another, before they kill.
+    """
     interruption = Interruption()
     before: dict[int, Any] = {}
+    asked = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
     def request(number: int, frame: object) -> None:
-        if interruption.requested:
+        if interruption.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         interruption.requested = True
 
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, request) for number in asked}
     try:
         yield interruption
     finally:
