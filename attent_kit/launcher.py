@@ -59,6 +59,9 @@ class Launcher(ABC):
     """Whether jobs go on when the process that submitted them ends; each run is then a job of its own. Otherwise there is a job
     for each device, and these share the runs among them."""
 
+    holds_stdin: ClassVar[bool] = False
+    """Whether a job has a stdin that ends when whatever started it dies: it then saves and ends."""
+
     class Options(ComponentConfig):
         """What `--launch` and a suite's [launcher] may say to it."""
 

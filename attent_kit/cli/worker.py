@@ -63,7 +63,11 @@ def _work(errand: dict[str, Any], tell: Any) -> int:
     from attent_kit.engine.jobs.work import work
     from attent_kit.plugins import load
 
-    return work(errand, load().registry, tell)
+    try:
+        return work(errand, load().registry, tell)
+    except KeyboardInterrupt:
+        tell(json.dumps(["stopped", 0, ""]))
+        raise
 
 
 def _against(errand: dict[str, Any]) -> str | None:

@@ -189,7 +189,7 @@ def _run_as_jobs(request: CompareRequest, grid: CellGrid, registry: Registry, wa
     told = {
         "device": grid.job_device,
         "trackers": [*grid.trackers],
-        "with_parent": not grid.launching.kind.outlives,
+        "with_parent": grid.launching.kind.holds_stdin,
         "stage_data": request.stage_data,
     }
     with watcher.training(grid.cells):

@@ -20,12 +20,12 @@ from attent_kit.reading import Unreadable, json_in
 
 WORKER = "attent_kit.cli.worker"
 """Module that such a process runs: it loads the plugins and calls `work`."""
-EVENTS = ("began", "warned", "finished", "failed", "busy", "staged", "refused")
-"""began: the errand is read; busy: another process works on the cell; staged: the first stage, which is all that was asked for,
-is there for others; refused: nothing can be run on this machine, and the sentence says why."""
+EVENTS = ("began", "warned", "finished", "failed", "stopped", "busy", "staged", "refused")
+"""began: the errand is read; stopped: it was told to end, and has saved; busy: another process works on the cell; staged: the
+first stage, which is all that was asked for, is there for others; refused: nothing can be run on this machine, and why."""
 
 
-class Heard(NamedTuple):
+class WorkerEvent(NamedTuple):
     """A thing that a worker said."""
 
     event: str
@@ -88,7 +88,7 @@ class Ear:
     def __init__(self, errand: Errand) -> None:
         self._file, self._read = errand.events, 0
 
-    def hear(self) -> Iterator[Heard]:
+    def hear(self) -> Iterator[WorkerEvent]:
         """What is new since the last time; a line that is not whole yet is left for later."""
         try:
             with self._file.open("rb") as file:
@@ -101,7 +101,7 @@ class Ear:
         for line in whole.splitlines():
             try:
                 event, number, sentence = json_in(line)
-                yield Heard(str(event), int(number), str(sentence))
+                yield WorkerEvent(str(event), int(number), str(sentence))
             except (TypeError, ValueError, Unreadable):
                 # Cut off where two were written at once, as some network disks do.
                 continue

@@ -220,7 +220,7 @@ class Queue:
             task.again_at = time.monotonic() + (3 * self._settings.seconds if "busy" in task.said else 0.0)
             return
         task.tries = 0 if _stamp(cell) != task.checkpoint else task.tries + 1
-        why = _words(state)
+        why = _words(state, "stopped" in task.said)
         if "began" not in task.said:
             self._refuse_blind(task, why)
         if task.tries > self._settings.retries:
@@ -292,8 +292,10 @@ def _stamp(cell: Cell) -> int:
         return 0
 
 
-def _words(state: JobState | None) -> str:
-    """How a job ended: "was lost", "ended on node3 (time limit)"."""
+def _words(state: JobState | None, saved: bool) -> str:
+    """How a job ended: "left the queue", "ended on node3 (node fail)", "was told to end on node3"."""
+    if saved:
+        return f"was told to end{f' on {state.where}' if state and state.where else ''}"
     if state is None:
         return "left the queue"
     where = f" on {state.where}" if state.where else ""

@@ -22,6 +22,7 @@ class Local(Launcher):
     """
 
     outlives = False
+    holds_stdin = True
 
     def __init__(self, options: Any, folder: Path) -> None:
         super().__init__(options, folder)
