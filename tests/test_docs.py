@@ -25,9 +25,9 @@ PAGES = sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts
 RUN = [
     page
     for page in PAGES
-    if page.parent.name in ("tutorials", "howto") and page.stem not in ("write_a_method", "plugins")
+    if page.parent.name in ("tutorials", "howto") and page.stem not in ("write_a_method", "plugins", "cluster")
 ] + [DOCS / "reference" / "python.md", DOCS / "reference" / "suite.md"]
-"""`test_plugin_guide.py` has the two on plugins."""
+"""`test_plugin_guide.py` has the two on plugins, `test_slurm.py` that on clusters."""
 SHORT = [
     *(word.removeprefix("--set=") for word in TINY if "segmentor.encoder=" not in word),
     "segmentor.encoder=tu-test_resnet", "translate_steps=2", "translate_batch_size=1", "translator.width=4",
