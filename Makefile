@@ -6,7 +6,7 @@ PIP = $(BIN)/pip install --quiet --disable-pip-version-check
 
 FUZZ ?= 20000
 
-.PHONY: demo test fuzz lint docs install install-dev install-docs clean
+.PHONY: demo test fuzz campaign lint docs install install-dev install-docs clean
 
 demo: install
 	$(BIN)/attentkit compare --out runs/demo
@@ -17,6 +17,10 @@ test: install
 
 fuzz: install
 	ATTENTKIT_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_texts.py tests/test_dicom_fuzz.py
+
+# Hours; what has been tried is kept in runs/campaigns, so that it goes on where it was stopped.
+campaign: install
+	PYTHONPATH=benchmarks:tests $(BIN)/python -m campaigns --write
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -1,7 +1,9 @@
 """Files that are either whole or not there, and JSON files of ours that may be neither."""
 
+import hashlib
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +12,8 @@ from attent_kit.errors import RunError
 from attent_kit.reading import Unreadable, json_in, text_of
 
 T = TypeVar("T")
+DIGEST = "digest"
+"""Key of the SHA-256 of all else in a JSON file that carries one."""
 
 
 def write_whole(path: Path, write: Callable[[Path], object], temporary: Path | None = None) -> None:
@@ -78,6 +82,73 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return parse_object(text_of(path))
     except (OSError, Unreadable):
         return None
+
+
+def write_signed(path: Path, facts: Mapping[str, Any]) -> None:
+    """A JSON file that carries a digest of what it says: for facts of which a flipped bit would change labels unnoticed."""
+    write_text(path, json.dumps({**facts, DIGEST: _digest(facts)}, indent=2) + "\n")
+
+
+def parse_signed(text: str | bytes) -> dict[str, Any] | None:
+    """What `write_signed` has written, without the digest; None if a bit of it is another."""
+    found = parse_object(text, strict=True)
+    if found is None or found.pop(DIGEST, None) != _digest(found):
+        return None
+    return found
+
+
+def read_signed(path: Path) -> dict[str, Any] | None:
+    """The same of a file; None if it is missing, too."""
+    try:
+        return parse_signed(text_of(path))
+    except (OSError, Unreadable):
+        return None
+
+
+def write_vouched(path: Path, text: str) -> None:
+    """A text file that other programs read, too, so that its SHA-256 stands in a hidden file beside it.
+
+    That is written first, with the digest of what is still there: a kill at any moment leaves a file that one of both fits, or
+    one that nothing vouches for.
+    """
+    beside, digest = _beside(path), hashlib.sha256(text.encode()).hexdigest()
+    before = _of_file(path)
+    if before is None or has_changed(path):
+        beside.unlink(missing_ok=True)
+    elif beside.exists():
+        write_text(beside, f"{digest}\n{before}\n")
+    write_text(path, text)
+    write_text(beside, f"{digest}\n")
+
+
+def write_unvouched(path: Path, text: str) -> None:
+    """A text file that nothing vouches for any more."""
+    write_text(path, text)
+    _beside(path).unlink(missing_ok=True)
+
+
+def has_changed(path: Path) -> bool:
+    """Whether a file is another one than `write_vouched` has written; of a file that nobody vouches for, nothing is known."""
+    try:
+        known = _beside(path).read_bytes().split()
+    except OSError:
+        return False
+    return str(_of_file(path)).encode() not in known
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.sha256")
+
+
+def _of_file(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def while_unchanged(read: Callable[[Path], T]) -> Callable[[Path], T]:

@@ -9,15 +9,17 @@ LONGEST_TEXT = 5000
 """Letters."""
 _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9\u00b9\u00b2\u00b3])[ .]*(\..*)?", re.IGNORECASE)
 """Names that Windows takes for a device, whatever their ending."""
-_DRIVE = re.compile(r"[A-Za-z]:")
+_REFUSED = {*'<>:"/\\|?*'}
+"""Letters that a file name of Windows cannot have; two of them part folders."""
 
 
 def names_a_file(name: object) -> bool:
     """Whether it can name a file or a folder on every system, and nothing outside of the folder that it is put into."""
     # A name that is not UTF-8 is not printable; so it can be encoded.
-    if not isinstance(name, str) or not name.strip(" .") or not name.isprintable() or {*"/\\"} & {*name}:
+    if not isinstance(name, str) or not name.strip(" .") or not name.isprintable() or _REFUSED & {*name}:
         return False
-    return not _DEVICE.fullmatch(name) and not _DRIVE.match(name) and len(name.encode()) <= LONGEST_NAME
+    # Windows drops a blank or a dot at the end: two names would be one file.
+    return name[-1] not in " ." and not _DEVICE.fullmatch(name) and len(name.encode()) <= LONGEST_NAME
 
 
 def is_a_line(text: object) -> bool:

@@ -15,12 +15,27 @@ from typing import Any
 
 MOST_BYTES = 2**28
 """Of a text file: the scores of ten thousand cases are a tenth of it."""
+_POINTER = b"version https://git-lfs"
 DEEPEST = 64
 """Tables or lists inside one another; ours go to six."""
 
 
 class Unreadable(ValueError):
     """Why a text is not what it should be."""
+
+
+def of_git(path: Path) -> str:
+    """What to do about a file that is a Git LFS pointer, "" for any other."""
+    try:
+        with path.open("rb") as file:
+            there = file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return ""
+    return (
+        f"{path} is a Git LFS pointer, not the file that it stands for: fetch that with `git lfs pull`."
+        if there
+        else ""
+    )
 
 
 def text_of(path: Path) -> str:

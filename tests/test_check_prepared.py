@@ -11,6 +11,7 @@ import pytest
 from attent_kit.cli import run
 from attent_kit.data.check.prepared import differing
 from attent_kit.data.prepared.file import IN_MANIFEST, IN_RECORD, Prepared
+from attent_kit.data.prepared.hdf5 import put_text
 from support.abdomens import abdomen, checked, only, patients, write
 from support.cases import contents
 from support.layout_folders import write_phantoms
@@ -51,8 +52,7 @@ def edit(path, change, beside=True):
     with h5py.File(path, "r+") as file:
         manifest = json.loads(file["manifest"][()])
         change(manifest)
-        del file["manifest"]
-        file["manifest"] = json.dumps(manifest)
+        put_text(file, "manifest", json.dumps(manifest))
     if beside:
         path.with_suffix(".toml").write_text(to_toml(manifest), encoding="utf-8")
 

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.checkpoint import read, read_weights, write, write_weights
 from attent_kit.engine.run.digest import digest
 from attent_kit.engine.run.folder import RunFolder
-from attent_kit.errors import RunError
-from support.commands import says, train_words
+from attent_kit.errors import ConfigError, DataError, RunError
+from attent_kit.files import read_signed, write_signed
+from support.commands import prepare_words, says, train_words
 from support.stand_in import greys, predict, save, stand_in_run, whole_run
 
 TRANSLATE = [
@@ -96,6 +98,70 @@ def test_a_flipped_weight_ends_predict_in_a_sentence_that_names_the_file(tmp_pat
     with pytest.raises(RunError, match=f"{name} has changed since it was written: .* Copy"):
         predict(run, image, tmp_path / "after.nii.gz")
     assert not (tmp_path / "after.nii.gz").exists()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize(
+    ("name", "before", "after", "words"),
+    [
+        ("domain.json", '"high": 200.0', '"high": 300.0', "domain.json is missing or damaged"),
+        ("domain.json", '"middle"', '"muddle"', "domain.json is missing or damaged"),
+        ("config.toml", "seed = 3", "seed = 2", "config.toml"),
+    ],
+)
+def test_a_flipped_bit_beside_the_weights_that_still_parses_changes_no_label(
+    tmp_path, whole, name, before, after, words
+):
+    image = save(tmp_path / "image.nii.gz", greys(), np.eye(4))
+    run = (whole_run if whole else stand_in_run)(tmp_path / "run", 12)
+    predict(run, image, tmp_path / "before.nii.gz")
+    text = (run / name).read_text()
+    assert text.count(before) == 1
+    (run / name).write_text(text.replace(before, after))
+    with pytest.raises((RunError, ConfigError), match=words):
+        predict(run, image, tmp_path / "after.nii.gz")
+    assert not (tmp_path / "after.nii.gz").exists()
+
+
+def test_another_bit_of_a_signed_file_is_none(tmp_path):
+    path = tmp_path / "facts.json"
+    write_signed(path, {"a": [1.5, None, "\u00e9"], "b": {"c": True}})
+    assert read_signed(path) == {"a": [1.5, None, "\u00e9"], "b": {"c": True}}
+    text = path.read_text()
+    for changed in (text.replace("1.5", "1.4"), text.replace("true", "false"), "{}", "[]", text[:-4], '{"digest": 3}'):
+        path.write_text(changed)
+        assert read_signed(path) is None
+    assert read_signed(tmp_path / "missing.json") is None
+
+
+def test_the_checkpoint_of_a_trained_run_knows_its_config(attentkit, own_run, volumes, tmp_path):
+    config = own_run / "config.toml"
+    text = config.read_text()
+    config.write_text(text.replace("segment_steps = ", "segment_steps = 1"))
+    for words in (
+        ["predict", own_run, volumes / "ct" / "images", tmp_path / "p", "-d", "cpu"],
+        ["train", own_run, "--more-steps", 1, "-d", "cpu", "-o", tmp_path / "longer"],
+    ):
+        assert says(attentkit(*words), 1, "config.toml is not what", "checkpoint.ckpt was trained with")
+    assert not (tmp_path / "p").exists()
+    moved = text.replace('source = "', 'source = "/moved')
+    config.write_text(moved)
+    assert moved != text
+    assert attentkit("predict", own_run, volumes / "ct" / "images", tmp_path / "p", "-d", "cpu").code == 0
+
+
+def test_a_manifest_of_which_a_digit_is_another_is_refused_and_may_be_prepared_again(attentkit, volumes, tmp_path):
+    words = prepare_words(volumes / "ct", tmp_path / "ct.h5")
+    assert attentkit(*words).code == 0
+    content = (tmp_path / "ct.h5").read_bytes()
+    assert content.count(b'"low": -125.0') >= 1
+    (tmp_path / "ct.h5").write_bytes(content.replace(b'"low": -125.0', b'"low": -121.0'))
+    assert "its manifest has changed since it was written" in " ".join(
+        attentkit("check", tmp_path / "ct.h5").out.split()
+    )
+    with pytest.raises(DataError, match="ct.h5 is damaged: its manifest has changed"):
+        Prepared.open(tmp_path / "ct.h5")
+    assert attentkit(*words).code == 0 and Prepared.open(tmp_path / "ct.h5").intensity.low == -125
 
 
 def test_a_flipped_weight_of_a_snapshot_is_not_graded(attentkit, prepared, tmp_path):

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from attent_kit.cli import run
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.hdf5 import put_text
 from attent_kit.errors import DataError
 from support.cases import AFFINE, BOXES
 
@@ -157,8 +158,7 @@ def test_a_case_of_a_forged_prepared_file_cannot_name_a_place_outside_a_run(prep
     path = Path(shutil.copy(prepared / "mr.h5", tmp_path))
     with h5py.File(path, "r+") as file:
         manifest = file["manifest"][()].decode().replace("mr_1", name)
-        del file["manifest"]
-        file["manifest"] = manifest
+        put_text(file, "manifest", manifest)
     with pytest.raises(DataError, match="mr.h5 says that 'id' of case .*run `attentkit prepare` again"):
         Prepared.open(path)
 
@@ -167,7 +167,6 @@ def test_a_forged_manifest_without_its_fields_is_one_sentence(prepared, tmp_path
     path = Path(shutil.copy(prepared / "mr.h5", tmp_path))
     with h5py.File(path, "r+") as file:
         manifest = file["manifest"][()].decode().replace('"organs"', '"organ"')
-        del file["manifest"]
-        file["manifest"] = manifest
+        put_text(file, "manifest", manifest)
     with pytest.raises(DataError, match="lacks 'organs'"):
         Prepared.open(path)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from attent_kit.cli import run
 from attent_kit.config import to_toml
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.hdf5 import put_text
 from attent_kit.errors import AttentKitError, DataError
 from attent_kit.reading import MOST_BYTES, Unreadable, csv_in, json_in, text_of, toml_in
 from support.commands import train_words
@@ -173,8 +174,7 @@ def test_a_prepared_file_whose_manifest_says_something_else_is_read_or_is_one_se
     path.write_bytes((prepared / "mr.h5").read_bytes())
     with h5py.File(path, "r+") as file:
         manifest = json.loads(file["manifest"][()])
-        del file["manifest"]
-        file["manifest"] = json.dumps(data.draw(changed(manifest)))
+        put_text(file, "manifest", json.dumps(data.draw(changed(manifest))))
     try:
         found = Prepared.open(path)
         for case in found.ids("train"):
@@ -193,7 +193,6 @@ def test_a_manifest_without_a_fact_is_one_sentence(prepared, tmp_path, name):
     path.write_bytes((prepared / "mr.h5").read_bytes())
     with h5py.File(path, "r+") as file:
         manifest = {key: value for key, value in json.loads(file["manifest"][()]).items() if key != name}
-        del file["manifest"]
-        file["manifest"] = json.dumps(manifest)
+        put_text(file, "manifest", json.dumps(manifest))
     with pytest.raises(AttentKitError, match="mr.h5"):
         Prepared.open(path)

@@ -3,9 +3,12 @@
 import errno
 import fcntl
 import io
+import json
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 
@@ -19,6 +22,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans import dicom_file
 from attent_kit.data.scans.pictures import read_picture
 from attent_kit.engine.apply.scoring import score
+from attent_kit.engine.compare.suite import slug
 from attent_kit.errors import DataError, printable
 from attent_kit.naming import names_a_file
 from attentkit_builtin.layouts.sifa_npz import read_arrays
@@ -243,6 +247,22 @@ def test_a_prepared_file_that_leads_elsewhere_or_unpacks_without_end_is_damaged(
         Prepared.open(opened).slices(case)
 
 
+def test_a_text_whose_heap_is_spoilt_is_never_looked_for(opened):
+    """HDF5 walks for ever through a heap in which the size of an object is zero; so nothing of ours lies in one."""
+    with h5py.File(opened, "r+") as file:
+        manifest = bytes(file["manifest"][()])
+        assert file["manifest"].dtype.kind == "S" and json.loads(manifest)["domain"] == "ct"
+        del file["manifest"]
+        file["manifest"] = manifest.decode()
+    content = bytearray(opened.read_bytes())
+    heap = content.index(b"GCOL")
+    content[heap + 16 : heap + 64] = bytes(48)
+    opened.write_bytes(content)
+    words = [sys.executable, "-m", "attent_kit", "check", str(opened)]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 3 and "is not a prepared domain" in ended.stdout
+
+
 def test_a_locked_file_is_told_to_be_locked(opened, monkeypatch):
     monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
     with open(opened, "rb+") as held:
@@ -339,4 +359,24 @@ def test_evaluate_passes_over_the_maps_that_predict_wrote(attentkit, trained, vo
 
 @pytest.mark.parametrize("name", ["CON", "nul.txt", "com1", "lpt9.nii.gz", "aux ", "C:x", "c:\\x", "\0", "\u202e"])
 def test_a_name_that_another_system_takes_for_a_device_or_a_drive_names_no_case(name):
-    assert not names_a_file(name) and names_a_file("console") and names_a_file("com10") and names_a_file("12:30")
+    assert not names_a_file(name) and names_a_file("console") and names_a_file("com10")
+
+
+@pytest.mark.parametrize("name", [*(f"a{letter}b" for letter in '<>:"|?*'), "a.", "a ", "a. ", "..a."])
+def test_a_name_that_windows_refuses_or_shortens_names_nothing_anywhere(attentkit, tmp_path, name):
+    assert not names_a_file(name) and names_a_file(" a.b c") and names_a_file(".a")
+    write_nifti(tmp_path / "sound" / "a.nii", body()[0])
+    words = ("-o", tmp_path / "o.h5", "--modality", "mr", "--allow-unlabelled")
+    assert says(
+        attentkit("prepare", tmp_path / "sound", *words, "--domain", name), 2, repr(name), "cannot name a domain"
+    )
+    if name.strip("a. "):
+        write_nifti(tmp_path / "d" / f"{name}.nii", body()[0])
+        assert says(attentkit("prepare", tmp_path / "d", *words), 3, repr(name), "cannot name a case")
+        assert "cannot name a case" in attentkit("check", tmp_path / "d").out
+    (tmp_path / "s.toml").write_text(
+        f"name = {json.dumps(name)}\ndirections = []\n[domains]\n{json.dumps(name)} = 'x.h5'\n"
+    )
+    outcome = attentkit("compare", tmp_path / "s.toml", "--dry-run")
+    assert says(outcome, 2, "cannot name the folder of the results", "cannot name a domain")
+    assert names_a_file(slug(name)) and slug("Con.") == "row-con" and slug("Con 1") == "con-1"

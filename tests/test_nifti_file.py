@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import tracemalloc
 
@@ -116,6 +117,21 @@ def test_a_grid_is_the_same_if_no_voxel_moves_by_more_than_a_tenth_of_its_side_o
 # Endings
 
 
+@pytest.mark.parametrize("end", [".NII.gz", ".nii.GZ", ".Nii.Gz", ".Nii", ".nIi"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_an_ending_in_any_letters_is_the_file_of_that_name_alone(tmp_path, end, kind):
+    """nibabel would open `x.nii.gz` for `x.Nii.gz`, which another system takes for the same file."""
+    plain = kind(body()[1], np.diag([2.0, 2, 3, 1])).to_bytes()
+    path = tmp_path / f"x{end}"
+    content = gzip.compress(plain) if end.lower().endswith(".gz") else plain
+    path.write_bytes(content)
+    assert np.array_equal(read_labels(path).array, body()[1])
+    for spoilt in (content[: len(content) // 2], b"junk" * 200, gzip.compress(plain[:200])[:150]):
+        path.write_bytes(spoilt)
+        with pytest.raises(DataError, match=re.escape(path.name)):
+            read_labels(path)
+
+
 def test_endings_in_capitals_are_read_everywhere(attentkit, trained, tmp_path):
     for n, end in enumerate((".NII.GZ", ".Nii", ".nii.Gz")):
         save(tmp_path / "d/images" / f"c{n}{end}", body(n)[0])
@@ -151,6 +167,22 @@ def test_a_file_that_is_not_what_its_name_says_is_told_what_it_is(attentkit, tmp
         with pytest.raises(DataError) as told:
             read_volume(tmp_path / name)
         assert all(word in str(told.value) for word in words)
+
+
+def test_a_git_lfs_pointer_is_told_to_be_one_whatever_it_stands_for(attentkit, own_run, volumes, tmp_path):
+    images, pointer = volumes / "ct" / "images", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+    for name in ("x.h5", "x.zip"):
+        (tmp_path / name).write_text(pointer)
+    (own_run / "checkpoint.ckpt").write_text(pointer)
+    alone = shutil.copytree(own_run, tmp_path / "alone")
+    (alone / "checkpoint.ckpt").unlink()
+    (alone / "segmentor.safetensors").write_text(pointer)
+    assert "a Git LFS pointer" in " ".join(attentkit("check", tmp_path / "x.h5").out.split())
+    for run, name in (
+        (own_run, "checkpoint.ckpt"), (alone, "segmentor.safetensors"), (tmp_path / "x.zip", "x.zip"),
+    ):  # fmt: skip
+        outcome = attentkit("predict", run, images, tmp_path / "p", "-d", "cpu")
+        assert says(outcome, 1, f"{name} is a Git LFS pointer", "git lfs pull")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EIO])

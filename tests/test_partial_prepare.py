@@ -10,6 +10,7 @@ import pytest
 
 import attent_kit as ak
 from attent_kit.data.prepared.file import PARTIAL_VERSION, VERSION, Prepared
+from attent_kit.data.prepared.hdf5 import put_text
 from attent_kit.data.sets.labelmap import LabelMap, OrganNames, parse_organs
 from attent_kit.data.sets.synonyms import overlap, words_of
 from attent_kit.errors import ConfigError, DataError
@@ -267,8 +268,7 @@ def test_a_file_of_a_later_version_is_refused(attentkit, two):
     assert attentkit(*words(two)).code == 0
     with h5py.File(two / "ct.h5", "a") as file:
         manifest = json.loads(file["manifest"][()])
-        del file["manifest"]
-        file["manifest"] = json.dumps({**manifest, "version": 3})
+        put_text(file, "manifest", json.dumps({**manifest, "version": 3}))
     with pytest.raises(DataError, match="has format 3, this attent-kit reads 1 and 2"):
         Prepared.open(two / "ct.h5")
 
@@ -279,7 +279,6 @@ def test_a_manifest_that_annotates_what_is_no_organ_is_refused(two, annotated):
     with h5py.File(two / "ct.h5", "a") as file:
         manifest = json.loads(file["manifest"][()])
         manifest["cases"][0]["annotated"] = annotated
-        del file["manifest"]
-        file["manifest"] = json.dumps(manifest)
+        put_text(file, "manifest", json.dumps(manifest))
     with pytest.raises(DataError, match="prepare"):
         Prepared.open(two / "ct.h5")

@@ -12,6 +12,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.engine.apply.trained import read_domain
+from attent_kit.files import read_signed, write_signed
 from support.cases import AFFINE, contents
 from support.commands import prepare_words, says
 from support.messages import quotes
@@ -204,8 +205,8 @@ def test_a_run_that_does_not_say_what_it_was_trained_on_still_predicts_without_a
     ],
 )  # fmt: skip
 def test_a_damaged_domain_is_a_sentence(attentkit, own_run, volumes, tmp_path, training):
-    domain = json.loads((own_run / "domain.json").read_text())
-    (own_run / "domain.json").write_text(json.dumps({**domain, "training": training}))
+    domain = own_run / "domain.json"
+    write_signed(domain, {**read_signed(domain), "training": training})
     outcome = attentkit("predict", own_run, volumes / "ct/images", tmp_path / "p", "-d", "cpu")
     assert says(outcome, 1, "domain.json")
     assert not (tmp_path / "p").exists()

@@ -17,6 +17,7 @@ from support.stand_in import (
     Levels,
     Threshold,
     expected,
+    facts_of,
     greys,
     predict,
     save,
@@ -101,7 +102,9 @@ def test_a_method_that_translates_nothing_says_so_before_anything_is_computed(tm
     run = whole_run(tmp_path / "run", 12)
     (run / "config.toml").write_text((run / "config.toml").read_text().replace("translating", "threshold"))
     states = {"S": Levels().state_dict(), "": {}}
-    checkpoint.write(run / "checkpoint.ckpt", {"step": 7, "networks": states, "optimizers": {}})
+    checkpoint.write(
+        run / "checkpoint.ckpt", {"step": 7, "networks": states, "optimizers": {}, "config": facts_of(run)["config"]}
+    )
     before = contents(tmp_path)
     with pytest.raises(ConfigError, match="'threshold' does not translate images"):
         predict(run, path, tmp_path / "l.nii.gz", maps=["translation"])

@@ -15,6 +15,7 @@ import pytest
 from attent_kit.data.prepare.options import PrepareOptions
 from attent_kit.data.prepare.prepare import prepare
 from attent_kit.data.prepared.file import IGNORE, Prepared, encode
+from attent_kit.data.prepared.hdf5 import put_text
 from attent_kit.data.scans.volumes import read_volume
 from attent_kit.data.sets.pairs import case_name, find_pairs
 from attent_kit.data.sets.splits import divide
@@ -340,8 +341,7 @@ def test_a_file_that_was_not_prepared_is_one_sentence(five):
     run(five)
     with h5py.File(five / "ct.h5", "a") as file:
         manifest = json.loads(file["manifest"][()]) | {"version": 99}
-        del file["manifest"]
-        file["manifest"] = json.dumps(manifest)
+        put_text(file, "manifest", json.dumps(manifest))
     with pytest.raises(DataError, match="format 99.*run `attentkit prepare` again"):
         Prepared.open(five / "ct.h5")
 

@@ -335,3 +335,9 @@ def test_write_case_has_organs_in_three_of_four_slices(tmp_path):
     write_case(tmp_path, "a")
     labels = np.asarray(nib.load(tmp_path / "labels" / "a.nii.gz").dataobj)
     assert labels.any(axis=(0, 1)).tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize(("name", "value"), [("size", 10**9), ("channels", 10**9 + 1), ("size", 0), ("channels", 2)])
+def test_a_slice_that_could_not_be_read_back_is_not_prepared(name, value):
+    with pytest.raises(ConfigError, match=str(value)):
+        PrepareOptions(organs={"liver": 1}, modality="ct", **{name: value})

@@ -6,6 +6,7 @@ import h5py
 import pytest
 
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.hdf5 import put_text
 from attent_kit.errors import DataError
 from support.commands import prepare_words, says, train_words
 
@@ -56,8 +57,7 @@ def test_a_prepared_file_whose_domain_leads_out_of_the_runs_is_refused(attentkit
         (inside / name).write_bytes((prepared / name).read_bytes())
     with h5py.File(inside / "mr.h5", "a") as file:
         manifest = json.loads(file["manifest"][()]) | {"domain": "../../elsewhere"}
-        del file["manifest"]
-        file["manifest"] = json.dumps(manifest)
+        put_text(file, "manifest", json.dumps(manifest))
     with pytest.raises(DataError, match="'domain' is '../../elsewhere', which cannot be: run `attentkit prep"):
         Prepared.open(inside / "mr.h5")
     monkeypatch.chdir(inside)

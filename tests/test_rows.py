@@ -1,6 +1,8 @@
 """CSV files of the package: typed rows there and back, names that a spreadsheet would run, and damage told with its line."""
 
+import contextlib
 import math
+import os
 from typing import NamedTuple
 
 import pytest
@@ -8,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attent_kit.errors import DataError
+from attent_kit.files import has_changed, write_vouched
 from attent_kit.report.rows import csv_of, guarded, read_rows, records, unguarded, write_rows
 from attent_kit.report.scores import Score, read_scores, write_scores
+from attent_kit.report.selection import Scored, choose, read_selection, write_selection
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 
@@ -84,3 +88,57 @@ def test_damage_is_told_with_file_and_line(tmp_path, text, line, said):
 def test_a_reader_that_uses_what_it_can_gets_short_lines_and_stops_at_what_is_no_csv():
     assert list(records(["a,b", "'=x,1", "2", "3,4,5"])) == [{"a": "=x", "b": "1"}, {"a": "2"}, {"a": "3", "b": "4"}]
     assert list(records(["a", "1", "x" * 200_000])) == [{"a": "1"}]
+
+
+# A digest beside the file
+
+
+def test_a_digit_that_is_another_is_refused_where_somebody_vouches_for_the_file(tmp_path):
+    path = tmp_path / "selection.csv"
+    rows = [Scored(2, "entropy", 0.25, "lower"), Scored(4, "entropy", 0.125, "lower")]
+    write_selection(path, rows[:1])
+    write_selection(path, rows)
+    assert read_selection(path) == rows and choose(rows, "entropy") == 4
+    path.write_text(path.read_text().replace("0.125", "0.325"))
+    with pytest.raises(DataError, match=r"selection.csv has changed since it was written, .*\.selection.csv.sha256"):
+        read_selection(path)
+    write_selection(path, rows[:1])
+    assert read_selection(path) == rows[:1]
+    (tmp_path / ".selection.csv.sha256").unlink()
+    path.write_text(path.read_text().replace("0.25", "0.35"))
+    assert read_selection(path)[0].value == 0.35
+
+
+def test_a_file_that_others_write_is_vouched_for_by_nobody(tmp_path):
+    path = tmp_path / "scores.csv"
+    write_scores(path, [], vouched=True)
+    assert (tmp_path / ".scores.csv.sha256").exists()
+    write_scores(path, [])
+    assert [p.name for p in tmp_path.iterdir()] == ["scores.csv"]
+
+
+@pytest.mark.parametrize("first", [None, "old\n", "spoilt\n"])
+@pytest.mark.parametrize("dies_before", [1, 2, 3, 4])
+def test_a_kill_at_any_moment_leaves_a_file_that_is_not_called_changed(tmp_path, monkeypatch, first, dies_before):
+    path = tmp_path / "a.csv"
+    if first:
+        write_vouched(path, "old\n")
+        path.write_text(first)
+    replace, seen = os.replace, []
+
+    def dies(source, destination):
+        seen.append(destination)
+        if len(seen) == dies_before:
+            raise KeyboardInterrupt
+        replace(source, destination)
+
+    monkeypatch.setattr(os, "replace", dies)
+    with contextlib.suppress(KeyboardInterrupt):
+        write_vouched(path, "new\n")
+    there = path.read_text() if path.exists() else None
+    assert there in (first, "new\n") and not (there in ("old\n", "new\n") and has_changed(path))
+    monkeypatch.undo()
+    write_vouched(path, "newer\n")
+    assert not has_changed(path)
+    path.write_text("new\n")
+    assert has_changed(path)

@@ -18,6 +18,7 @@ from attent_kit.engine.study.runs import OpenedRuns, finished_runs
 from attent_kit.engine.study.shift import Meter, shift_of_comparison
 from attent_kit.engine.study.views import Slices, sample, view_of_images, view_through
 from attent_kit.errors import ConfigError, DataError, RunError
+from attent_kit.files import read_signed, write_signed
 from attent_kit.interfaces import Task
 from attent_kit.report.scores import write_scores
 from attent_kit.report.shift import ShiftRow, change
@@ -331,8 +332,8 @@ def test_seeds_are_in_order_of_their_number(tmp_path):
 
 def test_a_run_of_other_slices_is_refused(trained_as, domains):
     run = trained_as("alone")
-    domain = json.loads((run / "domain.json").read_text())
-    (run / "domain.json").write_text(json.dumps(domain | {"size": 64}))
+    domain = run / "domain.json"
+    write_signed(domain, {**read_signed(domain), "size": 64})
     with pytest.raises(DataError, match="64 x 64"):
         of_run(Meter(REGISTRY, "cpu"), run, domains, None)
 

@@ -290,7 +290,9 @@ def test_a_stray_value_is_listed_and_the_error_says_what_to_type():
         LabelMap.of({"liver": 5}).apply(np.array([[0, 5, 4], [6, 7, 8]]), "case1")
 
 
-@pytest.mark.parametrize("text", ["", "liver", "liver=", "=5", "liver=five", "liver=1,spleen=1", "liver=0", "*=3"])
+@pytest.mark.parametrize(
+    "text", ["", "liver", "liver=", "=5", "liver=five", "liver=1,spleen=1", "liver=0", "*=3", "a=1;b=2"]
+)
 def test_an_unreadable_label_map_is_one_sentence(text):
     with pytest.raises(ConfigError):
         LabelMap.parse(text)

@@ -13,6 +13,7 @@ from attent_kit.engine.conduct.train import train as conduct
 from attent_kit.engine.run.checkpoint import read_weights
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
+from attent_kit.files import read_signed, write_signed
 from support.commands import says, train_words
 from support.small_runs import REGISTRY, SMALL, Killed, equal, settings, weights
 
@@ -147,13 +148,13 @@ def test_what_does_not_fit_is_one_sentence_before_anything_is_written(attentkit,
     )
     assert says(attentkit(*narrow, "--from", tmp_path), 2, f"--from {tmp_path}", "does not hold a trained run")
     run = shutil.copytree(first, tmp_path / "run")
-    said = json.loads((run / "domain.json").read_text())
+    said = read_signed(run / "domain.json")
     for name, value, shown in (
         ("organs", ["liver", "spleen"], "liver, spleen"),
         ("size", 48, "48"),
         ("channels", 3, "3"),
     ):
-        (run / "domain.json").write_text(json.dumps({**said, name: value}))
+        write_signed(run / "domain.json", {**said, name: value})
         assert says(attentkit(*narrow, "--from", run), 2, f"trained with {name} {shown}")
     (run / "domain.json").write_text("[")
     assert says(attentkit(*narrow, "--from", run), 1, f"{run / 'domain.json'} is missing or damaged")

@@ -26,26 +26,30 @@ FILES_SHOWN = 3
     "--organs", help="Organs with their label values, as in `attentkit prepare`.  [as the data set names them]"
 )
 @click.option(
+    "--add", nargs=3, multiple=True, metavar="PATH LABELS ORGANS",
+    help="Another data set, its label maps and its organs, as in `attentkit prepare`; - leaves one to the data set.",
+)  # fmt: skip
+@click.option(
     "--target", "targets", multiple=True, type=click.Path(path_type=Path),
     help="Which of the prepared files is to be a target: labels must not have chosen its slices.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON list.")
 def command(
     paths: tuple[Path, ...], layout: str | None, part: str | None, labels: Path | None, modality: str | None,
-    organs: str | None, targets: tuple[Path, ...], as_json: bool,
+    organs: str | None, add: tuple[tuple[str, str, str], ...], targets: tuple[Path, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Look for what is wrong with data sets on disk, or with prepared files (.h5).
 
     Geometry and orientation of headers, label values, Hounsfield units, labels that do not lie on the image, organs on the
     wrong side, stacks that are upside down, cases unlike the others, patients that occur twice, test cases that are
-    trained on, slices that labels chose, and what a prepared file says about itself. Give both domains at once, so
-    that they are compared with each other.
+    trained on, slices that labels chose, many slices without an organ, and what a prepared file says about itself. Give both
+    domains at once, so that they are compared with each other.
 
     Exit code 3 if there is an error, 0 with warnings and notes alone.
     """
     from attent_kit.data.check.check import CheckOptions, check
 
-    options = CheckOptions(layout, part, labels, modality, organs, targets)
+    options = CheckOptions(layout, part, labels, modality, organs, targets, add)
     with bars(("check", 0)) as (bar,):
         found = check(paths, load().registry, options, bar.count("check"))
     if as_json:

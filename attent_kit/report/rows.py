@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from attent_kit.errors import DataError
-from attent_kit.files import write_text
+from attent_kit.files import has_changed, write_unvouched, write_vouched
 from attent_kit.reading import Unreadable, text_of
 
 Row = TypeVar("Row", bound=tuple)
@@ -39,9 +39,9 @@ def csv_of(kind: type[Row], rows: Iterable[Row]) -> str:
     return csv_table(_fields(kind), rows)
 
 
-def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
-    """The file of `csv_of`, whole or not at all."""
-    write_text(path, csv_of(kind, rows))
+def write_rows(path: Path, kind: type[Row], rows: Iterable[Row], vouched: bool = False) -> None:
+    """The file of `csv_of`, whole or not at all; if it is `vouched` for, `read_rows` refuses any other than this."""
+    (write_vouched if vouched else write_unvouched)(path, csv_of(kind, rows))
 
 
 def read_rows(path: Path, kind: type[Row], again: str, check: Callable[[Row], None] = lambda row: None) -> list[Row]:
@@ -72,6 +72,8 @@ def read_rows(path: Path, kind: type[Row], again: str, check: Callable[[Row], No
             raise ValueError("the last line is cut off")
     except (ValueError, csv.Error) as error:
         raise DataError(f"{path}, line {max(reader.line_num, 1)}: {error}. {again}") from error
+    if has_changed(path):
+        raise DataError(f"{path} has changed since it was written, by its digest in .{path.name}.sha256. {again}")
     return rows
 
 

@@ -69,9 +69,12 @@ class Summary(NamedTuple):
     """Those without a distance."""
 
 
-def write_scores(path: str | Path, rows: Iterable[Score]) -> None:
-    """Rows as CSV, one line each under a header; all of the file or nothing, also if the machine stops half-way."""
-    write_rows(Path(path), Score, (row._replace(value=float(row.value)) for row in rows))
+def write_scores(path: str | Path, rows: Iterable[Score], vouched: bool = False) -> None:
+    """Rows as CSV, one line each under a header; all of the file or nothing, also if the machine stops half-way.
+
+    `vouched`: as those of a run, which are read back; any other file is then refused.
+    """
+    write_rows(Path(path), Score, (row._replace(value=float(row.value)) for row in rows), vouched)
 
 
 def read_scores(path: str | Path) -> list[Score]:

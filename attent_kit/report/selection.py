@@ -88,7 +88,7 @@ class Aggregate(NamedTuple):
 
 def write_selection(path: Path, rows: Iterable[Scored]) -> None:
     """The rows as CSV; all of the file or nothing."""
-    write_rows(path, Scored, rows)
+    write_rows(path, Scored, rows, vouched=True)
 
 
 def read_selection(path: Path) -> list[Scored]:
@@ -98,7 +98,7 @@ def read_selection(path: Path) -> list[Scored]:
 
 def write_grades(path: Path, rows: Iterable[Grade]) -> None:
     """The rows as CSV; all of the file or nothing."""
-    write_rows(path, Grade, rows)
+    write_rows(path, Grade, rows, vouched=True)
 
 
 def read_grades(path: Path) -> list[Grade]:

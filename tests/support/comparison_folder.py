@@ -12,6 +12,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.volumes import write_labels
 from attent_kit.engine.compare.results_folder import COMPARISON
 from attent_kit.engine.compare.suite import slug
+from attent_kit.files import write_signed
 from attent_kit.report.scores import Score, write_scores
 
 ORGANS = ("liver", "right kidney", "left kidney", "spleen")
@@ -51,7 +52,7 @@ def write_run(out, prepared, row, alignment, direction="mr2ct", seed=0, scores=N
     }
     (folder / "env.json").write_text(json.dumps(env), encoding="utf-8")
     domain = {"domain": target, "organs": ORGANS, "source": {"domain": source}}
-    (folder / "domain.json").write_text(json.dumps(domain), encoding="utf-8")
+    write_signed(folder / "domain.json", domain)
     lines = [{"step": s, "stage": "segment", "L_seg": 1 / (1 + s), "L_adv": 0.5} for s in (9, 19, 29)]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     for case in files["target"].cases_in("test"):

@@ -1,6 +1,5 @@
 """A method that knows organs by their grey value alone, so that the answer to an image can be worked out by hand."""
 
-import json
 from pathlib import Path
 
 import nibabel as nib
@@ -11,6 +10,7 @@ from torch.optim import SGD
 from attent_kit.config import ComponentConfig, read_toml
 from attent_kit.engine.apply.volumes import PredictOptions, predict_volumes
 from attent_kit.engine.run import checkpoint
+from attent_kit.files import write_signed
 from attent_kit.interfaces import Alignment, Segmentation, Segmentor, Stage, Translator
 from attent_kit.registry import Component, Registry
 
@@ -114,7 +114,7 @@ def stand_in_run(folder, size, slope=SHARP, alignment="threshold", **domain):
         "intensity": {"kind": "window", "low": LOW, "high": HIGH}, "pixel_mm": None, "training": None, "phantom": [],
         "source": {"domain": "mr", "modality": "mr", "cases": 1},
     }  # fmt: skip
-    (folder / "domain.json").write_text(json.dumps(facts | domain))
+    write_signed(folder / "domain.json", facts | domain)
     checkpoint.write_weights(folder / "segmentor.safetensors", Levels(slope).state_dict(), facts_of(folder))
     return folder
 
@@ -128,7 +128,10 @@ def whole_run(folder, size, **more):
     """The same with a checkpoint of all networks."""
     folder = stand_in_run(folder, size, alignment="translating", **more)
     states = {"S": Levels().state_dict(), "G_ts": Negative().state_dict(), "": {}}
-    checkpoint.write(folder / "checkpoint.ckpt", {"step": 7, "networks": states, "optimizers": {}})
+    checkpoint.write(
+        folder / "checkpoint.ckpt",
+        {"step": 7, "config": facts_of(folder)["config"], "networks": states, "optimizers": {}},
+    )
     return folder
 
 

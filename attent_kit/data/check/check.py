@@ -24,9 +24,9 @@ from attent_kit.data.check.case import Trace
 from attent_kit.data.check.disk import OnDisk
 from attent_kit.data.check.patients import duplicate_findings
 from attent_kit.data.check.prepared import InFile, agreement_findings
-from attent_kit.data.check.sets import set_findings, split_findings
+from attent_kit.data.check.sets import REGION, set_findings, split_findings
 from attent_kit.data.doubts.findings import SEVERITIES, Finding, refusal
-from attent_kit.data.prepare.options import Organs, modality_of, organs_of
+from attent_kit.data.prepare.options import Added, Addition, Organs, additions, modality_of, organs_of
 from attent_kit.data.sets.recognise import open_layout, parts_at
 from attent_kit.data.workers import ReportDone, counted
 from attent_kit.errors import ConfigError, DataError
@@ -51,6 +51,13 @@ class CheckOptions:
     """Organs with their label values; None leaves them to the data set. A LabelMap from here on."""
     targets: Sequence[Path] = ()
     """The prepared files that are to be targets."""
+    add: Sequence[Added] = ()
+    """Other data sets with label maps and organs of their own, as `attentkit prepare` adds them."""
+
+    @property
+    def added(self) -> tuple[Addition, ...]:
+        """What `add` names."""
+        return additions(self.add)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "modality", modality_of(self.modality))
@@ -116,6 +123,13 @@ def _opened(
                 data_sets.append(OnDisk(opened, options.modality, options.organs))
             except DataError as error:
                 findings.append(refusal("files", error, path))
+    for more in options.added:
+        try:
+            data_sets.append(
+                OnDisk(open_layout(more.path, registry, labels=more.labels), options.modality, more.organs)
+            )
+        except DataError as error:
+            findings.append(refusal("files", error, more.path))
     return data_sets, findings
 
 
@@ -130,7 +144,9 @@ def _looked_at(data: OnDisk | InFile, tell: Callable[[str], None]) -> tuple[list
         tell(case)
     if isinstance(data, InFile):
         organs = data.prepared.organs if data.prepared else ()
-        found += set_findings(traces, organs, data.name, data.target) + data.overall()
+        chosen = data.prepared is not None and data.prepared.manifest["label_driven"]
+        whole = set_findings(traces, organs, data.name, data.target)
+        found += [finding for finding in whole if not (chosen and finding.check == REGION)] + data.overall()
     else:
         found += set_findings(traces, data.label_map.organs, str(data.layout.path)) + _splits_of_layout(data)
     return _settled(found, len(data.cases)), traces
@@ -146,7 +162,7 @@ def _refuse(paths: list[Path], options: CheckOptions) -> None:
     known = {path.resolve() for path in paths if path.exists() and _is_prepared(path)}
     if stray := [target for target in options.targets if target.resolve() not in known]:
         raise ConfigError(f"--target {stray[0]} is not among the prepared files to check: name it there, too.")
-    if missing := [path for path in paths if not path.exists()]:
+    if missing := [path for path in (*paths, *(more.path for more in options.added)) if not path.exists()]:
         raise DataError(f"{missing[0]} does not exist: check the spelling of the path.")
 
 

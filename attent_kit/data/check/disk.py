@@ -129,7 +129,7 @@ class OnDisk:
                 self.findings.append(Finding("error", "files", evidence, "add it", str(self.layout.path), entry.id))
                 continue
             if not names_a_file(entry.id):
-                evidence = f"{entry.id[:LONGEST_NAME]!r} cannot name a case"
+                evidence = f"{entry.id[:LONGEST_NAME]!r} cannot name a case on every system"
                 advice = "use letters, digits, '-' and '_'"
                 self.findings.append(Finding("error", "files", evidence, advice, str(self.layout.path)))
                 continue

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from attent_kit.data.check.case import Trace
-from attent_kit.data.doubts.case import organs_never_seen
+from attent_kit.data.doubts.case import organs_never_seen, without_organs
 from attent_kit.data.doubts.findings import Finding, Severity
 from attent_kit.data.sets.splits import SPLITS
 from attent_kit.errors import few
@@ -19,6 +19,10 @@ NEARBY = 0.25
 """Share of the median within which nothing is an outlier, however little the others spread."""
 TWICE = 2.0
 """Times the median, or its inverse, beyond which an outlier is a warning rather than a note."""
+
+
+REGION = "region"
+"""The check of how much of a data set shows an organ."""
 
 
 class _Quantity(NamedTuple):
@@ -39,7 +43,7 @@ QUANTITIES = (
 
 def set_findings(traces: Sequence[Trace], organs: Sequence[str], place: str, target: bool = False) -> list[Finding]:
     """About the readable cases of one data set at `place`, for a task of `organs`; `target` if it is to be used as a target."""
-    return [*_outliers(traces), *_labelled(traces, organs, place), *_every_slice(traces, place, target)]
+    return [*_outliers(traces), *_labelled(traces, organs, place), *_slices(traces, organs, place, target)]
 
 
 def split_findings(splits: dict[str, tuple[str, ...]], place: str) -> list[Finding]:
@@ -128,10 +132,14 @@ def _not_annotated(labelled: Sequence[Trace], organs: Sequence[str]) -> list[tup
     ]
 
 
-def _every_slice(traces: Sequence[Trace], place: str, target: bool) -> list[Finding]:
-    """Stacks from which somebody threw away the slices without an organ."""
+def _slices(traces: Sequence[Trace], organs: Sequence[str], place: str, target: bool) -> list[Finding]:
+    """Data sets much of which shows no organ, and stacks from which somebody threw away the slices without one."""
     labelled = [trace for trace in traces if trace.with_organ]
     slices = sum(trace.slices for trace in labelled)
+    whole = [trace for trace in labelled if {*organs} <= {*(trace.voxels or ())}]
+    for sentence in without_organs([(trace.slices, trace.with_organ) for trace in whole]):
+        evidence, _, advice = sentence.rstrip(".").partition(": ")
+        return [_of_set("note" if target or len(organs) == 1 else "warning", REGION, evidence, advice, place)]
     if not labelled or sum(trace.with_organ for trace in labelled) < slices:
         return []
     severity: Severity = "note" if len(labelled) == 1 else "error" if target else "warning"

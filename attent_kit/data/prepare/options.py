@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from attent_kit.data.prepared.believed import LARGEST_SIDE, MOST_CHANNELS
 from attent_kit.data.sets.labelmap import LabelMap, OrganNames, parse_organs
 from attent_kit.data.sets.splits import SPLITS, Fold, Split
 from attent_kit.data.space.geometry import PLANES
@@ -117,7 +118,7 @@ class PrepareOptions:
     @property
     def added(self) -> tuple[Addition, ...]:
         """What `add` names."""
-        return tuple(map(_addition, self.add))
+        return additions(self.add)
 
     @property
     def divided(self) -> Split | Fold | str | None:
@@ -159,6 +160,11 @@ class PrepareOptions:
             raise ConfigError(
                 f"size is {self.size} and channels {self.channels}: use 1 or more, and an odd number, as in 256 and 1."
             )
+        if self.size > LARGEST_SIDE or self.channels > MOST_CHANNELS:
+            raise ConfigError(
+                f"size is {self.size} and channels {self.channels}: a slice has at most {LARGEST_SIDE} pixels a side and "
+                f"{MOST_CHANNELS - 1} channels."
+            )
         if self.pixel is not None and not (math.isfinite(self.pixel) and self.pixel > 0):
             raise ConfigError(f"a pixel cannot have a side of {self.pixel:g} mm: give its side in mm, as in 1.5.")
         if self.plane not in (None, AUTO, *PLANES):
@@ -179,6 +185,11 @@ def organs_of(organs: Organs | None) -> LabelMap | OrganNames | None:
     if organs is None or isinstance(organs, OrganNames):
         return organs
     return parse_organs(organs) if isinstance(organs, str) else LabelMap.of(organs)
+
+
+def additions(add: Sequence[Added]) -> tuple[Addition, ...]:
+    """What `add` names. ConfigError for what names no data set."""
+    return tuple(map(_addition, add))
 
 
 def _addition(value: Added) -> Addition:

@@ -189,7 +189,9 @@ def _checked(layout: Layout) -> list[Entry]:
         raise DataError(f"the case '{twice[0]}' is given twice: give each case its own name.")
     for case in ids:
         if not names_a_file(case):
-            raise DataError(f"{case[:LONGEST_NAME]!r} cannot name a case: use letters, digits, '-' and '_'.")
+            raise DataError(
+                f"{case[:LONGEST_NAME]!r} cannot name a case on every system: use letters, digits, '-' and '_'."
+            )
     for entry in entries:
         if not entry.images:
             raise DataError(f"the case '{entry.id}' of {layout.path} has no image: leave it out.")

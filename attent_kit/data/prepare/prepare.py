@@ -14,7 +14,7 @@ from typing import Any
 
 import h5py
 
-from attent_kit.data.doubts.case import organs_never_seen
+from attent_kit.data.doubts.case import organs_never_seen, without_organs
 from attent_kit.data.phantom.write import in_phantom
 from attent_kit.data.prepare.cases import CaseTask, Recipe, finish_case, measure_case
 from attent_kit.data.prepare.options import DEFAULTS, Addition, PrepareOptions
@@ -24,7 +24,7 @@ from attent_kit.data.prepare.plane import settled_plane
 from attent_kit.data.prepare.preview import preview_of, refuse_preview
 from attent_kit.data.prepare.unfinished import Finished, Unfinished
 from attent_kit.data.prepared.file import FORMAT, PARTIAL_VERSION, VERSION, Manifest, Prepared
-from attent_kit.data.prepared.hdf5 import writing
+from attent_kit.data.prepared.hdf5 import put_text, writing
 from attent_kit.data.prepared.manifest import beside, refuse_to_overwrite, to_toml, versions
 from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.data.sets.layout import Layout
@@ -177,11 +177,14 @@ def _write(
         manifest["measured_on"] = [task.entry.id for task in training]
         with writing(path) as (file, sink):
             images: dict[str, str] = {}
+            shown: list[tuple[int, int]] = []
             for task, key in zip(tasks, ask(partial(finish_case, recipe), tasks), strict=True):
                 finished = _kept(recipe.unfinished, key)
                 _store(file, task.entry.id, finished)
                 sink.check()
                 record = finished.record
+                if record["labels"] and "annotated" not in record and "train" in task.splits:
+                    shown.append(_slices_of(finished))
                 if record["labels"] and (values := task.label_map.to_dict()) != manifest["label_map"]:
                     record["label_map"] = values
                 if (other := images.setdefault(record["image"]["sha256"], record["id"])) != record["id"]:
@@ -193,11 +196,13 @@ def _write(
                 tell(record["id"])
             voxels = [record["labels"]["voxels"] for record in manifest["cases"] if record["labels"]]
             manifest["warnings"] += organs_never_seen(voxels, manifest["organs"])
+            if not recipe.foreground_only:
+                manifest["warnings"] += without_organs(shown)
             if any("annotated" in record for record in manifest["cases"]):
                 manifest["version"] = PARTIAL_VERSION
             _refuse_empty_training(manifest)
             _refuse_background_alone(voxels, manifest["label_map"])
-            file["manifest"] = json.dumps(manifest)  # a data set, since HDF5 attributes end at 64 KiB
+            put_text(file, "manifest", json.dumps(manifest))  # a data set, since HDF5 attributes end at 64 KiB
     with open(beside, "wb") as text:
         text.write(to_toml(manifest).encode())
         text.flush()
@@ -256,6 +261,13 @@ def _removed_unless_stopped(unfinished: Unfinished) -> Iterator[None]:
         unfinished.remove()
         raise
     unfinished.remove()
+
+
+def _slices_of(finished: Finished) -> tuple[int, int]:
+    """How many slices of a labelled case are trained on, and how many of these show an organ."""
+    blank = {*finished.record["blank"]}
+    seen = [bool(plane.any()) for z, plane in enumerate(finished.arrays["labels"]) if z not in blank]
+    return len(seen), sum(seen)
 
 
 def _refuse_background_alone(voxels: Sequence[Mapping[str, int]], label_map: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 Shapes: N Z slices, C channels, H W = `size`, X Y Z a native grid.
 
-    manifest                JSON, where everything comes from and how it was made
+    manifest                JSON as bytes of a fixed number, where everything comes from and how it was made
+    manifest_sha256         of these bytes, compared on every load
     cases/<case>/images     [Z, H, W] float16 in [-1, 1]
     cases/<case>/labels     [Z, H, W] uint8 class indices, present if the case is labelled
     cases/<case>/truth      [X, Y, Z] uint8 class indices on the native grid, present if the case is labelled; files of
@@ -22,14 +23,14 @@ import h5py
 import numpy as np
 
 from attent_kit.data.prepared.believed import strange
-from attent_kit.data.prepared.hdf5 import plain
+from attent_kit.data.prepared.hdf5 import Spoilt, plain, text_in
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.data.sets.splits import SPLITS, WHOLE, Fold
 from attent_kit.data.space.geometry import Grid
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.data.space.slicing import Slicing
 from attent_kit.errors import ConfigError, DataError, did_you_mean
-from attent_kit.reading import json_in
+from attent_kit.reading import json_in, of_git
 
 FORMAT = "attent-kit prepared domain"
 VERSION, PARTIAL_VERSION = 1, 2
@@ -145,14 +146,18 @@ class Prepared:
             )
         try:
             with h5py.File(path, "r") as file:
-                manifest = json_in(plain(file, "manifest")[()])
+                manifest = json_in(text_in(file, "manifest"))
             known = manifest["format"] == FORMAT
+        except Spoilt as error:
+            raise DataError(
+                f"{path} is damaged: its manifest has changed since it was written. Run `attentkit prepare` again."
+            ) from error
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
             if reason := _of_the_system(error):
                 raise DataError(f"{path} cannot be read ({reason}): copy it again, or make it readable.") from error
             known = False
         if not known:
-            raise DataError(f"{path} is not a prepared domain: make one with `attentkit prepare`.")
+            raise DataError(of_git(path) or f"{path} is not a prepared domain: make one with `attentkit prepare`.")
         if "version" in manifest and manifest["version"] not in (VERSION, PARTIAL_VERSION):
             raise DataError(
                 f"{path} has format {manifest['version']}, this attent-kit reads {VERSION} and {PARTIAL_VERSION}: "

@@ -1,5 +1,6 @@
-"""Writing HDF5 on a disk that may fill up."""
+"""Writing HDF5 on a disk that may fill up, and reading what a stranger or a dying disk has left of it."""
 
+import hashlib
 import io
 import math
 from collections.abc import Iterator
@@ -8,11 +9,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 import h5py
+import numpy as np
 
 from attent_kit.data.scans.limits import MOST_VOXELS
+from attent_kit.reading import MOST_BYTES
 
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 """Filters of HDF5 that a prepared file may use, each once: two in a row could unpack a million times what is stored."""
+
+
+class Spoilt(ValueError):
+    """A text has changed since it was written."""
 
 
 class Sink:
@@ -111,6 +118,33 @@ def plain(file: h5py.File, name: str) -> h5py.Dataset:
         if math.prod(data.chunks) > MOST_VOXELS or max(stored, default=0) > whole + whole // 50 + 1024:
             raise ValueError(f"'{name}' has chunks that are larger than what they hold")
     return data
+
+
+def put_text(file: h5py.File, name: str, text: str) -> None:
+    """Store a text as bytes of a fixed number, and their SHA-256 beside them, in place of what is there.
+
+    A string of HDF5's own lies in a heap, and the library looks for it for ever where a few bytes of that heap are zero.
+    """
+    for place, content in (
+        (name, text.encode()),
+        (f"{name}_sha256", hashlib.sha256(text.encode()).hexdigest().encode()),
+    ):
+        if place in file:
+            del file[place]
+        file[place] = np.bytes_(content)
+
+
+def text_in(file: h5py.File, name: str) -> bytes:
+    """What `put_text` has stored. ValueError for anything else, Spoilt for a text that has changed since."""
+    found = []
+    for place in (name, f"{name}_sha256"):
+        data = plain(file, place)
+        if data.shape or data.dtype.kind != "S" or data.dtype.itemsize > MOST_BYTES:
+            raise ValueError(f"'{place}' is no text of a fixed length")
+        found.append(bytes(data[()]))
+    if hashlib.sha256(found[0]).hexdigest().encode() != found[1]:
+        raise Spoilt(f"'{name}' does not match its digest")
+    return found[0]
 
 
 @contextmanager

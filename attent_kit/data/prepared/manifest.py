@@ -17,7 +17,7 @@ import tomli_w
 
 from attent_kit import __version__
 from attent_kit.data.prepared.file import FORMAT, Manifest
-from attent_kit.data.prepared.hdf5 import plain
+from attent_kit.data.prepared.hdf5 import Spoilt, text_in
 from attent_kit.errors import ConfigError
 from attent_kit.reading import json_in, text_of, toml_in
 
@@ -78,7 +78,9 @@ def _is_prepared(path: Path) -> bool:
         return True
     try:
         with h5py.File(path, "r") as file:
-            return json_in(plain(file, "manifest")[()])["format"] == FORMAT
+            return json_in(text_in(file, "manifest"))["format"] == FORMAT
+    except Spoilt:
+        return True
     except (KeyError, ValueError, TypeError):
         return False
     except (OSError, RuntimeError):

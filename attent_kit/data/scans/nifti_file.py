@@ -3,6 +3,7 @@
 import gzip
 import logging
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from attent_kit.data.scans.grids import times, turns
 from attent_kit.data.scans.limits import MOST_DEFLATED, refuse_too_large
 from attent_kit.errors import DataError
+from attent_kit.reading import of_git
 
 UNITS = {1: ("metre", 1e3), 2: ("mm", 1.0), 3: ("micron", 1e-3)}
 """Name of the unit of length by its code in xyzt_units, and its length in mm, as ITK takes them; without a code it is mm."""
@@ -29,8 +31,8 @@ _UNREADABLE = (
     ImageFileError,
     HeaderDataError,
 )
+_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _GZIP = b"\x1f\x8b"
-_POINTER = b"version https://git-lfs"
 _SIZES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 """First number of a file, which is the length of the header."""
 _LATEST = 2**26
@@ -46,10 +48,21 @@ def open_nifti(path: Path) -> nib.Nifti1Pair:
     with _in_words(
         path, f"{path} is not a readable NIfTI file: convert it to .nii.gz, for DICOM with dcm2niix, or copy it again."
     ):
-        _look_inside(path)
+        header = _look_inside(path)
         with _quiet():
-            image = nib.load(path)
+            image = _load(path, header)
     return require_grid(image, path)
+
+
+def _load(path: Path, header: nib.Nifti1Header | None) -> object:
+    """nibabel's image. Where `a.Nii.gz` is asked for, nibabel would look for `a.nii.gz`."""
+    ending = _ENDING.search(path.name)
+    if ending is None or ending[0] in (ending[0].lower(), ending[0].upper()):
+        return nib.load(path)
+    if header is None:
+        raise ImageFileError("no header")
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return kind.from_file_map({"image": nib.FileHolder(filename=str(path))})
 
 
 def require_grid(image: object, path: Path) -> nib.Nifti1Pair:
@@ -107,19 +120,18 @@ def stored_values(
     return array.reshape(kept)
 
 
-def _look_inside(path: Path) -> None:
-    """DataError if the first bytes are not what the ending of the name says, or tell of more than the file can hold."""
+def _look_inside(path: Path) -> nib.Nifti1Header | None:
+    """The header, unchecked, if there is one. DataError if the first bytes are not what the ending of the name says, or tell of
+    more than the file can hold."""
     name = path.name.lower()
     with path.open("rb") as file:
         start = file.read(544)
     if not start:
         raise DataError(f"{path} is empty, it has no bytes: copy or download it again.")
-    if start.startswith(_POINTER):
-        raise DataError(
-            f"{path} is a Git LFS pointer, not the file that it stands for: fetch that with `git lfs pull`."
-        )
-    if not name.endswith((".nii", ".nii.gz")):
-        return
+    if pointer := of_git(path):
+        raise DataError(pointer)
+    if not _ENDING.search(name):
+        return None
     packed = start.startswith(_GZIP)
     if packed and not name.endswith(".gz"):
         raise DataError(f"{path} is compressed, though its name does not say so: rename it to {path.name}.gz.")
@@ -130,6 +142,7 @@ def _look_inside(path: Path) -> None:
             start = unpacked.read(544)
     if (header := _header_of(start)) is not None:
         _refuse_what_cannot_be(header, path, packed)
+    return header
 
 
 def _header_of(start: bytes) -> nib.Nifti1Header | None:

@@ -71,7 +71,7 @@ class LabelMap:
                 others = "background"
                 continue
             try:
-                if name in ("", "*"):
+                if name in ("", "*") or "=" in name:
                     raise ValueError
                 organs.append((name, () if values == UNKNOWN else tuple(int(value) for value in values.split("+"))))
             except ValueError:

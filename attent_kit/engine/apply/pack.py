@@ -22,7 +22,7 @@ from typing import Any
 
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
-from attent_kit.reading import json_in
+from attent_kit.reading import json_in, of_git
 
 FORMAT, VERSION = "attent-kit pack", 1
 MANIFEST = "pack.json"
@@ -81,6 +81,8 @@ def write_pack(path: Path, files: Mapping[str, bytes], facts: Mapping[str, Any])
 
 def read_pack(path: Path) -> Pack:
     """The contents of a pack, each compared with its checksum. RunError for anything that `write_pack` does not write."""
+    if pointer := of_git(path):
+        raise RunError(pointer)
     if not zipfile.is_zipfile(path):
         raise _not_a_pack(path, "it is not a whole zip file")
     try:

@@ -26,7 +26,7 @@ from attent_kit.engine.snapshots.selection import chosen_step, refuse_unknown
 from attent_kit.engine.snapshots.snapshots import load_snapshot
 from attent_kit.engine.train.train import precision_of
 from attent_kit.errors import AttentKitError, ConfigError, RunError
-from attent_kit.files import parse_object
+from attent_kit.files import parse_object, parse_signed
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.reading import toml_in
 from attent_kit.registry import Component, Registry
@@ -165,7 +165,8 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
         steps = _load_segmentor(run, alignment)
         _refuse_select(run, select)
         return LoadedRun(*place, steps, frozenset({alignment.predicts_with}))
-    steps, total = checkpoint.load_networks(run.weights, alignment), total_steps(alignment, run.settings.more_steps)
+    steps = checkpoint.load_networks(run.weights, alignment, run.config)
+    total = total_steps(alignment, run.settings.more_steps)
     if steps < total:
         raise ConfigError(
             f"{run.folder} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
@@ -244,7 +245,7 @@ def read_domain(path: Path) -> Domain:
 
 def domain_of(text: str | bytes, path: Path) -> Domain:
     """The same from the text of domain.json."""
-    domain = parse_object(text, strict=True)
+    domain = parse_signed(text)
     if domain is None:
         raise _no_domain(path)
     try:

@@ -414,9 +414,10 @@ _OF_THE_SUITE = {
 
 
 def slug(label: str) -> str:
-    """A label as the name of a folder."""
+    """A label as the name of a folder, on every system."""
     kept = "".join(c if c.isalnum() else "-" for c in label.lower())
-    return "-".join(part for part in kept.split("-") if part) or "row"
+    name = "-".join(part for part in kept.split("-") if part) or "row"
+    return name if names_a_file(name) else f"row-{name}"
 
 
 def _takes(component: type[Alignment], name: str, value: Any) -> bool:

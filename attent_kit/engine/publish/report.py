@@ -10,7 +10,7 @@ from attent_kit.engine.publish.made import citations_section, made_section, test
 from attent_kit.engine.publish.slices import Gallery, cases_section, translations_section
 from attent_kit.engine.run.folder import RunFolder, in_words, of_seed
 from attent_kit.errors import AttentKitError
-from attent_kit.files import read_json, write_text
+from attent_kit.files import read_signed, write_text
 from attent_kit.metrics.protocols import PROTOCOLS
 from attent_kit.registry import Registry
 from attent_kit.report.compared import Compared, ScoredRows, compared
@@ -142,7 +142,7 @@ def _titles(runs: Sequence[ShownRun], remembered: Remembered | None) -> dict[str
     for run in runs:
         if run.direction in titles:
             continue
-        domain = read_json(run.folder.domain) or {}
+        domain = read_signed(run.folder.domain) or {}
         source = domain.get("source")
         names = [source.get("domain") if isinstance(source, dict) else None, domain.get("domain")]
         known = " to ".join(str(name).upper() for name in names) if all(names) else run.direction
@@ -153,7 +153,7 @@ def _titles(runs: Sequence[ShownRun], remembered: Remembered | None) -> dict[str
 def _organs(scores: Sequence[Score], runs: Sequence[ShownRun]) -> tuple[str, ...]:
     """As the data number them, then others that have scores."""
     for run in runs:
-        organs = (read_json(run.folder.domain) or {}).get("organs")
+        organs = (read_signed(run.folder.domain) or {}).get("organs")
         if isinstance(organs, list):
             return tuple(dict.fromkeys([*map(str, organs), *(score.organ for score in scores)]))
     return tuple(dict.fromkeys(score.organ for score in scores))

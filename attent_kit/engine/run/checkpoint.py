@@ -28,10 +28,11 @@ from attent_kit.engine.run.assemble import (
     unwrapped,
 )
 from attent_kit.engine.run.digest import digest, on_cpu
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment
-from attent_kit.reading import json_in
+from attent_kit.reading import json_in, of_git
 
 FORMAT = 1
 _KEYS = {"format", "networks", "optimizers", "digest"}
@@ -39,10 +40,18 @@ FACTS = "attent_kit"
 """Key of what an exported segmentor says about itself."""
 
 
-def save(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], step: int, fabric: Fabric) -> None:
-    """Write the state before step number `step`, atomically."""
+def save(
+    path: Path,
+    alignment: Alignment,
+    optimizers: dict[str, Optimizer],
+    step: int,
+    fabric: Fabric,
+    config: Mapping[str, Any],
+) -> None:
+    """Write the state before step number `step`, and the fingerprint of the run's config.toml, atomically."""
     state = {
         "step": step,
+        "config": fingerprint(config),
         "networks": network_states(alignment),
         "optimizers": optimizer_states(optimizers),
         "precision": fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
@@ -66,9 +75,23 @@ def resume(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], f
     return int(state["step"])
 
 
-def load_networks(path: Path, alignment: Alignment) -> int:
-    """Restore the networks alone, as for prediction, and return how many steps they were trained for."""
-    return int(restore(path, alignment, None, whole=True)["step"])
+def load_networks(path: Path, alignment: Alignment, config: Mapping[str, Any]) -> int:
+    """Restore the networks alone, as for prediction, and return how many steps they were trained for.
+
+    RunError if they were trained with another config.toml than the one beside them says.
+    """
+    state = restore(path, alignment, None, whole=True)
+    refuse_another_config(path, state, config)
+    return int(state["step"])
+
+
+def refuse_another_config(path: Path, state: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """RunError unless the contents of a checkpoint say that they were trained with this config.toml."""
+    if state.get("config") != fingerprint(config):
+        raise RunError(
+            f"{RunFolder(path.parent).config} is not what {path} was trained with: copy both again from one run, or train into "
+            "another --out."
+        )
 
 
 def restore(
@@ -104,7 +127,8 @@ def read(path: Path) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:
-        raise RunError(f"{path} is not a readable checkpoint. Delete it to train from the start.") from error
+        sentence = of_git(path) or f"{path} is not a readable checkpoint. Delete it to train from the start."
+        raise RunError(sentence) from error
     if not isinstance(state, dict) or _KEYS - state.keys():
         raise RunError(f"{path} is not a checkpoint of attent-kit. Delete it to train from the start.")
     if state["format"] != FORMAT:
@@ -163,7 +187,7 @@ def weights_in(content: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str,
         header = json_in(content[8 : 8 + int.from_bytes(content[:8], "little")])
         facts = json_in(header.get("__metadata__", {}).get(FACTS, "{}"))
     except Exception as error:
-        raise RunError(f"{path} is not a readable safetensors file: copy it again.") from error
+        raise RunError(of_git(path) or f"{path} is not a readable safetensors file: copy it again.") from error
     if not isinstance(facts, dict) or "digest" not in facts:
         raise RunError(
             f"{path} carries no digest, so attent-kit did not write it: copy {path.name} again from the folder of the run."
@@ -203,6 +227,10 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def fingerprint(config: Mapping[str, Any]) -> str:
-    """SHA-256 of what in a run's config.toml shapes its networks: the method with all its options, and the seed."""
-    shaping = {name: config.get(name) for name in ("alignment", "seed")}
+    """SHA-256 of what in a run's config.toml shapes its networks: the method with all its options, seed, arithmetic,
+    augmentation and data, wherever these lie."""
+    shaping = {name: config.get(name) for name in ("alignment", "seed", "precision", "augmentation")}
+    data = config.get("data")
+    if isinstance(data, Mapping):
+        shaping["data"] = {name: value for name, value in data.items() if name not in ("source", "target")}
     return hashlib.sha256(json.dumps(shaping, sort_keys=True, default=str).encode()).hexdigest()

@@ -6,7 +6,8 @@ OUT/DIRECTION/ROW/seedN-foldKofM the same of fold K of M, where every patient is
     checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv
     shift.json  translation_audit.csv, .json, .png, .svg
     segmentor.safetensors  predictions/*.nii.gz  scores.csv  slices.npz
-    selections/NAME/: the last line again, of the snapshot that NAME chooses, and selected.json
+    .scores.csv.sha256, and of selection.csv and grades.csv: their digests, compared whenever they are read
+    selections/NAME/: the last two lines again, of the snapshot that NAME chooses, and selected.json
 """
 
 import re
@@ -244,7 +245,9 @@ class RunFolder:
         return [
             path
             for path in sorted(self.path.iterdir())
-            if path.name in named or path.stem == self.audit.stem or re.fullmatch(r"\..+\.\d+\.part", path.name)
+            if path.name in named
+            or path.stem == self.audit.stem
+            or re.fullmatch(r"\..+\.(\d+\.part|sha256)", path.name)
         ]
 
     # How far it is

@@ -22,7 +22,7 @@ from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.provenance import record
 from attent_kit.engine.run.settings import RunSettings, shaping
 from attent_kit.errors import ConfigError, RunError
-from attent_kit.files import parse_object, read_json, write_text
+from attent_kit.files import parse_object, read_json, write_signed, write_text
 from attent_kit.registry import Component, installed_version
 
 if sys.platform != "win32":
@@ -65,8 +65,8 @@ class Run:
             write_text(folder.config, to_toml(self.config))
 
     def write_domain(self, source: Prepared, target: Prepared) -> None:
-        """domain.json: what prediction must know of the target, so that a run no longer needs its prepared files; and what the
-        run was trained on, so that an image unlike that is noticed."""
+        """domain.json: what prediction must know of the target, so that a run no longer needs its prepared files; what the
+        run was trained on, so that an image unlike that is noticed; and a digest of this."""
         domain = {name: getattr(target, name) for name in ("domain", "modality", "organs")}
         domain |= {**target.slicing.to_dict(), "channels": target.channels}
         familiar = Familiar.of(target)
@@ -76,7 +76,7 @@ class Run:
             "source": {"domain": source.domain, "modality": source.modality, "cases": len(source.ids("train"))},
             "phantom": [prepared.domain for prepared in (source, target) if prepared.manifest["phantom"]],
         }
-        write_text(self.folder.domain, json.dumps(domain, indent=2) + "\n")
+        write_signed(self.folder.domain, domain)
 
     def write_environment(self, device: torch.device, precision: str, started: Sequence[str] | None = None) -> None:
         """env.json: what the run was computed with; `started` are the networks that have begun with weights of another run, None

@@ -12,7 +12,7 @@ from attent_kit.engine.run.digest import digest
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.settings import RunSettings
 from attent_kit.errors import ConfigError, RunError
-from attent_kit.files import read_json, while_unchanged
+from attent_kit.files import read_signed, while_unchanged
 from attent_kit.interfaces import Alignment, Task
 
 Weights = dict[str, dict[str, Tensor]]
@@ -116,7 +116,7 @@ def _digest(file: Path) -> str:
 
 
 def _refuse_another_task(run: RunFolder, task: Task, size: int) -> None:
-    said = read_json(run.domain)
+    said = read_signed(run.domain)
     if said is None:
         raise RunError(f"{run.domain} is missing or damaged, which says what {run} was trained on: copy it again.")
     for name, here in {"organs": [*task.organs], "channels": task.channels, "size": size}.items():

@@ -25,7 +25,7 @@ from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.folder import Answers, Busy, RunFolder, alone_in, is_held
 from attent_kit.engine.run.status import CellState, cells_in, state_of
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
-from attent_kit.files import read_json
+from attent_kit.files import read_json, read_signed
 from attent_kit.report.selection import read_grades, read_selection
 
 _PART = re.compile(r"\..+\.(\d+)\.part")
@@ -200,8 +200,9 @@ def _damaged_comparison(place: Path) -> list[Damaged]:
 
 def _damaged_run(run: RunFolder) -> list[Damaged]:
     found = _refused(run.config, read_toml)
-    for path in (run.domain, run.environment, run.speed, run.cost, run.monitor, run.failed, run.trackers, run.shift):
-        if path.exists() and read_json(path) is None:
+    plain = (run.environment, run.speed, run.cost, run.monitor, run.failed, run.trackers, run.shift)
+    for path, read in ((run.domain, read_signed), *((path, read_json) for path in plain)):
+        if path.exists() and read(path) is None:
             found.append(Damaged(path, "is not a JSON file of ours any more: start the command of this run again."))
     for path in (run.checkpoint, *run.all_snapshots()):
         found += _refused(path, checkpoint.read)

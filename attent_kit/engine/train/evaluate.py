@@ -43,7 +43,7 @@ def score_run(
                     prediction, truth, target.organs, spacing, annotated=case.annotated
                 )
             ]
-    write_scores(answers.scores, scores)
+    write_scores(answers.scores, scores, vouched=True)
     return scores
 
 

@@ -117,7 +117,7 @@ def fit(
                 if at_end or interruption.requested or time.monotonic() - saved >= run.settings.save_seconds:
                     run.flush()
                     before = time.monotonic()
-                    checkpoint.save(run.folder.checkpoint, alignment, optimizers, step + 1, fabric)
+                    checkpoint.save(run.folder.checkpoint, alignment, optimizers, step + 1, fabric, run.config)
                     saved = time.monotonic()
                     saving += saved - before
                 if interruption.requested:

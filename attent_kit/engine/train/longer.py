@@ -53,6 +53,7 @@ def take_over(before: RunFolder, run: RunFolder, steps: int) -> None:
     RunError if that is damaged, ConfigError if it is not after `steps`.
     """
     state = checkpoint.read(before.checkpoint)
+    checkpoint.refuse_another_config(before.checkpoint, state, read_toml(before.config))
     if state.get("step") != steps:
         raise ConfigError(
             f"{before.checkpoint} is of step {state.get('step')} of {steps}: type `attentkit train --config {before.config} "
