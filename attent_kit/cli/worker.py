@@ -6,16 +6,20 @@ python -m attent_kit.cli.worker ERRAND.json
 import _thread
 import json
 import os
+import platform
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from attent_kit import __version__
 from attent_kit.cli.streams import plain_streams
 from attent_kit.errors import AttentKitError
 from attent_kit.files import read_json
+from attent_kit.reading import json_in
 
 SAVE_AND_END = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 """Each means: save after this step and end. Schedulers send one of them before a time limit, and when others need the node."""
@@ -32,12 +36,10 @@ def main(arguments: list[str]) -> int:
         try:
             errand = read_json(file)
             if errand is None:
-                streams.tell(
-                    f"{file} cannot be read on {os.uname().nodename if hasattr(os, 'uname') else 'this machine'}."
-                )
+                streams.tell(f"{file} cannot be read on {platform.node()}.")
                 return 2
             with open(file.with_suffix(".events"), "a", buffering=1, encoding="utf-8") as events:
-                return _work(errand, lambda line: print(line, file=events, flush=True))
+                return _work(errand, _Teller(events, errand["alone"]))
         except (KeyboardInterrupt, BrokenPipeError):
             return 130
         except AttentKitError as error:
@@ -45,7 +47,21 @@ def main(arguments: list[str]) -> int:
             return error.exit_code
 
 
-def _work(errand: dict[str, Any], tell: Any) -> int:
+class _Teller:
+    """Writes lines for whoever asked, and where a log belongs to one run, says the same there for people."""
+
+    def __init__(self, events: TextIO, in_words: bool) -> None:
+        self._events, self._in_words = events, in_words
+
+    def __call__(self, line: str) -> None:
+        print(line, file=self._events, flush=True)
+        if self._in_words:
+            event, _, sentence = json_in(line)
+            moment = datetime.now().isoformat(sep=" ", timespec="seconds")
+            print(f"{moment} {platform.node()}: {event}{f', {sentence}' if sentence else ''}", flush=True)
+
+
+def _work(errand: dict[str, Any], tell: Callable[[str], None]) -> int:
     """Where the command was started, with its plugins and its number of threads, which torch reads when it is imported."""
     reason = _against(errand)
     if reason is not None:
@@ -72,7 +88,7 @@ def _work(errand: dict[str, Any], tell: Any) -> int:
 
 def _against(errand: dict[str, Any]) -> str | None:
     """Why nothing can be run here, if so."""
-    node = os.uname().nodename if hasattr(os, "uname") else "this machine"
+    node = platform.node()
     if errand["version"] != __version__:
         return (
             f"attent-kit is {__version__} on {node} and {errand['version']} where `attentkit compare` was started: install the "

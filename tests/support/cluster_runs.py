@@ -1,0 +1,140 @@
+"""A small grid on a real cluster: started, killed in several ways, and compared with an undisturbed run of this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from attent_kit.engine.run.status import cells_in, state_of
+from attent_kit.errors import ConfigError
+from support.waiting import until
+
+ROOT = Path(__file__).parent.parent.parent
+SUITE = """
+name = "mine"
+directions = ["mr2ct"]
+settings = {{ precision = "32-true", save_seconds = 0.0, log_steps = 1, snapshots = 0 }}
+[domains]
+mr = "{prepared}/mr.h5"
+ct = "{prepared}/ct.h5"
+[options]
+translate_steps = {steps}
+segment_steps = {steps}
+segment_batch_size = 2
+segmentor = {{ encoder = "tu-test_resnet", encoder_depth = 3, decoder_channels = [16, 8, 8] }}
+translator = {{ width = 4, blocks = 1 }}
+image_discriminator = {{ width = 4, layers = 1 }}
+entropy_discriminator = {{ width = 4 }}
+[[rows]]
+label = "W/o"
+alignment = "source_only"
+[[rows]]
+label = "Pixel"
+alignment = "pixel"
+[[rows]]
+label = "AttENT"
+alignment = "attent"
+[[rows]]
+label = "Broken"
+alignment = "source_only"
+options = {{ learning_rate = 1e30 }}
+"""
+"""Three rows, of which two share a stage, and one whose loss is no longer finite after a few steps."""
+PLUGIN = """
+from attent_kit import hookimpl
+
+@hookimpl
+def attentkit_launchers():
+    return {"slurm": "attentkit_slurm.slurm:Slurm", "ray": "attentkit_ray.ray:Ray"}
+"""
+SCRIPT = "import sys; from attent_kit.cli import run; sys.exit(run(sys.argv[1:]))"
+NUMBERS = ("scores.csv", "table.md", "table.csv", "comparisons.csv")
+
+
+class Disturbed:
+    """One comparison with a launcher, whose command may be killed and started again."""
+
+    def __init__(self, folder: Path, prepared: Path, steps: int, words: list[str], environment: dict[str, str]) -> None:
+        self.suite, self.out, self._words = folder / "mine.toml", folder / "out", words
+        self.suite.write_text(SUITE.format(prepared=prepared, steps=steps))
+        plugin = folder / "clusters_under_test.py"
+        plugin.write_text(PLUGIN)
+        places = [str(ROOT), *(str(ROOT / "plugins" / name) for name in (".", "attentkit-slurm", "attentkit-ray"))]
+        self.environment = {
+            **environment,
+            "PYTHONPATH": os.pathsep.join([*places, os.environ.get("PYTHONPATH", "")]),
+            "ATTENTKIT_PLUGIN_FILES": str(plugin),
+            "OMP_NUM_THREADS": "1",
+        }
+        self.process: subprocess.Popen[str] | None = None
+
+    def command(self, *words: object) -> subprocess.CompletedProcess:
+        """Another command of attentkit, to its end."""
+        line = [sys.executable, "-c", SCRIPT, *map(str, words)]
+        return subprocess.run(line, env=self.environment, capture_output=True, text=True, cwd=self.suite.parent)
+
+    def undisturbed(self) -> int:
+        """The same in one process; its exit code."""
+        return self.command(
+            "compare",
+            self.suite,
+            "--launcher",
+            "local",
+            "-d",
+            "cpu",
+            "-o",
+            self.out.with_name("undisturbed"),
+            "--no-report",
+        ).returncode
+
+    def start(self, *more: str) -> None:
+        """`compare`, in the background."""
+        words = ["compare", str(self.suite), "-o", str(self.out), "--no-report", *self._words, *more]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *words], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, cwd=self.suite.parent,
+        )  # fmt: skip
+
+    def kill_command(self) -> str:
+        """SIGKILL of the process that submits; what it had said."""
+        assert self.process is not None
+        self.process.kill()
+        return self.process.communicate()[0]
+
+    def end(self, seconds: int = 600) -> tuple[int, str]:
+        """Exit code and all that it said."""
+        assert self.process is not None
+        said, _ = self.process.communicate(timeout=seconds)
+        return self.process.returncode, said
+
+    def training(self, more_than: int = 0):
+        """Runs at which a living process is, in a step."""
+        try:
+            states = [state_of(place) for place in cells_in(self.out)]
+        except ConfigError:
+            return []
+        return [s for s in states if s.state == "running" and s.progress and s.progress["step"] > more_than]
+
+    def kill_worker(self, more_than: int = 0) -> str:
+        """SIGKILL of a process in mid-cell; the row that it trained."""
+        while True:
+            until(lambda: self.training(more_than) or self.over)
+            if self.over:
+                return ""
+            state = self.training(more_than)
+            try:
+                os.kill(state[0].progress["pid"], signal.SIGKILL)
+            except (IndexError, ProcessLookupError):
+                continue  # It ended in this moment.
+            return state[0].row
+
+    @property
+    def over(self) -> bool:
+        """Whether the command has ended."""
+        return self.process is not None and self.process.poll() is not None
+
+    def tables(self) -> dict[str, bool]:
+        """By file, whether it is that of the undisturbed run, bit for bit."""
+        other = self.out.with_name("undisturbed")
+        return {name: (self.out / name).read_bytes() == (other / name).read_bytes() for name in NUMBERS}

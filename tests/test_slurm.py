@@ -1,0 +1,106 @@
+"""Comparisons on a real Slurm that is started here: to the end, whatever is killed, and to the same bits."""
+
+import json
+import re
+import shlex
+
+import pytest
+
+from support.cluster_runs import ROOT, Disturbed
+from support.slurm_cluster import Cluster
+from support.waiting import until
+
+WORDS = ["--launcher", "slurm", "--launch", "gpus=0", "--launch", "seconds=0.5"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Two nodes, named node1 and node2, of one core each."""
+    try:
+        started = Cluster(tmp_path_factory.mktemp("slurm"), 2, 1).start()
+    except RuntimeError as error:
+        pytest.skip(f"no Slurm can be started here: {error}")
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def disturbed(cluster, prepared, tmp_path):
+    return lambda steps: Disturbed(tmp_path, prepared, steps, WORDS, cluster.environment)
+
+
+def test_a_grid_ends_in_the_same_bits_though_workers_the_command_and_an_urgent_job_get_in_its_way(cluster, disturbed):
+    run = disturbed(30)
+    assert run.undisturbed() == 1
+    run.start()
+    # Killed in mid-cell.
+    killed = run.kill_worker(3)
+    assert killed
+    # The command is killed while jobs wait and run; started again it finds them.
+    until(lambda: run.training(3))
+    before = {line.split()[0] for line in cluster.squeue("%A")}
+    run.kill_command()
+    assert before
+    run.start()
+    until(lambda: run.training(6))
+    # Preempted on both nodes.
+    cluster.command("sbatch", "--partition=urgent", "--nodes=2", "--ntasks=2", "--output=/dev/null", "--wrap=sleep 1")
+    code, said = run.end()
+    assert code == 1 and "1 of 4 runs failed" in said, said
+    assert said.count("FAILED: Broken, mr2ct, seed 0: ") == 1 and "no longer a finite number" in said
+    assert run.tables() == dict.fromkeys(run.tables(), True), said
+    names = [
+        line.strip() for line in cluster.command("squeue", "--noheader", "--states=all", "--format=%j").splitlines()
+    ]
+    broken = [name for name in names if "broken" in name]
+    assert len(broken) == 1, "an error of a method is not tried again"
+    assert not cluster.squeue()
+
+
+def test_status_shows_jobs_and_logs_and_cancel_ends_them(cluster, disturbed):
+    run = disturbed(2000)
+    run.start()
+    until(lambda: run.training(1))
+    said = run.command("status", run.out).stdout
+    assert re.search(r"running on node\d, job ak-\w+-mr2ct-\w+-seed0-\w+(-stage)?, log .*\.log", said), said
+    (shown,) = [cell for cell in json.loads(run.command("status", run.out, "--json").stdout) if cell["row"] == "AttENT"]
+    assert shown["jobs"][0]["state"] == "queued" and shown["jobs"][0]["why"] == "Dependency"
+    assert run.command("status", run.out, "--logs", "nobody").returncode == 2
+    ended = run.command("cancel", run.out)
+    assert ended.returncode == 0 and " jobs ended: " in ended.stdout
+    code, said = run.end()
+    assert code == 130 and "cancelled" in said, said
+    until(lambda: not cluster.squeue())
+    assert not run.training() and any(run.out.glob("*/*/*/checkpoint.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--launch", "partition=nowhere"], "Invalid partition name"),
+        (["--launch", "cpus=64"], "sbatch refuses such a job"),
+        (["--launch", "gpus=0.5"], "whole GPUs"),
+    ],
+)
+def test_what_slurm_would_refuse_is_refused_before_anything_is_submitted(cluster, disturbed, words, sentence):
+    run = disturbed(2)
+    run.start(*words)
+    code, said = run.end()
+    assert code == 2 and sentence in said and "Traceback" not in said, said
+    assert not cluster.squeue()
+
+
+def test_the_page_on_clusters_is_word_for_word(cluster, disturbed):
+    run = disturbed(2)
+    run.suite.write_text(run.suite.read_text().partition('[[rows]]\nlabel = "Pixel"')[0])
+    page = (ROOT / "docs" / "howto" / "cluster.md").read_text()
+    blocks = re.findall(r"^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    commands = [line for line in lines if line.startswith("attentkit") and "ray" not in line]
+    assert len(commands) == 6
+    for line in commands:
+        words = [word.replace("attent", "w-o") for word in shlex.split(line)[1:]]
+        done = run.command(*words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "--logs" not in words or ": finished" in done.stdout
+    assert (run.suite.parent / "runs/mine/table.md").exists()
