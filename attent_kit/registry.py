@@ -108,6 +108,8 @@ class Registry:
     def __init__(self) -> None:
         self._components: dict[tuple[str, str], Component] = {}
         self._contested: dict[tuple[str, str], PluginConflict] = {}
+        self._loaded: dict[Component, type[Any]] = {}
+        """Classes that were asked for before: a large comparison asks thousands of times."""
 
     def add(self, component: Component) -> None:
         """Add an offer. A name that two plugins offer belongs to neither: asking for it raises PluginConflict."""
@@ -138,7 +140,10 @@ class Registry:
 
     def resolve(self, kind: str, name: str) -> type[Any]:
         """The class of that name, for a kind known only at run time; the methods below are typed, one for each kind."""
-        return self.find(kind, name).load()
+        component = self.find(kind, name)
+        if component not in self._loaded:
+            self._loaded[component] = component.load()
+        return self._loaded[component]
 
     def translator(self, name: str) -> type["Translator"]:
         """The translator of that name."""

@@ -116,7 +116,7 @@ def comparison(prepared, tmp_path, stage):
         cells = expand(suite, REGISTRY, suite.domains, out)
         jobs = planned(suite, cells, shapes(suite, cells, REGISTRY), how, REGISTRY, out)
         heard = Heard()
-        told = {"device": "auto", "trackers": [], "with_parent": False, "stage_data": False}
+        told = {"device": "auto", "trackers": [], "with_parent": False, "copies": {}}
         return Queue(jobs, how, REGISTRY, out, heard, told), jobs, heard
 
     return make

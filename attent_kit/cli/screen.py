@@ -156,6 +156,7 @@ def print_price(price: "Price", as_json: bool) -> None:
                 "devices": price.devices,
                 "wall_seconds": price.wall(len(price.devices)),
                 "power": {direction: power.as_json() for direction, power in price.power.items()},
+                **({"launched": price.hours._asdict()} if price.hours is not None else {}),
                 "stages": [{n: v for n, v in stage._asdict().items() if n != "recipe"} for stage in price.stages],
                 "cells": [
                     {"row": c.cell.row, "direction": c.cell.direction, "seed": c.cell.seed, "done": c.cell.done}
@@ -190,6 +191,8 @@ def print_price(price: "Price", as_json: bool) -> None:
         f"{price.missing} runs to train, one after another about {duration(price.seconds)}{over}, predictions and snapshots "
         "not counted."
     )
+    if price.hours is not None:
+        click.echo(price.hours.sentence)
     _print_power(price.power)
     price.check()
 

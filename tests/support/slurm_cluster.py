@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
@@ -106,14 +106,19 @@ class Cluster:
         self._run("slurmd", "-D", "-N", node, key=node)
 
     def kill_node(self, node: str) -> None:
-        """As if its power were cut: slurmd and all jobs on it."""
+        """As if its power were cut: slurmd, what watches over jobs, and the jobs."""
+        numbers = [line.split()[0] for line in self.squeue("%A", f"--nodelist={node}", "--states=RUNNING")]
         self._running.pop(node).kill()
-        for job in self.squeue("%A %N", f"--nodelist={node}"):
-            pids = subprocess.run(
-                ["pgrep", "-f", f"spool-{node}/job0*{job.split()[0]}"], capture_output=True, text=True
-            ).stdout.split()
-            for pid in map(int, pids):
-                os.kill(pid, signal.SIGKILL)
+        for place in Path("/proc").glob("[0-9]*"):
+            try:
+                named, around = (place / "cmdline").read_bytes(), (place / "environ").read_bytes()
+            except OSError:
+                continue
+            watches = any(named.startswith(f"slurmstepd: [{number}.".encode()) for number in numbers)
+            runs = {f"SLURMD_NODENAME={node}".encode(), f"SLURM_CONF={self.folder}/slurm.conf".encode()}
+            if watches or runs <= {*around.split(b"\0")}:
+                with suppress(ProcessLookupError):
+                    os.kill(int(place.name), signal.SIGKILL)
 
     def command(self, *words: object) -> str:
         """What a command of Slurm answers."""

@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from filelock import FileLock
 
@@ -27,8 +26,7 @@ from attent_kit.engine.run.stages import total_steps
 from attent_kit.engine.run.status import failed_since
 from attent_kit.engine.run.warm_start import fitting
 from attent_kit.engine.snapshots.selection import refuse_selection
-from attent_kit.engine.train.tracking import Trackers
-from attent_kit.engine.train.train import TrainOptions, TrainWatcher, refuse_labels, task_of, train
+from attent_kit.engine.train.train import ALONE, TrainOptions, TrainWatcher, refuse_labels, task_of, train
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -111,14 +109,15 @@ def run_cells(
     out: Path,
     device: str,
     watcher: CellWatcher,
-    trackers: Trackers = MappingProxyType({}),
+    asked: TrainOptions = ALONE,
     began: str | None = None,
 ) -> list[FailedCell]:
     """Run every cell that has no scores yet, and return those that failed: one failure does not stop the others.
 
     Any number of processes may do so at once: each takes the next cell that nobody holds. Cells that others work on, or
     whose first stage another one trains, are looked at again at the end: they are done then, or free because their process
-    died. What failed since `began`, by default now, is not tried again. RunError if the device stops computing.
+    died. What failed since `began`, by default now, is not tried again. `asked` has trackers, and who opens prepared files.
+    RunError if the device stops computing.
     """
     began = began or now()
     failed: list[FailedCell] = []
@@ -138,7 +137,7 @@ def run_cells(
                     busy.append(cell)
                     continue
                 try:
-                    _train(cell, registry, out, device, watcher, trackers)
+                    _train(cell, registry, out, device, watcher, asked)
                 except Busy as held:
                     locks[cell.folder] = held.lock
                     busy.append(cell)
@@ -164,10 +163,15 @@ def run_cells(
     return failed
 
 
-def _train(cell: Cell, registry: Registry, out: Path, device: str, watcher: CellWatcher, trackers: Trackers) -> None:
-    options = TrainOptions(cell.row, cell.direction, cell.select, trackers, store=out, shared=out / "shared")
+def _train(cell: Cell, registry: Registry, out: Path, device: str, watcher: CellWatcher, asked: TrainOptions) -> None:
+    options = options_of_cell(cell, out, asked)
     told = TrainWatcher(warned=lambda sentence: watcher.warned(cell, sentence))
     train(cell.settings, cell.folder, registry, device, options, told)
+
+
+def options_of_cell(cell: Cell, out: Path, asked: TrainOptions) -> TrainOptions:
+    """What is asked of a cell's run in the folder of its comparison, beside what is asked of all."""
+    return asked._replace(row=cell.row, direction=cell.direction, select=cell.select, store=out, shared=out / "shared")
 
 
 def refuse_broken(device: str) -> None:

@@ -19,6 +19,7 @@ from attent_kit.data.phantom import SIZES
 from attent_kit.data.prepared.batches import memory_format
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.workers import ReportDone
+from attent_kit.engine.compare.resources import NodeHours
 from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.run.assemble import setup, train_only
 from attent_kit.engine.run.device import launch
@@ -84,6 +85,8 @@ class Price(NamedTuple):
     """Those that are asked for; measured on the first."""
     power: Mapping[str, Power] = MappingProxyType({})
     """What the tests of each direction could see."""
+    hours: NodeHours | None = None
+    """What it costs as jobs, if a launcher starts them."""
 
     def check(self) -> "Price":
         """The same if every run can be run as it is set; else ConfigError."""

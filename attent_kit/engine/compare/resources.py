@@ -1,6 +1,8 @@
 """What jobs of a comparison may use, as [launcher] of a suite, `resources` of a row and `--launch` say it."""
 
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -42,3 +44,40 @@ class JobSettings(ComponentConfig):
         """gpus, cpus, minutes and memory of a run of a row."""
         names = RowResources.model_fields
         return {name: getattr(self, name) if (own := getattr(row, name)) is None else own for name in names}
+
+
+class NodeHours(NamedTuple):
+    """What runs cost as jobs, if the nodes are as fast as the machine that measured."""
+
+    launcher: str
+    hours: float
+    """Of nodes, of which a job takes one."""
+    gpu_hours: float
+    longest: float
+    """Seconds of the longest run."""
+    jobs: int
+    """Of all runs, by their time limits; at least one each."""
+
+    @property
+    def sentence(self) -> str:
+        """In words."""
+        gpus = f" and {self.gpu_hours:.3g} GPU hours" if self.gpu_hours else ""
+        return (
+            f"As {self.jobs} jobs of {self.launcher} about {self.hours:.3g} node hours{gpus} at the speed of this machine; "
+            f"the longest run takes {self.longest / 3600:.3g} h."
+        )
+
+
+def node_hours(launcher: str, runs: Sequence[tuple[float, dict[str, Any]]]) -> NodeHours:
+    """Of runs by their seconds and what `JobSettings.of` says of each."""
+    jobs = sum(
+        max(1, math.ceil(seconds / 60 / resources["minutes"])) if resources["minutes"] else 1
+        for seconds, resources in runs
+    )
+    return NodeHours(
+        launcher,
+        sum(seconds for seconds, _ in runs) / 3600,
+        sum(seconds * resources["gpus"] for seconds, resources in runs) / 3600,
+        max((seconds for seconds, _ in runs), default=0.0),
+        jobs,
+    )

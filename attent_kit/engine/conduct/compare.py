@@ -23,6 +23,7 @@ from attent_kit.engine.conduct.watcher import Watcher
 from attent_kit.engine.jobs.processes import run_on
 from attent_kit.engine.jobs.queue import Queue
 from attent_kit.engine.jobs.settings import LOCAL
+from attent_kit.engine.jobs.staging import hashes_of
 from attent_kit.engine.publish.panels import panels
 from attent_kit.engine.publish.report import write_report
 from attent_kit.engine.run.domains import facts_in, target_seen
@@ -37,6 +38,7 @@ from attent_kit.engine.study.translation_audit import (
     TranslationAudits,
     audit_translations,
 )
+from attent_kit.engine.train.train import TrainOptions
 from attent_kit.errors import AttentKitError, DataError, RunError
 from attent_kit.registry import Registry
 from attent_kit.report.compared import Compared, ScoredRows, compared, daggered
@@ -178,7 +180,7 @@ def _run(
             failed = run_on(devices, longest_first(cells, steps), registry, out, watcher, request.track)
         else:
             with one_thread(grid.devices[0]):
-                failed = run_cells(cells, registry, out, grid.devices[0], watcher, grid.trackers)
+                failed = run_cells(cells, registry, out, grid.devices[0], watcher, TrainOptions(trackers=grid.trackers))
     # Another process with another suite may have trained in a folder meanwhile.
     return located(cells, registry), failed
 
@@ -190,7 +192,7 @@ def _run_as_jobs(request: CompareRequest, grid: CellGrid, registry: Registry, wa
         "device": grid.job_device,
         "trackers": [*grid.trackers],
         "with_parent": grid.launching.kind.holds_stdin,
-        "stage_data": request.stage_data,
+        "copies": hashes_of(grid.cells) if request.stage_data else {},
     }
     with watcher.training(grid.cells):
         return Queue(planned_jobs(grid, registry), grid.launching, registry, grid.out, watcher, told).run()

@@ -12,6 +12,7 @@ from attent_kit.engine.compare.content import located, superseded
 from attent_kit.engine.compare.foresight import foresee
 from attent_kit.engine.compare.patients import choose_folds, notes, refuse_another_split, refuse_patients
 from attent_kit.engine.compare.price import Price, price
+from attent_kit.engine.compare.resources import node_hours
 from attent_kit.engine.compare.results import labels_in
 from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow, read_suite
 from attent_kit.engine.compare.vary import vary
@@ -103,7 +104,12 @@ def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None 
     """What a request would cost, from a few measured steps of each row; nothing is kept."""
     grid = expanded(request, registry)
     with (watcher or Watcher()).during("rows") as tell:
-        return price(grid.suite, grid.cells, registry, grid.devices, tell)._replace(power=grid.power)
+        found = price(grid.suite, grid.cells, registry, grid.devices, tell)._replace(power=grid.power)
+    if grid.launching is None:
+        return found
+    resources = {row.label: grid.launching.jobs.of(row.resources) for row in grid.suite.rows}
+    runs = [(cost.seconds, resources[cost.cell.row]) for cost in found.cells if cost.seconds]
+    return found._replace(hours=node_hours(grid.launching.name, runs))
 
 
 def planned_jobs(grid: CellGrid, registry: Registry) -> list[Planned]:

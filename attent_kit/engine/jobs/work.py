@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from attent_kit.config import dump
-from attent_kit.engine.compare.cells import refuse_broken, run_cells
+from attent_kit.engine.compare.cells import options_of_cell, refuse_broken, run_cells
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.compare.watcher import CellWatcher
+from attent_kit.engine.jobs.staging import node_folder, reader_of_copies
 from attent_kit.engine.run.folder import Busy
 from attent_kit.engine.run.heartbeat import write_failure
 from attent_kit.engine.run.processor import one_thread
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.fit import Progress
-from attent_kit.engine.train.tracking import Trackers, find_trackers
+from attent_kit.engine.train.tracking import find_trackers
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
 from attent_kit.errors import AttentKitError
 from attent_kit.registry import Registry
@@ -36,16 +37,19 @@ def work(errand: dict[str, Any], registry: Registry, tell: Callable[[str], None]
     With `alone` it ends at once where another process is at work on its cell; otherwise it waits for that. `until` is the step
     at which a first stage ends that others share: it ends there. A cell that fails by itself is not a failure of the worker.
     """
-    device, trackers = errand["device"], find_trackers(errand["trackers"], registry)
+    device = errand["device"]
+    asked = TrainOptions(trackers=find_trackers(errand["trackers"], registry))
+    if errand["copies"]:
+        asked = asked._replace(read=reader_of_copies(errand["copies"], node_folder()))
     refuse_broken(device)
     cells = [_cell(values, registry) for values in errand["cells"]]
     reporter = _Reporter(cells, tell, errand["alone"])
     try:
         with one_thread(device):
             if errand["until"] is not None:
-                _first_stage(cells[0], errand, registry, reporter, trackers)
+                _first_stage(cells[0], errand, registry, reporter, asked)
             else:
-                run_cells(cells, registry, Path(errand["out"]), device, reporter, trackers, errand["began"])
+                run_cells(cells, registry, Path(errand["out"]), device, reporter, asked, errand["began"])
     except _BusyElsewhere:
         return BUSY
     return 0
@@ -60,7 +64,7 @@ class _StageIsThere(BaseException):
 
 
 def _first_stage(
-    cell: Cell, errand: dict[str, Any], registry: Registry, reporter: "_Reporter", trackers: Trackers
+    cell: Cell, errand: dict[str, Any], registry: Registry, reporter: "_Reporter", asked: TrainOptions
 ) -> None:
     """Train a cell until its first stage is left for others; what is trained of it stays, and its own job goes on from there."""
 
@@ -69,8 +73,7 @@ def _first_stage(
         if progress.step > errand["until"]:
             raise _StageIsThere
 
-    out = Path(errand["out"])
-    options = TrainOptions(cell.row, cell.direction, cell.select, trackers, store=out, shared=out / "shared")
+    options = options_of_cell(cell, Path(errand["out"]), asked)
     watcher = TrainWatcher(stepped=stepped, warned=lambda sentence: reporter.warned(cell, sentence))
     try:
         if not cell.done:

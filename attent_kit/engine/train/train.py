@@ -20,7 +20,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.device import launch
-from attent_kit.engine.run.domains import domains_seen
+from attent_kit.engine.run.domains import Reader, domains_seen
 from attent_kit.engine.run.folder import SECONDS_TO_TRY, Answers, Busy, RunFolder, RunKey, alone_in
 from attent_kit.engine.run.heartbeat import Heartbeat, beating
 from attent_kit.engine.run.provenance import components_of, record, refuse_changed_file
@@ -60,6 +60,8 @@ class TrainOptions(NamedTuple):
     """Folder in which runs leave the result of a first stage for others of the same recipe."""
     continues: RunFolder | None = None
     """A finished run of the same settings but for `more_steps`, from whose end it goes on."""
+    read: Reader = Prepared.open
+    """Opens prepared files, which may be copies of those that the settings name."""
 
 
 class TrainWatcher(NamedTuple):
@@ -92,7 +94,7 @@ def train(
     made again.
     """
     fabric = launch(device, settings.precision)
-    source, target = domains_seen(settings.data)
+    source, target = domains_seen(settings.data, options.read)
     task = task_of(source, target)
     refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
     files = RunFolder(folder)
