@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +91,7 @@ def kills(engine: str, data: Path, count: int, seed: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         field = {"slurm": SlurmField, "ray": RayField}[engine](Path(place))
         try:
-            run = Disturbed(Path(place), data.resolve(), 12 * count, field.words, field.environment)
+            run = Disturbed(Path(place), data.resolve(), 3 * count, field.words, field.environment)
             assert run.undisturbed() == 1
             began = time.monotonic()
             run.start()
@@ -101,7 +102,8 @@ def kills(engine: str, data: Path, count: int, seed: int) -> None:
                 if run.over:
                     break
                 if kind == "worker":
-                    run.kill_worker()
+                    with suppress(AssertionError):  # It may have ended in this moment.
+                        run.kill_worker()
                 elif kind == "command":
                     run.kill_command()
                     run.start()

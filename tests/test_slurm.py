@@ -34,8 +34,7 @@ def test_a_grid_ends_in_the_same_bits_though_workers_the_command_and_an_urgent_j
     assert run.undisturbed() == 1
     run.start()
     # Killed in mid-cell.
-    killed = run.kill_worker(3)
-    assert killed
+    run.kill_worker(3)
     # The command is killed while jobs wait and run; started again it finds them.
     until(lambda: run.training(3))
     before = {line.split()[0] for line in cluster.squeue("%A")}

@@ -120,8 +120,7 @@ class Disturbed:
         """SIGKILL of a process in mid-cell; the row that it trained."""
         while True:
             until(lambda: self.training(more_than) or self.over)
-            if self.over:
-                return ""
+            assert not self.over, self.end()[1]
             state = self.training(more_than)
             try:
                 os.kill(state[0].progress["pid"], signal.SIGKILL)

@@ -112,7 +112,7 @@ class Ray(Launcher):
         return found
 
     def _state(self, ray: Any, name: str) -> JobState | None:
-        """What its actor has answered; None if that is lost."""
+        """What its actor has answered; None if it has left."""
         answer = self._asked.get(name)
         if answer is None:
             return None
@@ -121,8 +121,9 @@ class Ray(Launcher):
         del self._asked[name]
         try:
             node, code = ray.get(answer)
-        except ray.exceptions.RayError:
-            return None
+        except ray.exceptions.RayError as error:
+            # Lost with its node, or never begun: Ray's own reason is all that there is.
+            return JobState(name, "ended", why=" ".join(str(error).split())[:300])
         if code is None:
             return JobState(name, "running", node)
         if code == 0:

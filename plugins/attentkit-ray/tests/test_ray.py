@@ -111,8 +111,9 @@ def test_actors_are_asked_and_those_that_ended_are_let_go(ray, tmp_path):
         started.submit(job(tmp_path, name))
     ray.answers |= {"a": ("node1", None), "b": ("node2", 3), "c": RayError("died")}
     found = started.look([*"abcde"])
-    assert states(found) == {"a": ("running", None), "b": ("ended", 3), "d": ("queued", None)}
-    assert {state.name: state.where for state in found} == {"a": "node1", "b": "node2", "d": ""}
+    assert states(found) == {"a": ("running", None), "b": ("ended", 3), "c": ("ended", None), "d": ("queued", None)}
+    assert {state.name: state.where for state in found} == {"a": "node1", "b": "node2", "c": "", "d": ""}
+    assert [state.why for state in found if state.name == "c"] == ["died"]
     assert ray.killed == ["b"]
     assert states(launcher(tmp_path, address="auto").look(["a"])) == {"a": ("running", None)}, "anybody may ask"
 
