@@ -151,7 +151,7 @@ class Instant(Launcher):
 
     def __init__(self, options, folder):
         super().__init__(options, folder)
-        self._jobs = {}
+        self._jobs = dict()
 
     def submit(self, job):
         self._jobs[job.name] = job
@@ -214,9 +214,11 @@ from attent_kit.engine.conduct import compare as module
 from attent_kit.engine.conduct.grid import expanded
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
+from attent_kit.engine.run.status import write_grid
 from attent_kit.plugins import load
 request, registry = CompareRequest(sys.argv[2], out=sys.argv[4]), load().registry
 grid = expanded(request, registry)
+write_grid(grid.out, grid.cells)
 assert module._run_as_jobs(request, grid, registry, Watcher()) == []
 """
 """The queue alone: tables and statistics of so many runs are another matter."""

@@ -72,13 +72,15 @@ class Ray(Launcher):
         if job.after and not self._went_well >= {*job.after}:
             self._held[job.name] = job
             return
-        from attentkit_ray.runner import Runner
+        from attentkit_ray import runner
 
         ray = self._cluster()
+        # The actor travels with its code, so that nodes need Ray and the shared disk, and not this plugin.
+        ray.cloudpickle.register_pickle_by_value(runner)
         environment = {name: os.environ[name] for name in HANDED_ON if name in os.environ}
         seconds = None if job.minutes is None else 60.0 * job.minutes
         memory = {} if job.memory is None else {"memory": int(job.memory * 2**30)}
-        actor = ray.remote(Runner).options(
+        actor = ray.remote(runner.Runner).options(
             name=job.name, namespace=NAMESPACE, lifetime="detached", max_restarts=0,
             num_cpus=job.cpus, num_gpus=job.gpus, **memory,
         )  # fmt: skip

@@ -31,6 +31,7 @@ class FakeRay(types.ModuleType):
         self.util = types.SimpleNamespace(
             list_named_actors=lambda all_namespaces: [{"name": n, "namespace": "attentkit"} for n in self.actors]
         )
+        self.cloudpickle = types.SimpleNamespace(register_pickle_by_value=lambda module: None)
         self.resources = [{"GPU": 1.0, "CPU": 4.0}]
 
     def init(self, **how):
