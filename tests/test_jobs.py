@@ -254,6 +254,20 @@ def test_where_the_run_fails_that_trains_a_shared_stage_another_one_trains_it(co
     assert {("finished", "AttENT"), ("finished", "W/o")} <= {*heard.told}
 
 
+def test_a_job_that_its_scheduler_gave_up_with_what_it_comes_after_is_not_counted_as_lost(comparison, stage, tmp_path):
+    def play(job, times):
+        if job.name.endswith("-stage") and times < 3:
+            say(job, "began")
+            return JobState(job.name, "ended", "node1", 130)
+        # Without a dependency that can be met, Slurm cancels it.
+        return JobState(job.name, "ended", "", None, "cancelled") if job.after and times < 4 else succeed(job, tmp_path)
+
+    stage.play = staticmethod(play)
+    queue, _, heard = comparison(retries=2)
+    assert queue.run() == []
+    assert all("(first stage)" in sentence for sentence in heard.sentences)
+
+
 def test_no_more_jobs_are_in_the_queue_than_it_may_hold(comparison, stage, tmp_path):
     most = []
 

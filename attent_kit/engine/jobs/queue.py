@@ -50,6 +50,8 @@ class _Task:
     """Jobs of it in a row that were lost and left no new checkpoint."""
     checkpoint: int = 0
     """What was known of its checkpoint when it was submitted."""
+    came_after: bool = False
+    """Whether it was submitted to come after another job."""
     unseen: int = 0
     """Looks in a row at which it was not in the queue."""
     said: set[str] = field(default_factory=set)
@@ -215,7 +217,7 @@ class Queue:
         """Submit it again, unless that has been in vain too often."""
         task.state, task.unseen = "waiting", 0
         name = cell.name + (" (first stage)" if task.is_stage else "")
-        if "busy" in task.said or (self._waits_for(task) and "began" not in task.said):
+        if "busy" in task.said or (task.came_after and "began" not in task.said):
             # Another process is at work on it; or what it comes after was lost, and its scheduler gave it up.
             task.again_at = time.monotonic() + (3 * self._settings.seconds if "busy" in task.said else 0.0)
             return
@@ -271,6 +273,7 @@ class Queue:
         told = {**self._told, "device": device, "threads": threads, "out": str(self._out), "began": now()}
         errand.write([plain(cell)], **told, until=task.planned.until, alone=True)
         launcher.submit(task.planned.job._replace(after=after))
+        task.came_after = bool(after)
         task.ear, task.said, task.checkpoint = Ear(errand), task.said & {"blind"}, _stamp(cell)
         task.state = "submitted"
 
