@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,9 +10,11 @@ from attent_kit.cli.live import Say, live_grid
 from attent_kit.cli.output import Bar, bars, console, duration, print_json, print_scores, print_table
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.conduct.watcher import Watcher
+from attent_kit.report.scores import EXTERNAL
 
 if TYPE_CHECKING:
-    from attent_kit.engine.compare.price import Price
+    from attent_kit.engine.compare.external import External
+    from attent_kit.engine.compare.price import CellCost, Price
     from attent_kit.engine.compare.suite import Cell
     from attent_kit.engine.conduct.compare import CompareResult
     from attent_kit.engine.conduct.grid import CellGrid
@@ -106,20 +108,28 @@ def print_grid(grid: "CellGrid", as_json: bool, jobs: "Sequence[Planned]" = ()) 
             [
                 {f: getattr(c, f) for f in fields}
                 | _fold(c)
+                | _trials(c)
                 | {"superseded": [*grid.superseded[c.folder]]}
                 | _jobs_as_json([job for job in jobs if job.cell.folder == c.folder])
                 for c in grid.cells
             ]
+            + [_external(e) | {"folder": e.folder, "done": e.done} for e in grid.externals]
         )
         return
     rows = []
     for c in grid.cells:
         names = [folder.relative_to(grid.out).as_posix() for folder in grid.superseded[c.folder]]
         kept = f"; superseded: {', '.join(names)}" if names else ""
-        what = ("done" if c.done else "to run") + kept
+        trials = f"{c.trials_left} trial{'s' if c.trials_left > 1 else ''}, then " if c.trials_left else ""
+        what = ("done" if c.done else f"{trials}the run" if trials else "to run") + kept
         rows.append((c.row, c.alignment, c.direction, str(c.seed), *_fold(c).values(), what))
-    title = f"{grid.title}: {len(grid.cells)} runs in {grid.out}"
     folds = _fold(grid.cells[0]) if grid.cells else {}
+    for e in grid.externals:
+        what = "scored" if e.done else "to score"
+        rows.append((e.row, EXTERNAL, e.direction, "-", *("all" for _ in folds), f"{what}; seen: {e.seen}"))
+    count = len(grid.externals)
+    others = f" and {count} external row{'s' if count > 1 else ''}" if count else ""
+    title = f"{grid.title}: {len(grid.cells)} runs{others} in {grid.out}"
     print_table(title, ("row", "alignment", "direction", "seed", *folds, ""), rows)
     if jobs:
         _print_jobs(grid, jobs)
@@ -162,8 +172,10 @@ def print_price(price: "Price", as_json: bool) -> None:
                     {"row": c.cell.row, "direction": c.cell.direction, "seed": c.cell.seed, "done": c.cell.done}
                     | _fold(c.cell)
                     | {n: getattr(c, n) for n in ("seconds", "memory", "shares", "error")}
+                    | _trials(c.cell)
                     for c in price.cells
                 ],
+                "external": [_external(e) | {"seconds": 0, "done": e.done} for e in price.externals],
             }
         )
         return
@@ -179,17 +191,21 @@ def print_price(price: "Price", as_json: bool) -> None:
         (
             c.cell.row, c.cell.direction, str(c.cell.seed), *_fold(c.cell).values(),
             "-" if c.seconds is None else duration(c.seconds), _mebibytes(c.memory),
-            "done" if c.cell.done else c.error or (f"shares {c.shares}" if c.shares else ""),
+            "done" if c.cell.done else c.error or "; ".join(_how(c)),
         )
         for c in price.cells
     ]  # fmt: skip
     folds = _fold(price.cells[0].cell) if price.cells else {}
+    for e in price.externals:
+        said = (duration(0), "-", "external: scored, never trained")
+        runs.append((e.row, e.direction, "-", *("all" for _ in folds), *said))
     print_table("Runs", ("row", "direction", "seed", *folds, "time", "peak MiB", ""), runs)
     count = len(price.devices)
     over = f", over {count} devices about {duration(price.wall(count))}" if count > 1 else ""
+    trials = f" and {price.trials} trials of the search before them" if price.trials else ""
     click.echo(
-        f"{price.missing} runs to train, one after another about {duration(price.seconds)}{over}, predictions and snapshots "
-        "not counted."
+        f"{price.missing} runs to train{trials}, one after another about {duration(price.seconds)}{over}, predictions and "
+        "snapshots not counted."
     )
     if price.hours is not None:
         click.echo(price.hours.sentence)
@@ -209,6 +225,22 @@ def _print_power(foreseen: "Mapping[str, Power]") -> None:
 def _fold(cell: "Cell") -> dict[str, str]:
     """The fold of a cell, as a column that is there only in a suite with folds."""
     return {"fold": str(cell.fold)} if str(cell.fold) else {}
+
+
+def _external(each: "External") -> dict[str, Any]:
+    """A row of label maps of another tool, for a script."""
+    return {"row": each.row, "alignment": None, "direction": each.direction, "seed": None, "external": each.seen}
+
+
+def _trials(cell: "Cell") -> dict[str, int]:
+    """How many trials its search lacks, for a script; nothing where it has none to come."""
+    return {} if cell.trials_left is None else {"trials_left": cell.trials_left}
+
+
+def _how(cost: "CellCost") -> list[str]:
+    """What its time is made of."""
+    trials = [f"with {cost.trials} trial{'s' if cost.trials > 1 else ''}"] if cost.trials else []
+    return [*trials, *([f"shares {cost.shares}"] if cost.shares else [])]
 
 
 def _print_what_to_know(grid: "CellGrid") -> None:

@@ -11,7 +11,7 @@ from attent_kit.report.metrics import metric_of
 from attent_kit.report.outcomes import Outcome
 from attent_kit.report.published import PublishedTable
 from attent_kit.report.ranks import Ranks, rank_rows
-from attent_kit.report.scores import AVERAGE, LAST, Score, by_protocol
+from attent_kit.report.scores import AVERAGE, EXTERNAL, LAST, Score, by_protocol
 from attent_kit.report.sentences import power_of
 from attent_kit.report.table import MethodRow, Table, in_folds, mark, selection_note, tables
 
@@ -37,6 +37,8 @@ class ScoredRows(NamedTuple):
     costs: Sequence[Cost] = ()
     tested: Mapping[str, int] = MappingProxyType({})
     """Cases that all folds of a direction test together; empty without folds."""
+    attribution: str = ""
+    """Whose data these are, for figures and report."""
 
 
 class Compared(NamedTuple):
@@ -69,6 +71,18 @@ class Compared(NamedTuple):
     """What each row closes of the gap, where rows are there that could span it."""
     tested: Mapping[str, int]
     """Cases that all folds of a direction test together; empty without folds."""
+    attribution: str = ""
+    """Whose data these are, for figures and report."""
+
+    @property
+    def figure_names(self) -> dict[str, str]:
+        """Labels that figures show in place of those of the tables: an external row says that it is one."""
+        return {method.label: f"{method.label} ({EXTERNAL})" for method in self.methods if method.is_external}
+
+    @property
+    def figure_notes(self) -> list[str]:
+        """What stands below a figure of slices: of external rows what their tools have seen, and whose data they are."""
+        return [*(method.note for method in self.methods if method.is_external), *filter(None, [self.attribution])]
 
     @property
     def power_notes(self) -> list[str]:
@@ -85,11 +99,14 @@ class Compared(NamedTuple):
 
 
 def daggered(scored: ScoredRows) -> ScoredRows:
-    """The same, with a dagger behind every label if target labels chose the snapshots."""
+    """The same, with a dagger behind every label if target labels chose the snapshots; external rows have none."""
     select = scored.select
     return scored._replace(
-        scores=[score._replace(alignment=mark(score.alignment, select)) for score in scored.scores],
-        methods=[method._replace(label=mark(method.label, select)) for method in scored.methods],
+        scores=[
+            score if score.selection == EXTERNAL else score._replace(alignment=mark(score.alignment, select))
+            for score in scored.scores
+        ],
+        methods=[m if m.is_external else m._replace(label=mark(m.label, select)) for m in scored.methods],
         outcomes=[outcome._replace(row=mark(outcome.row, select)) for outcome in scored.outcomes],
     )
 
@@ -124,6 +141,7 @@ def compared(scored: ScoredRows, reference: str | None = None, slide_test: bool 
         rank_rows(scores, [method.label for method in methods if not method.bound], titles),
         closed,
         scored.tested,
+        scored.attribution,
     )
 
 

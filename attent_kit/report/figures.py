@@ -1,8 +1,9 @@
 """Figures, and what they have in common."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from attent_kit.report.colours import organ_colour, red_green_blue
 
 NAME, LETTER, LINE = 0.55, 0.062, 0.19
 """Inches of a legend: of a patch and the gap beside it, of a letter, and from line to line."""
+NOTE_LETTER, NOTE_LINE = 0.055, 0.115
+"""Inches of a letter and of a line below a figure."""
 COLUMNS = 11
 """Pictures in one line of a figure."""
 
@@ -80,9 +83,11 @@ def organ_legend(figure: Any, organs: Sequence[str], most: int, more: Sequence[A
         text.set_parse_math(False)
 
 
-def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: str, stem: Path) -> list[Path]:
+def segmentation_figure(
+    panels: Sequence[Panel], organs: Sequence[str], title: str, stem: Path, notes: Sequence[str] = ()
+) -> list[Path]:
     """PNG and SVG: a row for each slice, or a few lines where there is much to show; image, translations, truth, and every
-    method's prediction beside each other."""
+    method's prediction beside each other. `notes` stand below, a paragraph each."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -116,7 +121,37 @@ def segmentation_figure(panels: Sequence[Panel], organs: Sequence[str], title: s
         first.text(-0.04, 0.5, panel.name, fontsize=7, **at)
     organ_legend(figure, organs, 6)
     figure.suptitle(title, fontsize=10, parse_math=False)
+    _notes_below(figure, notes)
     return save(figure, stem)
+
+
+def _notes_below(figure: Any, notes: Sequence[str]) -> None:
+    """Paragraphs in small letters, for which the figure grows."""
+    width = max(40, int(figure.get_figwidth() / NOTE_LETTER))
+    lines = [line for note in notes for line in wrap(note, width)]
+    if not lines:
+        return
+    inches = NOTE_LINE * (len(lines) + 0.5)
+    figure.set_figheight(figure.get_figheight() + inches)
+    share = inches / figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+    for legend in figure.legends:
+        legend.set_bbox_to_anchor((0, share, 1, 1 - share), figure.transFigure)
+    figure.text(0.01, share, "\n".join(lines), va="top", fontsize=6.5, linespacing=1.15, parse_math=False)
+
+
+def named(panel: Panel, names: Callable[[str], str]) -> Panel:
+    """A panel with other labels of its rows."""
+
+    def called(images: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {names(label): image for label, image in images.items()}
+
+    return panel._replace(
+        translations=called(panel.translations),
+        predictions=called(panel.predictions),
+        entropies=called(panel.entropies),
+        returns=called(panel.returns),
+    )
 
 
 def overlay(labels: np.ndarray) -> np.ndarray:

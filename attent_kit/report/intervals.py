@@ -36,7 +36,8 @@ class Values(NamedTuple):
     """[C, S, O]; NaN where there is no score, or the metric is not defined."""
     cases: tuple[str, ...]
     """In the order of their names, so that no result depends on the order of the rows of a file."""
-    seeds: tuple[int, ...]
+    seeds: tuple[int | None, ...]
+    """A single None of label maps that no run has made."""
     organs: tuple[str, ...]
     asked: frozenset[tuple[str, str]]
     """Cases with organs of which there is a row at all: there is none where the case does not annotate the organ."""
@@ -64,7 +65,7 @@ class Interval(NamedTuple):
 
 def values(scores: Iterable[Score], metric: str, unit: str) -> dict[tuple[str, str], Values]:
     """Scores as arrays by (direction, row). All rows of a direction have its organs, in order of appearance."""
-    rows: dict[tuple[str, str], dict[tuple[str, int, str], float]] = {}
+    rows: dict[tuple[str, str], dict[tuple[str, int | None, str], float]] = {}
     organs: dict[str, dict[str, None]] = {}
     for score in scores:
         if (score.metric, score.unit) != (metric, unit):
@@ -81,7 +82,7 @@ def values(scores: Iterable[Score], metric: str, unit: str) -> dict[tuple[str, s
     found = {}
     for key, cells in rows.items():
         cases = tuple(sorted({case for case, _, _ in cells}))
-        seeds = tuple(sorted({seed for _, seed, _ in cells}))
+        seeds = tuple(sorted({seed for _, seed, _ in cells}, key=lambda seed: -1 if seed is None else seed))
         names = tuple(organs[key[0]])
         array = [[[cells.get((case, seed, organ), math.nan) for organ in names] for seed in seeds] for case in cases]
         asked = frozenset((case, organ) for case, _, organ in cells)

@@ -70,6 +70,7 @@ def boxes_section(c: Compared, folder: Path) -> Section:
             drawn = boxes(c.scores, [m.label for m in c.methods], direction, metric)
             drawn = {label: by_organ for label, by_organ in drawn.items() if by_organ}
             if drawn:
+                drawn = {c.figure_names.get(label, label): by_organ for label, by_organ in drawn.items()}
                 title = f"{domains}: {metric.title} over cases"
                 files = box_figure(drawn, c.organs, metric, title, folder / f"boxes-{direction}-{metric.stem}")
                 pictures.append(drawing(files, f"Box plot of {metric.title} over cases by row and organ, {domains}."))

@@ -2,20 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from attent_kit.files import write_text
 from attent_kit.report.compared import Compared
 from attent_kit.report.comparisons import comparisons_csv
 from attent_kit.report.costs import block, costs_csv
-from attent_kit.report.figures import Panel, segmentation_figure
+from attent_kit.report.figures import Panel, named, segmentation_figure
 from attent_kit.report.gap import gaps_csv
 from attent_kit.report.metrics import metric_of
 from attent_kit.report.ranks import ranks_csv, ranks_figure
 from attent_kit.report.sentences import comparison_block, sentence
 from attent_kit.report.table import csv_text, mark, markdown
-
-T = TypeVar("T")
 
 
 def render(c: Compared, panels: Mapping[str, Sequence[Panel]], out: Path) -> list[Path]:
@@ -48,23 +45,11 @@ def render(c: Compared, panels: Mapping[str, Sequence[Panel]], out: Path) -> lis
             (out / name).unlink(missing_ok=True)
     for r in c.ranks:
         files += ranks_figure(r, f"{c.title}, {c.titles[r.direction]}: {metric_of(r.metric).title}", out)
+    external = c.figure_names
     for direction, slices in panels.items():
         if slices:
-            shown = [_marked(panel, c.select) for panel in slices]
+            # An external row is called what it is, all others as in the tables.
+            shown = [named(panel, lambda label: external.get(label) or mark(label, c.select)) for panel in slices]
             title = f"{c.title}: {c.titles[direction]}"
-            files += segmentation_figure(shown, c.organs, title, out / f"figure-{direction}")
+            files += segmentation_figure(shown, c.organs, title, out / f"figure-{direction}", c.figure_notes)
     return files
-
-
-def _marked(panel: Panel, selection: str) -> Panel:
-    """A panel whose labels are those of the tables."""
-
-    def own(by_row: Mapping[str, T]) -> dict[str, T]:
-        return {mark(label, selection): each for label, each in by_row.items()}
-
-    return panel._replace(
-        translations=own(panel.translations),
-        predictions=own(panel.predictions),
-        entropies=own(panel.entropies),
-        returns=own(panel.returns),
-    )

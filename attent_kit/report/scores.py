@@ -14,8 +14,9 @@ from attent_kit.report.shown import Shown
 AVERAGE = "average"
 PROTOCOL = "3d-mm"
 """Protocol of a comparison."""
-LAST, ORACLE = "last", "target-oracle"
-"""Selections that need no selector: the last snapshot, and the one with the highest Dice on the target's test labels."""
+LAST, ORACLE, EXTERNAL = "last", "target-oracle", "external"
+"""Selections that need no selector: the last snapshot, the one with the highest Dice on the target's test labels, and label maps
+that another tool has made, which stand beside each of the others."""
 COUNTS = ("scored", "missed", "invented", "absent", "undefined")
 COUNTED = ("volumes", "slices")
 """Units of rows that count and are not averaged."""
@@ -30,7 +31,8 @@ class Score(NamedTuple):
     alignment: str
     direction: str
     """"mr2ct" or "ct2mr"."""
-    seed: int
+    seed: int | None
+    """None of label maps that no run has made."""
     case: str
     organ: str
     metric: str
@@ -40,7 +42,8 @@ class Score(NamedTuple):
     protocol: str = PROTOCOL
     """Whose definition of the metric: `attent_kit.metrics.PROTOCOLS`. Numbers of two protocols are never in one mean."""
     selection: str = LAST
-    """What chose the snapshot: `last`, a selector's name, or `target-oracle`. No table mixes two selections."""
+    """What chose the snapshot: `last`, a selector's name, or `target-oracle`. No table mixes two selections. `external` are label
+    maps of another tool, beside any of them."""
 
 
 class Summary(NamedTuple):
@@ -232,9 +235,9 @@ class _Value(NamedTuple):
     weight: float
 
 
-def _values(scores: Sequence[Score], over: str, weights: dict[tuple, float]) -> dict[int | str, _Value]:
+def _values(scores: Sequence[Score], over: str, weights: dict[tuple, float]) -> dict[int | str | None, _Value]:
     """One value per seed or case: the mean of its scores that are not NaN; it weighs 1, or as much as they do together."""
-    groups: dict[int | str, list[_Value]] = {}
+    groups: dict[int | str | None, list[_Value]] = {}
     for row in scores:
         weight = weights.get(_prediction(row), 1.0)
         groups.setdefault(row.seed if over == "seeds" else row.case, []).append(_Value(row.value, weight))
@@ -244,7 +247,7 @@ def _values(scores: Sequence[Score], over: str, weights: dict[tuple, float]) -> 
     }
 
 
-def _average(organs: Sequence[Summary], values: dict[str, dict[int | str, _Value]]) -> Summary:
+def _average(organs: Sequence[Summary], values: dict[str, dict[int | str | None, _Value]]) -> Summary:
     keys = dict.fromkeys(key for by_key in values.values() for key in by_key)
     # Each organ counts once, however many slices it is in.
     by_organ = [[by_key[key]._replace(weight=1.0) for by_key in values.values() if key in by_key] for key in keys]
@@ -292,7 +295,7 @@ def _told_from(found: dict[str, float]) -> tuple[int, ...]:
 
 def only_selection(rows: Iterable[Score]) -> str:
     """The selection of all rows, `last` if there are none. ConfigError if there are several."""
-    names = list(dict.fromkeys(row.selection for row in rows))
+    names = list(dict.fromkeys(row.selection for row in rows if row.selection != EXTERNAL))
     if len(names) > 1:
         raise ConfigError(
             f"These scores are of snapshots chosen in several ways, {', '.join(names)}, and no table holds them together: "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from attent_kit.errors import few
 from attent_kit.report.compared import Compared
 from attent_kit.report.metrics import METRICS
-from attent_kit.report.scores import AVERAGE, LAST, ORACLE, Score
+from attent_kit.report.scores import AVERAGE, EXTERNAL, LAST, ORACLE, Score
 from attent_kit.report.sentences import sentence
 from attent_kit.report.table import MethodRow, Table, cell_text, stamp
 
@@ -23,12 +23,14 @@ class Stamp(NamedTuple):
 
 def selections(scores: Iterable[Score]) -> list[str]:
     """What chose the snapshots."""
-    return list(dict.fromkeys(score.selection for score in scores))
+    return list(dict.fromkeys(score.selection for score in scores if score.selection != EXTERNAL))
 
 
 def stamps(method: MethodRow, scores: Sequence[Score], collapsed: int, runs: int) -> list[Stamp]:
     """Of one row in one direction: how much it knows of target labels, what chose its snapshot, and whether it collapsed."""
     made = []
+    if method.seen is not None:
+        return [Stamp(EXTERNAL, "warn", f"Label maps of another tool, not trained here. Trained on: {method.seen}.")]
     chosen = selections(scores)
     if method.bound:
         made.append(
@@ -122,7 +124,8 @@ def doubts(
         seeds: dict[str, set[int]] = {}
         for score in own:
             cases.setdefault(score.alignment, set()).add(score.case)
-            seeds.setdefault(score.alignment, set()).add(score.seed)
+            if score.seed is not None:
+                seeds.setdefault(score.alignment, set()).add(score.seed)
         if len({frozenset(found) for found in cases.values()}) > 1:
             counts = ", ".join(f"{label} {len(found)}" for label, found in cases.items())
             made.append(

@@ -13,6 +13,7 @@ from attent_kit.report.published import PublishedTable
 from attent_kit.report.rows import csv_table
 from attent_kit.report.scores import (
     AVERAGE,
+    EXTERNAL,
     LAST,
     ORACLE,
     Score,
@@ -40,6 +41,22 @@ class MethodRow(NamedTuple):
     spans: Spans = ""
     """Which end of the gap it can be, by what its method declares: `floor` learns from the source alone, `ceiling` is trained
     with target labels; empty for others, and where the method is not installed."""
+    seen: str | None = None
+    """Of label maps of another tool, what that was trained on; None of a row that is trained here."""
+
+    @property
+    def is_external(self) -> bool:
+        """Whether it is of another tool's label maps."""
+        return self.seen is not None
+
+    @property
+    def note(self) -> str:
+        """What must be said of an external row; empty of others."""
+        if self.seen is None:
+            return ""
+        said = self.seen.strip().rstrip(".")
+        seen = "what the tool was trained on is unknown" if said == "unknown" else f"the tool was trained on: {said}"
+        return f"{self.label}: external, label maps of another tool, not trained here and never marked best; {seen}."
 
 
 class Table(NamedTuple):
@@ -66,6 +83,8 @@ class Table(NamedTuple):
     """What each row closes of it, a column behind the average; None where the table has no such column."""
     alike: bool = True
     """Whether its means are of the same cases in every row; where folds are not finished, they may not be, and none is best."""
+    seen: Mapping[str, str] = MappingProxyType({})
+    """Of external rows, what their tools were trained on."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -157,7 +176,7 @@ def in_folds(made: Sequence[Table], scores: Sequence[Score], tested: Mapping[str
 
 def _in_folds(table: Table, scores: Sequence[Score], tested: int) -> Table:
     """With a line for each row whose folds are not all finished, and nothing best if rows are not of the same cases."""
-    cases: dict[str, dict[int, set[str]]] = {}
+    cases: dict[str, dict[int | None, set[str]]] = {}
     for score in scores:
         cases.setdefault(score.alignment, {}).setdefault(score.seed, set()).add(score.case)
     said: dict[str, str] = {}
@@ -193,8 +212,10 @@ def mark(label: str, selection: str) -> str:
     return label + DAGGER if selection == ORACLE else label
 
 
-def stamp(selection: str, bound: bool) -> str:
+def stamp(selection: str, bound: bool, external: bool = False) -> str:
     """How much a row of this selection knows of target labels."""
+    if external:
+        return EXTERNAL
     if selection == ORACLE:
         return mark(ORACLE, selection)
     return "sees target labels" if bound else "label-free"
@@ -216,7 +237,11 @@ def selection_note(selection: str) -> str:
 
 def spread(scores: Sequence[Score]) -> Over:
     """What the standard deviation of the table is over."""
-    return "seeds" if len({s.seed for s in scores}) > 1 else "cases"
+    return "seeds" if len(_seeds(scores)) > 1 else "cases"
+
+
+def _seeds(scores: Iterable[Score]) -> set[int]:
+    return {s.seed for s in scores if s.seed is not None}
 
 
 def _table(
@@ -233,14 +258,16 @@ def _table(
     rows = tuple((m.label, tuple(found.get((m.label, organ)) for organ in organs)) for m in methods)
     bounds = {m.label for m in methods if m.bound}
     selection = only_selection(scores)
-    stamps = tuple(stamp(selection, m.bound) for m in methods)
+    stamps = tuple(stamp(selection, m.bound, m.is_external) for m in methods)
     free = [(label, cells) for label, cells in rows if label not in bounds]
     best = tuple(_best([(label, cells[i]) for label, cells in free], metric) for i in range(len(organs)))
-    count = len({s.seed for s in scores} if over == "seeds" else {s.case for s in scores})
+    count = len(_seeds(scores) if over == "seeds" else {s.case for s in scores})
     words = f"mean ± SD over {count} {over}" if count > 1 else "one case"
     title = f"{domains}: {metric.heading}, {words}" + ("" if selection == LAST else f", selected by {selection}")
-    notes = (*_annotated(scores), *_footnotes(rows, organs, metric))
-    return Table(direction, title, organs, rows, stamps, best, metric, count, words, notes)
+    external = [m.note for m in methods if m.is_external and any(found.get((m.label, organ)) for organ in organs)]
+    notes = (*external, *_annotated(scores), *_footnotes(rows, organs, metric))
+    seen = {m.label: m.seen for m in methods if m.seen is not None}
+    return Table(direction, title, organs, rows, stamps, best, metric, count, words, notes, seen=seen)
 
 
 def _best(cells: Sequence[tuple[str, Summary | None]], metric: Metric) -> tuple[str, ...]:
@@ -345,7 +372,8 @@ def markdown(
 
 
 def csv_text(made: Sequence[Table], published: Sequence[PublishedTable]) -> str:
-    """The numbers of `markdown`, unrounded: one line per cell, `origin` measured or published, `source` a citation.
+    """The numbers of `markdown`, unrounded: one line per cell, `origin` measured, external or published, `source` a citation,
+    or what an external tool was trained on.
 
     `runs` and `collapsed` count the runs of a row, also those without scores.
     """
@@ -362,9 +390,11 @@ def _measured(made: Sequence[Table]) -> Iterator[tuple]:
         for (label, cells), stamp in zip(table.rows, table.stamps, strict=True):
             runs, collapsed = table.runs.get(label, (0, 0))
             ended = (runs, collapsed) if runs else (None, None)
+            source = table.seen.get(label)
+            origin = "measured" if source is None else EXTERNAL
             for cell in (c for c in cells if c is not None):
                 numbers = (cell.mean, cell.std, cell.n, cell.missed, cell.invented, cell.absent, cell.total)
-                yield "measured", cell.direction, label, cell.organ, metric, cell.unit, *numbers, *ended, None, stamp
+                yield origin, cell.direction, label, cell.organ, metric, cell.unit, *numbers, *ended, source, stamp
             if collapsed and not any(cells):
                 # A row whose runs all lack scores is not left out for that.
                 yield "measured", table.direction, label, AVERAGE, metric, unit, *[None] * 7, *ended, None, stamp

@@ -88,7 +88,7 @@ def write_comparison(out, prepared, rows=ROWS, seeds=(0, 1), **more):
 def draw_nothing(monkeypatch):
     """Figures are files without what is drawn in them."""
 
-    def write(*given):
+    def write(*given, **words):
         files = [given[-1].with_name(f"{given[-1].name}.{kind}") for kind in ("png", "svg")]
         for file in files:
             file.parent.mkdir(exist_ok=True)

@@ -59,6 +59,12 @@ def all_folds(target: Prepared) -> Prepared:
     return _with_splits(target, splits)
 
 
+def without_tests(target: Prepared) -> Prepared:
+    """The target with nobody to test; whom it trains on stays as it is."""
+    splits = {case.id: tuple(s for s in case.splits if s != "test") for case in target.cases}
+    return _with_splits(target, splits, target.fold)
+
+
 def without_patients(source: Prepared, target: Prepared, by_name: bool = True) -> Prepared:
     """The source without what shows a patient whom the target tests; the same object if there is nothing of the kind.
 

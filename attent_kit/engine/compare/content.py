@@ -123,7 +123,7 @@ def content_of(cell: Cell, registry: Registry) -> Content:
 def _hashes(data: DataSettings) -> list[str | None]:
     """Of source and target."""
     files = data.source, data.target
-    if data.fold is None:
+    if data.fold is None and not data.untested:
         return [_hash_of(file) if file.exists() else None for file in files]
     # What a fold leaves of the source follows from the target.
     if not all(file.exists() for file in files):

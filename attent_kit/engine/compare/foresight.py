@@ -4,16 +4,18 @@ from collections.abc import Sequence
 
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.sets.splits import WHOLE
+from attent_kit.engine.compare.external import External
 from attent_kit.engine.compare.suite import Cell, Suite, domains_of
 from attent_kit.report.power import Power, foreseen
 
 
-def foresee(suite: Suite, cells: Sequence[Cell]) -> dict[str, Power]:
+def foresee(suite: Suite, cells: Sequence[Cell], externals: Sequence[External] = ()) -> dict[str, Power]:
     """By direction, of every row against one of them; without directions of one row, or without labelled test cases."""
     made = {}
     for direction in dict.fromkeys(cell.direction for cell in cells):
         own = [cell for cell in cells if cell.direction == direction]
-        comparisons = len({cell.row for cell in own}) - 1
+        others = {each.row for each in externals if each.direction == direction}
+        comparisons = len({cell.row for cell in own} | others) - 1
         cases = len({case for cell in own for case in cell.to_be_scored[0]}) or _to_come(suite, direction, own)
         if cases and comparisons:
             made[direction] = foreseen(cases, comparisons)

@@ -8,7 +8,7 @@ from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import load_run, names_of, open_run
 from attent_kit.engine.compare.results_folder import is_shown
 from attent_kit.engine.run.domains import domains_seen
-from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.folder import SEARCHED, RunFolder
 from attent_kit.engine.run.settings import pinned
 from attent_kit.engine.snapshots.selection import grade_snapshots, known_grades
 from attent_kit.errors import AttentKitError, ConfigError
@@ -44,6 +44,9 @@ def find_runs(places: Sequence[Path]) -> tuple[list[RunFolder], list[RunFolder]]
         if not place.is_dir():
             raise ConfigError(f"{place} is not a folder: name a run, or the folder of a comparison.")
         for run in RunFolder.anywhere_below(place):
+            # Trials of a search are graded where they are asked for, not among the runs that came of it.
+            if SEARCHED in run.path.relative_to(place).parts[:1]:
+                continue
             if run.path == place or is_shown(run) is not False:
                 (found if run.selection.exists() else bare)[run] = None
     if not found:

@@ -18,13 +18,34 @@ def refuse_patients(cells: Sequence[Cell]) -> None:
     for cell in _of_each_data(cells):
         data = cell.settings.data
         source, target = domains_seen(data, facts_in)
-        if cell.fold != WHOLE or data.source.resolve() == data.target.resolve():
-            continue
-        if same := meetings(source.cases_in("train"), source, target).images:
-            raise DataError(
-                f"{cell.direction}: {_listed(same)} of {source.path} {_are(same)} for training there, and tested as the same "
-                f"image in {target.path}: prepare the two with splits that keep them apart, or write folds = 5 in the suite."
-            )
+        if cell.fold == WHOLE:
+            refuse_same_images(source, target, cell.direction, ", or write folds = 5 in the suite")
+
+
+def refuse_same_images(source: Prepared, target: Prepared, direction: str, otherwise: str = "") -> None:
+    """DataError if a source trains on the very images that a target tests, unless the two are one file. `otherwise` is what else
+    helps."""
+    if source.path.resolve() == target.path.resolve():
+        return
+    if same := meetings(source.cases_in("train"), source, target).images:
+        raise DataError(
+            f"{direction}: {_listed(same)} of {source.path} {_are(same)} for training there, and tested as the same "
+            f"image in {target.path}: prepare the two with splits that keep them apart{otherwise}."
+        )
+
+
+def met_by_name(source: Prepared, target: Prepared, direction: str) -> str:
+    """What is to be known of cases of one name in the source's training and the target's test; empty if there are none, or if the
+    two are one file."""
+    if source.path.resolve() == target.path.resolve():
+        return ""
+    same = meetings(source.cases_in("train"), source, target).people
+    if not same:
+        return ""
+    return (
+        f"{direction}: {_listed(same)} {_are(same)} in the source's training and in the target's test. If they are the "
+        "same people, scores are not those of unseen patients"
+    )
 
 
 def notes(cells: Sequence[Cell], by_name: bool) -> list[str]:
@@ -35,8 +56,8 @@ def notes(cells: Sequence[Cell], by_name: bool) -> list[str]:
         source, target = (facts_in(file) for file in (cell.settings.data.source, cell.settings.data.target))
         if cell.fold != WHOLE:
             said |= dict.fromkeys([*_left_out(cell, source, target, by_name), *_measured(target)])
-        elif source.path.resolve() != target.path.resolve():
-            said |= dict.fromkeys(_met(cell, source, target, by_name))
+        elif by_name and (met := met_by_name(source, target, cell.direction)):
+            said[f"{met}, and folds = 5 in the suite keeps them apart; if not, write shared_patients = false."] = None
     return [*said]
 
 
@@ -60,17 +81,6 @@ def _of_each_data(cells: Sequence[Cell]) -> list[Cell]:
     """A cell for each pair of domains and fold whose files are there."""
     there = [c for c in cells if c.settings.data.source.exists() and c.settings.data.target.exists()]
     return [*{(c.direction, c.fold): c for c in reversed(there)}.values()][::-1]
-
-
-def _met(cell: Cell, source: Prepared, target: Prepared, by_name: bool) -> list[str]:
-    same = meetings(source.cases_in("train"), source, target, by_name).people
-    if not same:
-        return []
-    return [
-        f"{cell.direction}: {_listed(same)} {_are(same)} in the source's training and in the target's test. If they are the "
-        "same people, scores are not those of unseen patients, and folds = 5 in the suite keeps them apart; if not, write "
-        "shared_patients = false."
-    ]
 
 
 def _left_out(cell: Cell, source: Prepared, target: Prepared, by_name: bool) -> list[str]:

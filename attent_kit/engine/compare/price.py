@@ -19,6 +19,7 @@ from attent_kit.data.phantom import SIZES
 from attent_kit.data.prepared.batches import memory_format
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.workers import ReportDone
+from attent_kit.engine.compare.external import External
 from attent_kit.engine.compare.resources import NodeHours
 from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.run.assemble import setup, train_only
@@ -74,6 +75,8 @@ class CellCost(NamedTuple):
     """Of that stage, if this run trains it."""
     steps: int = 0
     """Of all stages."""
+    trials: int = 0
+    """Runs of a search that come before it and are in `seconds`, each with a first stage of its own."""
 
 
 class Price(NamedTuple):
@@ -87,6 +90,8 @@ class Price(NamedTuple):
     """What the tests of each direction could see."""
     hours: NodeHours | None = None
     """What it costs as jobs, if a launcher starts them."""
+    externals: Sequence[External] = ()
+    """Rows of label maps that other tools have made, which cost nothing."""
 
     def check(self) -> "Price":
         """The same if every run can be run as it is set; else ConfigError."""
@@ -99,6 +104,11 @@ class Price(NamedTuple):
     def missing(self) -> int:
         """Runs that are not done."""
         return sum(not cell.cell.done for cell in self.cells)
+
+    @property
+    def trials(self) -> int:
+        """Runs of searches that come before these."""
+        return sum(cell.trials for cell in self.cells)
 
     @property
     def seconds(self) -> float:
@@ -175,8 +185,10 @@ def _add_up(cells: Sequence[Cell], costs: dict[str, list[StageCost]], errors: di
             owner = trained.setdefault(key, cell.row)
             if owner != cell.row:
                 seconds, shares = seconds - begin.seconds, f"{begin.stage} with {owner}"
+        trials = cell.trials_left or 0
+        seconds += trials * sum(stage.seconds for stage in stages)
         memory = max((stage.memory for stage in stages if stage.memory is not None), default=None)
-        made.append(CellCost(cell, seconds, memory, shares, None, key, 0.0 if shares else begin.seconds, steps))
+        made.append(CellCost(cell, seconds, memory, shares, None, key, 0.0 if shares else begin.seconds, steps, trials))
     return made
 
 

@@ -8,7 +8,9 @@ from attent_kit.build import configure
 from attent_kit.engine.compare.ablation import reason_against, rows_without
 from attent_kit.engine.compare.cells import domain_files
 from attent_kit.engine.compare.content import located, superseded
+from attent_kit.engine.compare.external import UNKNOWN, done_externals, scores_of_external
 from attent_kit.engine.compare.results_folder import title_of
+from attent_kit.engine.compare.search import chosen, studies_of
 from attent_kit.engine.compare.suite import Cell, Suite, SuiteRow, domains_of, expand, options_of, slug
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import AttentKitError, DataError, few
@@ -45,7 +47,7 @@ def collect(
 
     Cells of other seeds and directions than the suite's are its cells too, and rows that `--alignments` or `--ablate` have
     added, as long as options, data and versions are as the suite has them now. Rows and directions of `cells` are listed
-    even if nothing of them is finished. `words`: `--set` options.
+    even if nothing of them is finished; rows of label maps of other tools once those are scored. `words`: `--set` options.
     """
     runs, rows, there = _standing(out, suite, registry, words, select)
     shown = sorted((cell for cell in there if cell.answers.scores.exists()), key=lambda cell: cell.folder)
@@ -55,10 +57,16 @@ def collect(
             scores += scores_of(cell)
         except DataError as error:
             damaged.append(str(error))
-    write_scores(out / "scores.csv", scores)
-    listed = {cell.row for cell in (*cells, *shown)}
-    methods = [method_row(row.label, registry.alignment(row.alignment)) for row in rows if row.label in listed]
     directions = dict.fromkeys([*(cell.direction for cell in cells), *(cell.direction for cell in shown)])
+    externals = done_externals(suite, domain_files(suite, out), out, directions)
+    for external in externals:
+        try:
+            scores += scores_of_external(external)
+        except DataError as error:
+            damaged.append(str(error))
+    write_scores(out / "scores.csv", scores)
+    listed = {cell.row for cell in (*cells, *shown)} | {external.row for external in externals}
+    methods = [_method(row, registry) for row in rows if row.label in listed]
     titles = {direction: title_of(direction, suite.domain_names) for direction in directions}
     left_out = sorted({cell.row for cell in there if not cell.done and cell.run.has_scores} - {c.row for c in shown})
     outcomes = _outcomes({cell.folder: cell for cell in (*cells, *there)}.values())
@@ -123,6 +131,8 @@ def _rows(suite: Suite, runs: Collection[RunFolder], registry: Registry, words: 
         if row.label in names and not _can_be(suite, row, registry, words):
             continue
         rows.append(row)
+        if row.is_external:
+            continue
         for reduced in rows_without(row, registry):
             added = slug(reduced.label) in there - taken
             if added and reason_against(suite, row, reduced, registry, words) is None:
@@ -159,7 +169,9 @@ def _cells(
         return []
     whole = suite.model_copy(update={"rows": tuple(rows), "directions": tuple(directions), "seeds": tuple(seeds)})
     cells = expand(whole, registry, domain_files(suite, out), out, words, select)
-    return located([cell for cell in cells if cell.key in there], registry)
+    cells = [cell for cell in cells if cell.key in there]
+    cells = chosen(studies_of(whole, cells, registry, out), cells)
+    return located([cell for cell in cells if cell.trials_left is None], registry)
 
 
 def _unseen(out: Path, cells: Sequence[Cell], runs: Sequence[RunFolder], registry: Registry) -> list[str]:
@@ -193,6 +205,17 @@ def _ends(direction: str, suite: Suite) -> tuple[str, str] | None:
         return domains_of(direction, suite.domain_names)
     except ValueError:
         return None
+
+
+def _method(row: SuiteRow, registry: Registry) -> MethodRow:
+    if row.is_external:
+        return external_row(row.label, row.seen or UNKNOWN)
+    return method_row(row.label, registry.alignment(row.alignment))
+
+
+def external_row(label: str, seen: str) -> MethodRow:
+    """What a table must know of label maps of another tool: it may have seen target labels, so it is never the best."""
+    return MethodRow(label, True, seen=seen)
 
 
 def method_row(label: str, method: type[Alignment]) -> MethodRow:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 from attent_kit.config import read_toml, to_toml
 from attent_kit.data.sets.splits import WHOLE, Fold
+from attent_kit.engine.compare.external import External
 from attent_kit.engine.compare.suite import Cell, Suite, domains_of, slug
 from attent_kit.engine.run.domains import facts_in
-from attent_kit.engine.run.folder import Answers, RunFolder, RunKey, in_words
+from attent_kit.engine.run.folder import Answers, RunFolder, RunKey, external_named, in_words
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.files import while_unchanged, write_text
 from attent_kit.report.published import PublishedTable, read_published
@@ -40,6 +41,9 @@ class Remembered(NamedTuple):
     """Which snapshot of each run counts."""
     tested: Mapping[str, int] = MappingProxyType({})
     """Cases that all folds of a direction test together; empty without folds."""
+    attribution: str = ""
+    external: tuple[str, ...] = ()
+    """Folders of label maps of other tools, as in mr2ct/totalsegmentator/external."""
 
     def folders(self, out: Path) -> list[RunFolder]:
         """Those of the runs, begun or not."""
@@ -74,8 +78,16 @@ class ShownRun(NamedTuple):
         return in_words(self.row, self.direction, self.seed, self.fold)
 
 
-def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | None, select: str = LAST) -> None:
-    """Write comparison.toml and published.toml. `cells` are those that count: asked for now, or there and as the suite stands.
+def remember(
+    out: Path,
+    suite: Suite,
+    cells: Sequence[Cell],
+    reference: str | None,
+    select: str = LAST,
+    externals: Sequence[External] = (),
+) -> None:
+    """Write comparison.toml and published.toml. `cells` are those that count: asked for now, or there and as the suite stands; so
+    are `externals`.
 
     Runs requested by earlier calls or other processes but not started stay listed."""
     before = recall(out)
@@ -102,10 +114,12 @@ def remember(out: Path, suite: Suite, cells: Sequence[Cell], reference: str | No
     remembered = {
         "title": suite.title or suite.name,
         "note": suite.note,
+        **({"attribution": suite.attribution} if suite.attribution else {}),
         **({"reference": reference} if reference else {}),
         **({"select": select} if select != LAST else {}),
         **({"tested": tested} if tested else {}),
         "runs": sorted(runs.values()),
+        **({"external": [each.folder.relative_to(out).as_posix() for each in externals]} if externals else {}),
         "rows": rows,
         "directions": directions,
     }
@@ -147,7 +161,11 @@ def _remembered(path: Path) -> Remembered | None:
             tuple(map(str, data["runs"])),
             str(data.get("select", LAST)),
             {str(direction): int(count) for direction, count in data.get("tested", {}).items()},
+            str(data.get("attribution", "")),
+            tuple(map(str, data.get("external", ()))),
         )
+        for name in found.external:
+            external_named(path.parent, name)
         for run in found.runs:
             RunFolder.named(path.parent, run)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

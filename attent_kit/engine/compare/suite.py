@@ -22,6 +22,12 @@ label = "AttENT"
 alignment = "attent"
 options = { entropy = "summed" }   # of this row alone
 
+[[rows]]                           # label maps of another tool, scored and never trained
+label = "TotalSegmentator"
+predictions = "ts"                 # a folder, or one for each direction: { mr2ct = "ts" }
+organs = "liver=5,right kidney=2,left kidney=3,spleen=1,*=0"
+seen = "1204 CT, none of these patients"
+
 [launcher]                         # if wanted: jobs on a cluster, as `--launcher slurm --launch partition=gpu` says, too
 name = "slurm"
 partition = "gpu"
@@ -43,7 +49,8 @@ from pydantic import Field, field_validator, model_validator
 from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read_toml, validate
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.sets.splits import Fold, named_split
-from attent_kit.engine.compare.resources import RowResources
+from attent_kit.engine.compare.rows import PhantomData, SuiteRow, slug
+from attent_kit.engine.compare.space import Search
 from attent_kit.engine.run.domains import facts_in, target_seen
 from attent_kit.engine.run.folder import Answers, RunFolder, RunKey, in_words
 from attent_kit.engine.run.settings import FoldSettings, RunSettings, run_settings
@@ -53,46 +60,6 @@ from attent_kit.interfaces import Alignment
 from attent_kit.naming import LONGEST_LINE, LONGEST_TEXT, is_a_line, is_a_text, names_a_file
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
-
-LONGEST_FOLDER = 200
-"""Bytes of the name of a row's folder; file systems take 255."""
-
-
-class SuiteRow(ComponentConfig):
-    """One row of the table."""
-
-    label: str
-    """What the table calls it."""
-    alignment: str
-    """Name of the alignment."""
-    options: dict[str, Any] = {}
-    """Options of this row alone, laid over the suite's."""
-    resources: RowResources = RowResources()
-    """What a job of this row may use, laid over [launcher]: gpus, cpus, minutes, memory."""
-
-    @field_validator("label")
-    @classmethod
-    def _can_be_shown(cls, label: str) -> str:
-        if not is_a_line(label):
-            raise ValueError(f"{label[:40]!r} is not a label: write one short line of words that can be printed.")
-        if len(slug(label).encode()) > LONGEST_FOLDER:
-            raise ValueError(f"the label '{label[:40]}...' is too long for the name of a folder: shorten it.")
-        return label
-
-
-class PhantomData(ComponentConfig):
-    """The built-in phantom as the data of a suite."""
-
-    size: str = "small"
-    """small, medium or full."""
-    seed: int = Field(0, ge=0)
-    """Which patients."""
-
-    @model_validator(mode="after")
-    def _size_exists(self) -> "PhantomData":
-        if self.size not in SIZES:
-            raise ValueError(f"no phantom size is called '{self.size}'.{did_you_mean(self.size, SIZES)}")
-        return self
 
 
 class Suite(ComponentConfig):
@@ -104,6 +71,8 @@ class Suite(ComponentConfig):
     """Heading of the table."""
     note: str = ""
     """A sentence below the table: what the data are, what the numbers may be used for."""
+    attribution: str = ""
+    """Whose data these are, as their licence wants it said: printed below the figures and in the report."""
     directions: tuple[str, ...] = Field(min_length=1)
     """Source and target, as in mr2ct."""
     seeds: tuple[int, ...] = Field((0,), min_length=1)
@@ -131,6 +100,8 @@ class Suite(ComponentConfig):
     false where data sets of different people happen to use the same names."""
     launcher: dict[str, Any] = {}
     """How runs are started elsewhere: `name` of a launcher, what it takes, and gpus, cpus, minutes, memory of a run."""
+    search: Search | None = None
+    """Options that are searched for each row, direction, seed and fold by runs of their own, without target labels."""
     published: Path | None = None
     """TOML file of published numbers, shown beside the results in a block of their own; relative to the suite's file."""
 
@@ -155,14 +126,14 @@ class Suite(ComponentConfig):
             raise ValueError(f"{title[:40]!r} is not a title: write one line of at most {LONGEST_LINE} letters.")
         return title
 
-    @field_validator("note")
+    @field_validator("note", "attribution")
     @classmethod
-    def _note_can_be_shown(cls, note: str) -> str:
-        if not is_a_text(note):
+    def _text_can_be_shown(cls, text: str) -> str:
+        if not is_a_text(text):
             raise ValueError(
-                f"{note[:40]!r}... is not a note: write at most {LONGEST_TEXT} letters that can be printed."
+                f"{text[:40]!r}... is not a text: write at most {LONGEST_TEXT} letters that can be printed."
             )
-        return note
+        return text
 
     @field_validator("domains")
     @classmethod
@@ -210,7 +181,17 @@ class Suite(ComponentConfig):
                 )
         for direction in self.directions:
             domains_of(direction, self.domain_names)
+        if not self.trained:
+            raise ValueError("no row has an alignment: `attentkit evaluate` scores label maps alone.")
+        for row in self.rows:
+            for direction in row.predictions if isinstance(row.predictions, dict) else ():
+                domains_of(direction, self.domain_names)
         return self
+
+    @property
+    def trained(self) -> tuple[SuiteRow, ...]:
+        """The rows that have an alignment."""
+        return tuple(row for row in self.rows if not row.is_external)
 
     @property
     def domain_names(self) -> tuple[str, ...]:
@@ -230,6 +211,8 @@ class Cell:
     folder: Path
     select: str = LAST
     """What chooses the snapshot that is predicted and scored."""
+    trials_left: int | None = None
+    """Trials that the search of its options lacks; None where its options are known."""
 
     @property
     def fold(self) -> Fold:
@@ -259,7 +242,7 @@ class Cell:
     @property
     def done(self) -> bool:
         """Whether it has all scores that its target asks for; otherwise it is to be run."""
-        return self.answers.covers(*self.to_be_scored)
+        return self.trials_left is None and self.answers.covers(*self.to_be_scored)
 
     @property
     def to_be_scored(self) -> tuple[list[str], Sequence[str]]:
@@ -298,10 +281,20 @@ def read_suite(path: Path, registry: Registry, variant: str | None = None) -> Su
     return suite.model_copy(
         update={
             "settings": settings,
+            "rows": tuple(_beside(row, beside) for row in suite.rows),
             "domains": {name: beside / file for name, file in suite.domains.items()},
             "published": None if suite.published is None else beside / suite.published,
         }
     )
+
+
+def _beside(row: SuiteRow, folder: Path) -> SuiteRow:
+    """The row with its predictions relative to where the command runs."""
+    given = row.predictions
+    if given is None:
+        return row
+    places = {name: folder / place for name, place in given.items()} if isinstance(given, dict) else folder / given
+    return row.model_copy(update={"predictions": places})
 
 
 def _in_variant(path: Path, data: dict[str, Any], variant: str | None) -> dict[str, Any]:
@@ -356,7 +349,7 @@ def expand(
     top, over = _set(suite, words)
     _refuse_options_of_no_row(suite, registry, over, "--set ")
     cells = []
-    for row in suite.rows:
+    for row in suite.trained:
         alignment = {"name": row.alignment, **options_of(suite, row, registry, words)}
         for direction in suite.directions:
             source, target = domains_of(direction, suite.domain_names)
@@ -413,20 +406,13 @@ _OF_THE_SUITE = {
 }
 
 
-def slug(label: str) -> str:
-    """A label as the name of a folder, on every system."""
-    kept = "".join(c if c.isalnum() else "-" for c in label.lower())
-    name = "-".join(part for part in kept.split("-") if part) or "row"
-    return name if names_a_file(name) else f"row-{name}"
-
-
 def _takes(component: type[Alignment], name: str, value: Any) -> bool:
     """Whether an alignment has an option, or the preset of that name."""
     return value in component.Config.presets if name == "preset" else name in component.Config.model_fields
 
 
 def _refuse_options_of_no_row(suite: Suite, registry: Registry, options: Mapping[str, Any], where: str) -> None:
-    components = [registry.alignment(row.alignment) for row in suite.rows]
+    components = [registry.alignment(row.alignment) for row in suite.trained]
     for name, value in options.items():
         if any(_takes(component, name, value) for component in components):
             continue

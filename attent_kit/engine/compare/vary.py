@@ -79,7 +79,10 @@ def _vary(
     rows: list[SuiteRow] = []
     known: dict[str, None] = {}
     for row in suite.rows:
-        names = _names_beside(options[row.label], path)
+        if row.is_external:
+            rows.append(row)
+            continue
+        names = names_beside(options[row.label], path)
         known |= dict.fromkeys(names)
         if path[-1] not in names:
             rows.append(row)
@@ -96,7 +99,7 @@ def _vary(
     return validate(Suite, {**dump(suite), "rows": [dump(row) for row in rows]}, registry)
 
 
-def _names_beside(options: BaseModel, path: Sequence[str]) -> list[str]:
+def names_beside(options: BaseModel, path: Sequence[str]) -> list[str]:
     """Options where the last word of `path` would stand; none if the path does not lead there."""
     here: Any = options
     for part in path[:-1]:

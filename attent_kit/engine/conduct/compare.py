@@ -10,15 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.compare.cells import FailedCell, longest_first, make_data, refuse_what_cannot_run, run_cells
+from attent_kit.engine.compare.cells import (
+    FailedCell,
+    domain_files,
+    longest_first,
+    make_data,
+    refuse_what_cannot_run,
+    run_cells,
+)
 from attent_kit.engine.compare.content import located
 from attent_kit.engine.compare.costs import measure_costs, read_costs
+from attent_kit.engine.compare.external import External, done_externals, score_externals
 from attent_kit.engine.compare.patients import notes
 from attent_kit.engine.compare.results import Results, collect, standing
 from attent_kit.engine.compare.results_folder import cases_tested, remember
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.conduct.grid import CellGrid, expanded, planned_jobs
 from attent_kit.engine.conduct.request import CompareRequest
+from attent_kit.engine.conduct.search import search_options, write_search
 from attent_kit.engine.conduct.watcher import Watcher
 from attent_kit.engine.jobs.processes import run_on
 from attent_kit.engine.jobs.queue import Queue
@@ -46,6 +55,7 @@ from attent_kit.report.comparisons import Comparison
 from attent_kit.report.published import read_published
 from attent_kit.report.render import render
 from attent_kit.report.scores import Scores
+from attent_kit.report.searched import SearchedTrial, search_note
 from attent_kit.report.table import Table, mark
 
 
@@ -142,9 +152,11 @@ def compare(request: CompareRequest, registry: Registry, watcher: Watcher | None
     if request.vary:
         with watcher.during("cost") as tell, one_thread(grid.devices[0]):
             measure_costs(cells, registry, grid.devices[0], tell)
+    trials = write_search(grid, registry)
     results = collect(grid.out, grid.whole, cells, registry, request.set_words, request.select)
-    found = _compared(request, grid, cells, results)
-    files = render(found, {direction: panels(cells, direction) for direction in _targets(cells)}, grid.out)
+    found = _compared(request, grid, cells, results, trials)
+    externals = _externals(grid, cells)
+    files = render(found, {direction: panels(cells, direction, externals) for direction in _targets(cells)}, grid.out)
     result = CompareResult(
         grid, tuple(cells), Scores(results.scores), found, tuple(files), tuple(failed), tuple(results.left_out),
         tuple(results.unseen), tuple(results.damaged),
@@ -167,22 +179,34 @@ def _run(
         watcher.said(sentence)
     # The data are there now, and what they hold is part of what a cell is known by.
     cells = located(grid.cells, registry)
-    write_grid(out, cells)
+    if grid.externals:
+        with watcher.during("external") as tell:
+            score_externals(grid.externals, tell)
+    write_grid(out, cells, grid.externals)
     whole, begun = standing(out, grid.whole, registry, words, select)
-    remember(out, whole, [*cells, *begun], grid.reference, select)
+    counted = [*cells, *begun]
+    remember(out, whole, counted, grid.reference, select, _externals(grid, counted))
     if grid.launching is not None:
         failed = _run_as_jobs(request, replace(grid, cells=tuple(cells)), registry, watcher)
         return located(cells, registry), failed
-    with watcher.training(cells):
-        # A process that would find nothing to do is not started.
-        devices = grid.devices[: sum(not cell.done for cell in cells)]
-        if len(devices) > 1 and LOCAL in [component.name for component in registry.of("launchers")]:
-            failed = run_on(devices, longest_first(cells, steps), registry, out, watcher, request.track)
-        else:
+
+    def train(wanted: Sequence[Cell]) -> list[FailedCell]:
+        with watcher.training(wanted):
+            # A process that would find nothing to do is not started.
+            devices = grid.devices[: sum(not cell.done for cell in wanted)]
+            if len(devices) > 1 and LOCAL in [component.name for component in registry.of("launchers")]:
+                return run_on(devices, longest_first(wanted, steps), registry, out, watcher, request.track)
             with one_thread(grid.devices[0]):
-                failed = run_cells(cells, registry, out, grid.devices[0], watcher, TrainOptions(trackers=grid.trackers))
+                return run_cells(wanted, registry, out, grid.devices[0], watcher, TrainOptions(trackers=grid.trackers))
+
+    lost: list[FailedCell] = []
+    if grid.suite.search is not None:
+        ready, lost = search_options(grid, cells, registry, train)
+        cells = located(ready, registry)
+        remember(out, whole, [*cells, *begun], grid.reference, select, _externals(grid, counted))
+    failed = train(cells)
     # Another process with another suite may have trained in a folder meanwhile.
-    return located(cells, registry), failed
+    return located([*cells, *(cell for cell, _ in lost)], registry), [*lost, *failed]
 
 
 def _run_as_jobs(request: CompareRequest, grid: CellGrid, registry: Registry, watcher: Watcher) -> list[FailedCell]:
@@ -198,14 +222,24 @@ def _run_as_jobs(request: CompareRequest, grid: CellGrid, registry: Registry, wa
         return Queue(planned_jobs(grid, registry), grid.launching, registry, grid.out, watcher, told).run()
 
 
-def _compared(request: CompareRequest, grid: CellGrid, cells: Sequence[Cell], results: Results) -> Compared:
+def _externals(grid: CellGrid, cells: Sequence[Cell]) -> list[External]:
+    """Those that the folder shows: asked for now, or scored by an earlier call."""
+    directions = {cell.direction for cell in cells}
+    there = done_externals(grid.whole, domain_files(grid.whole, grid.out), grid.out, directions)
+    return [*dict.fromkeys([*grid.externals, *there])]
+
+
+def _compared(
+    request: CompareRequest, grid: CellGrid, cells: Sequence[Cell], results: Results, trials: Sequence[SearchedTrial]
+) -> Compared:
     targets = _targets(cells)
     seen = sorted({c.id for t in targets.values() for c in t.cases if {"train", "test"} <= set(c.splits)})
     trained_on = f" Target cases both trained on and tested: {', '.join(seen)}." if seen else ""
     noted = "".join(f" {sentence}" for sentence in notes(cells, grid.suite.shared_patients))
+    searched = f" {search_note(trials)}" if trials else ""
     scored = ScoredRows(
         grid.title,
-        grid.suite.note + trained_on + noted,
+        grid.suite.note + trained_on + noted + searched,
         results.scores,
         results.methods,
         results.titles,
@@ -215,9 +249,17 @@ def _compared(request: CompareRequest, grid: CellGrid, cells: Sequence[Cell], re
         read_published(grid.suite.published) if grid.suite.published else [],
         read_costs(grid.out, [method.label for method in results.methods]),
         cases_tested(cells),
+        grid.suite.attribution,
     )
-    reference = None if grid.reference is None else mark(grid.reference, request.select)
+    reference = None if grid.reference is None else _marked(grid, request.select)
     return compared(daggered(scored), reference, request.slide_test)
+
+
+def _marked(grid: CellGrid, select: str) -> str | None:
+    """The label of the reference row as the tables have it: an external row has no snapshot that labels could have chosen."""
+    label = grid.reference
+    external = any(row.label == label and row.is_external for row in grid.whole.rows)
+    return label if label is None or external else mark(label, select)
 
 
 def _targets(cells: Sequence[Cell]) -> dict[str, Prepared]:

@@ -9,11 +9,13 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.ablation import ablate
 from attent_kit.engine.compare.cells import domain_files
 from attent_kit.engine.compare.content import located, superseded
+from attent_kit.engine.compare.external import External, externals_of, refuse_externals
 from attent_kit.engine.compare.foresight import foresee
 from attent_kit.engine.compare.patients import choose_folds, notes, refuse_another_split, refuse_patients
 from attent_kit.engine.compare.price import Price, price
 from attent_kit.engine.compare.resources import node_hours
 from attent_kit.engine.compare.results import labels_in
+from attent_kit.engine.compare.search import chosen, refuse_search, studies_of
 from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow, read_suite
 from attent_kit.engine.compare.vary import vary
 from attent_kit.engine.conduct.request import CompareRequest
@@ -56,6 +58,8 @@ class CellGrid:
     """What starts the runs as jobs that outlive this process; None for processes of this machine."""
     job_device: str = "auto"
     """What `--device` says to a job that has a GPU."""
+    externals: tuple[External, ...] = ()
+    """Rows of label maps that other tools have made, one for each direction: scored, never trained."""
 
     @property
     def title(self) -> str:
@@ -64,39 +68,47 @@ class CellGrid:
     @property
     def power(self) -> Mapping[str, Power]:
         """What the tests of each direction could see, before anything is trained."""
-        return foresee(self.suite, self.cells)
+        return foresee(self.suite, self.cells, self.externals)
 
 
 def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     """The grid of a request; ConfigError or DataError for what cannot be run."""
-    whole, chosen = _suites(request, registry)
-    out = Path(request.out or Path("runs", chosen.name))
-    files = domain_files(chosen, out)
+    whole, narrowed = _suites(request, registry)
+    out = Path(request.out or Path("runs", narrowed.name))
+    files = domain_files(narrowed, out)
     refuse_unknown(request.select, registry)
     words, reference = request.set_words, request.reference
     left_out: list[str] = []
     if request.ablate is not None:
-        apart = ablate(chosen, request.ablate, registry, words, alone=not request.alignments)
-        chosen, reference, left_out = apart.suite, reference or apart.full, apart.left_out
-    chosen = vary(chosen, registry, files, out, request.vary_words, words)
-    whole = joined(whole, chosen)
-    cells = choose_folds(expand(chosen, registry, files, out, words, request.select), request.folds)
+        apart = ablate(narrowed, request.ablate, registry, words, alone=not request.alignments)
+        narrowed, reference, left_out = apart.suite, reference or apart.full, apart.left_out
+    narrowed = vary(narrowed, registry, files, out, request.vary_words, words)
+    whole = joined(whole, narrowed)
+    externals = _externals(whole, narrowed, out)
+    cells = choose_folds(expand(narrowed, registry, files, out, words, request.select), request.folds)
     refuse_patients(cells)
+    refuse_externals(externals)
+    if narrowed.search is not None:
+        refuse_search(whole, expand(whole, registry, files, out, words), registry)
+        cells = chosen(studies_of(narrowed, cells, registry, out), cells)
     cells = located(cells, registry)
     if reference is not None:
         # A wrong label is met before anything is trained.
         there = labels_in(out, whole, registry, words)
-        choose_reference(reference, [*dict.fromkeys([*(cell.row for cell in cells), *there])])
+        named = [*(cell.row for cell in cells), *(each.row for each in externals), *there]
+        choose_reference(reference, [*dict.fromkeys(named)])
     trackers = find_trackers(request.track, registry)
-    jobs = _launching(request, chosen, registry)
+    jobs = _launching(request, narrowed, registry)
+    if jobs is not None and narrowed.search is not None:
+        raise ConfigError("[search] asks for trials on this machine: leave out the launcher, or the search.")
     devices = _devices(request, cells) if jobs is None else ("auto",)
-    for file in files.values() if chosen.phantom is None else ():
-        refuse_another_split(chosen, Prepared.open(file))
-    older = {cell.folder: superseded(cell, registry) for cell in cells}
-    noted = tuple(notes(cells, chosen.shared_patients))
+    for file in files.values() if narrowed.phantom is None else ():
+        refuse_another_split(narrowed, Prepared.open(file))
+    older = {cell.folder: {} if cell.trials_left is not None else superseded(cell, registry) for cell in cells}
+    noted = tuple(notes(cells, narrowed.shared_patients))
     return CellGrid(
-        chosen, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out), noted,
-        jobs, request.devices[0] if request.devices else "auto",
+        narrowed, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out), noted,
+        jobs, request.devices[0] if request.devices else "auto", tuple(externals),
     )  # fmt: skip
 
 
@@ -104,12 +116,20 @@ def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None 
     """What a request would cost, from a few measured steps of each row; nothing is kept."""
     grid = expanded(request, registry)
     with (watcher or Watcher()).during("rows") as tell:
-        found = price(grid.suite, grid.cells, registry, grid.devices, tell)._replace(power=grid.power)
+        found = price(grid.suite, grid.cells, registry, grid.devices, tell)
+    found = found._replace(power=grid.power, externals=grid.externals)
     if grid.launching is None:
         return found
     resources = {row.label: grid.launching.jobs.of(row.resources) for row in grid.suite.rows}
     runs = [(cost.seconds, resources[cost.cell.row]) for cost in found.cells if cost.seconds]
     return found._replace(hours=node_hours(grid.launching.name, runs))
+
+
+def _externals(whole: Suite, chosen: Suite, out: Path) -> list[External]:
+    """Those of the rows and directions that are asked for."""
+    rows = {row.label for row in chosen.rows}
+    made = externals_of(whole, domain_files(whole, out), out)
+    return [each for each in made if each.row in rows and each.direction in chosen.directions]
 
 
 def planned_jobs(grid: CellGrid, registry: Registry) -> list[Planned]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from attent_kit.config import as_words, dump, merge, read_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.splits import WHOLE, Fold
+from attent_kit.engine.compare.patients import met_by_name, refuse_same_images
 from attent_kit.engine.run.domains import domains_seen
 from attent_kit.engine.run.folder import Answers, RunFolder, RunKey
 from attent_kit.engine.run.provenance import explained
@@ -162,11 +163,17 @@ def _given(request: TrainRequest, words: Sequence[str]) -> dict[str, Any]:
 
 
 def _doubts(settings: RunSettings) -> list[str]:
-    """What a person will want to know before the run; DataError if a prepared file cannot be read."""
-    _, target = domains_seen(settings.data)
+    """What a person will want to know before the run; DataError if a prepared file cannot be read, or if the source trains on the
+    very images that are tested."""
+    source, target = domains_seen(settings.data)
     said = []
     if settings.data.source.resolve() == settings.data.target.resolve():
         said.append("source and target are the same file.")
+    if settings.data.fold is None:
+        direction = f"{source.domain}2{target.domain}"
+        refuse_same_images(source, target, direction)
+        if met := met_by_name(source, target, direction):
+            said.append(f"{met}: prepare the two with splits that keep them apart.")
     if not any(case.has_labels for case in target.cases_in("test")):
         said.append("the target has no labelled test case, so the run will not be scored.")
     return said

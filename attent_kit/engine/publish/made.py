@@ -10,6 +10,7 @@ from attent_kit.config import to_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.folds import all_folds, folds_of
 from attent_kit.data.sets.splits import WHOLE
+from attent_kit.engine.compare.external import ShownExternal
 from attent_kit.engine.compare.results_folder import ShownRun
 from attent_kit.engine.run.domains import domains_seen, target_seen
 from attent_kit.engine.run.settings import DataSettings, FoldSettings
@@ -81,8 +82,10 @@ def _as_the_run_saw(found: Prepared, data: Mapping[str, Any], side: str, out: Pa
     return target_seen(settings) if side == "target" else domains_seen(settings)[0]
 
 
-def made_section(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path) -> Section:
-    """Environments, commands, configurations and data; what several runs share is shown once."""
+def made_section(
+    runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path, externals: Sequence[ShownExternal] = ()
+) -> Section:
+    """Environments, commands, configurations, label maps of other tools and data; what several runs share is shown once."""
     blocks: list = [Heading("Environment")]
     environments: dict[str, list[str]] = {}
     commands: dict[str, None] = {}
@@ -104,8 +107,19 @@ def made_section(runs: Sequence[ShownRun], titles: Mapping[str, str], out: Path)
         blocks.append(Text(["No run has left env.json, which says what it was computed with."]))
     if commands:
         blocks += [Heading("Commands"), Listing("Commands of the runs", "\n".join(commands), folded=False)]
-    blocks += [Heading("Configurations"), *_configurations(runs), Heading("Data"), *_data(runs, titles, out)]
+    blocks += [Heading("Configurations"), *_configurations(runs)]
+    if externals:
+        blocks += [Heading("Label maps of other tools"), *(Facts(_of_tool(each)) for each in externals)]
+    blocks += [Heading("Data"), *_data(runs, titles, out)]
     return Section("made", "How it was made", blocks)
+
+
+def _of_tool(each: ShownExternal) -> list[tuple[str, str]]:
+    return [
+        ("row", f"{each.row}, {each.direction}, external: scored, not trained here"),
+        ("trained on", each.seen),
+        ("label maps", f"{len({score.case for score in each.scores})} of {each.predictions}"),
+    ]
 
 
 def citations_section(runs: Sequence[ShownRun], registry: Registry) -> Section:

@@ -8,6 +8,7 @@ import numpy as np
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.volumes import read_labels
+from attent_kit.engine.compare.external import External
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.run.domains import target_seen
 from attent_kit.engine.run.folder import Answers
@@ -16,8 +17,9 @@ from attent_kit.errors import DataError
 from attent_kit.report.figures import Panel
 
 
-def panels(cells: Sequence[Cell], direction: str) -> list[Panel]:
-    """What the figure of one direction shows, of the first seed of the suite; of its folds, that which most rows have."""
+def panels(cells: Sequence[Cell], direction: str, externals: Sequence[External] = ()) -> list[Panel]:
+    """What the figure of one direction shows, of the first seed of the suite; of its folds, that which most rows have. Label
+    maps of other tools stand behind the others."""
     there = [c for c in cells if c.direction == direction and c.seed == cells[0].seed and c.done]
     if not there:
         return []
@@ -25,6 +27,7 @@ def panels(cells: Sequence[Cell], direction: str) -> list[Panel]:
     own = [c for c in there if c.fold == max(sorted({*folds}), key=folds.count)]
     target = target_seen(own[0].settings.data)
     answers = {c.row: c.answers for c in own}
+    answers |= {each.row: each.answers for each in externals if each.direction == direction}
     return [panel(target, case, answers) for case in first_cases(target)]
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attent_kit.engine.compare.results import method_row
+from attent_kit.engine.compare.external import ShownExternal, shown_externals
+from attent_kit.engine.compare.results import external_row, method_row
 from attent_kit.engine.compare.results_folder import Remembered, ShownRun, published_in, recall, runs_in
 from attent_kit.engine.compare.suite import slug
 from attent_kit.engine.publish.made import citations_section, made_section, tested_of
@@ -21,6 +22,7 @@ from attent_kit.report.outcomes import Outcome, counts, outcome_of, reasons
 from attent_kit.report.page import Page, Section, write_page
 from attent_kit.report.pairwise import RowPair, all_pairs, pairs_csv
 from attent_kit.report.scores import LAST, Score, by_protocol
+from attent_kit.report.searched import SEARCH_CSV, read_searched, search_section
 from attent_kit.report.summary import Stamp, doubts, headlines, stamps
 from attent_kit.report.table import MethodRow, in_folds, mark
 from attent_kit.report.traces import Trained, curves_section, shift_section, translation_audit_section
@@ -39,10 +41,11 @@ def write_report(
     """
     remembered = recall(out)
     runs = runs_in(out, remembered)
-    c, unknown = (found, []) if found else _compared(runs, remembered, out, registry, reference)
+    externals = shown_externals(out, remembered.external if remembered else ())
+    c, unknown = (found, []) if found else _compared((runs, externals), remembered, out, registry, reference)
     pairs = all_pairs(c.scores, [method.label for method in c.methods], c.titles)
     targets = {direction: tested_of(runs, direction, out) for direction in c.titles}
-    gallery = Gallery(runs, targets, c, out / FIGURES)
+    gallery = Gallery(runs, targets, c, out / FIGURES, externals)
     sections = _sections(c, runs, pairs, gallery, out, registry)
     said = [*_doubts(c, runs, remembered, out), *unknown, *gallery.doubts]
     if remembered is None:
@@ -58,17 +61,24 @@ def write_report(
 
 
 def _compared(
-    runs: Sequence[ShownRun], remembered: Remembered | None, out: Path, registry: Registry, reference: str | None
+    there: tuple[Sequence[ShownRun], Sequence[ShownExternal]],
+    remembered: Remembered | None,
+    out: Path,
+    registry: Registry,
+    reference: str | None,
 ) -> tuple[Compared, list[str]]:
     """What the contents of the folder have come to, and what keeps it from being read as it stands."""
+    runs, externals = there
     methods, unknown = _methods(runs, remembered, out, registry)
+    methods = _with_externals(methods, externals, remembered)
     labels = [method.label for method in methods]
     select = remembered.select if remembered else LAST
     asked = reference or (remembered.reference if remembered else None)
-    if asked is not None:
+    if asked is not None and asked not in {each.row for each in externals}:
         asked = mark(asked, select)
     ended = (outcome_of(r.row, r.direction, r.seed, r.folder.monitor, r.done, str(r.fold)) for r in runs)
     scores = [score for run in runs for score in run.scores]
+    scores += [score for external in externals for score in external.scores]
     scored = ScoredRows(
         remembered.title if remembered else out.resolve().name,
         remembered.note if remembered else "",
@@ -80,6 +90,7 @@ def _compared(
         [outcome for outcome in ended if outcome],
         published_in(out),
         tested=remembered.tested if remembered else {},
+        attribution=remembered.attribution if remembered else "",
     )
     return compared(scored, asked if reference or asked in labels else None), unknown
 
@@ -92,6 +103,7 @@ def _sections(
         for name, rows in c.others.items()
     }
     trained = _trained(runs)
+    searched = search_section(read_searched(out / SEARCH_CSV), c.titles, out / SEARCH_CSV)
     audited = translation_audit_section(trained, c.titles, gallery.translation)
     return [
         tables_section(c, others, _stamps(c, runs)),
@@ -102,7 +114,8 @@ def _sections(
         curves_section(trained, c.titles, out / FIGURES),
         shift_section(out, trained, c.titles),
         *([audited] if audited else []),
-        made_section(runs, c.titles, out),
+        *([searched] if searched else []),
+        made_section(runs, c.titles, out, gallery.externals),
         citations_section(runs, registry),
     ]
 
@@ -135,6 +148,17 @@ def _methods(
                 "it is treated as if it did."
             )
     return list(methods.values()), unknown
+
+
+def _with_externals(
+    methods: Sequence[MethodRow], externals: Sequence[ShownExternal], remembered: Remembered | None
+) -> list[MethodRow]:
+    """The rows with those of other tools' label maps, which are where the suite has them."""
+    made = {method.label: method for method in methods}
+    made |= {each.row: external_row(each.row, each.seen) for each in externals}
+    select = remembered.select if remembered else LAST
+    order = [label for row in (remembered.rows if remembered else ()) for label in (row, mark(row, select))]
+    return sorted(made.values(), key=lambda m: order.index(m.label) if m.label in order else len(order))
 
 
 def _titles(runs: Sequence[ShownRun], remembered: Remembered | None) -> dict[str, str]:

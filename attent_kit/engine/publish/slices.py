@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.sets.splits import WHOLE
+from attent_kit.engine.compare.external import ShownExternal
 from attent_kit.engine.compare.results_folder import ShownRun
 from attent_kit.engine.publish.panels import panel
 from attent_kit.engine.run.folder import Answers
@@ -13,7 +14,7 @@ from attent_kit.engine.train.kept import RULE, first_cases, median_and_worst
 from attent_kit.errors import AttentKitError
 from attent_kit.report.colours import organ_colour
 from attent_kit.report.compared import Compared
-from attent_kit.report.figures import Panel, segmentation_figure
+from attent_kit.report.figures import Panel, named, segmentation_figure
 from attent_kit.report.metrics import DICE
 from attent_kit.report.page import Heading, Picture, Section, Strip, Strips, Text
 from attent_kit.report.pictures import entropy_picture, picture
@@ -31,8 +32,10 @@ class Gallery:
         targets: Mapping[str, Prepared | str],
         compared: Compared,
         folder: Path,
+        externals: Sequence[ShownExternal] = (),
     ) -> None:
         """`targets` by direction, or a sentence saying why there is none."""
+        self.externals = externals
         self.compared, self.folder = compared, folder
         self.doubts: list[str] = []
         self._runs, self._targets = runs, targets
@@ -82,6 +85,7 @@ class Gallery:
         for run in self._runs:
             if run.direction == direction and run.done and (run.fold == WHOLE or run.answers.prediction(case).exists()):
                 answers.setdefault(run.row, run.answers)
+        answers |= {each.row: each.answers for each in self.externals if each.direction == direction}
         try:
             return panel(target, case, answers)
         except AttentKitError as error:
@@ -103,16 +107,21 @@ def cases_section(gallery: Gallery) -> Section:
             strips += [_strip(found, row, own) for row in found.predictions]
             blocks += [Heading(what), Strips(strips, legend)]
             stem = gallery.folder / f"cases-{direction}-{place or found.case}"
-            segmentation_figure([found], compared.organs, f"{compared.title}, {what}", stem)
+            called = named(found, lambda label: compared.figure_names.get(label, label))
+            segmentation_figure(
+                [called], compared.organs, f"{compared.title}, {what}", stem, notes=compared.figure_notes
+            )
     if not blocks:
         said = gallery.absence() or ["There is no test case to show."]
         return Section("cases", "Median and worst case", [Text(said)])
     shown = [(place, p) for panels in gallery.cases.values() for place, p in panels]
-    without = [row for _, p in shown for row in p.predictions if row not in p.entropies]
+    outside = {each.row for each in gallery.externals}
+    without = [row for _, p in shown for row in p.predictions if row not in {*p.entropies, *outside}]
     words = [
         RULE if any(place for place, _ in shown) else "The first test cases by name.",
         "Dice is that of the whole case and of this seed. Entropy maps: black is certain, bright yellow uncertain.",
         *_not_kept("entropy map", without),
+        *compared.figure_notes,
         *gallery.absence(),
     ]
     return Section("cases", "Median and worst case", [Text(words), *blocks])
@@ -138,6 +147,7 @@ def translations_section(gallery: Gallery) -> Section:
     panels = [p for shown in gallery.first.values() for p in shown]
     words = ["The first test cases by name, one column each: target image, in source style, and back in target style."]
     words += _not_kept("way back", [row for p in panels for row in p.translations if row not in p.returns])
+    words += filter(None, [gallery.compared.attribution])
     return Section("translations", "Translations", [Text(words), *blocks])
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.data.prepared.folds import in_fold, without_patients
+from attent_kit.data.prepared.folds import in_fold, without_patients, without_tests
 from attent_kit.engine.run.settings import DataSettings
 from attent_kit.files import while_unchanged
 
@@ -19,12 +19,19 @@ def target_seen(data: DataSettings, read: Reader = Prepared.open) -> Prepared:
 
     `read` opens a prepared file.
     """
-    target = read(data.target)
-    return target if data.fold is None else in_fold(target, data.part, data.fold.seed)
+    target = _tested(data, read)
+    return without_tests(target) if data.untested else target
 
 
 def domains_seen(data: DataSettings, read: Reader = Prepared.open) -> tuple[Prepared, Prepared]:
     """Source and target; of a fold, the source is without the patients that are tested. DataError as for the target, and if
     nothing is left to train on."""
-    source, target = read(data.source), target_seen(data, read)
-    return source if data.fold is None else without_patients(source, target, data.fold.shared_patients), target
+    source, target = read(data.source), _tested(data, read)
+    if data.fold is not None:
+        source = without_patients(source, target, data.fold.shared_patients)
+    return source, without_tests(target) if data.untested else target
+
+
+def _tested(data: DataSettings, read: Reader) -> Prepared:
+    target = read(data.target)
+    return target if data.fold is None else in_fold(target, data.part, data.fold.seed)

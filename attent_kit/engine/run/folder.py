@@ -2,6 +2,8 @@
 
 OUT/DIRECTION/ROW/seedN          or seedN-HASH, beside a run of the same seed and of other content; a run alone lies anywhere
 OUT/DIRECTION/ROW/seedN-foldKofM the same of fold K of M, where every patient is tested once
+OUT/search/DIRECTION/ROW-trial-N/...   runs that tried options for a search
+OUT/DIRECTION/ROW/external       label maps of another tool: external.json  predictions/*.nii.gz  scores.csv
     config.toml  domain.json  env.json  log.jsonl  speed.json  cost.json  monitor.json  progress.json  failed.json  trackers.json
     checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv
     shift.json  translation_audit.csv, .json, .png, .svg
@@ -25,6 +27,10 @@ from attent_kit.files import read_json, while_unchanged
 from attent_kit.naming import names_a_file
 from attent_kit.report.scores import LAST, Score, read_scores, refuse_gaps
 
+SEARCHED = "search"
+"""Folder beside the directions of a comparison, in which the trials of its search lie as runs of a comparison do."""
+EXTERNAL_FOLDER = "external"
+"""In place of seedN: label maps of another tool, and their scores; nothing is trained there."""
 SECONDS_TO_TRY = 0.3
 """Lock retry time: a status check holds the lock briefly."""
 _SEEDED = re.compile(r"seed(\d+)(?:-fold(\d+)of(\d+))?(?:-([0-9a-f]{8}))?")
@@ -41,14 +47,15 @@ class _Named:
         return path / self._name
 
 
-def in_words(row: str, direction: str, seed: int, fold: Fold | str = WHOLE) -> str:
-    """A run of a comparison as people read it: "AttENT, mr2ct, seed 0", "AttENT, mr2ct, seed 0, fold 1/5"."""
+def in_words(row: str, direction: str, seed: int | None, fold: Fold | str = WHOLE) -> str:
+    """A run of a comparison as people read it: "AttENT, mr2ct, seed 0", "AttENT, mr2ct, seed 0, fold 1/5"; without a seed it is
+    external."""
     return ", ".join(filter(None, (row, direction, of_seed(seed, fold))))
 
 
-def of_seed(seed: int, fold: Fold | str = WHOLE) -> str:
-    """The end of that: "seed 0", "seed 0, fold 1/5"."""
-    return f"seed {seed}" + (f", fold {fold}" if str(fold) else "")
+def of_seed(seed: int | None, fold: Fold | str = WHOLE) -> str:
+    """The end of that: "seed 0", "seed 0, fold 1/5", "external"."""
+    return EXTERNAL_FOLDER if seed is None else f"seed {seed}" + (f", fold {fold}" if str(fold) else "")
 
 
 class RunKey(NamedTuple):
@@ -279,6 +286,14 @@ class RunFolder:
     def read_failure(self) -> dict[str, Any] | None:
         """Why it gave up, if it did."""
         return read_json(self.failed)
+
+
+def external_named(out: Path, name: object) -> Path:
+    """The folder that a file of a comparison calls DIRECTION/ROW/external. ValueError for a name that leads elsewhere."""
+    parts = str(name).split("/")
+    if len(parts) != 3 or not all(map(names_a_file, parts)) or parts[-1] != EXTERNAL_FOLDER:
+        raise ValueError(f"'{str(name)[:80]}' names no label maps of another tool")
+    return out.joinpath(*parts)
 
 
 class Busy(RunError):

@@ -46,6 +46,8 @@ class DataSettings(ComponentConfig):
     """SHA-256 of what the target file holds."""
     fold: FoldSettings | None = None
     """Which part of the target is tested; None leaves that to the file."""
+    untested: Literal[True] | None = None
+    """True where nobody is tested, as in a trial of a search, which may know nothing of what will be."""
 
     @property
     def part(self) -> Fold:

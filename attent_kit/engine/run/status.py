@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from attent_kit.config import read_toml
-from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.folder import SEARCHED, RunFolder, external_named
 from attent_kit.errors import AttentKitError, ConfigError, RunError
 from attent_kit.files import read_json, write_text
 
@@ -29,7 +29,8 @@ class GridCell(NamedTuple):
 
     row: str
     direction: str
-    seed: int
+    seed: int | None
+    """None of label maps of another tool."""
     folder: Path
     fold: str = ""
     """1/5 where the target was dealt into folds."""
@@ -49,7 +50,7 @@ class CellState(NamedTuple):
 
     row: str
     direction: str
-    seed: int
+    seed: int | None
     folder: Path
     state: str
     """One of STATES."""
@@ -63,14 +64,18 @@ class CellState(NamedTuple):
     """1/5 where the target was dealt into folds."""
 
 
-def write_grid(out: Path, cells: Iterable[Any]) -> None:
-    """OUT/grid.json: the cells that the last command asked for, so that `status` knows those that wait, too."""
+def write_grid(out: Path, cells: Iterable[Any], externals: Iterable[Any] = ()) -> None:
+    """OUT/grid.json: the cells and external rows that the last command asked for, so that `status` knows those that wait, too."""
     rows = [
         {"row": c.row, "direction": c.direction, "seed": c.seed, "folder": c.folder.relative_to(out).as_posix()}
         | ({"fold": fold} if (fold := str(c.fold)) else {})
         for c in cells
     ]
-    write_text(out / GRID, json.dumps({"cells": rows}, indent=2, ensure_ascii=False) + "\n")
+    others = [
+        {"row": e.row, "direction": e.direction, "folder": e.folder.relative_to(out).as_posix()} for e in externals
+    ]
+    grid = {"cells": rows} | ({"external": others} if others else {})
+    write_text(out / GRID, json.dumps(grid, indent=2, ensure_ascii=False) + "\n")
 
 
 def cells_in(out: Path) -> list[GridCell]:
@@ -85,11 +90,17 @@ def cells_in(out: Path) -> list[GridCell]:
             )
             for c in grid["cells"]
         ]  # fmt: skip
+        cells += [
+            GridCell(str(e["row"]), str(e["direction"]), None, external_named(out, e["folder"]))
+            for e in grid.get("external", ())
+        ]
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
         cells = []
     known = {cell.folder for cell in cells}
     others = [run for run in RunFolder.find(out) if run.path not in known]
     cells += [_cell_of_run(run) for run in others if (run.progress if cells else run.config).exists()]
+    if (out / SEARCHED / GRID).exists():
+        cells += cells_in(out / SEARCHED)
     if not cells:
         raise ConfigError(f"{out} holds no comparison and no run: name the --out of an `attentkit compare` or `train`.")
     return cells

@@ -18,7 +18,7 @@ from attent_kit.errors import AttentKitError
 from attent_kit.registry import installed_version
 
 DISTRIBUTION = "attent-kit"
-FOR_PEOPLE = ("dicom", "onnx", "tensorboard", "wandb", "mlflow")
+FOR_PEOPLE = ("dicom", "onnx", "search", "tensorboard", "wandb", "mlflow")
 """Extras that change what commands can do; the others are for those who work on attent-kit itself."""
 
 
