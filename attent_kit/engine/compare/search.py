@@ -32,7 +32,7 @@ from attent_kit.report.selection import read_selection, steps_of
 _NOT_SEARCHED = ("seed", "data", "alignment", "snapshots", "save_seconds", "log_steps", "more_steps", "warm_start")
 
 
-class Trial(NamedTuple):
+class Tried(NamedTuple):
     """One set of options, tried for one cell."""
 
     number: int
@@ -68,10 +68,10 @@ class Study:
         key = [self.cell.direction, slug(self.cell.row), self.cell.seed, str(self.cell.fold)]
         return int(hashlib.sha256(repr(key).encode()).hexdigest()[:6], 16)
 
-    def found(self) -> tuple[list[Trial], list[Cell]]:
+    def found(self) -> tuple[list[Tried], list[Cell]]:
         """The trials that are done, in their order, and those that can be run next: of a grid all that are left, else
         one; none if all are done."""
-        trials: list[Trial] = []
+        trials: list[Tried] = []
         waiting: list[Cell] = []
         told: list[tuple[Mapping[str, Any], float | None]] = []
         for number in range(1, self.count + 1):
@@ -80,7 +80,7 @@ class Study:
             value = self._value(cell)
             told.append((options, None if value is _WAITING else value))
             if value is not _WAITING:
-                trials.append(Trial(number, options, value, cell.folder))
+                trials.append(Tried(number, options, value, cell.folder))
                 continue
             waiting.append(cell)
             if self.search.sampler == "tpe":
@@ -95,7 +95,7 @@ class Study:
         cell = Cell(row, self.cell.alignment, self.cell.direction, self.cell.seed, settings, run.path)
         return located([cell], self.registry)[0]
 
-    def best(self, trials: Sequence[Trial]) -> Trial:
+    def best(self, trials: Sequence[Tried]) -> Tried:
         """The trial with the best score, the first of equal ones. DataError if none has a score."""
         scored = [(trial.value, trial) for trial in trials if trial.value is not None]
         if not scored:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from attent_kit.engine.compare.cells import FailedCell
-from attent_kit.engine.compare.search import Study, Trial, chosen, met_nan, studies_of
+from attent_kit.engine.compare.search import Study, Tried, chosen, met_nan, studies_of
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.conduct.grid import CellGrid
 from attent_kit.engine.run.folder import SEARCHED, RunKey
@@ -74,7 +74,7 @@ def write_search(grid: CellGrid, registry: Registry) -> list[SearchedTrial]:
     return rows
 
 
-def _row(study: Study, trial: Trial, best: Trial | None, out: Path) -> SearchedTrial:
+def _row(study: Study, trial: Tried, best: Tried | None, out: Path) -> SearchedTrial:
     cell = study.cell
     return SearchedTrial(
         cell.row,
