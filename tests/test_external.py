@@ -1,6 +1,8 @@
 """Rows of label maps that another tool has made: scored through the protocol of every other row, and never trained."""
 
+import copy
 import csv
+import dataclasses
 import json
 import re
 import shutil
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from attent_kit.cli import run
+from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.suite import read_suite
 from attent_kit.engine.conduct.compare import compare
 from attent_kit.engine.conduct.grid import expanded
@@ -198,6 +201,21 @@ def test_values_of_another_tool_and_names_of_its_images(prepared, drawn, tmp_pat
     result = compare(CompareRequest(suite, out=tmp_path / "out", devices=["cpu"], report=False), REGISTRY).check()
     dice = {s.organ: s.value for s in of_row(result.scores) if s.metric == "dice"}
     assert dice["liver"] == pytest.approx(0.75) and dice["spleen"] == dice["left kidney"] == 1
+
+
+def test_a_label_map_may_be_called_as_its_image(prepared, drawn, tmp_path):
+    maps = tmp_path / "maps"
+    save(maps / "scan7_0000.nii", values_of(drawn))
+    shutil.copytree(drawn, tmp_path / "named")
+    suite = suite_of(tmp_path, prepared, tmp_path / "named")
+    (external,) = expanded(CompareRequest(suite, out=tmp_path / "out"), REGISTRY).externals
+    external = dataclasses.replace(external, predictions=maps)
+    with pytest.raises(DataError, match="ct_3"):
+        external.files()
+    manifest = copy.deepcopy(external.target.manifest)
+    next(r for r in manifest["cases"] if r["id"] == "ct_3")["image"]["name"] = "images/scan7_0000.nii.gz"
+    external.__dict__["target"] = Prepared(external.file, manifest)
+    assert external.files() == {"ct_3": maps / "scan7_0000.nii"}
 
 
 def test_with_folds_every_patient_is_scored(volumes, tmp_path, attentkit):
