@@ -18,6 +18,7 @@ from attent_kit.engine.conduct.compare import compare
 from attent_kit.engine.conduct.grid import expanded
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.status import cells_in, state_of
 from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
 from attent_kit.report.searched import read_searched
@@ -210,7 +211,22 @@ def test_it_goes_on_at_the_trial_where_it_was_stopped(made, tmp_path, monkeypatc
     monkeypatch.setattr(running, "train", lambda *given: trained.append(given[1]) or train(*given))
     compare(request(suite, copy), REGISTRY).check()
     assert [path.parent.name for path in trained] == ["w-o-adaptation-trial-2", "w-o-adaptation"]
+    assert {state_of(cell).state for cell in cells_in(copy)} == {"done"}
     assert {t.folder: (t.value, t.options) for t in read_searched(copy / "search.csv")} == whole
+
+
+def test_a_search_that_comes_to_other_options_leaves_the_earlier_run_beside_the_new_one(made, prepared, tmp_path):
+    _, out = made
+    copy = shutil.copytree(out, tmp_path / "out")
+    best = next(float(t.options["learning_rate"]) for t in read_searched(out / "search.csv") if t.chosen)
+    other = suite_of(tmp_path, prepared, GRID.replace("[1e-3, 1e-2]", f"[{best / 2}, {best / 4}]"))
+    (cell,) = compare(request(other, copy), REGISTRY).check().cells
+    assert (
+        cell.done and cell.folder.name.startswith("seed0-") and (copy / "mr2ct" / "w-o-adaptation" / "seed0").exists()
+    )
+    assert {state_of(found).state for found in cells_in(copy)} == {"done"}
+    trials = read_searched(copy / "search.csv")
+    assert len(trials) == 2 and {RunFolder(copy / trial.folder).path.name[:6] for trial in trials} == {"seed0-"}
 
 
 def test_each_fold_has_a_search_of_its_own_and_bounds_have_none(volumes, tmp_path, attentkit):

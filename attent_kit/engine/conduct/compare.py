@@ -203,6 +203,7 @@ def _run(
     if grid.suite.search is not None:
         ready, lost = search_options(grid, cells, registry, train)
         cells = located(ready, registry)
+        write_grid(out, cells, grid.externals)
         remember(out, whole, [*cells, *begun], grid.reference, select, _externals(grid, counted))
     failed = train(cells)
     # Another process with another suite may have trained in a folder meanwhile.
