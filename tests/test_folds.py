@@ -1,6 +1,5 @@
 """Every patient tested once: folds dealt by patient, cells that know their fold, and tables pooled over all of them."""
 
-import csv
 import json
 import re
 import shutil
@@ -25,7 +24,7 @@ from attent_kit.errors import ConfigError, DataError
 from attent_kit.plugins import load
 from attent_kit.report.scores import read_scores
 from support.cases import contents, write_case
-from support.commands import SUITE, TINY, says
+from support.commands import SUITE, says
 
 REGISTRY = load().registry
 
@@ -236,20 +235,6 @@ def test_report_status_and_figures_name_the_fold(compared, attentkit, out):
     assert (out / "figure-mr2ct.png").stat().st_size > 0
 
 
-def test_selectors_are_graded_by_the_patients_of_each_fold_and_choose_in_each(compared, attentkit, suite, out):
-    graded = json.loads(attentkit("select", out, "--json").out)
-    runs = {(run["row"], run["fold"]) for run in graded["runs"]}
-    assert runs == {(row, fold) for row in ("W/o adaptation", "AttENT", "Pixel") for fold in ("0/2", "1/2")}
-    for cell in compared.cells:
-        with (out / cell.run.name / "grades.csv").open(newline="") as file:
-            assert {line["case"] for line in csv.DictReader(file)} == {s.case for s in read_scores(cell.answers.scores)}
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint.ckpt")}
-    assert attentkit("compare", suite, "-d", "cpu", "-o", out, "--select", "entropy", "--no-report").code == 0
-    assert {path: path.stat().st_mtime_ns for path in out.rglob("checkpoint.ckpt")} == before
-    chosen = read_scores(out / "scores.csv")
-    assert {score.selection for score in chosen} == {"entropy"} and len({score.case for score in chosen}) == 4
-
-
 def test_nothing_is_run_twice_and_a_fold_that_is_gone_is_run_again(attentkit, suite, out):
     before = contents(out / "mr2ct")
     assert attentkit("compare", suite, "-d", "cpu", "-o", out, "--no-report").code == 0
@@ -394,13 +379,3 @@ def test_the_same_patients_in_two_domains_are_said_and_the_same_images_refused(d
     leaking = suite_of(tmp_path, copy.path, data / "ct.h5", more="")
     outcome = attentkit("compare", leaking, "-o", tmp_path / "out", "--dry-run")
     assert says(outcome, 3, "one of", "the same image")
-
-
-def test_train_says_the_same_patients_in_two_domains_and_refuses_the_same_images(data, tmp_path, attentkit):
-    source = prepared_of(tmp_path / "mr", ["ct_4", "other"], "--train=all", modality="mr", seed=50)
-    words = ["-t", data / "ct.h5", "-d", "cpu", *TINY, "--set=snapshots=0"]
-    outcome = attentkit("train", "source_only", "-s", source.path, *words, "-o", tmp_path / "run")
-    assert outcome.code == 0 and "mr2ct: ct_4 is in the source's training" in outcome.err
-    copy = prepared_of(tmp_path / "copy", ["one", "two"], "--train=all", seed=3)
-    outcome = attentkit("train", "source_only", "-s", copy.path, *words, "-o", tmp_path / "other")
-    assert says(outcome, 3, "one of", "the same image") and not (tmp_path / "other").exists()
