@@ -27,13 +27,13 @@ from attent_kit.engine.apply.inputs import NIFTI, without_ending
 from attent_kit.engine.compare.rows import slug
 from attent_kit.engine.compare.suite import Suite, domains_of
 from attent_kit.engine.run.domains import facts_in
-from attent_kit.engine.run.folder import EXTERNAL_FOLDER, Answers
+from attent_kit.engine.run.folder import EXTERNAL_FOLDER, Answers, RunFolder
 from attent_kit.errors import AttentKitError, ConfigError, DataError, few
 from attent_kit.files import read_json, write_text
 from attent_kit.metrics import protocol
 from attent_kit.report.scores import EXTERNAL, PROTOCOL, Score, write_scores
 
-FACTS, LOCK = "external.json", ".lock"
+FACTS = "external.json"
 UNKNOWN = "unknown"
 """What a tool has seen, where nobody says it."""
 MOST_NAMED = 3
@@ -214,7 +214,7 @@ def score_externals(externals: Sequence[External], report: ReportDone) -> None:
     how many."""
     for each in externals:
         each.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(each.folder / LOCK):
+        with FileLock(RunFolder(each.folder).lock):
             files = each.files()
             if not each.done:
                 _score(each, files, report)
