@@ -12,6 +12,7 @@ from attent_kit.cli import run
 from attent_kit.data.check.prepared import differing
 from attent_kit.data.prepared.file import IN_MANIFEST, IN_RECORD, Prepared
 from attent_kit.data.prepared.hdf5 import put_text
+from attent_kit.errors import DataError
 from support.abdomens import abdomen, checked, only, patients, write
 from support.cases import contents
 from support.layout_folders import write_phantoms
@@ -243,6 +244,22 @@ def test_a_record_that_lacks_something_is_one_error_and_nonsense_no_traceback(at
     assert f"lacks '{key}'" in only(checked(attentkit, own / "ct.h5"), "unreadable", "error")
     edit(own / "mr.h5", lambda manifest: record(manifest, "mr_2").update({key: "nonsense"}))
     checked(attentkit, own / "mr.h5")
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("measured_on", lambda manifest: manifest.update(measured_on=None)),
+        ("grey", lambda manifest: record(manifest, "ct_2").update(grey=None)),
+        ("grey", lambda manifest: record(manifest, "ct_2")["grey"]["percentiles"].pop()),
+        ("low", lambda manifest: record(manifest, "ct_2").update(low=None)),
+        ("low", lambda manifest: record(manifest, "ct_2").update(low=5.0, high=5.0)),
+    ],
+)
+def test_what_grey_values_are_measured_by_is_believed_only_as_prepare_writes_it(own, key, change):
+    edit(own / "ct.h5", change, beside=False)
+    with pytest.raises(DataError, match=f"'{key}'.*`attentkit prepare` again"):
+        Prepared.open(own / "ct.h5")
 
 
 def test_a_prepared_file_says_what_it_must_and_no_more(sound):

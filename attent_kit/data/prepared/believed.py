@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from attent_kit.data.sets.splits import SPLITS
+from attent_kit.data.space.intensity import PERCENTS
 from attent_kit.naming import is_a_line, names_a_file
 
 CanBe = Callable[[Any], bool]
@@ -23,6 +24,8 @@ def strange(manifest: Mapping[str, Any]) -> str:
         for name, can_be in _RECORD.items():
             if name in record and not can_be(record[name]):
                 return f"'{name}' of case {record['id']!r:.60} is {record[name]!r:.60}"
+        if "low" in record and "high" in record and not record["low"] < record["high"]:
+            return f"'low' of case {record['id']!r:.60} is {record['low']!r} and 'high' {record['high']!r}"
         if not {*record["blank"], *record.get("without_organ", ())} <= {*range(record["slices"])}:
             return f"'blank' of case {record['id']!r} names slices that it does not have"
     ids = [record["id"] for record in manifest["cases"]]
@@ -60,7 +63,6 @@ def _text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-_SHARE: CanBe = _or_none(_number)
 _FACTS: dict[str, CanBe] = {
     "domain": names_a_file,
     "modality": is_a_line,
@@ -69,7 +71,7 @@ _FACTS: dict[str, CanBe] = {
     "channels": lambda value: _count(1, MOST_CHANNELS)(value) and value % 2 == 1,
     "pixel_mm": _or_none(_positive),
     "intensity": _object(kind=_text),
-    "measured_on": _or_none(_list_of(_text)),
+    "measured_on": _list_of(_text),
     "split": _or_none(is_a_line),
     "splits": _object(),
     "shared_cases": _list_of(_text),
@@ -90,9 +92,9 @@ _RECORD: dict[str, CanBe] = {
     "middle": _or_none(_list_of(_number, 2, 2)),
     "orientation": is_a_line,
     "pixel": _positive,
-    "low": _SHARE,
-    "high": _SHARE,
-    "grey": _or_none(_object(floor=_number, percentiles=_list_of(_number))),
+    "low": _number,
+    "high": _number,
+    "grey": _object(floor=_number, percentiles=_list_of(_number, len(PERCENTS), len(PERCENTS))),
     "image": _object(sha256=_text),
     "labels": _or_none(_object()),
     "decisions": _list_of(_text),

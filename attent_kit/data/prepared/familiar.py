@@ -13,11 +13,8 @@ import numpy as np
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.space.geometry import Grid
-from attent_kit.data.space.intensity import SAMPLES, Intensity
+from attent_kit.data.space.intensity import PERCENTS, SAMPLES, Intensity
 
-PERCENTS = (10, 25, 50, 75, 90)
-"""Percentiles of the voxels above the rule's low. Air is not among them, so that neither the field of view nor the padding
-around a scan matters."""
 GREY_APART = 0.4
 """Mean distance of these percentiles from the range of the training cases that is too far; low to high is 2. CT of
 other scanners, contrast phases and fields of view stays within; MR read as CT, and CT that is not in HU, do not."""

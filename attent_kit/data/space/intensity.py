@@ -21,6 +21,9 @@ KINDS = ("window", "percentiles", "percentiles-per-volume")
 PERCENTILES = (0.5, 99.5)
 SAMPLES = 2**20
 POOLED = 2**25
+PERCENTS = (10, 25, 50, 75, 90)
+"""Percentiles of the voxels above the rule's low. Air is not among them, so that neither the field of view nor the padding
+around a scan matters."""
 PADDING, STRAY = 0.01, 0.05
 """Share of the voxels that have one value where it may be padding, and share of these that may lie below it: a stray negative
 voxel, as interpolation and filters leave, does not make grey values of the zeros around an MR."""
