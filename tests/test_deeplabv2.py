@@ -152,12 +152,12 @@ def test_colour_weights_of_another_prefix_become_grey_and_the_last_layer_is_igno
 def test_weights_that_do_not_fit_are_one_sentence_that_names_the_option(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"'imagenet'.*'none'"):
         configure(DeepLabV2Segmentor, {"weights": "imagenet"}, Registry())
-    with pytest.raises(ConfigError, match=r"no such file. Give a local file, or weights = 'none'"):
+    with pytest.raises(ConfigError, match=r"no such file.*weights = 'none'"):
         build(**TINY, weights=str(tmp_path / "resnet.pth"))
     torch.save(build(**TINY).trunk.state_dict(), tmp_path / "resnet.pth")
-    with pytest.raises(ConfigError, match=r"are missing, the first is 'layer1.1.conv1.weight'.* or weights = 'none'"):
+    with pytest.raises(ConfigError, match=r"missing.*'layer1\.1\.conv1\.weight'.*weights = 'none'"):
         build(width=4, blocks=[2, 1, 1, 1], weights=str(tmp_path / "resnet.pth"))
-    with pytest.raises(ConfigError, match=r"'conv1.weight' is 4 x 1 x 7 x 7 and the encoder's is 8 x 1 x 7 x 7"):
+    with pytest.raises(ConfigError, match=r"'conv1\.weight' .*4 x 1 x 7 x 7 .*8 x 1 x 7 x 7"):
         build(width=8, blocks=[1, 1, 1, 1], weights=str(tmp_path / "resnet.pth"))
 
 

@@ -11,6 +11,7 @@ from attent_kit.data.scans.organ_codes import ANATOMICAL, ORGAN_CODES, SIDES  # 
 from attent_kit.errors import DataError  # noqa: E402
 from support.dicom_slices import UID, multi_frame, save  # noqa: E402
 from support.layout_folders import ORGANS, body  # noqa: E402
+from support.messages import quotes  # noqa: E402
 from support.segmentations import COLOURS, SLICES, changed, read, reordered, set_frames, written  # noqa: E402
 
 # Written and read
@@ -20,7 +21,7 @@ def test_labels_come_back_on_the_same_voxels_and_empty_planes_have_no_frame(tmp_
     found, image, path = written(tmp_path)
     labels, decisions, doubts = read(path, found, image)
     assert np.array_equal(labels, body()[1]) and image.orientation == "LPS"
-    assert doubts == ("seg.dcm was drawn by attent, not by an expert.",)
+    assert len(doubts) == 1 and quotes(doubts[0], "seg.dcm ... attent, not by an expert")
     made = pydicom.dcmread(path)
     assert (
         made.NumberOfFrames
@@ -122,7 +123,7 @@ def test_a_frame_that_lies_elsewhere_than_it_refers_to_is_refused(tmp_path):
         )  # fmt: skip
 
     changed(path, swap)
-    with pytest.raises(DataError, match=r"seg.dcm \(frame 1\) lies at slice 2 of .* and names slice 3 as its source"):
+    with pytest.raises(DataError, match=r"seg\.dcm \(frame 1\) .*slice 2 .*slice 3"):
         read(path, found, image)
 
 
@@ -136,13 +137,13 @@ def test_without_positions_the_reference_counts_and_without_both_nothing(tmp_pat
     changed(path, lambda made: forget(made, "PlanePositionSequence"))
     assert np.array_equal(read(path, found, image)[0], body()[1])
     changed(path, lambda made: forget(made, "DerivationImageSequence"))
-    with pytest.raises(DataError, match="frame 1.* names none of its slices as its source"):
+    with pytest.raises(DataError, match="frame 1.*names none of its slices"):
         read(path, found, image)
 
 
 @pytest.mark.parametrize(
     ("shift", "words"),
-    [((0, 0, 2.5), "does not lie on a slice of .* 2.5 mm apart"), ((0.4, 0, 0), "0.4 mm apart"),
+    [((0, 0, 2.5), "slice of .* 2.5 mm apart"), ((0.4, 0, 0), "0.4 mm apart"),
      ((0, 0, 500), "voxels outside of the image"), ((1050, 0, 0), "voxels outside of the image")],
 )  # fmt: skip
 def test_frames_off_the_grid_are_refused(tmp_path, shift, words):
@@ -199,7 +200,7 @@ def test_a_fractional_segmentation_is_cut_at_half_and_says_so(tmp_path):
     changed(path, soften)
     labels, decisions, _ = read(path, found, image)
     assert np.array_equal(labels, body()[1])
-    assert "a probability segmentation: values from 100 of 200 are the organ." in decisions
+    assert [d for d in decisions if "probability" in d and "100 of 200" in d]
 
 
 def test_a_label_map_is_read(tmp_path):
@@ -240,13 +241,13 @@ def test_shared_voxels_go_to_the_first_organ_and_are_counted(tmp_path):
     changed(path, grow)
     labels, _, doubts = read(path, found, image)
     assert np.array_equal(labels, body()[1])
-    assert "56 voxels are in the segments liver and right kidney, and are given to liver." in doubts
+    assert [d for d in doubts if "56 voxels" in d and "liver and right kidney" in d and "given to liver" in d]
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda made: setattr(made, "PixelData", made.PixelData[:-20]), "frames that end too early or are damaged"),
+        (lambda made: setattr(made, "PixelData", made.PixelData[:-20]), "damaged"),
         (lambda made: made.PerFrameFunctionalGroupsSequence.pop(), "frame.s. and describes"),
         (lambda made: setattr(made, "SegmentationType", "SOFT"), "SegmentationType 'SOFT'"),
         (lambda made: setattr(made.SegmentSequence[1], "SegmentNumber", 1), "describes 4 segments, 3 of them"),

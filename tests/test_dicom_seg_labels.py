@@ -15,6 +15,7 @@ from attent_kit.data.scans.dicom_seg_write import Algorithm, write_segmentation 
 from attent_kit.errors import ConfigError, DataError  # noqa: E402
 from support.dicom_slices import UID  # noqa: E402
 from support.layout_folders import ORGANS, body, write_nifti  # noqa: E402
+from support.messages import quotes  # noqa: E402
 from support.segmentations import COLOURS, changed, read, series, written  # noqa: E402
 from support.stand_in import predict, stand_in_run  # noqa: E402
 
@@ -41,7 +42,7 @@ def test_segmentations_beside_the_slices_or_in_a_folder_of_their_own_are_labels(
     assert found.organs == ORGANS and all(case.has_labels for case in found.cases)
     voxels = found.manifest["cases"][1]["labels"]["voxels"]
     assert voxels == {organ: int((body()[1] == n).sum()) for n, organ in enumerate(ORGANS, start=1)}
-    assert any("drawn by attent, not by an expert" in warning for warning in found.warnings)
+    assert any("attent, not by an expert" in warning for warning in found.warnings)
     assert not any("skipped" in warning for warning in found.warnings)
     assert not [
         f for f in json.loads(attentkit("check", folder, "--json").out) if f["check"] in ("files", "unreadable")
@@ -74,7 +75,7 @@ def test_segments_are_organs_by_code_or_by_label_and_what_disagrees_is_refused(a
     )
     changed(path, lambda made: setattr(made.SegmentSequence[0], "SegmentLabel", "spleen"))
     outcome, _ = prepared(attentkit, folder)
-    assert outcome.code == 3 and "segment 1 is labelled 'spleen' and coded as liver" in outcome.err
+    assert outcome.code == 3 and quotes(outcome.err, "segment 1 ... 'spleen' ... liver")
 
 
 def test_a_segmentation_of_another_series_is_named(attentkit, tmp_path):
@@ -86,7 +87,7 @@ def test_a_segmentation_of_another_series_is_named(attentkit, tmp_path):
 
     changed(folder / "p1" / "seg.dcm", elsewhere)
     outcome, _ = prepared(attentkit, folder)
-    assert outcome.code == 3 and "seg.dcm is a segmentation of the series '1.9', which is not here" in outcome.err
+    assert outcome.code == 3 and quotes(outcome.err, "seg.dcm ... '1.9'")
     shutil.copy(folder / "p0" / "seg.dcm", folder / "p1" / "seg.dcm")
     outcome, _ = prepared(attentkit, folder)
     assert outcome.code == 3 and "are both segmentations of the series" in outcome.err
@@ -119,7 +120,7 @@ def test_predict_writes_one_that_says_what_its_labels_say_and_is_a_label_again(a
 
 def test_predict_refuses_a_segmentation_where_there_is_no_series_or_one_is_there_already(run, tmp_path):
     write_nifti(tmp_path / "ct.nii.gz", body()[0])
-    with pytest.raises(ConfigError, match="--dicom-seg needs a DICOM series.* ct.nii.gz is NIfTI"):
+    with pytest.raises(ConfigError, match=r"--dicom-seg .*DICOM series.* ct\.nii\.gz is NIfTI"):
         predict(run, tmp_path / "ct.nii.gz", tmp_path / "labels.nii.gz", dicom_seg=tmp_path / "seg.dcm")
     series(tmp_path / "p0")
     (tmp_path / "seg.dcm").write_text("mine")

@@ -115,9 +115,9 @@ def test_the_smallest_images_are_taken_and_smaller_ones_named() -> None:
     patch, fcn = build(PatchDiscriminator), build(FCNDiscriminator)
     assert patch(torch.randn(1, 1, 24, 24)).shape == (1, 1, 1, 1)
     assert fcn(torch.randn(1, 1, 32, 32)).shape == (1, 1, 1, 1)
-    with pytest.raises(ConfigError, match="'fcn' needs images of at least 32 x 32 pixels and got 31 x 64"):
+    with pytest.raises(ConfigError, match="'fcn' .*32 x 32 .*31 x 64"):
         fcn(torch.randn(1, 1, 31, 64))
-    with pytest.raises(ConfigError, match="'patch' needs images of at least 24 x 24 pixels and got 24 x 23"):
+    with pytest.raises(ConfigError, match="'patch' .*24 x 24 .*24 x 23"):
         patch(torch.randn(1, 1, 24, 23))
 
 

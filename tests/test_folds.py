@@ -25,6 +25,7 @@ from attent_kit.plugins import load
 from attent_kit.report.scores import read_scores
 from support.cases import contents, write_case
 from support.commands import SUITE, says
+from support.messages import quotes
 
 REGISTRY = load().registry
 
@@ -251,7 +252,7 @@ def test_folds_that_are_not_finished_are_said_and_no_row_is_best(attentkit, suit
     assert "AttENT: 2 of 4 cases so far" in outcome.out and "none is marked best" in outcome.out
     table = (out / "table.md").read_text(encoding="utf-8")
     assert "**" not in table.partition("comparisons with")[0].replace("**bold**", "")
-    assert "2 cases left out for want of a partner" in table
+    assert "2 cases left out" in table
     html = (out / "report.html").read_text(encoding="utf-8")
     assert "none is best" in html and "not scored on the same cases" in html
 
@@ -306,7 +307,7 @@ def test_a_phantom_can_be_dealt_into_folds(tmp_path):
     file.write_text(text)
     assert len(expanded(CompareRequest(file, out=tmp_path / "out"), REGISTRY).cells) == 24
     file.write_text(text.replace("24", "25"))
-    with pytest.raises(ConfigError, match="24 patients: 25 folds are too many"):
+    with pytest.raises(ConfigError, match="24 patients: 25 folds"):
         read_suite(file, REGISTRY)
 
 
@@ -316,8 +317,8 @@ def test_a_phantom_can_be_dealt_into_folds(tmp_path):
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ("folds = 1", "1 is not a number of folds"),
-        ("folds = 5", "ct.h5 has 4 patients with labels, and 5 folds"),
+        ("folds = 1", "1 is not"),
+        ("folds = 5", "ct.h5 ... 4 patients ... 5 folds"),
         ('folds = 2\nsplit = "sifa-abdominal"', "leave out one of the two"),
     ],
 )
@@ -354,7 +355,7 @@ def test_a_file_of_a_version_that_kept_no_truth_for_training_cases_is_to_be_prep
             del record["truth"]
         put_text(file, "manifest", json.dumps(manifest))
     assert Prepared.open(old).content_hash() == Prepared.open(data / "ct.h5").content_hash()
-    with pytest.raises(DataError, match="ct_1 for training alone: run `attentkit prepare` again"):
+    with pytest.raises(DataError, match="ct_1 .*`attentkit prepare` again"):
         folds_of(Prepared.open(old), 2, 0)
 
 
@@ -373,7 +374,7 @@ def test_the_same_patients_in_two_domains_are_said_and_the_same_images_refused(d
     assert "both domains" not in attentkit("compare", apart, "-o", tmp_path / "out", "--dry-run").err
     plain = suite_of(tmp_path, source.path, data / "ct.h5", more="")
     outcome = attentkit("compare", plain, "-o", tmp_path / "out", "--dry-run")
-    assert outcome.code == 0 and "ct_4 is in the source's training and in the target's test" in outcome.err
+    assert outcome.code == 0 and quotes(outcome.err, "ct_4 ... source ... target")
     # The fourth case is written once more.
     copy = prepared_of(tmp_path / "copy", ["one", "two"], "--train=all", seed=3)
     leaking = suite_of(tmp_path, copy.path, data / "ct.h5", more="")

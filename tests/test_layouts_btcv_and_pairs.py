@@ -65,8 +65,8 @@ def test_folders_called_image_and_label_are_btcv_too(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda f: (f / "label" / "label0002.nii.gz").unlink(), "no label map in .* goes with img0002"),
-        (lambda f: (f / "img" / "img0002.nii.gz").unlink(), "no image in .* goes with label0002"),
+        (lambda f: (f / "label" / "label0002.nii.gz").unlink(), "no label map .*img0002"),
+        (lambda f: (f / "img" / "img0002.nii.gz").unlink(), "no image .*label0002"),
         (lambda f: write_nifti(f / "img" / "img0001.nii", body()[0]), "both the image of case '0001'"),
     ],
 )
@@ -79,7 +79,7 @@ def test_files_of_btcv_without_their_counterpart_are_named(tmp_path, spoil, sent
 def test_two_copies_of_btcv_side_by_side_are_not_guessed_between(tmp_path):
     btcv(tmp_path / "Training")
     btcv(tmp_path / "Training_small", cases=(1,))
-    with pytest.raises(DataError, match="several data sets, .*Training and .*Training_small: name one"):
+    with pytest.raises(DataError, match="several .*Training and .*Training_small"):
         BTCV(tmp_path)
 
 
@@ -92,7 +92,7 @@ def test_labels_of_btcv_on_another_grid_are_refused(tmp_path, field):
     else:
         affine[(2, 2) if field == "spacing" else (2, 3)] += 0.5
     write_nifti(tmp_path / "label" / "label0001.nii.gz", labels, affine)
-    with pytest.raises(DataError, match="label0001.nii.gz is not on the grid of .*img0001.nii.gz"):
+    with pytest.raises(DataError, match=r"label0001\.nii\.gz .*grid of .*img0001\.nii\.gz"):
         layout.read(layout.entries()[0])
 
 
@@ -146,7 +146,7 @@ def test_label_maps_elsewhere_are_named_and_an_image_without_one_is_an_error_unl
     for case in ("a", "b"):
         write_nifti(tmp_path / "scans" / f"{case}.nii.gz", body()[0])
     write_nifti(tmp_path / "truth" / "a.nii.gz", body()[1])
-    with pytest.raises(DataError, match="no label map in .*truth goes with b.nii.gz"):
+    with pytest.raises(DataError, match=r"no label map .*truth .*b\.nii\.gz"):
         Pairs(tmp_path / "scans", labels=tmp_path / "truth").entries()
     entries = Pairs(tmp_path / "scans", labels=tmp_path / "truth", allow_unlabelled=True).entries()
     assert [len(entry.labels) for entry in entries] == [1, 0]
@@ -173,7 +173,7 @@ def test_two_folders_of_images_are_not_guessed_between(tmp_path):
 
 def test_pairs_have_no_parts(tmp_path):
     write_nifti(tmp_path / "a.nii.gz", body()[0])
-    with pytest.raises(ConfigError, match="has no part 'mr'. It has none"):
+    with pytest.raises(ConfigError, match="no part 'mr'"):
         Pairs(tmp_path, "mr")
 
 

@@ -110,7 +110,7 @@ def test_masks_named_as_slices_go_with_them_whatever_the_names_sort_like(tmp_pat
     scan, (image, labels) = read(tmp_path), body()
     assert np.array_equal(scan.image.array, image) and np.array_equal(scan.labels.array, labels)
     assert scan.labels.affine is scan.image.affine and scan.image.orientation == "LPS"
-    assert "by file name; they lie on the organs" in one(scan.decisions, "masks matched")
+    assert "by file name" in one(scan.decisions, "masks matched")
     assert scan.doubts == ()
 
 
@@ -119,7 +119,7 @@ def test_numbered_masks_follow_the_instance_number_which_may_run_against_the_sli
     ct_case(tmp_path, against=against)
     scan, (image, labels) = read(tmp_path), body(1)
     assert np.array_equal(scan.image.array, image - 200) and np.array_equal(scan.labels.array, labels == 1)
-    assert "by number, InstanceNumber - 1; they lie on" in one(scan.decisions, "masks matched")
+    assert "by number, InstanceNumber - 1" in one(scan.decisions, "masks matched")
 
 
 def test_ten_slices_numbered_without_zeros_are_not_sorted_as_words(tmp_path):
@@ -135,14 +135,14 @@ def test_numbered_masks_that_run_against_their_slices_are_turned_round_and_it_is
     ct_case(tmp_path, against=True, masks=NUMBERED)  # as if number 0 belonged to the slice at the feet
     scan = read(tmp_path)
     assert np.array_equal(scan.labels.array, body(1)[1] == 1)
-    assert "but turned round, since they lie on the organs" in one(scan.decisions, "masks matched")
+    assert "turned round" in one(scan.decisions, "masks matched")
 
 
 def test_masks_named_as_slices_that_fit_better_the_other_way_round_are_kept_and_doubted(tmp_path):
     mr_case(tmp_path, masks=PNG[::-1])
     scan = read(tmp_path)
     assert np.array_equal(scan.labels.array, body()[1][..., ::-1])
-    assert "better the other way round: look at the case" in one(scan.doubts, "by file name")
+    assert "other way round" in one(scan.doubts, "by file name")
 
 
 @pytest.mark.parametrize("names", [PNG, NUMBERED])
@@ -150,7 +150,7 @@ def test_an_order_that_the_grey_values_cannot_tell_is_doubted(tmp_path, names):
     folder = mr_case(tmp_path, masks=names)
     noise = np.random.default_rng(0).normal(500, 20, body()[0].shape).astype(np.uint16)
     write_series(folder / "DICOM_anon", noise, names=DICOM, Modality="MR")
-    assert "do not tell whether that is the right way round" in one(read(tmp_path).doubts, "masks matched")
+    assert "do not tell" in one(read(tmp_path).doubts, "masks matched")
 
 
 def test_empty_masks_have_no_order_to_doubt(tmp_path):
@@ -191,7 +191,7 @@ def test_the_out_phase_takes_the_masks_drawn_on_the_in_phase(tmp_path):
     assert np.array_equal(read(tmp_path, "t1-inphase").image.array, body()[0])
     heights = [DISTANCE * z + 1 for z in range(SLICES)]
     write_series(folder / "DICOM_anon" / "OutPhase", image, names=odd, heights=heights, Modality="MR")
-    with pytest.raises(DataError, match="OutPhase is not on the grid of .*InPhase"):
+    with pytest.raises(DataError, match="OutPhase .*grid of .*InPhase"):
         read(tmp_path, "t1-outphase")
 
 
@@ -208,7 +208,7 @@ def test_every_grey_level_of_the_bands_is_its_organ_and_the_nominal_one_is_not_a
 @pytest.mark.parametrize("level", [55, 71, 110, 136, 175, 201, 240, 1])
 def test_grey_levels_between_the_bands_are_refused_and_named(tmp_path, level):
     mr_case(tmp_path, grey=(0, level, 126, 189, 252))
-    with pytest.raises(DataError, match=rf"280 of 574 masked pixels .* mean no organ \({level}\)"):
+    with pytest.raises(DataError, match=rf"280 of 574 .*\({level}\)"):
         read(tmp_path)
 
 
@@ -271,7 +271,7 @@ def test_missing_and_spare_masks_are_named(tmp_path):
 def test_numbered_masks_must_be_as_many_as_the_slices(tmp_path):
     folder = ct_case(tmp_path)
     (folder / "Ground" / NUMBERED[-1]).unlink()
-    with pytest.raises(DataError, match="holds 8 masks, but there are 9 slices"):
+    with pytest.raises(DataError, match="8 masks.* 9 slices"):
         Chaos(tmp_path).entries()
 
 
@@ -280,18 +280,18 @@ def test_cases_of_a_test_set_have_no_masks_but_one_case_without_is_an_error(tmp_
     (entry,) = Chaos(tmp_path).entries()
     assert entry.labels == () and Chaos(tmp_path).read(entry).labels is None
     mr_case(tmp_path, case="2")
-    with pytest.raises(DataError, match="the Ground of case 1 is missing or empty"):
+    with pytest.raises(DataError, match="Ground of case 1 "):
         Chaos(tmp_path).entries()
 
 
 def test_masks_of_another_size_than_their_slices_are_refused(tmp_path):
     folder = mr_case(tmp_path)
     write_png(folder / "Ground" / PNG[4], np.zeros((24, 20), np.uint8))
-    with pytest.raises(DataError, match=r"00005.png has 20 x 24 pixels, but .*00001.png has 24 x 20"):
+    with pytest.raises(DataError, match=r"00005\.png .*20 x 24 .*00001\.png .*24 x 20"):
         read(tmp_path)
     for name in PNG:
         write_png(folder / "Ground" / name, np.zeros((24, 20), np.uint8))
-    with pytest.raises(DataError, match=r"has 20 x 24 pixels, but the slices of .* have 24 x 20"):
+    with pytest.raises(DataError, match=r"20 x 24 .*slices .*24 x 20"):
         read(tmp_path)
 
 
@@ -313,7 +313,7 @@ def test_slices_that_cannot_be_read_are_told_with_the_reason(tmp_path):
     for path in (folder / "DICOM_anon").iterdir():
         path.rename(tmp_path / path.name)
         path.symlink_to(tmp_path / path.name)
-    with pytest.raises(DataError, match="DICOM_anon holds no DICOM image .*a link out of the folder"):
+    with pytest.raises(DataError, match="DICOM_anon .*link out of the folder"):
         read(tmp_path)
     (folder / "DICOM_anon" / DICOM[3]).unlink()
     (folder / "DICOM_anon" / DICOM[3]).symlink_to("nowhere")
@@ -331,5 +331,5 @@ def test_two_series_in_one_folder_and_a_case_without_slices_are_refused(tmp_path
     with pytest.raises(DataError, match="holds 2 DICOM series"):
         read(tmp_path)
     (tmp_path / "Train_Sets" / "MR" / "7").mkdir()
-    with pytest.raises(DataError, match="7/T2SPIR/DICOM_anon holds no DICOM file: unpack case 7 again"):
+    with pytest.raises(DataError, match="7/T2SPIR/DICOM_anon .*: unpack case 7 again"):
         Chaos(tmp_path).entries()

@@ -64,12 +64,12 @@ def test_labels_go_by_the_names_of_the_folders(tmp_path):
     folder, labels = patients(tmp_path / "set"), tmp_path / "labels"
     for name in ("p1", "p3"):
         drawn(folder / name, labels / f"{name}_seg.nii.gz")
-    with pytest.raises(DataError, match="p2: call it p2.nii.gz, or type --allow-unlabelled"):
+    with pytest.raises(DataError, match=r"p2: .*p2\.nii\.gz.*--allow-unlabelled"):
         DicomFolders(folder, labels=labels).entries()
     entries = DicomFolders(folder, labels=labels, allow_unlabelled=True).entries()
     assert [bool(entry.labels) for entry in entries] == [True, False, True]
     shutil.move(labels / "p3_seg.nii.gz", labels / "p9.nii.gz")
-    with pytest.raises(DataError, match=r"no series in .* goes with p9.nii.gz: name it as the folder of its series"):
+    with pytest.raises(DataError, match=r"no series .*p9\.nii\.gz: name"):
         DicomFolders(folder, labels=labels, allow_unlabelled=True).entries()
     with pytest.raises(DataError, match="is one file for several series"):
         DicomFolders(folder, labels=labels / "p1_seg.nii.gz").entries()

@@ -25,6 +25,7 @@ from support.layout_folders import (
     write_nifti,
     write_png,
 )  # fmt: skip
+from support.messages import quotes
 
 
 def read(layout, case=0):
@@ -81,10 +82,10 @@ def test_a_subject_that_is_not_whole_is_named(tmp_path):
     layout = TotalSegmentator(totalsegmentator(tmp_path))
     masks = tmp_path / "s0001" / "segmentations"
     write_nifti(masks / "liver.nii.gz", 2 * body()[1])
-    with pytest.raises(DataError, match="liver.nii.gz holds the values 2, 4, 6 and 1 more"):
+    with pytest.raises(DataError, match=r"liver\.nii\.gz .*2, 4, 6 and 1 more"):
         read(layout, 1)
     write_nifti(masks / "liver.nii.gz", body()[1][:-1])
-    with pytest.raises(DataError, match="liver.nii.gz is not on the grid of .*ct.nii.gz"):
+    with pytest.raises(DataError, match=r"liver\.nii\.gz .*grid of .*ct\.nii\.gz"):
         read(layout, 1)
     (masks / "liver.nii.gz").unlink()
     with pytest.raises(DataError, match="segmentations has no liver.nii.gz"):
@@ -139,7 +140,7 @@ def test_a_right_kidney_that_only_the_grey_masks_have_is_not_lost(tmp_path):
         write_png(path, np.zeros((20, 24), np.uint8))  # what level 120 instead of 126 finds
     scan = read(AttentPng(tmp_path))
     assert np.array_equal(scan.labels.array, body()[1])
-    assert "lack 75 pixels that the grey masks have (right kidney)" in one(scan.doubts, "grey masks were taken")
+    assert quotes(one(scan.doubts, "grey masks were taken"), "75 pixels ... (right kidney)")
 
 
 def test_grey_masks_of_another_coding_are_left_alone_and_contradictions_are_counted(tmp_path):
@@ -149,7 +150,7 @@ def test_grey_masks_of_another_coding_are_left_alone_and_contradictions_are_coun
             write_png(folder / f"IMG-0001-000{z + 3:02}.png", np.array(grey, np.uint8)[body()[1][:, :, z].T])
         scan = read(AttentPng(tmp_path))
         assert np.array_equal(scan.labels.array, body()[1]) and words in one(scan.decisions, "organs by")
-    assert "150 pixels differ from the grey masks" in one(scan.doubts, "differ")
+    assert "150 pixels" in one(scan.doubts, "differ")
 
 
 def test_train_and_test_are_splits_where_both_are_there(tmp_path):
@@ -174,7 +175,7 @@ def test_lists_of_slices_are_splits_only_if_no_patient_is_in_two(tmp_path):
     (lists / "val.txt").write_text("IMG-0001-00005.png\n")
     layout = AttentPng(tmp_path)
     assert [entry.split for entry in layout.entries()] == [None, None]
-    assert "in train and in val: they are not followed" in one(read(layout).doubts, "lists")
+    assert "in train and in val" in one(read(layout).doubts, "lists")
     for content in (b"../../x.png\n", b"\xff\xff"):
         (lists / "val.txt").write_bytes(content)
         with pytest.raises(DataError, match="val.txt"):
@@ -195,11 +196,11 @@ def test_masks_must_be_there_for_every_slice_and_for_no_other(tmp_path):
     folder = place(tmp_path) / "train" / "label"
     mask = folder / "spleen_label" / "IMG-0002-00004.png"
     mask.unlink()
-    with pytest.raises(DataError, match="spleen_label has no mask of the slice IMG-0002-00004.png"):
+    with pytest.raises(DataError, match=r"spleen_label .*IMG-0002-00004\.png"):
         AttentPng(tmp_path).entries()
     write_png(mask, np.zeros((20, 24), np.uint8))
     write_png(folder / "spleen_label" / "IMG-0003-00001.png", np.zeros((20, 24), np.uint8))
-    with pytest.raises(DataError, match="spleen_label has a mask without a slice, IMG-0003-00001.png"):
+    with pytest.raises(DataError, match=r"spleen_label .*without a slice.*IMG-0003-00001\.png"):
         AttentPng(tmp_path).entries()
 
 
@@ -225,7 +226,7 @@ def test_masks_and_images_of_two_sizes_are_refused(tmp_path):
             tmp_path / "mri_dataset" / "train" / "label" / f"IMG-0001-000{z + 3:02}.png",
             np.full((24, 20), 63, np.uint8),
         )
-    with pytest.raises(DataError, match="has 20 x 24 pixels, but .*image.* has 24 x 20"):
+    with pytest.raises(DataError, match="20 x 24 .*image.* 24 x 20"):
         read(AttentPng(tmp_path))
 
 
@@ -258,7 +259,7 @@ def test_both_modalities_are_parts_and_a_data_set_is_read_from_inside(tmp_path, 
 @pytest.mark.parametrize("name", ["nonumber.png", "_1.png", "5.png"])
 def test_a_slice_that_names_no_patient_is_refused(tmp_path, name):
     write_png(place(tmp_path) / "train" / "image" / name, np.zeros((20, 24), np.uint8))
-    with pytest.raises(DataError, match="is not named by patient and slice"):
+    with pytest.raises(DataError, match="patient and slice"):
         AttentPng(tmp_path).entries()
 
 

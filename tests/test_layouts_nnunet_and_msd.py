@@ -62,7 +62,7 @@ def test_the_channel_is_chosen_by_its_name(data):
 def test_a_missing_channel_is_named_even_if_another_is_read(data):
     nnunet(data, **TWO_CHANNELS)
     (data / "imagesTr" / "b_0001.nii.gz").unlink()
-    with pytest.raises(DataError, match="no b_0001.nii.gz, the channel 'T1 in phase'"):
+    with pytest.raises(DataError, match=r"no b_0001\.nii\.gz,.*'T1 in phase'"):
         NnUNet(data, "T2").entries()
 
 
@@ -88,7 +88,7 @@ def test_fold_0_of_splits_final_is_the_split(data):
     ("splits", "sentence"),
     [
         ([{"train": ["a", "c"], "val": []}], "names the case 'c'"),
-        ([{"train": ["a"], "val": ["a"]}], "the case 'a' in train and in val"),
+        ([{"train": ["a"], "val": ["a"]}], "'a' in train and in val"),
         ([{"train": "ab", "val": []}], "two lists"),
         ([[]], "two lists"),
         ([], "two lists"),
@@ -106,7 +106,7 @@ def test_disjoint_regions_are_joined_and_overlapping_ones_refused(data):
     nnunet(data, labels={"background": 0, "kidneys": [2, 3], "liver": 4, "spleen": 1})
     assert NnUNet(data).organs.to_dict()["organs"] == {"kidneys": [2, 3], "liver": [4], "spleen": [1]}
     nnunet(data, labels={"background": 0, "kidney": [1, 2, 3], "masses": [2, 3], "tumor": 2})
-    with pytest.raises(DataError, match="'kidney' and 'masses' share the value 2.*layout 'pairs'"):
+    with pytest.raises(DataError, match="'kidney' and 'masses' .* 2.*'pairs'"):
         NnUNet(data)
 
 
@@ -125,14 +125,14 @@ def test_voxels_to_be_ignored_are_refused_only_if_there_are_any(data):
     labels = np.array([0, 4, 2, 3, 1], np.uint8)[body()[1]]
     labels[0, 0, :2] = 5
     write_nifti(data / "labelsTr" / "a.nii.gz", labels)
-    with pytest.raises(DataError, match="a.nii.gz has 2 voxels of the value 5"):
+    with pytest.raises(DataError, match=r"a\.nii\.gz .*2 voxels .*5"):
         layout.read(layout.entries()[0])
 
 
 @pytest.mark.parametrize("ending", [".png", ".nrrd", 3, None])
 def test_other_endings_than_nifti_are_refused(data, ending):
     nnunet(data, file_ending=ending)
-    with pytest.raises(DataError, match="has the file_ending .* reads nnU-Net data sets of .nii.gz or .nii only"):
+    with pytest.raises(DataError, match=r"file_ending .*\.nii\.gz or \.nii only"):
         NnUNet(data)
 
 
@@ -152,10 +152,10 @@ def rename(old, new):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (lambda f: (f / "labelsTr" / "b.nii.gz").unlink(), "labelsTr of .* has no label map of b"),
-        (lambda f: (f / "imagesTr" / "b_0000.nii.gz").unlink(), "imagesTr of .* has no image of b"),
-        (rename("imagesTr/b_0000.nii.gz", "imagesTr/b.nii.gz"), "b.nii.gz does not end in a channel, _0000.nii.gz to _0000"),
-        (rename("imagesTr/b_0000.nii.gz", "imagesTr/b_0001.nii.gz"), "b_0001.nii.gz does not end in a channel"),
+        (lambda f: (f / "labelsTr" / "b.nii.gz").unlink(), "labelsTr .*no label map of b"),
+        (lambda f: (f / "imagesTr" / "b_0000.nii.gz").unlink(), "imagesTr .*no image of b"),
+        (rename("imagesTr/b_0000.nii.gz", "imagesTr/b.nii.gz"), "b.nii.gz .*channel, _0000.nii.gz to _0000"),
+        (rename("imagesTr/b_0000.nii.gz", "imagesTr/b_0001.nii.gz"), "b_0001.nii.gz .*channel"),
         (rename("imagesTr/b_0000.nii.gz", "imagesTr/b_0000.nii"), "b_0000.nii does not end in .nii.gz"),
         (lambda f: shutil.rmtree(f / "labelsTr"), "no label map of a, b"),
         (lambda f: [(f / k / n).unlink() for k, n in (("imagesTr", "b_0000.nii.gz"), ("labelsTr", "b.nii.gz"))], "counts 2"),
@@ -213,7 +213,7 @@ def test_as_many_modalities_as_are_named_must_be_there(data):
     msd(data, **TWO_MODALITIES)
     write_nifti(data / "imagesTr" / "x_1.nii.gz", body()[0])
     layout = MSD(data, "T2")
-    with pytest.raises(DataError, match="is 24x20x9 voxels, where 2 channels are needed"):
+    with pytest.raises(DataError, match="24x20x9 .*2 channels"):
         layout.read(layout.entries()[0])
     write_nifti(data / "imagesTr" / "x_1.nii.gz", np.stack([body()[0]] * 3, -1))
     with pytest.raises(DataError, match="is 24x20x9x3 voxels"):
@@ -270,11 +270,11 @@ def test_a_list_that_names_no_file_is_refused(data, name):
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
-        ({"background": 0, "liver": 1, "spleen": 1}, "'liver' and 'spleen' share the value 1"),
+        ({"background": 0, "liver": 1, "spleen": 1}, "'liver' and 'spleen' .*1"),
         ({"0": "background", "1": "liver", "2": "liver"}, "two values are called 'liver'"),
         ({"0": "background", "one": "liver"}, "'one' where a whole number belongs"),
-        ({"liver": 0, "spleen": 1}, "gives 'liver' the value 0, but 0 is the background"),
-        ({"background": 1, "liver": 2}, "gives 'background' the value 1, but 0 is the background"),
+        ({"liver": 0, "spleen": 1}, "'liver' .*0.*background"),
+        ({"background": 1, "liver": 2}, "'background' .*1.*0"),
         ({"background": 0, "liver": 1.5}, "the value 1.5"),
         ({"background": 0, "liver": True}, "the value True"),
         ({"background": 0, "liver": []}, "the value a list"),
@@ -329,5 +329,5 @@ def test_a_byte_order_mark_is_no_mistake(data):
 def test_several_data_sets_in_one_folder_are_not_guessed_between(tmp_path):
     msd(tmp_path / "Task03_Liver")
     msd(tmp_path / "Task09_Spleen")
-    with pytest.raises(DataError, match="several data sets, .*Task03_Liver and .*Task09_Spleen: name one"):
+    with pytest.raises(DataError, match="several .*Task03_Liver and .*Task09_Spleen"):
         MSD(tmp_path)

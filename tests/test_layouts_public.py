@@ -13,6 +13,7 @@ from attentkit_builtin.layouts.amos import Amos
 from attentkit_builtin.layouts.nnunet import NnUNet
 from support import public_sets as sets
 from support.layout_folders import ORGANS, body, write_json, write_nifti
+from support.messages import quotes
 
 WORDS = ("--size", "24", "--pixel", "2", "--workers", "1")
 """Of pixels as in `body`, so that every voxel comes back."""
@@ -112,12 +113,12 @@ def test_amos_as_nnunet_names_it_is_read_and_one_with_other_values_is_not(attent
     plain = sets.amos(tmp_path / "plain")
     write_json(plain / "dataset.json", facts | {"training": []})
     err = refused(attentkit, plain, "--part", "ct")
-    assert "'liver' the value 1, and AMOS22 the value 6" in err and "--layout nnunet" in err
+    assert quotes(err, "'liver' ... 1 ... AMOS22 ... 6 ... --layout nnunet")
 
 
 def test_a_number_that_tells_no_modality_is_refused(attentkit, tmp_path):
     folder = sets.amos(tmp_path / "set", train=(1, 5001))
-    assert "5001 does not tell whether it is CT or MR" in refused(attentkit, folder, "--part", "ct")
+    assert quotes(refused(attentkit, folder, "--part", "ct"), "5001 ... CT or MR")
 
 
 def test_flare_trains_on_mr_without_labels_and_tests_on_the_validation_set(attentkit, tmp_path):
@@ -158,7 +159,7 @@ def test_visits_of_one_brain_are_doubted_and_a_cavity_is_known_after_treatment(a
     folder = sets.brats(tmp_path / "set", ("BraTS-GLI-00005-100", "BraTS-GLI-00005-101"), (1, 2, 3, 4))
     found = prepare(attentkit, folder, "t1c")
     assert found.organs == ("necrotic core", "edema", "enhancing tumor", "resection cavity")
-    assert sum("is of the same patient: name both in one split" in warning for warning in found.warnings) == 2
+    assert sum("the same patient" in warning for warning in found.warnings) == 2
     children = prepare(attentkit, sets.brats(tmp_path / "ped", ("BraTS-PED-00001-000",)), "t1c")
     assert children.organs == ("label 1", "label 2", "label 3", "label 4")
 
@@ -211,7 +212,7 @@ def test_an_organ_that_one_case_lacks_is_unknown_there(attentkit, tmp_path, kind
     assert prepare(attentkit, folder, "", "--organs", "liver,spleen").cases[1].annotated == ("liver", "spleen")
     (tmp_path / "out.h5").unlink()
     err = refused(attentkit, folder, "--organs", "left kidney", code=2)
-    assert f"the case '{two.id}' annotates none of left kidney, only liver, right kidney, spleen" in err
+    assert quotes(err, f"'{two.id}' ... left kidney ... liver, right kidney, spleen")
 
 
 @pytest.mark.parametrize("inner", ["", "segmentations"])
@@ -229,7 +230,7 @@ def test_a_few_shared_voxels_are_given_to_the_first_organ_and_many_are_refused(a
     (tmp_path / "out.h5").unlink()
     write_nifti(path, (labels == 1).astype(np.uint8))
     err = refused(attentkit, folder, "--modality", "ct")
-    assert "liver and of right kidney share 100 % of the smaller one" in err
+    assert quotes(err, "liver ... right kidney ... 100 %")
 
 
 def test_what_is_wrong_with_a_folder_of_masks_is_said(attentkit, tmp_path):
@@ -241,13 +242,13 @@ def test_what_is_wrong_with_a_folder_of_masks_is_said(attentkit, tmp_path):
     assert "p2 holds masks and no image" in refused(attentkit, folder)
     shutil.copy(folder / "p1" / "ct.nii.gz", folder / "p2" / "ct.nii.gz")
     shutil.copy(folder / "p1" / "LK.nii.gz", folder / "p2" / "kidney_left.nii.gz")
-    assert "are both masks of the organ 'left kidney'" in refused(attentkit, folder)
+    assert "'left kidney'" in refused(attentkit, folder)
 
 
 def test_a_mask_series_that_lies_elsewhere_and_one_that_is_zipped_are_refused(attentkit, tmp_path):
     folder = sets.ircadb(tmp_path / "set", cases=(1,))
     (folder / "3Dircadb1.1" / "MASKS_DICOM" / "spleen" / "image_0").unlink()
-    assert "spleen has 8 slices that do not lie where the 9 of" in refused(attentkit, folder)
+    assert quotes(refused(attentkit, folder), "spleen ... 8 slices ... 9 of")
     shutil.rmtree(folder / "3Dircadb1.1" / "MASKS_DICOM")
     (folder / "3Dircadb1.1" / "MASKS_DICOM.zip").touch()
     assert "MASKS_DICOM.zip is not unpacked" in refused(attentkit, folder)
@@ -290,5 +291,5 @@ def test_old_and_new_names_of_brats_are_not_mixed(tmp_path):
 
     sets.brats(tmp_path)
     sets.old_brats(tmp_path)
-    with pytest.raises(DataError, match="BraTS-GLI-00000-000 is named as BraTS does since 2023"):
+    with pytest.raises(DataError, match="BraTS-GLI-00000-000 .*since 2023"):
         Brats.parts(tmp_path)

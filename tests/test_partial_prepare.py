@@ -16,6 +16,7 @@ from attent_kit.data.sets.synonyms import overlap, words_of
 from attent_kit.errors import ConfigError, DataError
 from support.cases import write_case
 from support.commands import says
+from support.messages import quotes
 
 FOUR = "liver=1,right kidney=2,left kidney=3,spleen=4"
 ORGANS = ["liver", "right kidney", "left kidney", "spleen"]
@@ -189,7 +190,7 @@ def test_one_label_file_of_two_cases_is_refused(attentkit, two):
     lines = ["image,labels,organs", *(f"a/images/{case}.nii.gz,a/labels/a_1.nii.gz,{cell}" for case, cell in cells)]
     (two / "list.csv").write_text("\n".join(lines))
     outcome = attentkit("prepare", two / "list.csv", "--modality", "ct", "-o", two / "ct.h5")
-    assert says(outcome, 3, "a_1.nii.gz is the label map of the cases 'a_1' and 'a_2'")
+    assert says(outcome, 3, "a_1.nii.gz ... 'a_1' and 'a_2'")
 
 
 def test_a_bad_cell_names_its_line(attentkit, two):
@@ -251,7 +252,7 @@ def test_check_tells_what_a_case_does_not_annotate_from_what_it_lacks(attentkit,
         assert ("annotated" in said) == (place == [two / "ct.h5"])
     findings = json.loads(attentkit("check", two / "ct.h5", "--json").out)
     (evidence,) = [f["evidence"] for f in findings if f["check"] == "annotated"]
-    assert evidence == "2 of 4 label maps (b_1, b_2) do not annotate left kidney, spleen"
+    assert quotes(evidence, "2 of 4 label maps (b_1, b_2) ... left kidney, spleen")
     assert not any(f["case"] == "b_1" and "spleen" in f["evidence"] for f in findings)
 
 
@@ -269,7 +270,7 @@ def test_a_file_of_a_later_version_is_refused(attentkit, two):
     with h5py.File(two / "ct.h5", "a") as file:
         manifest = json.loads(file["manifest"][()])
         put_text(file, "manifest", json.dumps({**manifest, "version": 3}))
-    with pytest.raises(DataError, match="has format 3, this attent-kit reads 1 and 2"):
+    with pytest.raises(DataError, match="format 3.* 1 and 2"):
         Prepared.open(two / "ct.h5")
 
 

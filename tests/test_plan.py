@@ -6,6 +6,7 @@ import pytest
 
 from attent_kit.engine.compare import price as module
 from support.commands import SUITE
+from support.messages import quotes
 
 
 @pytest.fixture
@@ -68,14 +69,14 @@ def test_a_row_that_cannot_be_run_is_said_and_the_others_are_priced(attentkit, s
     outcome, planned = plan(attentkit, suite, tmp_path / "out", "--directions", "mr2ct")
     errors = {c["row"]: c["error"] for c in planned["cells"]}
     assert errors["W/o adaptation"] is None
-    assert "discriminator 'patch' needs images of at least 48 x 48 pixels and got 32 x 32" in errors["AttENT"]
+    assert quotes(errors["AttENT"], "'patch' ... 48 x 48 ... 32 x 32")
 
 
 def test_the_plan_is_a_table_for_people(attentkit, suite, tmp_path):
     outcome = attentkit("compare", suite, "--plan", "-d", "cpu", "-o", tmp_path / "out", "--seeds", "0")
     assert outcome.code == 0
     assert "shares translate with AttENT" in outcome.out
-    assert "6 runs to train, one after another about" in outcome.out
+    assert "6 runs to train" in outcome.out
 
 
 def test_the_peak_of_this_process_is_read_in_mebibytes():
@@ -99,7 +100,7 @@ def test_a_backbone_that_a_row_cannot_take_is_refused_before_anything_is_trained
     suite.write_text(SUITE.format(prepared=prepared).replace("segmentor = { ", 'segmentor = { name = "smp", ') + rows)
     outcome = attentkit("compare", suite, "-d", "cpu", "-o", tmp_path / "out")
     assert outcome.code == 2
-    assert "row 'SIFA': alignment.segmentor: SIFA v2 needs a low-level head" in outcome.err
+    assert quotes(outcome.err, "'SIFA': alignment.segmentor: ... low-level head")
     assert not list((tmp_path / "out").rglob("checkpoint.ckpt"))
 
 

@@ -116,16 +116,14 @@ def test_a_method_that_translates_first_asks_for_its_checkpoint(attentkit, prepa
     assert attentkit("predict", run, image, tmp_path / "a.nii.gz", "-d", "cpu", "--translation").code == 0
     (run / "checkpoint.ckpt").unlink()
     outcome = attentkit("predict", run, image, tmp_path / "b.nii.gz", "-d", "cpu")
-    assert says(
-        outcome, 2, "is the segmentor alone, and 'pixel' predicts with more networks than that: copy checkpoint"
-    )
+    assert says(outcome, 2, "segmentor alone ... 'pixel' ... copy checkpoint")
     assert not (tmp_path / "b.nii.gz").exists()
 
 
 def test_a_run_folder_without_weights_is_none(attentkit, shared, volumes, tmp_path):
     (shared / "segmentor.safetensors").unlink()
     outcome = attentkit("predict", shared, volumes / "ct/images/ct_3.nii.gz", tmp_path / "p.nii.gz", "-d", "cpu")
-    assert says(outcome, 2, f"{shared} does not hold a trained run")
+    assert says(outcome, 2, f"{shared} ... run")
 
 
 def test_training_into_a_folder_with_weights_of_another_configuration_is_refused(attentkit, shared, prepared):
@@ -172,10 +170,10 @@ def without_a_digest(path):
     [
         (damaged, 1, "is not a readable safetensors file"),
         (a_pickle, 1, "is not a readable safetensors file"),
-        (of_another_shape, 1, "does not fit the network of config.toml beside it"),
-        (a_weight_less, 1, "does not fit the network of config.toml beside it"),
-        (of_other_options, 2, "was trained with other options than config.toml beside it names"),
-        (of_another_network, 1, "holds the network 'F', and 'S' is needed"),
+        (of_another_shape, 1, "does not fit ... config.toml"),
+        (a_weight_less, 1, "does not fit ... config.toml"),
+        (of_other_options, 2, "other options ... config.toml"),
+        (of_another_network, 1, "'F' ... 'S'"),
         (without_a_digest, 1, "carries no digest"),
     ],
 )

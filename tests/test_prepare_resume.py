@@ -22,6 +22,7 @@ from attent_kit.data.workers import asking
 from attent_kit.errors import RunError
 from support.cases import contents, write_case
 from support.commands import on_a_full_disk, prepare_words
+from support.messages import quotes
 from support.waiting import until
 
 OPTIONS = {"modality": "mr", "size": 12, "test": ["c4"], "channels": 3, "foreground_only": True}
@@ -195,7 +196,7 @@ def test_what_is_kept_comes_back_and_nothing_is_unpickled(tmp_path):
 
 def test_two_processes_do_not_prepare_the_same_file(volumes_of_five, tmp_path):
     out = tmp_path / "mr.h5"
-    with Unfinished(out).claimed(), pytest.raises(RunError, match="mr.h5 is being prepared by another process: wait"):
+    with Unfinished(out).claimed(), pytest.raises(RunError, match=r"mr\.h5 .*another process: wait"):
         prepare(pairs_of(volumes_of_five), out, PrepareOptions(**OPTIONS))
     prepare(pairs_of(volumes_of_five), out, PrepareOptions(**OPTIONS))
 
@@ -234,7 +235,7 @@ def test_only_the_process_that_hands_out_the_work_hears_an_interrupt():
 def test_a_full_disk_is_one_sentence_with_several_processes_too(volumes, tmp_path, limit):
     words = prepare_words(volumes / "ct", tmp_path / "ct.h5", "ct", "--workers", 2)
     code, err = on_a_full_disk(limit, *words)
-    assert code == 1 and f"{tmp_path / 'ct.h5'} could not be written (File too large)." in err
+    assert code == 1 and quotes(err, f"{tmp_path / 'ct.h5'} ... (File too large)")
     assert contents(tmp_path) == {}
 
 
@@ -294,8 +295,8 @@ def test_a_process_that_is_ended_from_outside_is_one_sentence_and_the_rest_is_ke
     words = ["prepare", deadly, "--layout=deadly", "-o", tmp_path / "ct.h5", "--modality=ct", "--size=8"]
     outcome = attentkit(*words, "--workers", 2)
     assert outcome.code == 1 and "Traceback" not in outcome.err
-    assert "a process was ended before its case was done, as happens when memory runs out." in outcome.err
-    assert "--workers 1" in outcome.err and (tmp_path / ".ct.h5.unfinished").is_dir()
+    assert quotes(outcome.err, "process ... memory ... --workers 1")
+    assert (tmp_path / ".ct.h5.unfinished").is_dir()
     (deadly / "deadly").write_text("")
     assert attentkit(*words).code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ct", "ct.h5", "ct.toml", "site"]
@@ -334,7 +335,7 @@ def test_interrupted_it_ends_in_130_without_a_word_of_its_processes_and_goes_on(
     os.killpg(child.pid, signal.SIGINT)  # as Ctrl-C in a terminal does
     (deadly / "deadly").write_text("")
     _, err = child.communicate(timeout=60)
-    assert child.returncode == 130 and "start the same command again to go on" in err and "Traceback" not in err
+    assert child.returncode == 130 and "same command again" in err and "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == [".ct.h5.unfinished", "ct", "site"]
     for name in ("ct", "other"):
         words = ["--layout=deadly", "-o", tmp_path / f"{name}.h5", "--modality=ct", "--size=8"]

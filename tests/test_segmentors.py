@@ -140,12 +140,12 @@ def test_options_that_do_not_fit_each_other_are_refused_with_their_name() -> Non
 
 
 def test_an_encoder_that_smp_refuses_is_one_sentence() -> None:
-    with pytest.raises(ConfigError, match="cannot build 'unet' with 5 stages on encoder 'tu-vit_tiny_patch16_224'"):
+    with pytest.raises(ConfigError, match="'unet' .*5 stages .*'tu-vit_tiny_patch16_224'"):
         build(encoder="tu-vit_tiny_patch16_224")
     for encoder in ("tu-coat_tiny", "tu-efficientformerv2_s0"):
         with pytest.raises(ConfigError, match=r"takes images of one size only[.:]"):
             build(encoder=encoder)
-    with pytest.raises(ConfigError, match="no features at stage 1: choose auxiliary = 2"):
+    with pytest.raises(ConfigError, match="stage 1: .*auxiliary = 2"):
         build(encoder="tu-convnext_atto", auxiliary=1)
 
 
@@ -155,7 +155,7 @@ def test_weights_that_cannot_be_fetched_are_one_sentence(
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match=f"'imagenet' of encoder '{encoder}' could not be fetched"):
+    with pytest.raises(ConfigError, match=f"'imagenet' .*'{encoder}' .*fetched"):
         build(encoder=encoder, encoder_weights="imagenet")
 
 
@@ -165,7 +165,7 @@ def test_without_a_hub_nothing_is_waited_for_and_nothing_logged(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr(urllib.request, "getproxies", dict)
-    with pytest.raises(ConfigError, match="'pretrained' of encoder 'tu-resnet10t' could not be fetched"):
+    with pytest.raises(ConfigError, match="'pretrained' .*'tu-resnet10t' .*fetched"):
         build(encoder="tu-resnet10t", encoder_weights="pretrained")
     assert capfd.readouterr() == ("", "") and not huggingface_hub.constants.HF_HUB_OFFLINE
 
@@ -209,9 +209,7 @@ def test_weights_for_colour_images_are_adapted_to_other_channels(tmp_path: Path)
 
 def test_a_file_without_the_encoders_weights_is_refused(tmp_path: Path) -> None:
     save_file(build().state_dict(), tmp_path / "w.safetensors")
-    with pytest.raises(
-        ConfigError, match=r"80 of the encoder's 216 weights are missing, the first is 'layer1.2.conv1.weight'"
-    ):
+    with pytest.raises(ConfigError, match=r"80 of .*216 .*'layer1\.2\.conv1\.weight'"):
         build(encoder="resnet34", encoder_weights=str(tmp_path / "w.safetensors"))
     with pytest.raises(ConfigError, match="there is no such file"):
         build(encoder_weights=str(tmp_path / "other.pth"))
@@ -224,7 +222,7 @@ def test_a_folder_is_read_where_it_holds_one_file_of_weights(tmp_path: Path) -> 
     options = {"encoder": "tu-test_resnet", "encoder_depth": 3}
     given = build(3, **options).network.encoder
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match="holds no .safetensors, .pth, .pt or .bin file"):
+    with pytest.raises(ConfigError, match=r"no \.safetensors, \.pth, \.pt or \.bin"):
         build(3, **options, encoder_weights=f"{tmp_path}/")
     save_file(given.state_dict(), tmp_path / "model.safetensors")
     torch.save({"other": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
@@ -241,7 +239,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_first_names_in_it(tmp_path
     save_file(given, tmp_path / "w.safetensors")
     with pytest.raises(ConfigError) as error:
         build(encoder_weights=str(tmp_path / "w.safetensors"))
-    assert "The file holds 4: 'c', 'd', 'visual.a.weight', ... Give a file" in str(error.value)
+    assert "4: 'c', 'd', 'visual.a.weight'" in str(error.value)
 
 
 def test_weights_that_hold_code_are_never_run(tmp_path: Path) -> None:
@@ -264,17 +262,11 @@ def test_an_encoder_that_always_goes_down_to_a_32nd_gets_images_that_it_can_halv
 
 
 def test_what_fits_is_proposed_for_what_does_not() -> None:
-    with pytest.raises(
-        ConfigError, match=r"cannot be dilated so far. Write architecture = 'unet', or encoder = 'resnet18'"
-    ):
+    with pytest.raises(ConfigError, match=r"dilated.*architecture = 'unet', or encoder = 'resnet18'"):
         build(architecture="deeplabv3", encoder="tu-vgg11")
-    with pytest.raises(
-        ConfigError, match=r"'dpt' takes encoders of timm alone. Write architecture = 'unet', or encoder ="
-    ):
+    with pytest.raises(ConfigError, match=r"'dpt' .*timm.*architecture = 'unet', or encoder ="):
         build(architecture="dpt", encoder="resnet18")
-    with pytest.raises(
-        ConfigError, match=r"answers one resolution.* Write architecture = 'dpt', or encoder = 'resnet18'"
-    ):
+    with pytest.raises(ConfigError, match=r"one resolution.*architecture = 'dpt', or encoder = 'resnet18'"):
         build(encoder="tu-test_vit")
 
 

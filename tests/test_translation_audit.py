@@ -191,7 +191,7 @@ def test_a_second_audit_of_the_same_run_writes_nothing(trained_as):
 @pytest.mark.parametrize("method", ["plain", "nothing"])
 def test_a_method_without_translation_has_nothing_to_audit(trained_as, method):
     folder = trained_as(method)
-    with pytest.raises(TranslatesNothing, match=f"'{method}' translates no images to source style"):
+    with pytest.raises(TranslatesNothing, match=f"'{method}' translates no"):
         audit_translation(folder)
     assert not list(folder.glob("translation_audit*"))
 
@@ -213,7 +213,7 @@ def test_data_that_have_changed_and_a_lone_segmentor_are_refused(trained_as, dat
     folder = trained_as("lost")
     config = (folder / "config.toml").read_text()
     (folder / "config.toml").write_text(config.replace("ct.h5", "mr.h5"))
-    with pytest.raises(ConfigError, match="no longer holds what this run was made with"):
+    with pytest.raises(ConfigError, match=r"mr\.h5 no longer"):
         audit_translation(folder)
     (folder / "config.toml").write_text(config.replace("ct.h5", "gone.h5"))
     with pytest.raises(DataError, match="gone.h5 does not exist"):
