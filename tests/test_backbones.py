@@ -220,7 +220,7 @@ def test_what_was_answered_is_not_asked_again(stranger, cache):
 def test_another_version_of_a_package_is_asked_again(stranger, monkeypatch):
     two = stranger.segmentor("two")
     find(stranger, "fine_net")
-    monkeypatch.setattr(module, "version", lambda distribution: "another")
+    monkeypatch.setattr(module, "installed_version", lambda distribution: "another")
     find(stranger, "fine_net")
     assert two.asked == ["fine_net", "fine_net"]
 

@@ -182,7 +182,7 @@ def test_weights_that_are_not_those_of_the_run_end_in_a_sentence(
 ):
     spoil(shared / "segmentor.safetensors")
     outcome = attentkit("predict", shared, volumes / "ct/images/ct_3.nii.gz", tmp_path / "p.nii.gz", "-d", "cpu")
-    assert says(outcome, code, f"{shared / 'segmentor.safetensors'} {sentence}")
+    assert says(outcome, code, f"{shared / 'segmentor.safetensors'} ... {sentence}")
     assert not (tmp_path / "p.nii.gz").exists()
 
 
