@@ -19,7 +19,7 @@ LAYERS = [
     {"config", "files", "hookspecs", "image_pool", "objectives", "registry", "schedules", "teacher", "tracker"},
     {"backbone", "describe", "launcher", "scaffold"},
     {"interfaces", "report", "selectors"},
-    {"build", "data", "options"},
+    {"asked", "build", "data", "options"},
     {"layouts", "metrics"},
     {"engine"},
     {"plugins"},

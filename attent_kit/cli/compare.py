@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from attent_kit.asked import look_up
 from attent_kit.cli.output import listed
 from attent_kit.cli.plugin_files import plugin_option
 from attent_kit.cli.screen import Screen, print_grid, print_price
@@ -83,6 +84,9 @@ def command(
     With --launcher each run is a job, on a cluster for example: stop this command, and the jobs go on; start it again, and it
     waits for them. `attentkit status`, `attentkit status --logs RUN` and `attentkit cancel` know them.
     """
+    registry = look_up(
+        load().registry, alignments=listed(alignments), suite=suite, variant=variant, select=select, track=listed(track)
+    )
     from attent_kit.engine.conduct.compare import compare
     from attent_kit.engine.conduct.grid import expanded, planned_jobs, priced
     from attent_kit.engine.conduct.request import CompareRequest
@@ -109,7 +113,7 @@ def command(
         launch=launch,
         stage_data=stage_data,
     )
-    registry, screen = load().registry, Screen(as_json)
+    screen = Screen(as_json)
     if price:
         print_price(priced(request, registry, screen), as_json)
     elif dry_run:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from attent_kit.asked import look_up
 from attent_kit.cli.output import bars, in_words, listed, print_scores, print_table
 from attent_kit.cli.plugin_files import plugin_option
 from attent_kit.plugins import load
@@ -55,6 +56,8 @@ def command(
     `attentkit train RUN --more-steps N` trains a finished run for longer: what the longer run is made of is copied from the
     folder RUN, which stays as it is. Learning rates go on as if the stage had been so long from the beginning.
     """
+    named = [alignment] if alignment and more_steps is None and not Path(alignment).exists() else []
+    registry = look_up(load().registry, alignments=named, select=select, track=listed(track))
     from attent_kit.engine.conduct.train import TrainRequest, train
     from attent_kit.engine.train.train import TrainWatcher
 
@@ -69,7 +72,7 @@ def command(
             warned=lambda sentence: bar.say(f"Warning: {sentence}"),
             started=bar.say,
         )
-        result = train(request, load().registry, watcher)
+        result = train(request, registry, watcher)
     if as_json:
         print_scores(result.scores)
     else:

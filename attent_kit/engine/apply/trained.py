@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from attent_kit.asked import refuse_unknown_selection
 from attent_kit.build import build_alignment
 from attent_kit.config import read_toml
 from attent_kit.data.prepared.familiar import Familiar
@@ -22,7 +23,7 @@ from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.provenance import Record, missing, recorded, well_formed, what_to_type
 from attent_kit.engine.run.settings import RunSettings, run_settings
 from attent_kit.engine.run.stages import total_steps
-from attent_kit.engine.snapshots.selection import chosen_step, refuse_unknown
+from attent_kit.engine.snapshots.selection import chosen_step
 from attent_kit.engine.snapshots.snapshots import load_snapshot
 from attent_kit.engine.train.train import precision_of
 from attent_kit.errors import AttentKitError, ConfigError, RunError
@@ -151,7 +152,7 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
 
     ConfigError if the training is not finished, RunError if the weights do not fit; as `chosen_step` for the selection.
     """
-    refuse_unknown(select, registry)
+    refuse_unknown_selection(select, registry)
     fabric = launch(device, run.settings.precision)
     alignment = build_alignment(run.settings.alignment, registry, run.domain.task, run.settings.seed, empty=True)
     setup(alignment, fabric)

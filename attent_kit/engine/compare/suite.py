@@ -46,6 +46,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
+from attent_kit.asked import in_variant
 from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read_toml, validate
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.sets.splits import Fold, named_split
@@ -271,7 +272,7 @@ def read_suite(path: Path, registry: Registry, variant: str | None = None) -> Su
     A variant is laid over it and adds its own name to the suite's, unless it says another. Without a variant the suite
     is the plain one; a suite whose data are only in its variants cannot run without one.
     """
-    data = _in_variant(path, read_toml(path), variant)
+    data = in_variant(path, read_toml(path), variant)
     suite = validate(Suite, data, registry)
     _refuse_options_of_no_row(suite, registry, suite.options, "options.")
     beside = path.parent
@@ -295,21 +296,6 @@ def _beside(row: SuiteRow, folder: Path) -> SuiteRow:
         return row
     places = {name: folder / place for name, place in given.items()} if isinstance(given, dict) else folder / given
     return row.model_copy(update={"predictions": places})
-
-
-def _in_variant(path: Path, data: dict[str, Any], variant: str | None) -> dict[str, Any]:
-    variants = data.pop("variants", {})
-    if not isinstance(variants, dict) or not all(isinstance(over, dict) for over in variants.values()):
-        raise ConfigError(f"{path}: variants: write each as a table of its own, as in [variants.quick].")
-    if variant is None:
-        if variants and not data.keys() & {"domains", "phantom"}:
-            raise ConfigError(f"{path} is run in a variant: type --variant {' or --variant '.join(variants)}.")
-        return data
-    if variant not in variants:
-        known = f"It has: {', '.join(variants)}." if variants else "It has none: leave out --variant."
-        raise ConfigError(f"{path} has no variant '{variant}'.{did_you_mean(variant, variants)} {known}")
-    named = {"name": f"{data['name']}-{variant}"} if "name" in data else {}
-    return merge(data, {**named, **variants[variant]})
 
 
 def narrow(

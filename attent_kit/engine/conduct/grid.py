@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from attent_kit.asked import refuse_unknown_selection, suite_file
 from attent_kit.config import read_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.ablation import ablate
@@ -25,9 +26,8 @@ from attent_kit.engine.jobs.settings import Launching, launching
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.processor import on_processor, processes
 from attent_kit.engine.run.provenance import explained
-from attent_kit.engine.snapshots.selection import refuse_unknown
 from attent_kit.engine.train.tracking import Trackers, find_trackers
-from attent_kit.errors import ConfigError, did_you_mean
+from attent_kit.errors import ConfigError
 from attent_kit.naming import names_a_file
 from attent_kit.registry import Registry
 from attent_kit.report.comparisons import choose_reference
@@ -76,7 +76,7 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     whole, narrowed = _suites(request, registry)
     out = Path(request.out or Path("runs", narrowed.name))
     files = domain_files(narrowed, out)
-    refuse_unknown(request.select, registry)
+    refuse_unknown_selection(request.select, registry)
     words, reference = request.set_words, request.reference
     left_out: list[str] = []
     if request.ablate is not None:
@@ -159,7 +159,7 @@ def _launching(request: CompareRequest, suite: Suite, registry: Registry) -> Lau
 
 def _suites(request: CompareRequest, registry: Registry) -> tuple[Suite, Suite]:
     """The suite that a request names, and that with the rows, seeds and directions that it asks for."""
-    suite = request.suite if isinstance(request.suite, Suite) else _file_of(str(request.suite), registry)
+    suite = request.suite if isinstance(request.suite, Suite) else suite_file(str(request.suite), registry)
     if isinstance(suite, Suite) and request.variant is not None:
         raise ConfigError(f"variant '{request.variant}': name the file of the suite, which holds its variants.")
     try:
@@ -170,18 +170,6 @@ def _suites(request: CompareRequest, registry: Registry) -> tuple[Suite, Suite]:
         if request.out is None and not names_a_file(name):
             raise
         raise explained(error, Path(request.out or Path("runs", str(name))), registry) from None
-
-
-def _file_of(suite: str, registry: Registry) -> Path:
-    names = [component.name for component in registry.of("suites")]
-    if suite.endswith(".toml"):
-        return Path(suite)
-    if suite in names:
-        return Path(str(registry.find("suites", suite).target))
-    raise ConfigError(
-        f"'{suite}' is neither a .toml file nor an installed suite.{did_you_mean(suite, names)} "
-        f"`attentkit list suites` shows those."
-    )
 
 
 def _devices(request: CompareRequest, cells: Sequence[Cell]) -> tuple[str, ...]:

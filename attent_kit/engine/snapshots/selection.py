@@ -10,13 +10,14 @@ from collections.abc import Callable
 
 import torch
 
+from attent_kit.asked import refuse_unknown_selection
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.assemble import load_network_states, network_states
 from attent_kit.engine.run.folder import Answers, RunFolder
 from attent_kit.engine.run.predict import segment_case
 from attent_kit.engine.run.settings import RunSettings
 from attent_kit.engine.snapshots.snapshots import load_snapshot
-from attent_kit.errors import ConfigError, DataError, did_you_mean
+from attent_kit.errors import ConfigError, DataError
 from attent_kit.files import write_text
 from attent_kit.interfaces import Alignment
 from attent_kit.metrics.overlap import dice
@@ -34,20 +35,9 @@ from attent_kit.report.selection import (
 )
 
 
-def refuse_unknown(select: str, registry: Registry) -> None:
-    """ConfigError for a word that --select does not take."""
-    names = [LAST, *(component.name for component in registry.of("selectors")), ORACLE]
-    if select not in names:
-        raise ConfigError(
-            f"--select {select}: there is no such selector.{did_you_mean(select, names)} There are: {', '.join(names)}."
-        )
-    if select not in (LAST, ORACLE):
-        registry.find("selectors", select)
-
-
 def refuse_selection(select: str, settings: RunSettings, run: RunFolder, target: Prepared, registry: Registry) -> None:
     """ConfigError or DataError, before anything is trained, if the run will have nothing to choose from."""
-    refuse_unknown(select, registry)
+    refuse_unknown_selection(select, registry)
     if select == LAST:
         return
     trained = run.has_results and run.answers().scores.exists()
