@@ -21,12 +21,14 @@ def look_up(
     variant: str | None = None,
     select: str = LAST,
     track: Sequence[str] = (),
+    launcher: str | None = None,
 ) -> Registry:
     """The same registry; ConfigError or UnknownComponent for a name that is nearly one that it has.
 
     What is nowhere near is left to the command, which may know the plugin that it came from.
     """
     names = [("alignments", name) for name in alignments] + [("trackers", name) for name in track]
+    names += [("launchers", launcher)] if launcher else []
     refuse_unknown_selection(select, registry)
     if suite is not None:
         path = suite_file(suite, registry)

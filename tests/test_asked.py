@@ -38,6 +38,7 @@ def suite(tmp_path):
         (["compare", "fantom"], "phantom"),
         (["compare", "--select", "entrop"], "entropy"),
         (["compare", "--track", "tensorbord"], "tensorboard"),
+        (["compare", "--launcher", "locl"], "local"),
         (["compare", "mine.toml", "--variant", "quik"], "quick"),
         (["compare", "wrong.toml"], "cyclegan"),
         (["train", "atent", "--source", "mr.h5", "--target", "ct.h5"], "attent"),

@@ -85,8 +85,9 @@ def command(
     waits for them. `attentkit status`, `attentkit status --logs RUN` and `attentkit cancel` know them.
     """
     registry = look_up(
-        load().registry, alignments=listed(alignments), suite=suite, variant=variant, select=select, track=listed(track)
-    )
+        load().registry, alignments=listed(alignments), suite=suite, variant=variant, select=select, track=listed(track),
+        launcher=launcher,
+    )  # fmt: skip
     from attent_kit.engine.conduct.compare import compare
     from attent_kit.engine.conduct.grid import expanded, planned_jobs, priced
     from attent_kit.engine.conduct.request import CompareRequest
