@@ -6,7 +6,7 @@
 
 The file holds the table, then for each method the wall time, steps per second and peak memory of its stages. The numbers of
 the table, unrounded, are left beside it as .csv. What was written by hand below "What to make of it" stays. Each --figure of
-the report, or of shift and audit beside it, goes to docs/ as PNG.
+the report, or of shift and audit beside it, goes to docs/_static/ as PNG.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from statistics import median
 from PIL import Image
 
 BY_HAND = "## What to make of it"
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs" / "_static"
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of the comparison")
     parser.add_argument("result", type=Path, help="Markdown file to write")
     parser.add_argument("command", help="the command that made it")
-    parser.add_argument("--figure", action="append", default=[], help="name of a figure of the report, to docs/")
+    parser.add_argument("--figure", action="append", default=[], help="name of a figure of the report, to docs/_static/")
     options = parser.parse_args()
     runs = sorted(options.folder.glob("*/*/seed*/speed.json"))
     if not runs:
