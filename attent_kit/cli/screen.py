@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -103,6 +104,9 @@ def print_grid(grid: "CellGrid", as_json: bool, jobs: "Sequence[Planned]" = ()) 
     that do it, if a launcher starts them."""
     _print_what_to_know(grid)
     if as_json:
+        of_run: dict[Path, list[Planned]] = {}
+        for planned in jobs:
+            of_run.setdefault(planned.cell.folder, []).append(planned)
         fields = ("row", "alignment", "direction", "seed", "folder", "done")
         print_json(
             [
@@ -110,7 +114,7 @@ def print_grid(grid: "CellGrid", as_json: bool, jobs: "Sequence[Planned]" = ()) 
                 | _fold(c)
                 | _trials(c)
                 | {"superseded": [*grid.superseded[c.folder]]}
-                | _jobs_as_json([job for job in jobs if job.cell.folder == c.folder])
+                | _jobs_as_json(of_run.get(c.folder, ()))
                 for c in grid.cells
             ]
             + [_external(e) | {"folder": e.folder, "done": e.done} for e in grid.externals]

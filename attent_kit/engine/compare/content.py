@@ -110,8 +110,10 @@ def located(cells: Sequence[Cell], registry: Registry) -> list[Cell]:
 
 def superseded(cell: Cell, registry: Registry) -> dict[Path, list[str]]:
     """Folders of this row, direction, seed and fold that hold runs of other content, and in what each of them differs."""
-    asked = content_of(cell, registry)
     there = {run.path: content_there(run) for run in cell.run.siblings()}
+    if not there:
+        return {}
+    asked = content_of(cell, registry)
     return {folder: differences(content, asked) for folder, content in there.items() if content is not None}
 
 

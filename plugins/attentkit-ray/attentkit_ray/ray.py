@@ -7,6 +7,7 @@ name cannot be given twice. Nothing is restarted by Ray itself: a job that is lo
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from attent_kit.launcher import Job, JobState, Launcher
 
 NAMESPACE = "attentkit"
 SECONDS_TO_ANSWER = 2.0
+SECONDS_TO_CONNECT = 5.0
 HANDED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME")
 """Environment variables of this process that a job is to have, too."""
 
@@ -177,6 +179,7 @@ class Ray(Launcher):
 
             local = {} if self.options.address else {"include_dashboard": False}
             try:
+                _knock(self.options.address)
                 ray.init(
                     address=self.options.address or "local", namespace=NAMESPACE, log_to_driver=False,
                     logging_level=logging.ERROR, **local,
@@ -189,3 +192,10 @@ class Ray(Launcher):
                 ) from None
             self._ray = ray
         return self._ray
+
+
+def _knock(address: str | None) -> None:
+    """OSError if nobody listens at host:port, which Ray itself would try for minutes."""
+    host, colon, port = (address or "").rpartition("://")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_CONNECT).close()

@@ -36,7 +36,7 @@ class FakeRay(types.ModuleType):
 
     def init(self, **how):
         self.joined.append(how)
-        if how["address"] == "nowhere:1":
+        if how["address"] == "nowhere":
             raise ConnectionError("Could not find any running Ray instance")
 
     def shutdown(self):
@@ -150,8 +150,11 @@ def test_what_no_node_can_hold_and_an_address_that_does_not_answer_are_sentences
         launcher(tmp_path).check([job(tmp_path, "a", gpus=2)])
     launcher(tmp_path).check([job(tmp_path, "a", gpus=0.5)])
     launcher(tmp_path, autoscaling=True).check([job(tmp_path, "a", gpus=2)])
-    with pytest.raises(ConfigError, match="nowhere:1: no Ray cluster answers there"):
-        launcher(tmp_path, address="nowhere:1").look(["a"])
+    for address in ("nowhere", "127.0.0.1:1", "ray://127.0.0.1:1"):
+        with pytest.raises(ConfigError, match=f"{address}: no Ray cluster answers there"):
+            launcher(tmp_path, address=address).look(["a"])
+    asked = [how["address"] for how in ray.joined]
+    assert asked == [*["local"] * 3, "nowhere"], "Ray, which tries for minutes, is not asked where nobody listens"
 
 
 def test_the_actor_runs_a_command_says_how_it_ended_and_frees_what_it_holds(tmp_path, monkeypatch):
