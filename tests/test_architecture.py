@@ -339,11 +339,12 @@ def test_no_two_classes_have_one_name():
 
 OF_OTHERS = {
     ("engine/compare/cells.py", ".lock"), ("engine/train/fit.py", ".lock"), ("engine/jobs/book.py", ".lock"),
+    ("engine/jobs/staging.py", ".lock"),
     ("engine/compare/results.py", "scores.csv"), ("report/render.py", "scores.csv"),
     *(("engine/apply/pack.py", name) for name in ("config.toml", "domain.json", "env.json")),
 }  # fmt: skip
-"""Names that other things have, too: the locks of a comparison's data, of a shared stage and of a queue, the scores of a
-comparison, and the files of a pack."""
+"""Names that other things have, too: the locks of a comparison's data, of a shared stage, of a queue and of a copy on a node, the
+scores of a comparison, and the files of a pack."""
 
 
 def names_used(path, files, folders):
