@@ -67,7 +67,14 @@ def test_another_selection_of_a_finished_run_trains_nothing_and_answers_in_a_fol
     place = RunFolder(folder).answers(select).path
     assert {name.partition("/selections/")[2] or name for name in after.keys() - before.keys()} == {
         f"selections/{select}/{name}"
-        for name in ("scores.csv", "segmentor.safetensors", "selected.json", "slices.npz", "predictions/ct_3.nii.gz")
+        for name in (
+            ".scores.csv.sha256",
+            "scores.csv",
+            "segmentor.safetensors",
+            "selected.json",
+            "slices.npz",
+            "predictions/ct_3.nii.gz",
+        )
     }
     assert json.loads((place / "selected.json").read_text()) == {"selection": select, "step": step, "label_free": True}
     exported, kept = load_file(place / "segmentor.safetensors"), snapshot(folder, step)

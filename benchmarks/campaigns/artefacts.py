@@ -28,7 +28,7 @@ EXTREMES = (
     struct.pack("<f", math.nan), struct.pack("<f", math.inf), struct.pack("<d", math.nan),
 )  # fmt: skip
 """The largest numbers of their size, -1, infinity, and what is no number."""
-NUMBERS = (
+SENSELESS = (
     b"",
     b"-1",
     b"0",
@@ -189,7 +189,7 @@ def spoilt(whole: bytes, damage: str, chance: random.Random) -> bytes:
         content[begin : begin + len(word)] = word
     elif damage == "number" and (numbers := [*re.finditer(rb"[0-9][0-9.e+-]*", whole)]):
         number = chance.choice(numbers)
-        content[number.start() : number.end()] = chance.choice(NUMBERS)
+        content[number.start() : number.end()] = chance.choice(SENSELESS)
     else:
         return chance.randbytes(chance.choice((1, 40, 4096)))
     return bytes(content)
