@@ -28,7 +28,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of the comparison")
     parser.add_argument("result", type=Path, help="Markdown file to write")
     parser.add_argument("command", help="the command that made it")
-    parser.add_argument("--figure", action="append", default=[], help="name of a figure of the report, to docs/_static/")
+    parser.add_argument(
+        "--figure", action="append", default=[], help="name of a figure of the report, to docs/_static/"
+    )
     options = parser.parse_args()
     runs = sorted(options.folder.glob("*/*/seed*/speed.json"))
     if not runs:
