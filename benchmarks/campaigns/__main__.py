@@ -82,9 +82,9 @@ def page(work: Path, seed: int) -> str:
         "| campaign | what | tried | survived | lost |",
         "|---|---|---:|---:|---:|",
     ]
-    for name, (_, _, what) in CAMPAIGNS.items():
+    for name, (_, usual, what) in CAMPAIGNS.items():
         lost = sum(bool(each.lost) for each in found[name])
-        lines.append(f"| {name} | {what} | {len(found[name])} | {len(found[name]) - lost} | {lost} |")
+        lines.append(f"| {name} | {what} | {len(found[name])} of {usual} | {len(found[name]) - lost} | {lost} |")
     for name, tries in found.items():
         lines += ["", f"## {name}", "", *_kinds(tries)]
     return "\n".join(lines) + "\n"
