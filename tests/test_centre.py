@@ -69,7 +69,8 @@ def test_the_body_is_in_the_middle_its_lung_stays_and_the_table_is_air(centred, 
             assert abs(found[0] + found[-1] - 47) <= 1 and len(found) <= 41
     row, column = domain.manifest["cases"][0]["middle"]
     assert (row, column) == (63 - CENTRE[1], 63 - CENTRE[0])
-    assert domain.warnings == ()
+    (told,) = domain.warnings
+    assert "3 of 6" in told and "--foreground-only" in told
 
 
 def test_the_grey_values_of_mr_are_measured_on_the_body_alone(centred, tmp_path):

@@ -137,7 +137,9 @@ def lie_ready(page: str, trained: Path, suite: Path, prepared: Path) -> None:
         public_sets.write_all(Path("."))
         write_phantoms(Path("phantoms"), layouts=("chaos",))
         shutil.move("phantoms/chaos", "CHAOS")
-    if page in ("howto/compare.md", "howto/share.md", "howto/train.md", "reference/python.md", "reference/suite.md"):
+    if page in (
+        "howto/compare.md", "howto/search.md", "howto/share.md", "howto/train.md", "reference/python.md", "reference/suite.md",
+    ):  # fmt: skip
         Path("mine.toml").write_text(suite.read_text(encoding="utf-8").replace('"tiny"', '"mine"'), encoding="utf-8")
         for name in ("mr", "ct"):
             shutil.copy(prepared / f"{name}.h5", f"{name}.h5")

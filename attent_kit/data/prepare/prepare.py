@@ -196,7 +196,7 @@ def _write(
                 tell(record["id"])
             voxels = [record["labels"]["voxels"] for record in manifest["cases"] if record["labels"]]
             manifest["warnings"] += organs_never_seen(voxels, manifest["organs"])
-            if not recipe.foreground_only:
+            if not recipe.foreground_only and recipe.slicing.plane == "axial":
                 manifest["warnings"] += without_organs(shown)
             if any("annotated" in record for record in manifest["cases"]):
                 manifest["version"] = PARTIAL_VERSION

@@ -35,7 +35,7 @@ class SuiteRow(ComponentConfig):
     seen: str | None = None
     """Of a row with `predictions`: what the tool has been trained on, said below every table; left out, that is unknown."""
     resources: RowResources = RowResources()
-    """What a job of this row may use, laid over [launcher]: gpus, cpus, minutes, memory."""
+    """What a job of this row may use (gpus, cpus, minutes, memory), laid over [launcher]."""
 
     @field_validator("label")
     @classmethod
