@@ -13,6 +13,7 @@ html_theme = "furo"
 html_title = f"attent-kit {version}"
 html_static_path = ["_static"]
 html_show_sphinx = False
+smartquotes = False  # an option is written with two hyphens
 
 myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
 myst_heading_anchors = 3
