@@ -25,7 +25,7 @@ def look_up(
 ) -> Registry:
     """The same registry; ConfigError or UnknownComponent for a name that is nearly one that it has.
 
-    What is nowhere near is left to the command, which may know the plugin that it came from.
+    What is nowhere near is left to the command, which may know the plugin that it came from; so is a path that exists.
     """
     names = [("alignments", name) for name in alignments] + [("trackers", name) for name in track]
     names += [("launchers", launcher)] if launcher else []
@@ -37,7 +37,7 @@ def look_up(
         names += [("alignments", name) for name in named if isinstance(name, str)]
     for kind, name in names:
         known = [component.name for component in registry.of(kind)]
-        if name not in known and did_you_mean(name, known):
+        if name not in known and not Path(name).exists() and did_you_mean(name, known):
             registry.find(kind, name)
     return registry
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from attent_kit.data.prepared.file import encode
-from attent_kit.data.scans.volumes import read_volume, sha256
+from attent_kit.data.scans.volumes import read_volume
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.data.space.slicing import Slicing
 from attent_kit.engine.apply import export
 from attent_kit.engine.apply.export import ExportOptions, answer_of, as_plain, export_run, write_model
 from attent_kit.engine.apply.model import open_model
 from attent_kit.errors import ConfigError, RunError
+from attent_kit.files import sha256
 from attent_kit.plugins import load
 from support.cases import contents
 from support.commands import says

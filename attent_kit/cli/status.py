@@ -3,6 +3,7 @@
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.live import Live
@@ -11,10 +12,11 @@ from attent_kit.cli.live import grid, lines, summary, view
 from attent_kit.cli.output import PlainConsole, console, print_json
 from attent_kit.engine.run.folder import in_words
 from attent_kit.engine.run.status import CellState, cells_in, state_of
-from attent_kit.errors import RunError
+
+if TYPE_CHECKING:
+    from attent_kit.engine.jobs.book import KnownJob
 
 SECONDS_BETWEEN_LOOKS = 2.0
-LINES_OF_LOG = 40
 
 
 @click.command("status")
@@ -30,20 +32,27 @@ def command(folder: Path, watch: bool, logs: str | None, as_json: bool) -> None:
     shown too: whether it is queued or runs, on which node, and where its log is.
     """
     if logs is not None:
-        _print_log(folder, logs)
+        from attent_kit.engine.jobs.book import end_of_log
+
+        click.echo(end_of_log(folder, logs))
         return
     states = _look(folder)
     jobs, silent = _jobs(folder)
     if as_json:
-        print_json([state._asdict() | _job_of(folder, state, jobs) for state in states])
+        known = {run: {"jobs": [job.as_json() for job in found]} for run, found in jobs.items()}
+        print_json([state._asdict() | known.get(_name(folder, state), {}) for state in states])
         return
     if watch:
         _watch(folder)
         return
     console().print(summary(states), style="bold", markup=False)
     console().print(grid(states))
-    for line in [*lines(states), *_lines_of_jobs(folder, states, jobs)]:
+    for line in lines(states):
         click.echo(line)
+    for state in states:
+        said = [job.in_words() for job in jobs.get(_name(folder, state), ())] if state.state != "done" else []
+        for words in filter(None, said):
+            click.echo(f"{in_words(state.row, state.direction, state.seed, state.fold)}: {words}")
     if silent:
         click.echo(silent, err=True)
 
@@ -52,59 +61,16 @@ def _look(folder: Path) -> list[CellState]:
     return [state_of(place) for place in cells_in(folder)]
 
 
-Jobs = dict[str, list[dict[str, object]]]
-"""By the name of a run, what is known of its jobs."""
-
-
-def _jobs(folder: Path) -> tuple[Jobs, str | None]:
-    """Those of a comparison that a launcher runs, and why nothing is known of them, if so."""
-    from attent_kit.engine.jobs.book import read_book, states_of_jobs
+def _jobs(folder: Path) -> "tuple[dict[str, list[KnownJob]], str | None]":
+    """The plugins are loaded only where there is a launcher to ask."""
+    from attent_kit.engine.jobs.book import known_jobs, read_book
     from attent_kit.plugins import load
 
-    if read_book(folder) is None:
-        return {}, None
-    found, silent = states_of_jobs(folder, load().registry)
-    made: Jobs = {}
-    for run, known in found.items():
-        for job, state in known:
-            fields = {"name": job.name, "log": str(job.errand.log)}
-            made.setdefault(run, []).append({**fields, **{n: v for n, v in state._asdict().items() if n != "name"}})
-    return made, silent
-
-
-def _job_of(folder: Path, cell: CellState, jobs: Jobs) -> dict[str, object]:
-    """The jobs of a run as JSON; nothing where no launcher runs it."""
-    known = jobs.get(_name(folder, cell))
-    return {} if known is None else {"jobs": known}
-
-
-def _lines_of_jobs(folder: Path, states: list[CellState], jobs: Jobs) -> list[str]:
-    """A sentence for each job of a run that is not done and that waits or runs."""
-    said = []
-    for cell in states:
-        for job in jobs.get(_name(folder, cell), ()) if cell.state != "done" else ():
-            if job["state"] == "ended":
-                continue
-            where = f" on {job['where']}" if job["where"] else ""
-            why = f" ({job['why']})" if job["why"] and job["state"] == "queued" else ""
-            name = in_words(cell.row, cell.direction, cell.seed, cell.fold)
-            said.append(f"{name}: {job['state']}{where}{why}, job {job['name']}, log {job['log']}")
-    return said
+    return ({}, None) if read_book(folder) is None else known_jobs(folder, load().registry)
 
 
 def _name(folder: Path, cell: CellState) -> str:
     return cell.folder.relative_to(folder).as_posix() if cell.folder.is_relative_to(folder) else ""
-
-
-def _print_log(folder: Path, run: str) -> None:
-    from attent_kit.engine.jobs.book import log_of
-    from attent_kit.engine.jobs.errand import Errand
-
-    log = log_of(folder, run)
-    words = Errand(log).last_words(LINES_OF_LOG)
-    if not words:
-        raise RunError(f"{log} is empty or not there yet: the job has printed nothing.")
-    click.echo(f"{log}:{words}")
 
 
 def _watch(folder: Path) -> None:

@@ -56,8 +56,7 @@ def command(
     `attentkit train RUN --more-steps N` trains a finished run for longer: what the longer run is made of is copied from the
     folder RUN, which stays as it is. Learning rates go on as if the stage had been so long from the beginning.
     """
-    named = [alignment] if alignment and more_steps is None and not Path(alignment).exists() else []
-    registry = look_up(load().registry, alignments=named, select=select, track=listed(track))
+    registry = look_up(load().registry, alignments=[alignment] if alignment else [], select=select, track=listed(track))
     from attent_kit.engine.conduct.train import TrainRequest, train
     from attent_kit.engine.train.train import TrainWatcher
 

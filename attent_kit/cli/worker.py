@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from attent_kit import __version__
 from attent_kit.cli.streams import plain_streams
+from attent_kit.engine.jobs.errand import refused_here
 from attent_kit.errors import AttentKitError
 from attent_kit.files import read_json
 from attent_kit.reading import json_in
@@ -63,7 +63,7 @@ class _Teller:
 
 def _work(errand: dict[str, Any], tell: Callable[[str], None]) -> int:
     """Where the command was started, with its plugins and its number of threads, which torch reads when it is imported."""
-    reason = _against(errand)
+    reason = refused_here(errand)
     if reason is not None:
         tell(json.dumps(["refused", 0, reason]))
         raise AttentKitError(reason)
@@ -84,19 +84,6 @@ def _work(errand: dict[str, Any], tell: Callable[[str], None]) -> int:
     except KeyboardInterrupt:
         tell(json.dumps(["stopped", 0, ""]))
         raise
-
-
-def _against(errand: dict[str, Any]) -> str | None:
-    """Why nothing can be run here, if so."""
-    node = platform.node()
-    if errand["version"] != __version__:
-        return (
-            f"attent-kit is {__version__} on {node} and {errand['version']} where `attentkit compare` was started: install the "
-            "same version in both places."
-        )
-    if not Path(errand["folder"]).is_dir():
-        return f"{node} does not see {errand['folder']}, where `attentkit compare` was started: start it on a disk that all see."
-    return None
 
 
 def _stop_with_parent() -> None:

@@ -18,9 +18,9 @@ LAST, ORACLE, EXTERNAL = "last", "target-oracle", "external"
 """Selections that need no selector: the last snapshot, the one with the highest Dice on the target's test labels, and label maps
 that another tool has made, which stand beside each of the others."""
 COUNTS = ("scored", "missed", "invented", "absent", "undefined")
+"""Metrics that count: an organ's sum over cases is what a table shows, not their mean."""
 COUNTED = ("volumes", "slices")
 """Units of rows that count and are not averaged."""
-"""Metrics that count: an organ's sum over cases is what a table shows, not their mean."""
 
 SCORE_AGAIN = "Delete the file and start the same command again: the run is scored anew, not trained anew."
 

@@ -15,13 +15,13 @@ from attent_kit.data.doubts.case import image_doubts, label_doubts, refuse_label
 from attent_kit.data.prepare.plan import entry_files, leads_out
 from attent_kit.data.prepare.unfinished import Unfinished, key_of
 from attent_kit.data.prepared.familiar import grey_values
-from attent_kit.data.scans.volumes import sha256
 from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.data.sets.layout import Entry, Layout, Scan
 from attent_kit.data.space.geometry import to_axial
 from attent_kit.data.space.intensity import Intensity, sample
 from attent_kit.data.space.slicing import Placed, Slicing, across
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
+from attent_kit.files import sha256
 
 
 class CaseTask(NamedTuple):

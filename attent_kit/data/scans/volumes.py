@@ -4,7 +4,6 @@ Arrays are [X, Y, Z] in the order of the file; what turns them into slices is `a
 """
 
 import gzip
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,12 +174,6 @@ def _header_like(header: nib.Nifti1Header, dtype: type, shape: tuple[int, ...]) 
     made.set_intent("none", (), "")
     made["cal_min"], made["cal_max"] = 0, 0
     return made
-
-
-def sha256(path: Path | str) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attent_kit import __version__
-from attent_kit.data.scans.volumes import Volume, sha256
+from attent_kit.data.scans.volumes import Volume
 from attent_kit.engine.apply.inputs import Input
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun
 from attent_kit.engine.run.device import in_words
 from attent_kit.engine.run.record import packages
+from attent_kit.files import sha256
 
 FORMAT = "attent-kit prediction"
 

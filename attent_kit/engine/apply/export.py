@@ -14,14 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from attent_kit.data.scans.volumes import sha256
 from attent_kit.data.space.slicing import ORDER, RULE
 from attent_kit.engine.apply.card import run_card
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
 from attent_kit.engine.run.assemble import unwrapped
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.errors import ConfigError, RunError
-from attent_kit.files import write_text, write_whole
+from attent_kit.files import sha256, write_text, write_whole
 from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST

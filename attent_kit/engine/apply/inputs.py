@@ -13,9 +13,10 @@ from nibabel.spatialimages import SpatialImage
 from attent_kit.data.scans.dicom import DICOM_ENDINGS, Series, choose_series, read_series
 from attent_kit.data.scans.dicom_file import is_dicom
 from attent_kit.data.scans.nifti_file import open_nifti, require_grid
-from attent_kit.data.scans.volumes import Volume, as_volume, read_volume, sha256
+from attent_kit.data.scans.volumes import Volume, as_volume, read_volume
 from attent_kit.data.sets.pairs import find_pairs
 from attent_kit.errors import ConfigError, DataError
+from attent_kit.files import sha256
 
 NIFTI = (".nii", ".nii.gz")
 MAPS = ("probabilities", "entropy", "translation")

@@ -11,7 +11,6 @@ from attent_kit.asked import refuse_unknown_selection
 from attent_kit.build import build_alignment
 from attent_kit.config import read_toml
 from attent_kit.data.prepared.familiar import Familiar
-from attent_kit.data.scans.volumes import sha256
 from attent_kit.data.space.intensity import Intensity
 from attent_kit.data.space.slicing import Slicing
 from attent_kit.engine.apply.pack import CONFIG, DOMAIN, ENVIRONMENT, WEIGHTS, Pack, read_pack
@@ -27,7 +26,7 @@ from attent_kit.engine.snapshots.selection import chosen_step
 from attent_kit.engine.snapshots.snapshots import load_snapshot
 from attent_kit.engine.train.train import precision_of
 from attent_kit.errors import AttentKitError, ConfigError, RunError
-from attent_kit.files import parse_object, parse_signed
+from attent_kit.files import parse_object, parse_signed, sha256
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.reading import toml_in
 from attent_kit.registry import Component, Registry

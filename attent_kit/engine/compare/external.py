@@ -19,7 +19,7 @@ from filelock import FileLock
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.folds import all_folds
-from attent_kit.data.scans.volumes import Volume, label_image, read_labels, sha256, write_labels
+from attent_kit.data.scans.volumes import Volume, label_image, read_labels, write_labels
 from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.data.sets.synonyms import words_of
 from attent_kit.data.workers import ReportDone
@@ -29,7 +29,7 @@ from attent_kit.engine.compare.suite import Suite, domains_of
 from attent_kit.engine.run.domains import facts_in
 from attent_kit.engine.run.folder import EXTERNAL_FOLDER, Answers, RunFolder
 from attent_kit.errors import AttentKitError, ConfigError, DataError, few
-from attent_kit.files import read_json, write_text
+from attent_kit.files import read_json, sha256, write_text
 from attent_kit.metrics import protocol
 from attent_kit.report.scores import EXTERNAL, PROTOCOL, Score, write_scores
 

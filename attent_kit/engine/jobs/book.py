@@ -22,6 +22,7 @@ from attent_kit.launcher import JobState, Launcher
 from attent_kit.registry import Registry
 
 FOLDER, _BOOK, _CANCELLED = "jobs", "book.json", "cancelled"
+LINES_OF_LOG = 40
 STAGE = "-stage"
 """What the name of a shared stage's job ends in."""
 
@@ -109,7 +110,27 @@ def cancel(out: Path, registry: Registry) -> list[JobState]:
     return alive
 
 
-def states_of_jobs(out: Path, registry: Registry) -> tuple[dict[str, list[tuple[Booked, JobState]]], str | None]:
+class KnownJob(NamedTuple):
+    """A job that its scheduler still knows of."""
+
+    log: Path
+    state: JobState
+
+    def as_json(self) -> dict[str, object]:
+        """Its name, log and state, flat."""
+        return {"name": self.state.name, "log": str(self.log), **self.state._asdict()}
+
+    def in_words(self) -> str | None:
+        """What it waits for or where it runs; None for one that has ended."""
+        state = self.state
+        if state.state == "ended":
+            return None
+        where = f" on {state.where}" if state.where else ""
+        why = f" ({state.why})" if state.why and state.state == "queued" else ""
+        return f"{state.state}{where}{why}, job {state.name}, log {self.log}"
+
+
+def known_jobs(out: Path, registry: Registry) -> tuple[dict[str, list[KnownJob]], str | None]:
     """By the name of a run, the jobs that the scheduler still knows of, and why it cannot be asked, if so."""
     book = read_book(out)
     if book is None:
@@ -122,11 +143,20 @@ def states_of_jobs(out: Path, registry: Registry) -> tuple[dict[str, list[tuple[
             launcher.close()
     except AttentKitError as error:
         return {}, f"The launcher '{book.launcher}' cannot be asked: {error}"
-    found: dict[str, list[tuple[Booked, JobState]]] = {}
+    found: dict[str, list[KnownJob]] = {}
     for job in book.jobs:
         if job.name in states:
-            found.setdefault(job.run, []).append((job, states[job.name]))
+            found.setdefault(job.run, []).append(KnownJob(job.errand.log, states[job.name]))
     return found, None
+
+
+def end_of_log(out: Path, cell: str) -> str:
+    """The path of `log_of` and its last lines; RunError if there are none yet."""
+    log = log_of(out, cell)
+    words = Errand(log).last_words(LINES_OF_LOG)
+    if not words:
+        raise RunError(f"{log} is empty or not there yet: the job has printed nothing.")
+    return f"{log}:{words}"
 
 
 def log_of(out: Path, cell: str) -> Path:

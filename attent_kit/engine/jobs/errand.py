@@ -9,8 +9,9 @@ A worker that is started again takes the same errand: what is trained is not tra
 
 import json
 import os
+import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +81,19 @@ class Errand(NamedTuple):
         except OSError:
             return ""
         return "".join(f"\n  {line}" for line in words[-lines:])
+
+
+def refused_here(errand: Mapping[str, Any]) -> str | None:
+    """Why an errand cannot be done on this machine, if so: another version of attent-kit, or another disk."""
+    node = platform.node()
+    if errand["version"] != __version__:
+        return (
+            f"attent-kit is {__version__} on {node} and {errand['version']} where `attentkit compare` was started: install the "
+            "same version in both places."
+        )
+    if not Path(errand["folder"]).is_dir():
+        return f"{node} does not see {errand['folder']}, where `attentkit compare` was started: start it on a disk that all see."
+    return None
 
 
 class Ear:

@@ -105,8 +105,11 @@ class Queue:
             self._watcher.said(f"{len(alive)} jobs of an earlier call go on.")
             for task in self._tasks.values():
                 # What has failed while nobody looked is said now, and not tried again.
-                if task.name not in alive and not task.is_stage and task.planned.cell.run.read_failure() is not None:
-                    self._give_up(task, str((task.planned.cell.run.read_failure() or {}).get("error")))
+                if task.name in alive or task.is_stage:
+                    continue
+                failure = task.planned.cell.run.read_failure()
+                if failure is not None:
+                    self._give_up(task, str(failure.get("error")))
         self._note()
 
     def _note(self) -> None:

@@ -12,7 +12,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.run.domains import Reader
 from attent_kit.errors import DataError, RunError
-from attent_kit.files import while_unchanged, write_whole
+from attent_kit.files import sha256, while_unchanged, write_whole
 
 PLACES = ("SLURM_TMPDIR", "TMPDIR")
 """Environment variables that name a node's own disk; without them it is the system's folder for temporary files."""
@@ -77,8 +77,4 @@ def reader_of_copies(hashes: Mapping[str, str], folder: Path) -> Reader:
 
 @while_unchanged
 def _hash(file: Path) -> str:
-    found = hashlib.sha256()
-    with file.open("rb") as content:
-        while chunk := content.read(CHUNK):
-            found.update(chunk)
-    return found.hexdigest()
+    return sha256(file)
