@@ -89,6 +89,12 @@ def test_cuda_where_there_is_none_is_refused(attentkit, prepared, tmp_path, devi
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("size", [10**7, 10**13])
+def test_a_batch_that_fits_into_no_memory_is_refused_instead_of_killed(attentkit, prepared, tmp_path, size):
+    words = train_words(prepared, tmp_path / "run", "--device", "cpu", "--set", f"segment_batch_size={size}")
+    assert says(attentkit(*words), 1, f"'segment' ... {size} slices per step ... GB ... `attentkit show`")
+
+
 # Volumes
 
 

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from torch.optim import Optimizer
 
 from attent_kit.data.prepared.batches import Batches
+from attent_kit.data.workers import host_memory
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import (
     load_network_states,
@@ -31,6 +32,9 @@ from attent_kit.engine.snapshots.snapshots import Snapshots
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.errors import RunError
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
+
+LEAST_FEATURES = 16
+"""Times the memory of its images that a network keeps for its gradients at the least: the first block of a ResNet takes 48."""
 
 
 class Progress(NamedTuple):
@@ -80,6 +84,7 @@ def fit(
     first_step = checkpoint.resume(run.folder.checkpoint, alignment, optimizers, fabric)
     _go_on_from(first_step, alignment, optimizers, run, snapshots, watchers)
     if first_step == 0:
+        refuse_beyond_memory(alignment.stages(), batches)
         rehearse(alignment, optimizers, alignment.stages(), batches)
         # A stage that is taken over has no steps at which snapshots could be taken.
         looked_at = snapshots is not None and any(step <= first_part.last for step in snapshots.steps)
@@ -152,6 +157,23 @@ def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Seq
         seed_step(0, 0)
         _step(stage, batches.batch(0, stage.batch_size), lambda optimizer, loss, when=None: None)
     load_network_states(alignment, before)
+
+
+def refuse_beyond_memory(stages: Sequence[Stage], batches: Batches) -> None:
+    """RunError for a batch that no network could take in the memory of this machine: a system that runs out of it kills without
+    a word. A GPU says so itself."""
+    if batches.device.type != "cpu":
+        return
+    one = batches.batch(0, 1)
+    bytes_of_one, room = one.x_s.nbytes + one.x_t.nbytes, host_memory()
+    for stage in stages:
+        needed = stage.batch_size * bytes_of_one
+        if needed * LEAST_FEATURES > room:
+            raise RunError(
+                f"stage '{stage.name}' has {stage.batch_size} slices per step: their images alone are {needed / 2**30:.1f} GB, "
+                f"networks need at least {LEAST_FEATURES} times that, and {room / 2**30:.1f} GB are free. Lower its batch size "
+                "(`attentkit show` names the option)."
+            )
 
 
 def _step(stage: Stage, batch: Batch, update: Update) -> Losses:
