@@ -69,7 +69,8 @@ def _nothing(out: Path, printed: str) -> object:
 
 
 def _printed(out: Path, printed: str) -> object:
-    return printed.replace(str(out), "OUT")
+    # A run that is scored again calls its row by the method's name, where the comparison has a label for it.
+    return printed.replace(str(out), "OUT").replace('"AttENT"', '"attent"')
 
 
 def commands(small: Small) -> dict[str, Asked]:
@@ -150,9 +151,13 @@ def artefacts(small: Small) -> Callable[[random.Random, int], str]:
     return one
 
 
+SAID = ("damaged", "cannot be read", "Warning", "missing", "not readable", "is not a", "Left out")
+"""Words of which one is in every sentence about a part of an answer that is not there."""
+
+
 def _admitted(said: str) -> bool:
     """Whether a command has said that something is missing from its answer."""
-    return any(word in said for word in ("damaged", "cannot be read", "Warning", "missing", "not readable", "is not a"))
+    return any(word in said for word in SAID)
 
 
 def spoil(path: Path, damage: str, chance: random.Random) -> None:
