@@ -11,9 +11,9 @@ FUZZ ?= 20000
 demo: install
 	$(BIN)/attentkit compare --out runs/demo
 
-# A thread each: with two, processes side by side wait for each other.
+# A thread each: with two, processes side by side wait for each other. tests/conftest.py says how many, and which files come first.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fuzz: install
 	ATTENTKIT_FUZZ=$(FUZZ) $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_texts.py tests/test_dicom_fuzz.py

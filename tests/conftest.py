@@ -1,5 +1,6 @@
 """Small volumes, prepared files and a trained run that several tests share. Nobody writes into them."""
 
+import os
 import shutil
 import sys
 from importlib.metadata import distributions
@@ -12,6 +13,22 @@ from attent_kit.cli import run
 from attent_kit.engine.run import processor
 from support.cases import write_case
 from support.commands import SUITE, Command, Outcome, prepare_words, train_words
+
+BEGUN_FIRST = (
+    "test_slurm", "test_ray_cluster", "test_processes", "test_plugin_distributions", "test_streams", "test_comparisons",
+    "test_docs", "test_plan", "test_export", "test_resume", "test_prepare_resume", "test_more_steps", "test_fuzz",
+)  # fmt: skip
+"""Files that take longest, the first of them waiting for other processes: begun at the end, they would run alone."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """`--numprocesses auto`: one more than there are cores, since some tests wait."""
+    return len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: n for n, name in enumerate(BEGUN_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture(autouse=True)
