@@ -36,6 +36,7 @@ from torch.optim import Optimizer
 
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
+from attent_kit.mixing import blocks, half_of_the_classes, jittered
 from attent_kit.objectives import IGNORE, Gan, class_of, fake, l1, labels_where, real
 from attent_kit.options import (
     SegmentOptions,
@@ -170,12 +171,12 @@ class TranslateSelfTraining(Alignment):
             y_t = self.label(x_t)
             paste = half_of_the_classes(class_of(y_s), self.task.classes)
             x_m, y_m = torch.where(paste.unsqueeze(1), x_st, x_t), labels_where(paste, y_s, y_t)
-            x_k = view(x_t, c.jitter)
+            x_k = jittered(x_t, c.jitter)
             x_k = torch.where(blocks(x_k, c.mask_block, c.mask_ratio), -1.0, x_k)
             r = rise(self.step / max(c.ramp * c.segment_steps, 1))
 
         L_seg = supervised_loss(self.S(x_st), y_s, c)
-        L_mix = supervised_loss(self.S(view(x_m, c.jitter)), y_m, c)
+        L_mix = supervised_loss(self.S(jittered(x_m, c.jitter)), y_m, c)
         L_msk = supervised_loss(self.S(x_k), y_t, c)
         update("S", L_seg + r * (c.mixed * L_mix + c.masked * L_msk))
         return {"L_seg": L_seg, "L_mix": L_mix, "L_msk": L_msk, "certain": (y_t != IGNORE).float().mean()}
@@ -183,7 +184,9 @@ class TranslateSelfTraining(Alignment):
     def label(self, x_t: Tensor) -> Tensor:
         """The teacher's labels of [B, C, H, W]: [B, H, W] int64, IGNORE where it is not certain."""
         c = self.config
-        p_t = (self.T(view(x_t, c.jitter)).logits.softmax(1) + self.T(view(x_t, c.jitter)).logits.softmax(1)) / 2
+        p_t = (
+            self.T(jittered(x_t, c.jitter)).logits.softmax(1) + self.T(jittered(x_t, c.jitter)).logits.softmax(1)
+        ) / 2
         entropy = -(p_t * p_t.clamp(min=1e-8).log()).sum(1) / math.log(self.task.classes)
         return p_t.argmax(1).masked_fill(entropy > c.certain, IGNORE)
 
@@ -206,25 +209,3 @@ class TranslateSelfTraining(Alignment):
 def rise(done: Tensor) -> Tensor:
     """exp(-5 (1 - done)^2), 1 where `done` is 1 or more: the ramp of Tarvainen and Valpola."""
     return torch.exp(-5 * (1 - done.clamp(max=1)) ** 2)
-
-
-def half_of_the_classes(labels: Tensor, classes: int) -> Tensor:
-    """Pixels of a random half, rounded up, of the classes of each label map, background among them: [B, H, W] -> booleans."""
-    valid = labels.clamp(0, classes - 1)
-    there = torch.zeros(len(labels), classes, device=labels.device).scatter_(1, valid.flatten(1), 1.0)
-    order = (torch.rand_like(there) + 2 * (1 - there)).argsort(1).argsort(1)
-    chosen = order < (there.sum(1, keepdim=True) / 2).ceil()
-    return chosen.gather(1, valid.flatten(1)).view(labels.shape) & (labels < classes)
-
-
-def blocks(x: Tensor, side: int, ratio: float) -> Tensor:
-    """A fraction `ratio` of the square blocks of each image [B, C, H, W], drawn one by one: [B, 1, H, W] booleans."""
-    B, _, H, W = x.shape
-    coarse = torch.rand(B, 1, -(-H // side), -(-W // side), device=x.device) < ratio
-    return coarse.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., :H, :W]
-
-
-def view(x: Tensor, most: float) -> Tensor:
-    """Images [B, C, H, W] in [-1, 1] with another contrast, 1 +- `most`, and brightness, +- `most`, drawn for each image."""
-    contrast, brightness = ((2 * torch.rand(2, len(x), 1, 1, 1, device=x.device) - 1) * most).unbind(0)
-    return (x * (1 + contrast) + brightness).clamp(-1, 1)

@@ -1,10 +1,10 @@
-"""Filter, ramp, mixing and masking in plain numbers, and the contract of an alignment."""
+"""Filter and ramp in plain numbers, and the contract of an alignment."""
 
 import math
 
 import pytest
 import torch
-from attentkit_recipes.translate_selftrain import TranslateSelfTraining, blocks, half_of_the_classes, rise, view
+from attentkit_recipes.translate_selftrain import TranslateSelfTraining, rise
 
 from attent_kit.build import Builder, configure
 from attent_kit.interfaces import IGNORE, Batch, Segmentation, Task
@@ -85,23 +85,3 @@ def test_its_first_stage_is_that_of_cyclegan():
         for method in (mine, theirs)
     ]
     assert asked[0] == asked[1]
-
-
-def test_half_of_the_classes_that_are_there_is_pasted_whole_and_never_what_is_unknown():
-    torch.manual_seed(0)
-    labels = torch.tensor([[[0, 255, 2], [4, 4, 2]]])
-    for _ in range(20):
-        paste = half_of_the_classes(labels, 5)
-        chosen = {int(value) for value in labels[paste]}
-        assert len(chosen) == 2 and 255 not in chosen
-        assert torch.equal(paste, torch.isin(labels, torch.tensor(sorted(chosen))))
-
-
-def test_blocks_are_blanked_whole_and_views_differ_by_image():
-    torch.manual_seed(0)
-    mask = blocks(torch.zeros(20, 1, 70, 40), 10, 0.5)
-    tiles = mask.unfold(2, 10, 10).unfold(3, 10, 10).flatten(-2)
-    assert (tiles.all(-1) | ~tiles.any(-1)).all() and abs(mask.float().mean() - 0.5) < 0.05
-    x = torch.rand(4, 1, 8, 8) - 0.5
-    assert torch.equal(view(x, 0.0), x)
-    assert len({round(float(v), 4) for v in (view(x, 0.2) - x).mean((1, 2, 3))}) == 4

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
+from attent_kit.mixing import blocks, half_of_the_classes, jittered
 from attent_kit.objectives import class_of, cross_entropy_map, labels_where
 from attent_kit.options import (
     SegmentOptions,
@@ -113,28 +114,6 @@ class SelfTraining(Alignment):
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(x_t).logits
-
-
-def half_of_the_classes(labels: Tensor, classes: int) -> Tensor:
-    """Pixels of a random half, rounded up, of the classes of each label map, background among them: [B, H, W] -> booleans."""
-    valid = labels.clamp(0, classes - 1)
-    there = torch.zeros(len(labels), classes, device=labels.device).scatter_(1, valid.flatten(1), 1.0)
-    order = (torch.rand_like(there) + 2 * (1 - there)).argsort(1).argsort(1)
-    chosen = order < (there.sum(1, keepdim=True) / 2).ceil()
-    return chosen.gather(1, valid.flatten(1)).view(labels.shape) & (labels < classes)
-
-
-def blocks(x: Tensor, side: int, ratio: float) -> Tensor:
-    """A fraction `ratio` of the square blocks of each image [B, C, H, W], drawn one by one: [B, 1, H, W] booleans."""
-    B, _, H, W = x.shape
-    coarse = torch.rand(B, 1, -(-H // side), -(-W // side), device=x.device) < ratio
-    return coarse.repeat_interleave(side, 2).repeat_interleave(side, 3)[..., :H, :W]
-
-
-def jittered(x: Tensor, most: float) -> Tensor:
-    """Images [B, C, H, W] in [-1, 1] with another contrast, 1 +- `most`, and brightness, +- `most`, drawn for each image."""
-    contrast, brightness = ((2 * torch.rand(2, len(x), 1, 1, 1, device=x.device) - 1) * most).unbind(0)
-    return (x * (1 + contrast) + brightness).clamp(-1, 1)
 
 
 def weighted_cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
