@@ -77,12 +77,19 @@ class Translator(nn.Module, ABC, Generic[Options]):
 
     kind: ClassVar[str] = "translators"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
+    encoder_channels: tuple[int, ...] = ()
+    """Channels of the maps of `encode`; empty if it shows none. An objective that compares patches asks for them."""
 
     def __init__(self, config: Options, task: Task) -> None:
         super().__init__()
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor: ...
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        """What it makes of an image before it decodes, shallow to deep: [B, C, H, W] -> maps [B, F, h, w], F of each as in
+        `encoder_channels`. May be called like `forward`."""
+        raise NotImplementedError
 
 
 class Segmentor(nn.Module, ABC, Generic[Options]):
@@ -169,7 +176,8 @@ class Stage(NamedTuple):
 class Alignment(nn.Module, ABC, Generic[Options]):
     """A method: its networks are attributes, its objective is a step, its answer is `predict`.
 
-    Networks are direct attributes and are called only through `forward`: the engine wraps each of them.
+    Networks are direct attributes and are called only through `forward`, a translator also through `encode`: the engine wraps
+    each of them.
     """
 
     kind: ClassVar[str] = "alignments"

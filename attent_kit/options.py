@@ -29,7 +29,7 @@ from attent_kit.objectives import (
 from attent_kit.schedules import Schedule, constant, first_part, poly
 
 __all__ = [
-    "SegmentOptions", "SegmentorOptions", "TranslateOptions", "adam", "labels_as_asked", "segment_schedule",
+    "ContrastOptions", "SegmentOptions", "SegmentorOptions", "TranslateOptions", "adam", "labels_as_asked", "segment_schedule",
     "segmentor_groups", "segmentor_optimizer", "supervised_loss", "translation_recipe",
 ]  # fmt: skip
 
@@ -99,9 +99,20 @@ class TranslateOptions(ComponentConfig):
     """Slices of each domain in one step of the translation stage."""
 
 
+class ContrastOptions(TranslateOptions):
+    """The same of a method that takes CUT in place of CycleGAN where it is asked to (`attent_kit.contrast`)."""
+
+    contrast: float | None = Field(None, gt=0)
+    """Weight of the contrastive loss of patches, each way and for identity alike, in place of `cycle` and `identity`: CUT, whose
+    weight is 1; left out: CycleGAN."""
+
+
 def translation_recipe(config: TranslateOptions) -> tuple[Any, ...]:
-    """`Stage.recipe` of a stage whose steps are those of CycleGAN: methods with equal options then share its result."""
-    return "translation", *((name, repr(getattr(config, name))) for name in TranslateOptions.model_fields)
+    """`Stage.recipe` of a stage whose steps are those of CycleGAN, or of CUT where `contrast` is given: methods with equal
+    options then share its result."""
+    options = tuple((name, repr(getattr(config, name))) for name in TranslateOptions.model_fields)
+    contrast = getattr(config, "contrast", None)
+    return "translation", *options, *(() if contrast is None else (("contrast", repr(contrast)),))
 
 
 def labels_as_asked(labels: Tensor, config: SegmentorOptions) -> Tensor:
@@ -155,7 +166,7 @@ def segment_schedule(config: SegmentOptions) -> Schedule:
     return first_part(poly(0.9), config.segment_steps / (config.schedule_steps or config.segment_steps))
 
 
-def adam(networks: Iterable[nn.Module], learning_rate: float, betas: tuple[float, float]) -> Adam:
-    """Adam over the parameters of several networks."""
-    parameters = [p for network in networks for p in network.parameters()]
+def adam(networks: Iterable[nn.Module | None], learning_rate: float, betas: tuple[float, float]) -> Adam:
+    """Adam over the parameters of several networks; None is one that the options leave out."""
+    parameters = [p for network in networks if network is not None for p in network.parameters()]
     return Adam(parameters, lr=learning_rate, betas=betas, fused=True)

@@ -18,6 +18,7 @@ def check_translator(component: type[Translator], options: PlainOptions = NO_OPT
     for batch, height, width in ((2, 64, 64), (1, 37, 45)):
         x = images(batch, task, height, width)
         networks.translated(network, x, network(x))
+    networks.encoder_shows(subject)
     _gradients(network, x)
     networks.repeats(network, x)
 

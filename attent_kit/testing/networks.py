@@ -91,6 +91,27 @@ def forward_answers(subject: Subject) -> None:
         _forward(network_of(subject, heads=heads), _input(subject), heads=heads)
 
 
+def encoder_shows(subject: Subject) -> None:
+    """CUT compares patches of the maps that a translator says it has. `encode` returns one for each of `encoder_channels`, with
+    as many channels, for any size, and gives a gradient to the image. A translator that shows none leaves both out."""
+    network = network_of(subject)
+    for height, width in ((64, 64), (37, 45)):
+        if network.encoder_channels:
+            x = _input(subject, height=height, width=width).requires_grad_()
+            shown(network, x, network.encode(x))
+
+
+def shown(network: Translator, x: Tensor, maps: tuple[Tensor, ...]) -> None:
+    """The claim of `encoder_shows`."""
+    name, found = type(network).__name__, tuple(m.shape[1] if m.ndim == 4 else 0 for m in maps)
+    assert found == tuple(network.encoder_channels), (
+        f"{name}: encode returns maps of {found} channels, encoder_channels says {tuple(network.encoder_channels)}."
+    )
+    assert all(len(m) == len(x) for m in maps), f"{name}: encode returns another number of images than it was given."
+    maps[-1].float().square().mean().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0, f"{name}: encode gives no gradient to its image."
+
+
 def odd_sizes(subject: Subject) -> None:
     """Slices can have any size from 32 up. Do not assume a multiple of 32 or a square: pad and crop, or interpolate."""
     for height, width in ((61, 69), (37, 45)) if subject.kind != Discriminator.kind else ((61, 69),):

@@ -88,6 +88,7 @@ CHECKS = (
         networks.forward_waits_for_nobody,
     ),
     *_checks(("translators", "segmentors"), networks.three_channels),
+    *_checks(("translators",), networks.encoder_shows),
     *_checks(("segmentors",), networks.two_classes, networks.eight_classes, networks.learning_rate_factors),
     *_checks(("selectors",), selectors.scores_a_look),
     *_checks(("layouts",), layouts.recognises_nothing_in_nothing, layouts.reads_a_data_set),

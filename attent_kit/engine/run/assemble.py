@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from attent_kit.data.prepared.batches import memory_format
-from attent_kit.interfaces import Alignment, Segmentor, Stage
+from attent_kit.interfaces import Alignment, Segmentor, Stage, Translator
 
 
 def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
@@ -16,14 +16,17 @@ def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
     for name, child in list(alignment.named_children()):
         child.to(memory_format=memory_format(fabric.device))
         if any(True for _ in child.parameters()):
-            setattr(alignment, name, fabric.setup_module(child))
+            wrapped = fabric.setup_module(child)
+            if isinstance(child, Translator):
+                wrapped.mark_forward_method("encode")
+            setattr(alignment, name, wrapped)
         else:
             child.to(fabric.device)
     for name, buffer in list(alignment.named_buffers(recurse=False)):
         setattr(alignment, name, buffer.to(fabric.device))
     optimizers = alignment.optimizers()
-    wrapped = fabric.setup_optimizers(*optimizers.values())
-    several = wrapped if isinstance(wrapped, (list, tuple)) else [wrapped]
+    stepped = fabric.setup_optimizers(*optimizers.values())
+    several = stepped if isinstance(stepped, (list, tuple)) else [stepped]
     # Fabric makes each an instance of its own class and of the optimizer's, which its annotation does not say.
     return dict(zip(optimizers, cast(Sequence[Optimizer], several), strict=True))
 

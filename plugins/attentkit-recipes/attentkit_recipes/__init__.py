@@ -2,9 +2,12 @@
 
 from attent_kit import hookimpl
 
-ATTENTKIT_INTERFACE = "1.1"
+ATTENTKIT_INTERFACE = "1.2"
 
 
 @hookimpl
 def attentkit_alignments() -> dict[str, str]:
-    return {"translate_selftrain": "attentkit_recipes.translate_selftrain:TranslateSelfTraining"}
+    return {
+        "cut": "attentkit_recipes.cut:CUT",
+        "translate_selftrain": "attentkit_recipes.translate_selftrain:TranslateSelfTraining",
+    }

@@ -34,13 +34,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.optim import Optimizer
 
+from attent_kit.contrast import patch_heads, translate_by_contrast
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
 from attent_kit.mixing import blocks, half_of_the_classes, jittered
 from attent_kit.objectives import IGNORE, Gan, class_of, fake, l1, labels_where, real
 from attent_kit.options import (
+    ContrastOptions,
     SegmentOptions,
-    TranslateOptions,
     adam,
     labels_as_asked,
     segment_schedule,
@@ -89,7 +90,7 @@ class TranslateSelfTraining(Alignment):
   year = {2023}
 }"""
 
-    class Config(TranslateOptions, SegmentOptions):
+    class Config(ContrastOptions, SegmentOptions):
         """Options of the translation stage, of the teacher, of mixing and of masking, besides those of the segmentor."""
 
         translated: bool = True
@@ -120,6 +121,7 @@ class TranslateSelfTraining(Alignment):
             self.G_st, self.G_ts = build(config.translator), build(config.translator)
             self.D_s = build(config.image_discriminator, channels=task.channels)
             self.D_t = build(config.image_discriminator, channels=task.channels)
+            self.H_st, self.H_ts = patch_heads(config, self.G_st, self.G_ts)
             self.pool_s, self.pool_t = ImagePool(config.pool), ImagePool(config.pool)
         self.S = build(config.segmentor)
         self.T = mean_teacher(self.S)
@@ -131,7 +133,7 @@ class TranslateSelfTraining(Alignment):
         if not c.translated:
             return S
         return {
-            "G": adam([self.G_st, self.G_ts], c.translate_learning_rate, (0.5, 0.999)),
+            "G": adam([self.G_st, self.G_ts, self.H_st, self.H_ts], c.translate_learning_rate, (0.5, 0.999)),
             "D": adam([self.D_s, self.D_t], c.translate_learning_rate, (0.5, 0.999)),
             **S,
         }
@@ -148,6 +150,8 @@ class TranslateSelfTraining(Alignment):
         return [translate, segment] if c.translated else [segment]
 
     def translate(self, batch: Batch, update: Update) -> Losses:
+        if self.H_st is not None:
+            return translate_by_contrast(self, batch, update)
         c, x_s, x_t = self.config, batch.x_s, batch.x_t
         x_st, x_ts = self.G_st(x_s), self.G_ts(x_t)
 

@@ -39,6 +39,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.config import Choice
+from attent_kit.contrast import patch_heads, translate_by_contrast
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import (
     Alignment,
@@ -53,8 +54,8 @@ from attent_kit.interfaces import (
 )
 from attent_kit.objectives import Gan, entropy_map, fake, l1, real, self_information
 from attent_kit.options import (
+    ContrastOptions,
     SegmentOptions,
-    TranslateOptions,
     adam,
     segment_schedule,
     segmentor_optimizer,
@@ -80,7 +81,7 @@ class AttENT(Alignment):
         "entropy alignment": {"adversarial": 0.0, "auxiliary_adversarial": 0.0},
     }
 
-    class Config(TranslateOptions, SegmentOptions):
+    class Config(ContrastOptions, SegmentOptions):
         """Options of the translation stage, of the segmentor and of its discriminators."""
 
         presets = {
@@ -160,6 +161,7 @@ class AttENT(Alignment):
         self.G_st, self.G_ts = build(config.translator), build(config.translator)
         self.D_s = build(config.image_discriminator, channels=task.channels)
         self.D_t = build(config.image_discriminator, channels=task.channels)
+        self.H_st, self.H_ts = patch_heads(config, self.G_st, self.G_ts)
         self.pool_s, self.pool_t = ImagePool(config.pool), ImagePool(config.pool)
         self.S = build(config.segmentor)
         channels = 1 if config.entropy == "summed" else task.classes
@@ -170,7 +172,7 @@ class AttENT(Alignment):
         c = self.config
         discriminators = [D for D in (self.D_E, self.D_aux) if D is not None]
         return {
-            "G": adam([self.G_st, self.G_ts], c.translate_learning_rate, (0.5, 0.999)),
+            "G": adam([self.G_st, self.G_ts, self.H_st, self.H_ts], c.translate_learning_rate, (0.5, 0.999)),
             "D": adam([self.D_s, self.D_t], c.translate_learning_rate, (0.5, 0.999)),
             "S": segmentor_optimizer(self.S, c),
             "D_E": adam(discriminators, c.discriminator_learning_rate, (0.9, 0.99)),
@@ -189,6 +191,8 @@ class AttENT(Alignment):
         ]  # fmt: skip
 
     def translate(self, batch: Batch, update: Update) -> Losses:
+        if self.H_st is not None:
+            return translate_by_contrast(self, batch, update)
         c, x_s, x_t = self.config, batch.x_s, batch.x_t
         x_st, x_ts = self.G_st(x_s), self.G_ts(x_t)
 

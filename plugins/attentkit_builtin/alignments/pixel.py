@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.config import Choice
+from attent_kit.contrast import patch_heads, translate_by_contrast
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Translator, Update
 from attent_kit.objectives import Gan, fake, l1, real
 from attent_kit.options import (
+    ContrastOptions,
     SegmentOptions,
-    TranslateOptions,
     adam,
     segment_schedule,
     segmentor_optimizer,
@@ -43,7 +44,7 @@ class Pixel(Alignment):
         "attention gate": {"translator": {"gate": "none"}},
     }
 
-    class Config(TranslateOptions, SegmentOptions):
+    class Config(ContrastOptions, SegmentOptions):
         """Options of the translation stage and of the segmentor."""
 
         presets = {
@@ -103,13 +104,14 @@ class Pixel(Alignment):
         self.G_st, self.G_ts = build(config.translator), build(config.translator)
         self.D_s = build(config.image_discriminator, channels=task.channels)
         self.D_t = build(config.image_discriminator, channels=task.channels)
+        self.H_st, self.H_ts = patch_heads(config, self.G_st, self.G_ts)
         self.pool_s, self.pool_t = ImagePool(config.pool), ImagePool(config.pool)
         self.S = build(config.segmentor)
 
     def optimizers(self) -> dict[str, Optimizer]:
         c = self.config
         return {
-            "G": adam([self.G_st, self.G_ts], c.translate_learning_rate, (0.5, 0.999)),
+            "G": adam([self.G_st, self.G_ts, self.H_st, self.H_ts], c.translate_learning_rate, (0.5, 0.999)),
             "D": adam([self.D_s, self.D_t], c.translate_learning_rate, (0.5, 0.999)),
             "S": segmentor_optimizer(self.S, c),
         }
@@ -125,6 +127,8 @@ class Pixel(Alignment):
         ]  # fmt: skip
 
     def translate(self, batch: Batch, update: Update) -> Losses:
+        if self.H_st is not None:
+            return translate_by_contrast(self, batch, update)
         c, x_s, x_t = self.config, batch.x_s, batch.x_t
         x_st, x_ts = self.G_st(x_s), self.G_ts(x_t)
 

@@ -85,6 +85,32 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return interpolate(x, size=list(size), mode="bilinear", align_corners=True)
 
 
+def encoded_channels(channels: int, width: int, blocks: int) -> tuple[int, ...]:
+    """Channels of the maps of `encoded` for a trunk of so many blocks."""
+    return channels, 2 * width, *(4 * width for _ in range(1 + len(_early_and_middle(blocks))))
+
+
+def encoded(x: Tensor, stem: nn.Module, halvings: Sequence[nn.Module], trunk: nn.Sequential) -> tuple[Tensor, ...]:
+    """The image itself, the map after each halving, and those after the first and the middle block of the trunk.
+
+    Of nine blocks these are the five maps whose patches Park et al. (CUT, ECCV 2020) compare.
+    """
+    maps, f = [x], stem(x)
+    for down in halvings:
+        f = down(f)
+        maps.append(f)
+    shown = _early_and_middle(len(trunk))
+    for n in range(max(shown, default=-1) + 1):
+        f = trunk[n](f)
+        if n in shown:
+            maps.append(f)
+    return tuple(maps)
+
+
+def _early_and_middle(blocks: int) -> list[int]:
+    return sorted({0, blocks // 2}) if blocks > 1 else [0] * blocks
+
+
 def last(width: int, outputs: int) -> nn.Conv2d:
     """Features to what the network answers, unbounded: [B, width, H, W] -> [B, outputs, H, W]."""
     return nn.Conv2d(width, outputs, 7, padding=3, padding_mode="reflect")

@@ -29,7 +29,7 @@ from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Task, Translator
 from attentkit_builtin.networks.init import normal_
 from attentkit_builtin.networks.norm import instance_norm
-from attentkit_builtin.networks.resnet import Residual, Up, Upsampling, down, stem, to_image
+from attentkit_builtin.networks.resnet import Residual, Up, Upsampling, down, encoded, encoded_channels, stem, to_image
 
 GateNorm = Literal["instance", "batch", "none"]
 
@@ -70,6 +70,7 @@ class AttentionTranslator(Translator):
     def __init__(self, config: Any, task: Task) -> None:
         super().__init__(config, task)
         width = config.width
+        self.encoder_channels = encoded_channels(task.channels, width, config.blocks)
         self.stem = stem(task.channels, width)
         self.down1 = down(width)
         self.down2 = down(2 * width)
@@ -93,6 +94,9 @@ class AttentionTranslator(Translator):
         g = self.up1(cat([self.gate3(f3, g) if self.gated else f3, g], 1), f2.shape[2:])
         g = self.up2(cat([self.gate2(f2, g) if self.gated else f2, g], 1), f1.shape[2:])
         return self.to_image(cat([self.gate1(f1, g) if self.gated else f1, g], 1))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        return encoded(x, self.stem, (self.down1, self.down2), self.trunk)
 
 
 def _norm(norm: GateNorm, channels: int) -> nn.Module:

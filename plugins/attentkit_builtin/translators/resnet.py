@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Task, Translator
 from attentkit_builtin.networks.init import normal_
-from attentkit_builtin.networks.resnet import Residual, Up, Upsampling, down, stem, to_image
+from attentkit_builtin.networks.resnet import Residual, Up, Upsampling, down, encoded, encoded_channels, stem, to_image
 
 
 class ResNetTranslator(Translator):
@@ -30,6 +30,7 @@ class ResNetTranslator(Translator):
     def __init__(self, config: Any, task: Task) -> None:
         super().__init__(config, task)
         width = config.width
+        self.encoder_channels = encoded_channels(task.channels, width, config.blocks)
         self.stem = stem(task.channels, width)
         self.down1 = down(width)
         self.down2 = down(2 * width)
@@ -46,3 +47,6 @@ class ResNetTranslator(Translator):
         g = self.up1(g, f2.shape[2:])
         g = self.up2(g, f1.shape[2:])
         return self.to_image(g)
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        return encoded(x, self.stem, (self.down1, self.down2), self.trunk)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Task, Translator
 from attentkit_builtin.networks.init import truncated_normal_
+from attentkit_builtin.networks.resnet import encoded, encoded_channels
 from attentkit_builtin.networks.sifa import Block, SifaUp, affine_instance_norm, conv
 
 
@@ -32,6 +33,7 @@ class SifaTranslator(Translator):
     def __init__(self, config: Any, task: Task) -> None:
         super().__init__(config, task)
         width, norm = config.width, affine_instance_norm
+        self.encoder_channels = encoded_channels(task.channels, width, config.blocks)
         self.stem = conv(task.channels, width, norm, kernel=7, bias=True)
         self.down1 = conv(width, 2 * width, norm, stride=2, bias=True)
         self.down2 = conv(2 * width, 4 * width, norm, stride=2, bias=True)
@@ -48,3 +50,6 @@ class SifaTranslator(Translator):
         g = self.up1(g, f2.shape[2:])
         g = self.up2(g, f1.shape[2:])
         return (x + self.residual(g)).tanh()
+
+    def encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        return encoded(x, self.stem, (self.down1, self.down2), self.trunk)
