@@ -186,6 +186,8 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     takes_partial_labels: ClassVar[bool] = False
     """Whether it learns from cases that do not annotate every organ: it gives the labels of a batch to functions of
     `attent_kit.options` and `attent_kit.objectives` alone, or knows both of their forms. Any other is refused such cases."""
+    uses_source_images: ClassVar[bool] = True
+    """False for a method that learns from source labels alone: `x_s` of its batches is NaN, and no image is read for them."""
     uses_target_images: ClassVar[bool] = True
     """False for a method that learns from the source alone: what its network sees is the shift before any alignment."""
     paper: ClassVar[str] = ""

@@ -1,12 +1,13 @@
-"""Views of a batch for self-training: classes of one image pasted onto another, blocks blanked, grey values jittered.
+"""Views of a batch: classes of one image pasted onto another, blocks blanked, grey values jittered or painted anew.
 
 Shapes: B batch, C channels, H W pixels. Every random number is drawn on the device of what is given.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["blocks", "half_of_the_classes", "jittered"]
+__all__ = ["blocks", "half_of_the_classes", "jittered", "mixing_map", "painted"]
 
 
 def half_of_the_classes(labels: Tensor, classes: int) -> Tensor:
@@ -36,3 +37,35 @@ def jittered(x: Tensor, most: float) -> Tensor:
     -1 and 1. Stands for the colour jitter of DACS where slices are grey."""
     contrast, brightness = ((2 * torch.rand(2, len(x), 1, 1, 1, device=x.device) - 1) * most).unbind(0)
     return (x * (1 + contrast) + brightness).clamp(-1, 1)
+
+
+@torch.no_grad()
+def painted(x: Tensor, layers: int, channels: int) -> Tensor:
+    """Each image of a batch [B, C, H, W] through a random network of its own, blended with itself, at its own norm.
+
+    The network has so many `layers`, convolutions of random weights with so many `channels` between them and leaky ReLU after
+    each but the last: GIN of Ouyang et al., IEEE TMI 2022. https://arxiv.org/abs/2111.12525
+    """
+    B, C, H, W = x.shape
+    y = x.float()
+    for layer in range(layers):
+        # Kernels are 1 or 3 wide for the whole batch, as one draw decides in the paper: a host-side coin, no device wait.
+        width = 1 if torch.rand(()) < 0.5 else 3
+        into = C if layer == layers - 1 else channels
+        weight = torch.randn(B * into, y.shape[1], width, width, device=x.device)
+        shift = torch.randn(B * into, device=x.device)
+        y = F.conv2d(y.reshape(1, -1, H, W), weight, shift, padding=width // 2, groups=B).view(B, into, H, W)
+        if layer < layers - 1:
+            y = F.leaky_relu(y)
+    a = torch.rand(B, 1, 1, 1, device=x.device)
+    y = a * y + (1 - a) * x
+    norm = x.float().flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1).clamp(min=1e-5)
+    return (y * norm.view(B, 1, 1, 1)).to(x.dtype)
+
+
+@torch.no_grad()
+def mixing_map(x: Tensor, points: int) -> Tensor:
+    """A smooth random map in [0, 1] for each image of [B, C, H, W], from `points` random numbers along each side: [B, 1, H, W].
+    Two paintings are mixed by it (IPA of Ouyang et al. 2022)."""
+    m = F.interpolate(torch.rand(len(x), 1, points, points, device=x.device), x.shape[-2:], mode="bicubic")
+    return m.clamp(0, 1).to(x.dtype)

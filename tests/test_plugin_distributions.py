@@ -16,8 +16,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DISTRIBUTIONS = sorted(folder.name for folder in (ROOT / "plugins").glob("attentkit-*"))
 ALIGNMENTS = {
+    "cut": "attentkit-recipes",
     "fda": "attentkit-fda",
     "gin": "attentkit-gin",
+    "labels_only": "attentkit-recipes",
     "mmd": "attentkit-mmd",
     "selftrain": "attentkit-selftrain",
     "translate_selftrain": "attentkit-recipes",

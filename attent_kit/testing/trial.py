@@ -1,5 +1,6 @@
 """A method set up as in the engine, to take single steps; and an update that records what it moves."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -43,8 +44,11 @@ class Trial:
         return list(self.alignment.stages())
 
     def batch(self, draw: Draw = random_batch) -> Batch:
-        """A batch on the device, with target labels if the method declares that it uses them."""
+        """A batch on the device, with target labels if the method declares that it uses them, and NaN
+        for source images if it declares that it uses none."""
         batch = draw(self.batch_size, self.task, self.size, self.alignment.uses_target_labels)
+        if not self.alignment.uses_source_images:
+            batch = batch._replace(x_s=torch.full_like(batch.x_s, math.nan))
         return Batch(*(None if x is None else x.to(self.fabric.device) for x in batch))  # type: ignore[arg-type]  # each where it was
 
     def step(self, stage: Stage, number: int = 0, batch: Batch | None = None, update: Update | None = None) -> Losses:

@@ -17,6 +17,7 @@ from attent_kit import __version__
 from attent_kit.build import build_alignment
 from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.imageless import without_images
 from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.device import launch
@@ -113,8 +114,9 @@ def train(
             watcher.started(started.sentence)
         steps = total_steps(alignment, settings.more_steps)
         watcher.opened(settings.alignment.name, steps)
+        shown = source if alignment.uses_source_images else without_images(source)
         batches = training_batches(
-            source, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
+            shown, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
         )
         stage_file = options.shared and shared_stage_file(options.shared, alignment, run, source, target, fabric)
         snapshots = Snapshots(files, settings.snapshots, selectors, source, target, settings.seed, fabric.device)

@@ -20,13 +20,13 @@ its maps m are cubic splines of random control points, here bicubic upsampling o
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
+from attent_kit.mixing import mixing_map, painted
 from attent_kit.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
 
 
@@ -87,33 +87,6 @@ class GIN(Alignment):
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.S(x_t).logits
-
-
-@torch.no_grad()
-def painted(x: Tensor, layers: int, channels: int) -> Tensor:
-    """Each image of a batch [B, C, H, W] through a random network of its own, blended with itself, at its own norm."""
-    B, C, H, W = x.shape
-    y = x.float()
-    for layer in range(layers):
-        # Kernels are 1 or 3 wide for the whole batch, as one draw decides in the paper: a host-side coin, no device wait.
-        width = 1 if torch.rand(()) < 0.5 else 3
-        into = C if layer == layers - 1 else channels
-        weight = torch.randn(B * into, y.shape[1], width, width, device=x.device)
-        shift = torch.randn(B * into, device=x.device)
-        y = F.conv2d(y.reshape(1, -1, H, W), weight, shift, padding=width // 2, groups=B).view(B, into, H, W)
-        if layer < layers - 1:
-            y = F.leaky_relu(y)
-    a = torch.rand(B, 1, 1, 1, device=x.device)
-    y = a * y + (1 - a) * x
-    norm = x.float().flatten(1).norm(dim=1) / y.flatten(1).norm(dim=1).clamp(min=1e-5)
-    return (y * norm.view(B, 1, 1, 1)).to(x.dtype)
-
-
-@torch.no_grad()
-def mixing_map(x: Tensor, points: int) -> Tensor:
-    """A smooth random map in [0, 1] for each image of [B, C, H, W]: [B, 1, H, W]."""
-    m = F.interpolate(torch.rand(len(x), 1, points, points, device=x.device), x.shape[-2:], mode="bicubic")
-    return m.clamp(0, 1).to(x.dtype)
 
 
 def divergence(logits_1: Tensor, logits_2: Tensor) -> Tensor:

@@ -9,5 +9,6 @@ ATTENTKIT_INTERFACE = "1.2"
 def attentkit_alignments() -> dict[str, str]:
     return {
         "cut": "attentkit_recipes.cut:CUT",
+        "labels_only": "attentkit_recipes.labels_only:LabelsOnly",
         "translate_selftrain": "attentkit_recipes.translate_selftrain:TranslateSelfTraining",
     }

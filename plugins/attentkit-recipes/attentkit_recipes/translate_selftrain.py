@@ -17,7 +17,7 @@ Self-training: T follows S.
     p_t   = mean over two views of softmax T(v x_t)                      v changes brightness and contrast
     y_t   = argmax p_t where its entropy / log K < 0.5, else unknown
     x_m   = half of the classes of x_st pasted onto x_t, y_m likewise    x_st = G_st(x_s)
-    L_seg = CE(S(x_st), y_s)
+    L_seg = CE(S(g x_st), y_s)                                           g paints with a random network (GIN) where asked to
     L_mix = CE(S(v x_m), y_m)
     L_msk = CE(S(M v x_t), y_t)                                          M blanks half of the blocks
     L     = L_seg + r (L_mix + L_msk),  r = exp(-5 (1 - step / ramp)^2)  ramp: the first fifth of the stage
@@ -37,7 +37,7 @@ from torch.optim import Optimizer
 from attent_kit.contrast import patch_heads, translate_by_contrast
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
-from attent_kit.mixing import blocks, half_of_the_classes, jittered
+from attent_kit.mixing import blocks, half_of_the_classes, jittered, painted
 from attent_kit.objectives import IGNORE, Gan, class_of, fake, l1, labels_where, real
 from attent_kit.options import (
     ContrastOptions,
@@ -109,6 +109,8 @@ class TranslateSelfTraining(Alignment):
         """Fraction of the blocks that M blanks."""
         mask_block: int = Field(32, ge=1)
         """Side of a block in pixels; MIC has 64 on slices four times as large."""
+        painted: int = Field(0, ge=0)
+        """Convolutions of the random network that paints x_st (Ouyang et al., TMI 2022, have 4); 0 leaves x_st as it is."""
         jitter: float = Field(0.2, ge=0)
         """Largest change of brightness, and of contrast as a part of it, of a view."""
 
@@ -175,11 +177,12 @@ class TranslateSelfTraining(Alignment):
             y_t = self.label(x_t)
             paste = half_of_the_classes(class_of(y_s), self.task.classes)
             x_m, y_m = torch.where(paste.unsqueeze(1), x_st, x_t), labels_where(paste, y_s, y_t)
+            x_p = painted(x_st, c.painted, 2) if c.painted else x_st
             x_k = jittered(x_t, c.jitter)
             x_k = torch.where(blocks(x_k, c.mask_block, c.mask_ratio), -1.0, x_k)
             r = rise(self.step / max(c.ramp * c.segment_steps, 1))
 
-        L_seg = supervised_loss(self.S(x_st), y_s, c)
+        L_seg = supervised_loss(self.S(x_p), y_s, c)
         L_mix = supervised_loss(self.S(jittered(x_m, c.jitter)), y_m, c)
         L_msk = supervised_loss(self.S(x_k), y_t, c)
         update("S", L_seg + r * (c.mixed * L_mix + c.masked * L_msk))
