@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["mean_teacher", "teach"]
+__all__ = ["mean_teacher", "student_of", "teach"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -23,7 +23,16 @@ Network = TypeVar("Network", bound=nn.Module)
 def mean_teacher(student: Network) -> Network:
     """A copy of `student` that needs no gradient. Make it in `__init__`, as an attribute of its own: networks that no optimizer
     of a stage owns are in eval mode."""
-    return copy.deepcopy(student).requires_grad_(False)
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    # In a tuple, or the student would be a part of its teacher, with all its weights.
+    teacher._student = (student,)  # type: ignore[assignment]  # not a module of it
+    return teacher
+
+
+def student_of(network: nn.Module) -> nn.Module | None:
+    """The student that a mean teacher follows; None for any other network. Where the student is trained, the teacher moves."""
+    followed = getattr(network, "_student", None)
+    return followed[0] if isinstance(followed, tuple) else None
 
 
 @torch.no_grad()

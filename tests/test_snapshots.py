@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from attent_kit.build import build_alignment
+from attent_kit.build import Builder, build_alignment
 from attent_kit.data.prepared.file import IGNORE, Prepared
-from attent_kit.engine.run.assemble import setup
+from attent_kit.engine.run.assemble import setup, train_only
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.probe import networks_of_predict
@@ -23,6 +23,7 @@ from attent_kit.plugins import load
 from attent_kit.registry import Component
 from attent_kit.report.selection import read_selection
 from attent_kit.selectors import Selector
+from attent_kit.teacher import mean_teacher
 from support.small_runs import Killed, equal, with_components
 
 REGISTRY = load().registry
@@ -121,6 +122,28 @@ def test_snapshots_begin_when_all_networks_of_predict_are_trained_and_hold_those
     scores = snapshots.take(alignment, steps[0])
     assert set(state(RunFolder(tmp_path).snapshot(steps[0]))["networks"]) == {*kept, ""}
     assert {row.selector for row in read_selection(tmp_path / "selection.csv")} == set(scores)
+
+
+def test_a_mean_teacher_that_answers_has_snapshots_of_the_stage_that_trains_its_student(domains, tmp_path):
+    class Taught(REGISTRY.alignment("source_only")):
+        predicts_with = "T"
+
+        def __init__(self, config, build, task):
+            super().__init__(config, build, task)
+            self.T = mean_teacher(self.S)
+
+        def predict(self, x_t):
+            return self.T(x_t).logits
+
+    alignment = Taught(built("source_only")[0].config, Builder(REGISTRY, Task(), 0), Task())
+    optimizers = setup(alignment, launch("cpu", "32-true"))
+    snapshots = Snapshots(RunFolder(tmp_path), 3, load_selectors(REGISTRY), *map(Prepared.open, domains), 0, CPU)
+    snapshots.plan(alignment, optimizers, parts_of(alignment))
+    assert snapshots.steps == [2, 4, 6]
+    assert {"entropy", "im"} <= set(snapshots.take(alignment, 2))
+    assert set(state(RunFolder(tmp_path).snapshot(2))["networks"]) == {"T", ""}
+    train_only(alignment, optimizers, alignment.stages()[0])
+    assert alignment.S.training and not alignment.T.training
 
 
 # Training is as it was

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from attent_kit.data.prepared.batches import memory_format
 from attent_kit.interfaces import Alignment, Segmentor, Stage, Translator
+from attent_kit.teacher import student_of
 
 
 def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
@@ -42,6 +43,12 @@ def trains(stage: Stage, optimizers: dict[str, Optimizer], network: nn.Module) -
     return any(id(p) in stepped for p in network.parameters())
 
 
+def moves(stage: Stage, optimizers: dict[str, Optimizer], network: nn.Module) -> bool:
+    """Whether the stage trains this network, or the student whose teacher it is."""
+    student = student_of(unwrapped(network))
+    return trains(stage, optimizers, network if student is None else student)
+
+
 def train_only(alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> None:
     """Networks that the stage trains in train mode, all others in eval mode."""
     for child in alignment.children():
@@ -49,9 +56,9 @@ def train_only(alignment: Alignment, optimizers: dict[str, Optimizer], stage: St
 
 
 def trained_networks(alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> list[str]:
-    """Names of the networks that the stage trains, and of modules without parameters, such as image pools."""
+    """Names of networks that the stage trains, of their mean teachers, and of modules without parameters, such as image pools."""
     children = alignment.named_children()
-    return [name for name, c in children if trains(stage, optimizers, c) or not any(True for _ in c.parameters())]
+    return [name for name, c in children if moves(stage, optimizers, c) or not any(True for _ in c.parameters())]
 
 
 def network_states(alignment: Alignment) -> dict[str, dict[str, Tensor]]:

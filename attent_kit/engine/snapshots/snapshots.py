@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run import checkpoint
-from attent_kit.engine.run.assemble import network_states, trains
+from attent_kit.engine.run.assemble import moves, network_states
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.stages import Part
@@ -47,7 +47,7 @@ class Snapshots:
             return
         stages = [part.stage for part in parts if not part.before]
         called = networks_of_predict(alignment, self.target.size, self.device)
-        trained = [{name for name in called if trains(s, optimizers, getattr(alignment, name))} for s in stages]
+        trained = [{name for name in called if moves(s, optimizers, getattr(alignment, name))} for s in stages]
         # Before the last of the networks is trained for the first time, `predict` has nothing to say.
         first = max((n for n, names in enumerate(trained) if names - set().union(*trained[:n])), default=len(stages))
         self.steps = evenly_spaced([s.steps if n >= first and trained[n] else 0 for n, s in enumerate(stages)],
