@@ -37,8 +37,9 @@ def segmented(method):
     return losses, loss
 
 
-def test_it_keeps_the_contract():
-    check_alignment(TranslateSelfTraining, SMALL)
+@pytest.mark.parametrize("options", [{}, {"painted": 4, "contrast": 1.0}])
+def test_it_keeps_the_contract(options):
+    check_alignment(TranslateSelfTraining, {**SMALL, **options})
 
 
 def test_the_teacher_labels_what_it_is_certain_about_and_nothing_else():

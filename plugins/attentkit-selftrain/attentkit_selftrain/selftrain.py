@@ -6,7 +6,7 @@ https://arxiv.org/abs/2212.01322), on the segmentor of your choice; class mixing
     T     <- a T + (1 - a) S,  a = min(1 - 1 / (step + 1), 0.999)                        teacher, no gradient
     y_t   = argmax T(x_t),  q = share of pixels of the slice with max softmax T(x_t) > 0.968
     x_m   = half of the classes of x_s pasted onto x_t, y_m likewise; weight 1 where source, q where target
-    L_seg = CE(S(x_s), y_s)
+    L_seg = CE(S(g x_s), y_s)                                                            g: none, or a random network (GIN)
     L_mix = mean q_m CE(S(x_m), y_m)
     L_msk = mean q CE(S(M x_t), y_t)                                                     M blanks 70 % of the blocks
     L     = L_seg + L_mix + L_msk
@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
-from attent_kit.mixing import blocks, half_of_the_classes, jittered
+from attent_kit.mixing import blocks, half_of_the_classes, jittered, painted
 from attent_kit.objectives import class_of, cross_entropy_map, labels_where
 from attent_kit.options import (
     SegmentOptions,
@@ -73,6 +73,9 @@ class SelfTraining(Alignment):
         """Fraction of the blocks that M blanks."""
         mask_block: int = Field(32, ge=1)
         """Side of a block in pixels; MIC has 64 on slices four times as large."""
+        painted: int = Field(0, ge=0)
+        """Convolutions of the random network that paints x_s in L_seg (GIN of Ouyang et al., TMI 2022, has 4); 0 leaves x_s as it
+        is. Not of DAFormer or MIC: without it the teacher knows what one modality looks like, and labels the other by that."""
         jitter: float = Field(0.2, ge=0)
         """Largest change of brightness, and of contrast as a part of it, in mixed and masked slices."""
 
@@ -103,10 +106,11 @@ class SelfTraining(Alignment):
             paste = half_of_the_classes(class_of(y_s), self.task.classes)
             x_m = jittered(torch.where(paste.unsqueeze(1), x_s, x_t), c.jitter)
             y_m, q_m = labels_where(paste, y_s, y_t), torch.where(paste, 1.0, q)
+            x_p = painted(x_s, c.painted, 2) if c.painted else x_s
             x_k = jittered(x_t, c.jitter)
             x_k = torch.where(blocks(x_k, c.mask_block, c.mask_ratio), -1.0, x_k)
 
-        L_seg = supervised_loss(self.S(x_s), y_s, c)
+        L_seg = supervised_loss(self.S(x_p), y_s, c)
         L_mix = weighted_cross_entropy(self.S(x_m).logits, y_m, q_m)
         L_msk = weighted_cross_entropy(self.S(x_k).logits, y_t, q)
         update("S", L_seg + c.mixed * L_mix + c.masked * L_msk)

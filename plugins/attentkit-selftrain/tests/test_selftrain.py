@@ -20,8 +20,9 @@ def built(**options):
     return SelfTraining(config, Builder(registry, Task(), 0), Task())
 
 
-def test_it_keeps_the_contract():
-    check_alignment(SelfTraining, SMALL)
+@pytest.mark.parametrize("layers", [0, 4])
+def test_it_keeps_the_contract(layers):
+    check_alignment(SelfTraining, {**SMALL, "painted": layers})
 
 
 def test_an_unsure_answer_weighs_log_k_times_the_trust_in_its_label():
@@ -38,3 +39,18 @@ def test_a_teacher_that_is_never_certain_teaches_through_the_pasted_pixels_alone
     losses = method.segment(batch, lambda name, loss, when=None: None)
     assert losses["L_msk"] == 0 and losses["certain"] == 0 and losses["L_mix"] > 0
     assert all(p.grad is None and not p.requires_grad for p in method.T.parameters())
+
+
+def test_painting_changes_what_the_source_teaches_and_nothing_else():
+    batch = Batch(torch.rand(2, 1, 32, 32), torch.ones(2, 32, 32, dtype=torch.int64), torch.rand(2, 1, 32, 32))
+    plain, painted = built(mixed=0.0), built(mixed=0.0, painted=4)
+    asked = []
+    for method in (plain, painted):
+        method.eval()
+        seen = []
+        method.S.register_forward_pre_hook(lambda network, given, seen=seen: seen.append(given[0]))
+        torch.manual_seed(0)
+        method.segment(batch, lambda name, loss, when=None: None)
+        asked.append(seen)
+    assert torch.equal(asked[0][0], batch.x_s) and not torch.allclose(asked[1][0], batch.x_s, atol=1e-2)
+    assert torch.equal(asked[0][1], asked[1][1])
