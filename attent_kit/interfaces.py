@@ -190,6 +190,9 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     """False for a method that learns from source labels alone: `x_s` of its batches is NaN, and no image is read for them."""
     uses_target_images: ClassVar[bool] = True
     """False for a method that learns from the source alone: what its network sees is the shift before any alignment."""
+    capturable: ClassVar[bool] = True
+    """Whether its steps do the same on the device each time, so that a CUDA graph can repeat one. False for a method whose steps
+    draw on the host what shapes them."""
     paper: ClassVar[str] = ""
     """Where the method was published, for tables: authors, venue, year."""
     bibtex: ClassVar[str] = ""

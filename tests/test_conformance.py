@@ -175,6 +175,12 @@ def test_built_in_components_keep_what_is_cheap_to_check(component, name):
     assert [v.found for v in (judge(c, one) for c in checks) if v.outcome != "pass"] == []
 
 
+@pytest.mark.parametrize("component", [c for c in BUILT_IN if c.kind == METHOD], ids=lambda c: c.name)
+def test_the_steps_of_every_built_in_alignment_can_be_captured(component):
+    verdict = judge(check("capturable-as-declared", METHOD), Subject.small(component, load().registry))
+    assert (verdict.outcome, verdict.found) == ("pass", "") and component.load().capturable
+
+
 def test_one_built_in_alignment_keeps_all_that_is_checked():
     one = Subject.small(load().registry.find("alignments", "feature"), load().registry, module="attentkit_builtin")
     verdicts = [judge(c, one) for c in checks_of(METHOD) if c.name not in COSTLY]

@@ -6,7 +6,7 @@ import torch
 
 from attent_kit.interfaces import Alignment, Discriminator, Segmentor, Task, Translator
 from attent_kit.registry import Registry
-from attent_kit.testing import alignments, general, networks
+from attent_kit.testing import alignments, general, networks, waiting
 from attent_kit.testing.subject import FOUR_ORGANS, NO_OPTIONS, PlainOptions, Subject, images
 from attent_kit.testing.trial import Recorder, Trial
 
@@ -55,11 +55,12 @@ def check_alignment(
     batch_size: int = 2,
     registry: Registry | None = None,
 ) -> None:
-    """Ownership, one step of every stage, prediction, resuming from a copied state, terms that can be turned off, and partial
-    labels if it takes them, as the engine relies on them."""
+    """Ownership, one step of every stage, prediction, resuming from a copied state, terms that can be turned off, steps that
+    can be captured unless it declares otherwise, and partial labels if it takes them, as the engine relies on them."""
     subject = _subject(Alignment, component, options, registry)
     alignments.terms_turn_off(subject)
     alignments.partial_labels_as_declared(subject)
+    waiting.capturable_as_declared(subject)
     trial = Trial(subject, task, size, precision, batch_size)
     alignments.ownership(trial)
     assert trial.stages, f"{component.__name__} has no stage: return at least one."

@@ -72,6 +72,7 @@ CHECKS = (
         alignments.eight_classes,
         alignments.three_channels,
         waiting.waits_for_nobody,
+        waiting.capturable_as_declared,
         alignments.learns,
         processes.two_processes,
     ),

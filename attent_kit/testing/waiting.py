@@ -1,4 +1,4 @@
-"""Whether a step reads a value back from the device, which makes both wait for each other."""
+"""Whether a step reads a value back from the device, which makes both wait for each other; and whether it could be captured."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,18 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode, resolve_name
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from attent_kit.testing.subject import Subject
+from attent_kit.engine.train.steady import called, moves, reads_back, why_not_steady
+from attent_kit.interfaces import Stage
+from attent_kit.testing.subject import Subject, grey_batch, organless_batch, random_batch
 from attent_kit.testing.trial import Trial
-
-READS = {
-    Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__bool__, Tensor.__float__, Tensor.__int__,
-    Tensor.__index__, Tensor.nonzero, torch.nonzero, Tensor.masked_select, torch.masked_select, Tensor.unique,
-    torch.unique, torch.bincount, Tensor.bincount,
-}  # fmt: skip
-"""Calls that end in a value, or in a shape that depends on values."""
 
 
 class _Nobody(TorchFunctionMode):
@@ -33,18 +28,11 @@ class _Nobody(TorchFunctionMode):
         """By id, which is its own as long as the tensor is kept."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = [*tree_leaves(args), *tree_leaves(kwargs or {})]
-        moved = any(isinstance(a, (torch.device, str)) for a in given) or "device" in (kwargs or {})
-        host = all(id(a) in self.of_the_host for a in given if isinstance(a, Tensor)) and not moved
-        asks = function in READS
-        if function in (Tensor.__getitem__, Tensor.__setitem__):
-            index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            asks = any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in index)
-        if function is Tensor.to:
-            asks = any(str(a) == "cpu" for a in (*args[1:], *(kwargs or {}).values()))
-        name = (resolve_name(function) or str(function)).removeprefix("torch.")
-        assert host or not asks, f"{name} waits for the device."
-        answer = function(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        given = tree_leaves((args, kwargs))
+        host = all(id(a) in self.of_the_host for a in given if isinstance(a, Tensor)) and not moves(args, kwargs)
+        assert host or not reads_back(function, args, kwargs), f"{called(function)} waits for the device."
+        answer = function(*args, **kwargs)
         if host:
             self.of_the_host |= {id(t): t for t in tree_leaves(answer) if isinstance(t, Tensor)}
         return answer
@@ -80,3 +68,25 @@ def waits_for_nobody(subject: Subject) -> None:
         update = trial.update if on_gpu else (lambda optimizer, loss, when=None: None)
         with nobody_waits(trial.fabric.device):
             trial.step(stage, 3, batch, update)
+
+
+def capturable_as_declared(subject: Subject) -> None:
+    """A CUDA graph repeats one recorded step: with Python's numbers, branches and shapes of that step, on the same memory. Keep
+    what differs from step to step in tensors on the device, write buffers in place; or declare `capturable = False`."""
+    trial = Trial(subject, size=32)
+    found = [f"stage '{stage.name}': {why}" for stage in trial.stages if (why := why_not_capturable(trial, stage))]
+    if trial.alignment.capturable:
+        assert not found, found[0]
+    else:
+        assert found, f"{subject.called} declares capturable = False, but its steps can be captured: drop that."
+
+
+def why_not_capturable(trial: Trial, stage: Stage) -> str | None:
+    """The first thing that steps of a stage do and a graph cannot repeat, on slices with all organs, in bands, without any."""
+    torch.manual_seed(0)
+    batches = [trial.batch(draw) for draw in (random_batch, grey_batch, organless_batch)]
+    trial.step(stage, 0, batches[0])  # makes image pools and the state of optimizers
+    given = (t for batch in batches for t in batch if t is not None)
+    return why_not_steady(
+        trial.alignment, trial.optimizers, given, lambda n: trial.step(stage, 1 + n, batches[n]), len(batches)
+    )

@@ -206,6 +206,8 @@ BROKEN = [
     ("eight-classes", METHOD, Good, _with("five"), "IndexError"),
     ("three-channels", METHOD, Good, _with("grey"), "to have 1 channels, but got 3"),
     ("waits-for-nobody", METHOD, m.Asks, {}, "Tensor.__bool__ waits for the device"),
+    ("capturable-as-declared", METHOD, m.CountsInPython, {}, "gives div something else from step to step (2 and 3)"),
+    ("capturable-as-declared", METHOD, m.SteadyAfterAll, {}, "drop that"),
     ("learns", METHOD, m.Climbs, {}, "cross-entropy of predict"),
     ("two-processes", METHOD, m.PastForward, {}, "two processes"),
     ("forward-answers", TRANSLATOR, Bright, {}, "Bright leaves [-1, 1]"),

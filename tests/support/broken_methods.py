@@ -231,6 +231,26 @@ class Asks(Good):
         return losses if losses["L_seg"] > 0 else {}
 
 
+class CountsInPython(Good):
+    """A weight that follows from a number which Python counts."""
+
+    done = 0
+
+    def segment(self, batch, update):
+        self.done += 1
+        L_seg = cross_entropy(self.S(batch.x_s).logits, batch.y_s) / self.done
+        update("S", L_seg)
+        L_dis = real(self.D(self.S(batch.x_s).features.detach()))
+        update("D", L_dis)
+        return {"L_seg": L_seg, "L_dis": L_dis}
+
+
+class SteadyAfterAll(Good):
+    """Says that it cannot be captured, but can."""
+
+    capturable = False
+
+
 class Climbs(Good):
     """A loss of the wrong sign."""
 

@@ -44,4 +44,5 @@ class FabricUpdate:
             for name, value in state.get(p, {}).items():
                 if isinstance(value, Tensor):
                     was = tensors.get(name, torch.zeros_like(value))
-                    value.copy_(torch.where(when.to(value.device), value, was))
+                    gate = when if value.device == when.device else when.to(value.device)
+                    value.copy_(torch.where(gate, value, was))

@@ -38,6 +38,7 @@ class GIN(Alignment):
     takes_partial_labels = True
     predicts_with = "S"
     uses_target_images = False
+    capturable = False  # a coin on the host decides how wide the kernels of a step are
     terms = {"consistency": {"consistency": 0.0}, "mixing": {"control_points": 0}}
     bibtex = """@article{ouyang2022causality,
   title = {Causality-inspired single-source domain generalization for medical image segmentation},
