@@ -27,9 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from attent_kit.build import Builder, configure
 from attent_kit.engine.run.assemble import setup, train_only
-from attent_kit.engine.run.device import in_words, launch
+from attent_kit.engine.run.device import in_words, launch, precision_of
 from attent_kit.engine.train.fit import seed_step
-from attent_kit.engine.train.train import precision_of
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.interfaces import Alignment, Batch, Task
 from attent_kit.objectives import fake, l1, real, self_information

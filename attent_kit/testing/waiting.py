@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from attent_kit.engine.train.steady import called, moves, reads_back, why_not_steady
+from attent_kit.engine.train.steady import Watch, called, moves, reads_back
 from attent_kit.interfaces import Stage
 from attent_kit.testing.subject import Subject, grey_batch, organless_batch, random_batch
 from attent_kit.testing.trial import Trial
@@ -86,7 +87,7 @@ def why_not_capturable(trial: Trial, stage: Stage) -> str | None:
     torch.manual_seed(0)
     batches = [trial.batch(draw) for draw in (random_batch, grey_batch, organless_batch)]
     trial.step(stage, 0, batches[0])  # makes image pools and the state of optimizers
-    given = (t for batch in batches for t in batch if t is not None)
-    return why_not_steady(
-        trial.alignment, trial.optimizers, given, lambda n: trial.step(stage, 1 + n, batches[n]), len(batches)
-    )
+    watch = Watch(trial.alignment, trial.optimizers)
+    for number, batch in enumerate(batches):
+        watch(partial(trial.step, stage, 1 + number, batch), batch)
+    return watch.end()

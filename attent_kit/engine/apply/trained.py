@@ -16,7 +16,7 @@ from attent_kit.data.space.slicing import Slicing
 from attent_kit.engine.apply.pack import CONFIG, DOMAIN, ENVIRONMENT, WEIGHTS, Pack, read_pack
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import load_network_states, setup
-from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.device import launch, precision_of
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.provenance import Record, missing, recorded, well_formed, what_to_type
@@ -24,7 +24,6 @@ from attent_kit.engine.run.settings import RunSettings, run_settings
 from attent_kit.engine.run.stages import total_steps
 from attent_kit.engine.snapshots.selection import chosen_step
 from attent_kit.engine.snapshots.snapshots import load_snapshot
-from attent_kit.engine.train.train import precision_of
 from attent_kit.errors import AttentKitError, ConfigError, RunError
 from attent_kit.files import parse_object, parse_signed, sha256
 from attent_kit.interfaces import Alignment, Task

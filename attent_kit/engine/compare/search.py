@@ -29,7 +29,17 @@ from attent_kit.report.outcomes import failed_checks
 from attent_kit.report.scores import LAST, ORACLE
 from attent_kit.report.selection import read_selection, steps_of
 
-_NOT_SEARCHED = ("seed", "data", "alignment", "snapshots", "save_seconds", "log_steps", "more_steps", "warm_start")
+_NOT_SEARCHED = (
+    "seed",
+    "data",
+    "alignment",
+    "snapshots",
+    "save_seconds",
+    "log_steps",
+    "capture",
+    "more_steps",
+    "warm_start",
+)
 
 
 class Tried(NamedTuple):

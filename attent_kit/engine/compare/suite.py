@@ -89,8 +89,8 @@ class Suite(ComponentConfig):
     split: str | None = None
     """Named split whose test cases every prepared file of `domains` must have; left out, each file's own."""
     settings: dict[str, Any] = {}
-    """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps, snapshots, more_steps,
-    warm_start, whose run is relative to the suite's file."""
+    """Settings of every run beside the alignment: precision, augmentation, save_seconds, log_steps, capture, snapshots,
+    more_steps, warm_start, whose run is relative to the suite's file."""
     folds: int | None = None
     """Parts into which the patients of a target are dealt, in place of its file's own test cases: a run of every row,
     direction and seed for each, which trains on the others, so that every labelled patient is tested once. 2 are halves."""

@@ -79,14 +79,20 @@ def load_network_states(alignment: Alignment, states: dict[str, dict[str, Tensor
 
 
 def optimizer_states(optimizers: dict[str, Optimizer]) -> dict[str, Any]:
-    """State of each optimizer by name."""
-    return {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+    """State of each optimizer by name, with rates as numbers."""
+    states = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+    for state in states.values():
+        state["param_groups"] = [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]
+    return states
 
 
 def load_optimizer_states(optimizers: dict[str, Optimizer], states: dict[str, Any]) -> None:
-    """The reverse of `optimizer_states`; optimizers that `states` does not name stay as they are."""
+    """The reverse of `optimizer_states`; optimizers it does not name stay as they are, and so does how they compute."""
     for name, state in states.items():
-        optimizers[name].load_state_dict(state)
+        groups = optimizers[name].param_groups
+        ways = [{way: group[way] for way in ("capturable", "fused", "foreach") if way in group} for group in groups]
+        theirs = [{**group, **way} for group, way in zip(state["param_groups"], ways, strict=True)]
+        optimizers[name].load_state_dict({**state, "param_groups": theirs})
 
 
 def segmentor_of(alignment: Alignment) -> str | None:

@@ -52,6 +52,11 @@ def works(device: str) -> bool:
         return False
 
 
+def precision_of(fabric: Fabric) -> str:
+    """The arithmetic that `auto` has come to."""
+    return str(fabric.strategy.precision.precision)
+
+
 def in_words(device: torch.device) -> str:
     """The name of the GPU, or of the processor with its kind: "cpu (name, 8 cores)"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({_processor()})"

@@ -99,10 +99,12 @@ class Run:
         }
         write_text(self.folder.environment, json.dumps(environment, indent=2) + "\n")
 
-    def write_speed(self, stage: str, steps: int, seconds: float, device: torch.device, snapshots: float) -> None:
+    def write_speed(
+        self, stage: str, steps: int, seconds: float, device: torch.device, snapshots: float, captured: bool = False
+    ) -> None:
         """speed.json: steps of a stage that this process trained, their wall time, and its peak memory in MiB so far.
 
-        `snapshots`: seconds that snapshots took, which are not in `seconds`.
+        `snapshots`: seconds that snapshots took, which are not in `seconds`. `captured`: whether a CUDA graph repeated steps.
         """
         stages = read_json(self.folder.speed) or {}
         stages[stage] = {
@@ -111,6 +113,7 @@ class Run:
             "steps_per_second": round(steps / seconds, 3),
             "snapshot_seconds": round(snapshots, 2),
             "peak_memory_MiB": _peak_memory(device),
+            **({"captured": True} if captured else {}),
         }
         write_text(self.folder.speed, json.dumps(stages, indent=2) + "\n")
 

@@ -81,6 +81,9 @@ class RunSettings(ComponentConfig):
     """Time between two checkpoints in seconds. Stopping at any moment costs at most this much."""
     log_steps: int = Field(20, ge=1)
     """Steps whose losses are averaged into one line of log.jsonl."""
+    capture: bool = False
+    """Whether a CUDA GPU repeats the steps of a stage as one recorded graph, where that proves to be the same: less time for
+    Python, other rounding."""
     snapshots: int = Field(5, ge=0)
     """Steps, evenly spaced over the stages that train what predicts, whose networks are kept and scored for --select."""
     more_steps: tuple[PositiveInt, ...] | None = Field(None, min_length=1)
@@ -112,7 +115,7 @@ def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-_MAY_CHANGE = ("save_seconds", "log_steps", "snapshots")
+_MAY_CHANGE = ("save_seconds", "log_steps", "capture", "snapshots")
 
 
 def run_settings(data: Mapping[str, Any], registry: Resolver) -> RunSettings:

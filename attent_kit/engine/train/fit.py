@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.data.prepared.batches import Batches
@@ -29,6 +31,7 @@ from attent_kit.engine.run.assemble import (
 from attent_kit.engine.run.record import Run
 from attent_kit.engine.run.stages import parts_of
 from attent_kit.engine.snapshots.snapshots import Snapshots
+from attent_kit.engine.train.capture import capturing
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.errors import RunError
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
@@ -49,6 +52,8 @@ class Progress(NamedTuple):
     """Fresh averages, now and then."""
     scores: dict[str, float] | None = None
     """What each selector says about a snapshot that was just taken."""
+    note: str | None = None
+    """Something to know about how steps are taken."""
 
 
 class StepWatcher(Protocol):
@@ -95,6 +100,7 @@ def fit(
         for part in parts:
             stage, first, last = part.stage, part.first, part.last
             train_only(alignment, optimizers, stage)
+            take = capturing(partial(_step, stage, update), stage, alignment, optimizers, fabric, run.settings.capture)
             began, began_at, saving, looking = time.monotonic(), max(first, first_step), 0.0, 0.0
             if fabric.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(fabric.device)
@@ -102,21 +108,22 @@ def fit(
                 # Counted within the stage: the segmentation stages of all methods see the same batches.
                 here = part.in_stage(step)
                 _set_learning_rates(optimizers, base_rates, stage, part.fraction(step))
-                seed_step(run.settings.seed, here)
-                losses = _step(stage, batches.batch(here, stage.batch_size), update)
+                reseed = partial(seed_step, run.settings.seed, here)
+                reseed()
+                losses = take(batches.batch(here, stage.batch_size), reseed)
                 scores = None
                 if snapshots is not None and snapshots.due(step + 1):
                     before = time.monotonic()
                     scores = snapshots.take(alignment, step + 1)
                     train_only(alignment, optimizers, stage)
                     looking += time.monotonic() - before
-                progress = Progress(stage.name, step + 1, total, run.log(step, stage.name, losses), scores)
+                progress = Progress(stage.name, step + 1, total, run.log(step, stage.name, losses), scores, take.told())
                 for watcher in watchers:
                     watcher.see(progress)
                 at_end = step + 1 == last
                 if at_end:
                     seconds = time.monotonic() - began - saving - looking
-                    run.write_speed(part.name, last - began_at, seconds, fabric.device, looking)
+                    run.write_speed(part.name, last - began_at, seconds, fabric.device, looking, take.repeats)
                     if shared is not None and first == 0:
                         _offer(shared, alignment, optimizers, stage)
                 if at_end or interruption.requested or time.monotonic() - saved >= run.settings.save_seconds:
@@ -155,7 +162,7 @@ def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Seq
     for stage in stages:
         train_only(alignment, optimizers, stage)
         seed_step(0, 0)
-        _step(stage, batches.batch(0, stage.batch_size), lambda optimizer, loss, when=None: None)
+        _step(stage, lambda optimizer, loss, when=None: None, batches.batch(0, stage.batch_size))
     load_network_states(alignment, before)
 
 
@@ -176,7 +183,7 @@ def refuse_beyond_memory(stages: Sequence[Stage], batches: Batches) -> None:
             )
 
 
-def _step(stage: Stage, batch: Batch, update: Update) -> Losses:
+def _step(stage: Stage, update: Update, batch: Batch) -> Losses:
     try:
         return stage.step(batch, update)
     except torch.OutOfMemoryError:
@@ -231,7 +238,10 @@ def _set_learning_rates(
         schedule = stage.schedule[name] if isinstance(stage.schedule, Mapping) else stage.schedule
         multiplier = schedule(fraction)
         for group, rate in zip(optimizers[name].param_groups, base_rates[name], strict=True):
-            group["lr"] = rate * multiplier
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * multiplier)
+            else:
+                group["lr"] = rate * multiplier
 
 
 def _adopt(shared: Path, alignment: Alignment, optimizers: dict[str, Optimizer], stage: Stage) -> bool:

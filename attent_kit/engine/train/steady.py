@@ -9,9 +9,9 @@ place. All of that shows on a CPU.
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
+
+Result = TypeVar("Result")
 
 VALUES = {
     Tensor.item, Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.__bool__, Tensor.__float__, Tensor.__int__,
@@ -44,13 +46,6 @@ MEND = {
     "change": "let what differs from step to step be a tensor on the device, and shapes be constant",
     "state": "write buffers in place, with copy_(), add_() or lerp_(), and count steps in a buffer",
 }
-
-
-class NotSteady(Exception):
-    """What a step does that a graph cannot repeat, with file and line, and how to mend it."""
-
-    def __init__(self, place: str, found: str, mend: str) -> None:
-        super().__init__(f"{place} {found}: {MEND[mend]}.")
 
 
 def reads_back(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
@@ -98,24 +93,29 @@ class _Asked(TorchFunctionMode):
         if not self._trace.paused:
             if mend := reads_back(function, args, kwargs):
                 end = "reads a value back" if mend == "value" else "makes a shape of values"
-                raise NotSteady(_place(), f"{end} ({called(function)})", mend)
+                self._trace.refuse(_place(), f"{end} ({called(function)})", mend)
             if function in DRAWS and not moves(args, kwargs) and not any(map(_is_tensor, tree_leaves((args, kwargs)))):
-                raise NotSteady(_place(), f"draws on the host ({called(function)} without a device)", "draw")
+                self._trace.refuse(_place(), f"draws on the host ({called(function)} without a device)", "draw")
         return function(*args, **kwargs)
 
 
 class StepTrace(TorchDispatchMode):
-    """The operations of one step, in order; NotSteady at once for what no step may do."""
+    """The operations of one step, in order, and the first of them that no step may ask for."""
 
-    def __init__(self, known: Iterator[Tensor], optimizers: Mapping[str, Optimizer]) -> None:
+    def __init__(self, known: Iterable[Tensor], optimizers: Mapping[str, Optimizer]) -> None:
         super().__init__()
         self.calls: list[_Call] = []
+        self.found: str | None = None
         self.paused = False
         """While an optimizer steps: on a CPU those of PyTorch read their own counters."""
         self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
         for tensor in known:
             self._known[tensor] = True
         self._optimizers = optimizers
+
+    def refuse(self, place: str, found: str, mend: str) -> None:
+        """Note what was found; the step goes on."""
+        self.found = self.found or _sentence(place, found, mend)
 
     @contextmanager
     def watching(self) -> Iterator["StepTrace"]:
@@ -155,47 +155,55 @@ class StepTrace(TorchDispatchMode):
         return (*facts, hashlib.sha256(content).hexdigest())
 
 
-def why_not_steady(
-    alignment: nn.Module, optimizers: Mapping[str, Optimizer], given: Iterator[Tensor], step: Callable[[int], object],
-    steps: int = 3,
-) -> str | None:  # fmt: skip
-    """A sentence with file and line on what a step does that a graph cannot repeat; None if `steps` of them show nothing.
+class Watch:
+    """Looks at one step after another. Steps before them should have made what a first step makes: image pools, the state of
+    optimizers."""
 
-    `step(n)`: takes step n, on a batch of its own; `given`: the tensors of all these batches. Steps before them should have
-    made what the first step makes: image pools, the state of optimizers.
-    """
-    first: list[_Call] | None = None
-    state = [t for o in optimizers.values() for s in o.state.values() for t in s.values() if isinstance(t, Tensor)]
-    known = [*given, *alignment.parameters(), *alignment.buffers(), *state]
-    said = None
-    for n in range(steps):
-        before, trace = _held(alignment), StepTrace(iter(known), optimizers)
-        try:
-            with trace.watching():
-                step(n)
-            _same_calls(first or trace.calls, trace.calls)
-        except NotSteady as found:
-            return str(found)
-        said = said or _moved(before, _held(alignment))
-        first = first or trace.calls
-    return said
+    found: str | None = None
+    """A sentence with file and line on what a step does that a graph cannot repeat; None if nothing was seen."""
+
+    def __init__(self, alignment: nn.Module, optimizers: Mapping[str, Optimizer]) -> None:
+        self._alignment, self._optimizers = alignment, optimizers
+        self._first: list[_Call] | None = None
+        self._kept: str | None = None
+
+    def __call__(self, step: Callable[[], Result], given: Iterable[Tensor | None]) -> Result:
+        """What `step()` returns; `given` are the tensors of its batch."""
+        state = [t for o in self._optimizers.values() for s in o.state.values() for t in s.values()]
+        known = [*given, *self._alignment.parameters(), *self._alignment.buffers(), *state]
+        before, trace = _held(self._alignment), StepTrace(filter(_is_tensor, known), self._optimizers)
+        with trace.watching():
+            result = step()
+        self._first = self._first or trace.calls
+        self._kept = self._kept or _moved(before, _held(self._alignment))
+        self.found = self.found or trace.found or _differing(self._first, trace.calls)
+        return result
+
+    def end(self) -> str | None:
+        """What was found, in the end also what has no line."""
+        self.found = self.found or self._kept
+        return self.found
 
 
-def _same_calls(one: list[_Call], other: list[_Call]) -> None:
+def _sentence(place: str, found: str, mend: str) -> str:
+    return f"{place} {found}: {MEND[mend]}."
+
+
+def _differing(one: list[_Call], other: list[_Call]) -> str | None:
     for a, b in zip(one, other, strict=False):
         if a.name != b.name:
             place = b.place if a.place == b.place else f"{a.place} and {b.place}"
-            raise NotSteady(
-                place, f"asks for another operation from step to step ({_short(a)}, then {_short(b)})", "change"
-            )
+            found = f"asks for another operation from step to step ({_short(a)}, then {_short(b)})"
+            return _sentence(place, found, "change")
         if a.given != b.given:
-            was, now = next((x, y) for x, y in zip(a.given, b.given, strict=False) if x != y)
-            raise NotSteady(
-                b.place, f"gives {_short(b)} something else from step to step{_difference(was, now)}", "change"
-            )
+            pairs = zip(a.given, b.given, strict=False)
+            was, now = next(((x, y) for x, y in pairs if x != y), ("fewer", "more"))
+            found = f"gives {_short(b)} something else from step to step{_difference(was, now)}"
+            return _sentence(b.place, found, "change")
     if len(one) != len(other):
         longer = max(one, other, key=len)[min(len(one), len(other))]
-        raise NotSteady(longer.place, f"asks for {_short(longer)} in some steps alone", "change")
+        return _sentence(longer.place, f"asks for {_short(longer)} in some steps alone", "change")
+    return None
 
 
 def _difference(was: Any, now: Any) -> str:
@@ -220,7 +228,7 @@ def _moved(before: dict[str, Any], after: dict[str, Any]) -> str | None:
     """What is told last, for want of a line."""
     for name in sorted(before.keys() | after.keys()):
         if before.get(name) != after.get(name):
-            return str(NotSteady(f"self.{name}", "is another tensor or number after a step", "state"))
+            return _sentence(f"self.{name}", "is another tensor or number after a step", "state")
     return None
 
 

@@ -20,7 +20,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.imageless import without_images
 from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
-from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.device import launch, precision_of
 from attent_kit.engine.run.domains import Reader, domains_seen
 from attent_kit.engine.run.folder import SECONDS_TO_TRY, Answers, Busy, RunFolder, RunKey, alone_in
 from attent_kit.engine.run.heartbeat import Heartbeat, beating
@@ -124,7 +124,7 @@ def train(
         tracking = Tracking(options.trackers, tracked_run(names, run, options.store), watcher.warned)
         closing.callback(tracking.close)
         with trained_by_one(stage_file) as release:
-            teller = _Teller(beat, watcher.stepped, release, alignment.stages()[0].steps)
+            teller = _Teller(beat, watcher, release, alignment.stages()[0].steps)
             try:
                 trained = fit(alignment, batches, run, fabric, [teller, monitor, tracking], stage_file, snapshots)
             except NotFinite as error:
@@ -165,10 +165,9 @@ def _begun(
 class _Teller:
     """Passes on how far a run is, and frees a shared stage with the first step after it."""
 
-    def __init__(
-        self, beat: Heartbeat, stepped: Callable[[Progress], None], release: Callable[[], None], first: int
-    ) -> None:
-        self._beat, self._stepped, self._release, self._first = beat, stepped, release, first
+    def __init__(self, beat: Heartbeat, watcher: TrainWatcher, release: Callable[[], None], first: int) -> None:
+        self._beat, self._stepped, self._warned = beat, watcher.stepped, watcher.warned
+        self._release, self._first = release, first
 
     def begin(self, step: int) -> None:
         """Nothing is told before a step is done."""
@@ -178,6 +177,8 @@ class _Teller:
         if progress.step > self._first:
             self._release()
         self._beat(progress.stage, progress.step, progress.steps, progress.losses)
+        if progress.note:
+            self._warned(progress.note)
         self._stepped(progress)
 
 
@@ -202,11 +203,6 @@ def tracked_run(names: Names, run: Run, store: Path | None) -> TrackedRun:
     """What a tracker is told about a run before it begins."""
     title = RunKey(names.direction, names.row, names.seed, names.fold).name
     return TrackedRun(title, run.folder.path, store or run.folder.path, run.config, 0, None)
-
-
-def precision_of(fabric: Fabric) -> str:
-    """The arithmetic that `auto` has come to."""
-    return str(fabric.strategy.precision.precision)
 
 
 def task_of(source: Prepared, target: Prepared) -> Task:
