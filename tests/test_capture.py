@@ -106,10 +106,10 @@ def trained(domains, folder, stepped=lambda progress: None, **more):
 
 def alike(one, other, rate=1e-4):
     """Whether two runs have moved as one, but for rounding."""
-    for name, state in weights(one)["networks"].items():
+    ours, theirs = weights(one)["networks"], weights(other)["networks"]
+    for name, state in ours.items():
         for key, value in state.items():
-            there = weights(other)["networks"][name][key]
-            assert torch.allclose(value.float(), there.float(), atol=rate), (name, key)
+            assert torch.allclose(value.float(), theirs[name][key].float(), atol=rate), (name, key)
 
 
 def test_repeated_steps_are_the_steps_themselves(domains, as_ever, graphs, tmp_path):
