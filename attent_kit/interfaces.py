@@ -51,7 +51,7 @@ class Batch(NamedTuple):
     """One step's images. Source and target slices are drawn independently: there are no pairs."""
 
     x_s: Tensor
-    """[B, C, H, W] float in [-1, 1], source."""
+    """[B, C, H, W] float in [-1, 1], source; [0, C, H, W] for an alignment that is `source_free`, and its labels [0, H, W]."""
     y_s: Tensor
     """[B, H, W] int64, 0 background, IGNORE where unknown. Where some training case does not annotate every organ, and only for
     an alignment that declares `takes_partial_labels`: [B, K, H, W] bool, the classes that each pixel may be."""
@@ -193,6 +193,9 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     capturable: ClassVar[bool] = True
     """Whether its steps do the same on the device each time, so that a CUDA graph can repeat one. False for a method whose steps
     draw on the host what shapes them."""
+    source_free: ClassVar[bool] = False
+    """Whether it starts from a trained run or from other weights (`--from`) and never reads the source, whose file is not even
+    opened. Each of its segmentors starts from the one that predicts there. It may have no stage: then it trains nothing."""
     paper: ClassVar[str] = ""
     """Where the method was published, for tables: authors, venue, year."""
     bibtex: ClassVar[str] = ""
@@ -202,8 +205,8 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     backbones: ClassVar[str] = "any segmentor"
     """Which segmentors it takes, for tables. Its `__init__` refuses others with a ConfigError."""
     predicts_with: ClassVar[str] = ""
-    """Attribute of the segmentor whose logits `predict` returns, so that its exported weights are all that prediction needs;
-    empty if `predict` does more."""
+    """Attribute of the segmentor whose logits `predict` returns, so that its exported weights are all that prediction, and
+    `adapt_to`, need; empty if `predict` does more."""
     terms: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
     """What the method is made of, for `compare --ablate`: a term's name -> the options that turn it off."""
 
@@ -223,6 +226,17 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     @abstractmethod
     def predict(self, x_t: Tensor) -> Tensor:
         """Target image [B, C, H, W] -> logits [B, K, H, W]."""
+
+    def adapt_to(self, volume: Tensor) -> Callable[[Tensor], Tensor]:
+        """Test-time adaptation: called once for each volume before its slices are predicted, and answers with what predicts them,
+        [B, C, H, W] -> logits [B, K, H, W]; a method without it answers with `predict`.
+
+        `volume`: [Z, C, H, W] in [-1, 1], every slice in its order, and Z may be 1. Networks of `predict` may be changed in any
+        way, with gradients, in float32: they are in eval mode before and while slices are predicted, and the engine puts back
+        their weights and buffers, to the bit, before the next volume. Whatever is drawn from torch, numpy or random follows
+        from the content of the volume.
+        """
+        return self.predict
 
     def as_source(self, x_t: Tensor) -> Tensor | None:
         """`x_t` in source style, [B, C, H, W] in [-1, 1]; None if the method has no such translator."""

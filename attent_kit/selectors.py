@@ -23,7 +23,7 @@ class Look:
     p_t: Tensor
     """[N, K, H, W], class probabilities of target training slices."""
     source_ratios: Tensor
-    """[K], share of each class in the labelled pixels of all source training slices."""
+    """[K], share of each class in the labelled pixels of all source training slices; 0 each where the source is not read."""
     p_cycle: Tensor | None = None
     """[N, K, H, W], those of the same slices after a translation to source style and back."""
     p_s: Tensor | None = None

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from attent_kit.data.prepared.augment import Augmentation, random_affine, random_bend, warp
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.workers import host_memory
 from attent_kit.errors import DataError
 from attent_kit.interfaces import Batch
@@ -73,12 +74,13 @@ class Batches:
 
     def __init__(
         self,
-        source: TrainingSlices,
+        source: TrainingSlices | None,
         target: TrainingSlices,
         augmentation: Augmentation,
         seed: int,
         device: torch.device,
     ) -> None:
+        """`source`: None where it is not read."""
         self.source, self.target = source, target
         self.augmentation = augmentation
         self.seed = seed
@@ -88,6 +90,9 @@ class Batches:
     def batch(self, step: int, size: int) -> Batch:
         """The batch of `size` slices per domain that belongs to this step."""
         generator = torch.Generator().manual_seed(_mix(self.seed, 2, step))
+        if self.source is None:
+            x_t, y_t = self._draw(1, self.target, step, size, generator)
+            return Batch(x_t[:0], torch.empty(0, *x_t.shape[2:], dtype=torch.int64, device=self.device), x_t, y_t)
         x_s, y_s = self._draw(0, self.source, step, size, generator)
         x_t, y_t = self._draw(1, self.target, step, size, generator)
         assert y_s is not None
@@ -126,7 +131,7 @@ def training_batches(
 ) -> Batches:
     """Batches of the training cases. Target labels are not even read unless `uses_target_labels`."""
     return Batches(
-        _slices(source, True, device, resident, as_source=True),
+        _slices(source, True, device, resident, as_source=True) if is_read(source) else None,
         _slices(target, uses_target_labels, device, resident, as_source=False),
         augmentation,
         seed,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from attent_kit.data.space.slicing import ORDER, RULE
 from attent_kit.engine.apply.card import run_card
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
+from attent_kit.engine.run.adapt import adapts
 from attent_kit.engine.run.assemble import unwrapped
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.errors import ConfigError, RunError
@@ -73,6 +74,11 @@ def export_run(run: Path, out: Path, registry: Registry, options: ExportOptions 
             raise ConfigError(f"{path} exists already: name another file, or type --overwrite.")
     _require(options.format)
     trained = open_run(run, registry)
+    if adapts(registry.alignment(trained.component.name)):
+        raise ConfigError(
+            f"'{trained.component.name}' adapts to each volume before it predicts it, which no {options.format} file can hold: "
+            "use `attentkit predict`, or export the run that it started from."
+        )
     loaded = load_run(trained, registry, "cpu", options.select)
     predict = as_plain(loaded.alignment, options.output, trained.domain.size)
     domain = trained.domain

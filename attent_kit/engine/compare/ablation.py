@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from attent_kit.build import configure
 from attent_kit.config import dump, merge, validate
+from attent_kit.engine.compare.starts import with_starts
 from attent_kit.engine.compare.suite import Suite, SuiteRow, options_of
 from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
 from attent_kit.registry import Registry
@@ -81,7 +82,7 @@ def ablate(
             else:
                 left_out.append(f"{reduced.label} is left out: {reason}")
     assert full is not None
-    data = {**dump(suite), "rows": [dump(row) for row in rows]}
+    data = {**dump(suite), "rows": [dump(row) for row in with_starts(rows, suite.rows, registry)]}
     return Ablation(validate(Suite, data, registry), full, left_out)
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,11 +20,11 @@ from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.device import works
 from attent_kit.engine.run.domains import domains_seen, facts_in, target_seen
-from attent_kit.engine.run.folder import Busy, is_held
+from attent_kit.engine.run.folder import Busy, RunKey, is_held
 from attent_kit.engine.run.heartbeat import in_a_sentence, now, write_failure
 from attent_kit.engine.run.stages import total_steps
 from attent_kit.engine.run.status import failed_since
-from attent_kit.engine.run.warm_start import fitting
+from attent_kit.engine.run.warm_start import fitting, refuse_unlike
 from attent_kit.engine.snapshots.selection import refuse_selection
 from attent_kit.engine.train.train import ALONE, TrainOptions, TrainWatcher, refuse_labels, task_of, train
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
@@ -133,7 +133,8 @@ def run_cells(
                 continue
             error: Exception | None = failed_since(cell.run, began)
             if error is None:
-                if is_held(locks.get(cell.folder, cell.run.lock)):
+                hoped = {other.key for other in waiting} - {other.key for other, _ in failed}
+                if is_held(locks.get(cell.folder, cell.run.lock)) or _start_may_come(cell, hoped):
                     busy.append(cell)
                     continue
                 try:
@@ -163,7 +164,17 @@ def run_cells(
     return failed
 
 
+def _start_may_come(cell: Cell, hoped: Set[RunKey]) -> bool:
+    """Whether a run starts from one that is not trained yet, and will be, by this process or by another."""
+    start = cell.start
+    return start is not None and not start.done and (start.key in hoped or is_held(start.run.lock))
+
+
 def _train(cell: Cell, registry: Registry, out: Path, device: str, watcher: CellWatcher, asked: TrainOptions) -> None:
+    if cell.start is not None and not cell.start.done:
+        raise RunError(
+            f"it starts from {cell.start.name}, which is not trained: start the same command again once it is."
+        )
     options = options_of_cell(cell, out, asked)
     told = TrainWatcher(warned=lambda sentence: watcher.warned(cell, sentence))
     train(cell.settings, cell.folder, registry, device, options, told)
@@ -233,7 +244,11 @@ def _steps(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:
         task = task_of(source, target)
         try:
             alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
-            fitting(cell.settings, alignment, task, target.size)
+            if cell.start is None or cell.start.done:
+                fitting(cell.settings, alignment, task, target.size)
+            else:
+                start = build_alignment(cell.start.settings.alignment, registry, task, cell.seed, empty=True)
+                refuse_unlike(alignment, start, cell.start.row)
         except ConfigError as error:
             raise ConfigError(f"row '{row}': {error}") from None
         steps[row] = total_steps(alignment, cell.settings.more_steps)

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from attent_kit import __version__
 from attent_kit.config import dump, read_toml
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.unread import is_read
+from attent_kit.engine.compare.starts import begins_with
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.folder import RunFolder
@@ -99,6 +101,8 @@ def located(cells: Sequence[Cell], registry: Registry) -> list[Cell]:
     """
     found = []
     for cell in cells:
+        if cell.start is not None:
+            cell = begins_with(cell, located([cell.start], registry)[0])
         asked = content_of(cell, registry)
         plain = cell.key.folder(cell.run.out)
         there = content_there(plain)
@@ -126,11 +130,11 @@ def _hashes(data: DataSettings) -> list[str | None]:
     """Of source and target."""
     files = data.source, data.target
     if data.fold is None and not data.untested:
-        return [_hash_of(file) if file.exists() else None for file in files]
+        return [_hash_of(file) if file is not None and file.exists() else None for file in files]
     # What a fold leaves of the source follows from the target.
-    if not all(file.exists() for file in files):
+    if not all(file.exists() for file in files if file is not None):
         return [None, None]
-    return [seen.content_hash() for seen in domains_seen(data, facts_in)]
+    return [seen.content_hash() if is_read(seen) else None for seen in domains_seen(data, facts_in)]
 
 
 @while_unchanged

@@ -25,6 +25,7 @@ from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.predict import segment_slices
 from attent_kit.engine.run.probe import SLICES_AT_ONCE
+from attent_kit.engine.run.stages import parts_of
 from attent_kit.engine.train.train import task_of
 from attent_kit.files import read_json, write_text
 from attent_kit.interfaces import Alignment
@@ -123,7 +124,7 @@ def _measured(cell: Cell, registry: Registry, device: str) -> dict[str, Any]:
     size = size_of(build, image)
     fabric = launch(device, settings.precision)
     alignment = build()
-    stage = alignment.stages()[-1].name
+    stage = parts_of(alignment)[-1].stage.name
     setup(alignment, fabric)
     images = np.random.default_rng(0).uniform(-1, 1, (SLICES_AT_ONCE, *image)).astype(np.float32)
     segment_slices(alignment, images, fabric.device)

@@ -53,7 +53,8 @@ def notes(cells: Sequence[Cell], by_name: bool) -> list[str]:
     measured on what folds test. `by_name` if a name means one patient in both domains."""
     said: dict[str, None] = {}
     for cell in _of_each_data(cells):
-        source, target = (facts_in(file) for file in (cell.settings.data.source, cell.settings.data.target))
+        source = facts_in(cell.settings.data.source)  # type: ignore[arg-type]  # those of `_of_each_data` have one
+        target = facts_in(cell.settings.data.target)
         if cell.fold != WHOLE:
             said |= dict.fromkeys([*_left_out(cell, source, target, by_name), *_measured(target)])
         elif by_name and (met := met_by_name(source, target, cell.direction)):
@@ -78,8 +79,8 @@ def choose_folds(cells: Sequence[Cell], numbers: Sequence[int]) -> list[Cell]:
 
 
 def _of_each_data(cells: Sequence[Cell]) -> list[Cell]:
-    """A cell for each pair of domains and fold whose files are there."""
-    there = [c for c in cells if c.settings.data.source.exists() and c.settings.data.target.exists()]
+    """A cell that reads its source for each pair of domains and fold whose files are there."""
+    there = [c for c in cells if (d := c.settings.data).source is not None and d.source.exists() and d.target.exists()]
     return [*{(c.direction, c.fold): c for c in reversed(there)}.values()][::-1]
 
 

@@ -17,13 +17,13 @@ from lightning_fabric import Fabric
 from attent_kit.build import build_alignment
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.prepared.batches import memory_format
-from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.external import External
 from attent_kit.engine.compare.resources import NodeHours
 from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.run.assemble import setup, train_only
 from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.processor import one_thread
 from attent_kit.engine.run.stages import parts_of
 from attent_kit.engine.train.fit import seed_step
@@ -166,7 +166,7 @@ def seen_by_networks(suite: Suite, cells: Sequence[Cell]) -> tuple[Task, int]:
     """The task and the side of a slice in pixels."""
     if suite.phantom is not None:
         return Task(), SIZES[suite.phantom.size].pixels
-    source, target = (Prepared.open(Path(getattr(cells[0].settings.data, name))) for name in ("source", "target"))
+    source, target = domains_seen(cells[0].settings.data, facts_in)
     return task_of(source, target), target.size
 
 

@@ -25,6 +25,10 @@ class SuiteRow(ComponentConfig):
     """Name of the alignment; left out of a row with `predictions`."""
     options: dict[str, Any] = {}
     """Options of this row alone, laid over the suite's."""
+    start: str | None = None
+    """Whose weights its runs start from: the label of another row, whose run of the same direction, seed and fold is trained
+    before; or the folder of a run, or a file of weights, relative to the suite's file. A source-free method that leaves it out
+    starts from the first row that learns from the source alone."""
     predictions: Path | dict[str, Path] | None = None
     """In place of an alignment: a folder of label maps that another tool has made of the target's test cases, one NIfTI file on
     the grid of each case, called as the case or as its image. They are scored like every other row and never trained. In a
@@ -76,7 +80,7 @@ class SuiteRow(ComponentConfig):
                         f"the row '{self.label}' is trained, and {name} is for rows with predictions: leave it out."
                     )
             return self
-        for name in ("alignment", "options"):
+        for name in ("alignment", "options", "start"):
             if getattr(self, name):
                 raise ValueError(
                     f"the row '{self.label}' has predictions, which are not trained: leave out its {name}, or predictions."

@@ -145,6 +145,8 @@ def studies_of(suite: Suite, cells: Sequence[Cell], registry: Registry, out: Pat
     for cell in cells:
         dimensions = _dimensions(search, cell)
         named = cell.row in search.rows
+        if cell.start is not None:
+            continue
         if dimensions and (named or not (search.rows or registry.alignment(cell.alignment).uses_target_labels)):
             made[cell.key] = Study(cell, search, dimensions, better == "higher", out, registry)
     return made
@@ -187,6 +189,11 @@ def refuse_search(suite: Suite, cells: Sequence[Cell], registry: Registry) -> No
                     with_options(cell.settings, {name: value}, registry, untested=True)
                 except ConfigError as error:
                     raise ConfigError(f"search.space.{name}, row '{cell.row}': {error}") from None
+    if begun := [label for label in search.rows if rows[label].start is not None]:
+        raise ConfigError(
+            f"search.rows: '{begun[0]}' starts from another row, which is not trained while options are searched: leave it out, "
+            "or give it the folder of a run as its start."
+        )
     if searched := [label for label in search.rows if not _dimensions(search, rows[label])]:
         raise ConfigError(f"search.rows: '{searched[0]}' has none of the options of the space: leave it out.")
 
@@ -200,7 +207,7 @@ def chosen(studies: Mapping[RunKey, Study], cells: Sequence[Cell]) -> list[Cell]
             made.append(cell)
             continue
         data = cell.settings.data
-        there = data.source.exists() and data.target.exists()
+        there = all(file.exists() for file in (data.source, data.target) if file is not None)
         trials, _ = study.found() if there else ([], [])
         if len(trials) < study.count:
             made.append(replace(cell, trials_left=study.count - len(trials)))

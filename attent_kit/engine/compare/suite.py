@@ -22,6 +22,11 @@ label = "AttENT"
 alignment = "attent"
 options = { entropy = "summed" }   # of this row alone
 
+[[rows]]                           # starts from the run of another row, and never reads the source
+label = "Source-free"
+alignment = "sfda"
+start = "W/o adaptation"
+
 [[rows]]                           # label maps of another tool, scored and never trained
 label = "TotalSegmentator"
 predictions = "ts"                 # a folder, or one for each direction: { mr2ct = "ts" }
@@ -50,6 +55,7 @@ from attent_kit.asked import in_variant
 from attent_kit.config import ComponentConfig, dump, merge, parse_set, put, read_toml, validate
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.sets.splits import Fold, named_split
+from attent_kit.engine.compare import starts
 from attent_kit.engine.compare.rows import PhantomData, SuiteRow, slug
 from attent_kit.engine.compare.space import Search
 from attent_kit.engine.run.domains import facts_in, target_seen
@@ -214,6 +220,8 @@ class Cell:
     """What chooses the snapshot that is predicted and scored."""
     trials_left: int | None = None
     """Trials that the search of its options lacks; None where its options are known."""
+    start: "Cell | None" = None
+    """The run of another row whose weights it starts from, and that is to be done before."""
 
     @property
     def fold(self) -> Fold:
@@ -282,15 +290,17 @@ def read_suite(path: Path, registry: Registry, variant: str | None = None) -> Su
     return suite.model_copy(
         update={
             "settings": settings,
-            "rows": tuple(_beside(row, beside) for row in suite.rows),
+            "rows": tuple(_beside(row, beside, suite.rows) for row in suite.rows),
             "domains": {name: beside / file for name, file in suite.domains.items()},
             "published": None if suite.published is None else beside / suite.published,
         }
     )
 
 
-def _beside(row: SuiteRow, folder: Path) -> SuiteRow:
-    """The row with its predictions relative to where the command runs."""
+def _beside(row: SuiteRow, folder: Path, rows: Sequence[SuiteRow]) -> SuiteRow:
+    """The row with its predictions, and a start that is no row, relative to where the command runs."""
+    if row.start is not None and row.start not in [other.label for other in rows]:
+        row = row.model_copy(update={"start": str(folder / row.start)})
     given = row.predictions
     if given is None:
         return row
@@ -312,6 +322,7 @@ def narrow(
         for name in alignments:
             registry.find("alignments", name)
             rows += [row for row in suite.rows if row.alignment == name] or [SuiteRow(label=name, alignment=name)]
+        rows = starts.with_starts(rows, suite.rows, registry)
     changes = {"rows": rows, "seeds": seeds or suite.seeds, "directions": directions or suite.directions}
     return validate(Suite, {**dump(suite), **{k: _plain(v) for k, v in changes.items()}}, registry)
 
@@ -337,19 +348,22 @@ def expand(
     cells = []
     for row in suite.trained:
         alignment = {"name": row.alignment, **options_of(suite, row, registry, words)}
+        method = registry.alignment(row.alignment)
+        own = starts.settings_of_start(row, suite.rows, registry, top)
         for direction in suite.directions:
             source, target = domains_of(direction, suite.domain_names)
             for seed in suite.seeds:
-                data = {"source": str(domains[source]), "target": str(domains[target])}
+                whence = {"unread": source} if method.source_free else {"source": str(domains[source])}
+                data = {**whence, "target": str(domains[target])}
                 try:
-                    settings = run_settings({**top, "alignment": alignment, "data": data, "seed": seed}, registry)
+                    settings = run_settings({**own, "alignment": alignment, "data": data, "seed": seed}, registry)
                     settings = with_digest(settings)
                 except ConfigError as error:
                     raise ConfigError(f"row '{row.label}': {error}") from None
-                for own in _in_folds(settings, suite):
-                    run = RunKey(direction, slug(row.label), seed, own.data.part).folder(out)
-                    cells.append(Cell(row.label, row.alignment, direction, seed, own, run.path, select))
-    return cells
+                for part in _in_folds(settings, suite):
+                    run = RunKey(direction, slug(row.label), seed, part.data.part).folder(out)
+                    cells.append(Cell(row.label, row.alignment, direction, seed, part, run.path, select))
+    return starts.begun(cells, suite.rows, registry, "warm_start" in top)
 
 
 def _in_folds(settings: RunSettings, suite: Suite) -> list[RunSettings]:

@@ -92,7 +92,7 @@ def _vary(
             put(own, path, value)
             said = value if isinstance(value, str) else f"{path[-1]}={value}"
             label = f"{row.label}, {said}"
-            rows.append(SuiteRow(label=label, alignment=row.alignment, options=own, resources=row.resources))
+            rows.append(row.model_copy(update={"label": label, "options": own}))
     if path[-1] not in known:
         nearest = did_you_mean(path[-1], known)
         raise ConfigError(f"--vary {'.'.join(path)}: no row of this suite has such an option.{nearest}")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from attent_kit.config import as_words, dump, merge, read_toml
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.engine.compare.patients import met_by_name, refuse_same_images
 from attent_kit.engine.run.domains import domains_seen
@@ -18,6 +19,7 @@ from attent_kit.engine.train.longer import folder_of_more_steps, refuse_other_se
 from attent_kit.engine.train.tracking import find_trackers
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher
 from attent_kit.errors import AttentKitError, ConfigError
+from attent_kit.files import read_signed
 from attent_kit.registry import Registry
 from attent_kit.report.scores import AVERAGE, LAST, Scores, Summary, summarise
 
@@ -92,7 +94,7 @@ def train(request: TrainRequest, registry: Registry, watcher: TrainWatcher | Non
     watcher = watcher or TrainWatcher()
     words = as_words(request.set)
     before = _goes_on_with(request, registry)
-    given = override(_given(request, words), words)
+    given = override(_given(request, words, registry), words)
     try:
         settings = run_settings(given, registry)
     except ConfigError as error:
@@ -131,7 +133,7 @@ def _goes_on_with(request: TrainRequest, registry: Registry) -> RunFolder | None
     return named
 
 
-def _given(request: TrainRequest, words: Sequence[str]) -> dict[str, Any]:
+def _given(request: TrainRequest, words: Sequence[str], registry: Registry) -> dict[str, Any]:
     """Plain settings from all that a request names; ConfigError if the method or a domain is missing."""
     given: dict[str, Any] = read_toml(Path(request.config)) if request.config else {}
     if request.more_steps is not None:
@@ -152,14 +154,43 @@ def _given(request: TrainRequest, words: Sequence[str]) -> dict[str, Any]:
         given["warm_start"] = {"run": str(request.from_run)}
     if "alignment" not in given:
         raise ConfigError("name the method to train, for example `attentkit train attent -s mr.h5 -t ct.h5`.")
+    source_free = _source_free(given, registry)
     if "data" not in given:
         raise ConfigError(
             "name the two domains: `--source mr.h5 --target ct.h5`, or a TOML file with both in `--data`."
+            if not source_free
+            else "name the domain to adapt to: --target FILE.h5, a file that `attentkit prepare` made."
         )
-    for name in ("source", "target"):
+    if source_free:
+        _without_source(given)
+    for name in ("target",) if source_free else ("source", "target"):
         if name not in given["data"] and not any(word.startswith(f"data.{name}=") for word in words):
             raise ConfigError(f"the {name} is missing: type --{name} FILE.h5, a file that `attentkit prepare` made.")
     return given
+
+
+def _source_free(given: Mapping[str, Any], registry: Registry) -> bool:
+    """Whether the method is; a name that there is not is met when the settings are read."""
+    method = given["alignment"]
+    name = str(method.get("name") if isinstance(method, Mapping) else method)
+    known = [component.name for component in registry.of("alignments")]
+    return name in known and registry.alignment(name).source_free
+
+
+def _without_source(given: dict[str, Any]) -> None:
+    """The settings of a source-free method: a source that is named is not even opened. The start says what it is called, and how
+    the segmentor is built, where nothing else does."""
+    data = {name: value for name, value in given["data"].items() if name not in ("source", "source_hash")}
+    start = RunFolder(Path(str(given.get("warm_start", {}).get("run", ""))))
+    said = (read_signed(start.domain) or {}).get("source")
+    if isinstance(said, Mapping) and "domain" in said:
+        data.setdefault("unread", str(said["domain"]))
+    given["data"] = data
+    if start.is_run:
+        built = read_toml(start.config).get("alignment")
+        method = {"name": given["alignment"]} if isinstance(given["alignment"], str) else given["alignment"]
+        if isinstance(built, Mapping) and "segmentor" in built:
+            given["alignment"] = {"segmentor": built["segmentor"], **method}
 
 
 def _doubts(settings: RunSettings) -> list[str]:
@@ -167,9 +198,9 @@ def _doubts(settings: RunSettings) -> list[str]:
     very images that are tested."""
     source, target = domains_seen(settings.data)
     said = []
-    if settings.data.source.resolve() == settings.data.target.resolve():
+    if settings.data.source is not None and settings.data.source.resolve() == settings.data.target.resolve():
         said.append("source and target are the same file.")
-    if settings.data.fold is None:
+    if settings.data.fold is None and is_read(source):
         direction = f"{source.domain}2{target.domain}"
         refuse_same_images(source, target, direction)
         if met := met_by_name(source, target, direction):

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.jobs.book import FOLDER
 from attent_kit.engine.jobs.errand import Errand
 from attent_kit.engine.jobs.settings import Launching
-from attent_kit.engine.run.stages import total_steps
+from attent_kit.engine.run.stages import parts_of, total_steps
 from attent_kit.launcher import Job
 from attent_kit.registry import Registry
 
@@ -54,7 +55,7 @@ def shapes(suite: Suite, cells: Sequence[Cell], registry: Registry) -> dict[str,
     made = {}
     for row, cell in first.items():
         alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
-        stage = alignment.stages()[0]
+        stage = parts_of(alignment)[0].stage
         recipe = None if stage.recipe is None else (stage.name, stage.steps, stage.batch_size, stage.recipe)
         made[row] = RowShape(total_steps(alignment, cell.settings.more_steps), stage.steps, recipe)
     return made
@@ -68,7 +69,8 @@ def planned(
     registry: Registry,
     out: Path,
 ) -> list[Planned]:
-    """The jobs of all runs that are not done, a shared stage before those that need it, the longest runs first."""
+    """The jobs of all runs that are not done, the longest first; a shared stage comes before those that need it, and so does the
+    run that another starts from."""
     resources = {row.label: launching.jobs.of(row.resources) for row in suite.rows}
     missing = sorted((cell for cell in cells if not cell.done), key=lambda cell: -rows[cell.row].steps)
     groups: dict[Shared, list[Cell]] = {}
@@ -82,11 +84,14 @@ def planned(
     }
     needed = {sharing: stage for sharing, stage in stages.items() if not _is_there(stage, out)}
     jobs = [*needed.values()]
+    errands = {cell.key: Errand(out / FOLDER / f"{_name(cell, registry)}.json") for cell in missing}
     for cell in missing:
         sharing = _sharing(cell, rows)
         sharing = sharing if sharing in needed else None
-        errand = Errand(out / FOLDER / f"{_name(cell, registry)}.json")
-        after = () if sharing is None else (needed[sharing].job.name,)
+        errand = errands[cell.key]
+        after: tuple[str, ...] = () if sharing is None else (needed[sharing].job.name,)
+        if cell.start is not None and cell.start.key in errands:
+            after += (_unique(errands[cell.start.key], out),)
         job = Job(_unique(errand, out), errand.argv, errand.log, after=after, **resources[cell.row])
         jobs.append(Planned(job, cell, errand, None, sharing))
     return jobs
@@ -113,9 +118,17 @@ def _is_there(stage: Planned, out: Path) -> bool:
 
 def _name(cell: Cell, registry: Registry) -> str:
     """A name for the files of a run's job, which another content of the run does not have."""
-    known_by = f"{cell.key.name} {content_of(cell, registry).short}"
+    known_by = f"{cell.key.name} {_content(cell, registry)}"
     ending = hashlib.sha256(known_by.encode()).hexdigest()[:8]
     return re.sub(r"[^A-Za-z0-9_-]", "_", cell.key.name.replace("/", "-"))[:80] + f"-{ending}"
+
+
+def _content(cell: Cell, registry: Registry) -> str:
+    """What a run is made of; of the one that it starts from too, whose weights are not there yet."""
+    if cell.start is None:
+        return content_of(cell, registry).short
+    afresh = replace(cell, start=None, settings=cell.settings.model_copy(update={"warm_start": None}))
+    return f"{content_of(afresh, registry).short} {_content(cell.start, registry)}"
 
 
 def _unique(errand: Errand, out: Path) -> str:

@@ -21,8 +21,8 @@ CHUNK = 2**22
 
 def hashes_of(cells: Sequence[Cell]) -> dict[str, str]:
     """SHA-256 of each prepared file that these cells read, by its path."""
-    files = {str(file): file for cell in cells for file in (cell.settings.data.source, cell.settings.data.target)}
-    return {name: _hash(file) for name, file in files.items()}
+    read = (file for cell in cells for file in (cell.settings.data.source, cell.settings.data.target))
+    return {name: _hash(file) for name, file in {str(file): file for file in read if file is not None}.items()}
 
 
 def node_folder() -> Path:

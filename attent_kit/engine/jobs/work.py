@@ -28,7 +28,8 @@ BUSY = 75
 def plain(cell: Cell) -> dict[str, Any]:
     """A cell as an errand names it."""
     values = {field.name: getattr(cell, field.name) for field in fields(cell)}
-    return {**values, "settings": dump(cell.settings), "folder": str(cell.folder)}
+    start = None if cell.start is None else plain(cell.start)
+    return {**values, "settings": dump(cell.settings), "folder": str(cell.folder), "start": start}
 
 
 def work(errand: dict[str, Any], registry: Registry, tell: Callable[[str], None]) -> int:
@@ -120,4 +121,5 @@ class _Reporter(CellWatcher):
 
 def _cell(values: dict[str, Any], registry: Registry) -> Cell:
     settings = run_settings(values["settings"], registry)
-    return Cell(**{**values, "settings": settings, "folder": Path(values["folder"])})
+    start = None if values["start"] is None else _cell(values["start"], registry)
+    return Cell(**{**values, "settings": settings, "folder": Path(values["folder"]), "start": start})

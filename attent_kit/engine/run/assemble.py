@@ -26,6 +26,8 @@ def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
     for name, buffer in list(alignment.named_buffers(recurse=False)):
         setattr(alignment, name, buffer.to(fabric.device))
     optimizers = alignment.optimizers()
+    if not optimizers:
+        return {}
     stepped = fabric.setup_optimizers(*optimizers.values())
     several = stepped if isinstance(stepped, (list, tuple)) else [stepped]
     # Fabric makes each an instance of its own class and of the optimizer's, which its annotation does not say.

@@ -5,9 +5,12 @@ from pathlib import Path
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.folds import in_fold, without_patients, without_tests
+from attent_kit.data.prepared.unread import is_read, unread
 from attent_kit.engine.run.settings import DataSettings
 from attent_kit.files import while_unchanged
 
+ELSEWHERE = "elsewhere"
+"""What a source is called that is not read and has no name."""
 Reader = Callable[[Path], Prepared]
 
 facts_in: Reader = while_unchanged(Prepared.open)
@@ -25,9 +28,10 @@ def target_seen(data: DataSettings, read: Reader = Prepared.open) -> Prepared:
 
 def domains_seen(data: DataSettings, read: Reader = Prepared.open) -> tuple[Prepared, Prepared]:
     """Source and target; of a fold, the source is without the patients that are tested. DataError as for the target, and if
-    nothing is left to train on."""
-    source, target = read(data.source), _tested(data, read)
-    if data.fold is not None:
+    nothing is left to train on. A source that has no file in the settings is a name without cases."""
+    target = _tested(data, read)
+    source = unread(data.unread or ELSEWHERE, target) if data.source is None else read(data.source)
+    if data.fold is not None and is_read(source):
         source = without_patients(source, target, data.fold.shared_patients)
     return source, without_tests(target) if data.untested else target
 

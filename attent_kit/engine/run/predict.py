@@ -7,16 +7,19 @@ import numpy as np
 import torch
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.engine.run.probe import Probe, probe
+from attent_kit.engine.run.adapt import adapted
+from attent_kit.engine.run.probe import Probe, probabilities, probe
 from attent_kit.interfaces import Alignment
 
 
 def segment_slices(alignment: Alignment, images: np.ndarray, device: torch.device) -> np.ndarray:
-    """Class probabilities of target slices: [Z, C, H, W] in [-1, 1] -> float32 [K, Z, H, W].
+    """Class probabilities of the slices of a target volume, to which a method may adapt before: [Z, C, H, W] in [-1, 1] ->
+    float32 [K, Z, H, W].
 
     RunError if not even one slice fits the memory of the device.
     """
-    parts = probe(alignment, images, device, lambda p: p.probabilities)
+    with adapted(alignment, images, device) as predict:
+        parts = probe(alignment, images, device, lambda p: probabilities(predict(p.x)))
     assert parts is not None
     return torch.cat(parts).movedim(1, 0).numpy()
 
@@ -31,19 +34,18 @@ def slices_as_source(alignment: Alignment, images: np.ndarray, device: torch.dev
     return None if parts is None else torch.cat(parts).numpy()
 
 
-def entropy(probabilities: Iterable[np.ndarray]) -> np.ndarray:
+def entropy(classes: Iterable[np.ndarray]) -> np.ndarray:
     """Normalized entropy, 0 where one class is certain, 1 where all are alike: K arrays of one shape -> that shape, float32.
 
     Classes are taken one by one, so that one of them is in memory.
     """
-    total, classes = np.float32(0), 0
-    for p in probabilities:
+    total, count = np.float32(0), 0
+    for p in classes:
         total = total - p * np.log(np.maximum(p, np.finfo(np.float32).tiny))
-        classes += 1
-    return np.asarray(total / np.float32(math.log(classes)), np.float32).clip(0, 1)
+        count += 1
+    return np.asarray(total / np.float32(math.log(count)), np.float32).clip(0, 1)
 
 
 def segment_case(alignment: Alignment, prepared: Prepared, case: str, device: torch.device) -> np.ndarray:
     """Labels of one case on the grid of the file that it came from: uint8 [X, Y, Z]."""
-    probabilities = segment_slices(alignment, prepared.slices(case), device)
-    return prepared.grid(case).to_native(probabilities)
+    return prepared.grid(case).to_native(segment_slices(alignment, prepared.slices(case), device))

@@ -17,12 +17,13 @@ from attent_kit import __version__
 from attent_kit.config import dump, read_toml, to_toml
 from attent_kit.data.prepared.familiar import Familiar
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.unread import is_read
 from attent_kit.engine.run.device import in_words
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.provenance import record
 from attent_kit.engine.run.settings import RunSettings, shaping
 from attent_kit.errors import ConfigError, RunError
-from attent_kit.files import parse_object, read_json, write_signed, write_text
+from attent_kit.files import parse_object, read_json, read_signed, write_signed, write_text
 from attent_kit.registry import Component, installed_version
 
 if sys.platform != "win32":
@@ -64,9 +65,12 @@ class Run:
         else:
             write_text(folder.config, to_toml(self.config))
 
-    def write_domain(self, source: Prepared, target: Prepared) -> None:
+    def write_domain(self, source: Prepared, target: Prepared, learnt: Mapping[str, Any] | None = None) -> None:
         """domain.json: what prediction must know of the target, so that a run no longer needs its prepared files; what the
-        run was trained on, so that an image unlike that is noticed; and a digest of this."""
+        run was trained on, so that an image unlike that is noticed; and a digest of this.
+
+        `learnt`: of a source that is not read, what the run that this one starts from says of it; None if that was said before.
+        """
         domain = {name: getattr(target, name) for name in ("domain", "modality", "organs")}
         domain |= {**target.slicing.to_dict(), "channels": target.channels}
         familiar = Familiar.of(target)
@@ -76,6 +80,12 @@ class Run:
             "source": {"domain": source.domain, "modality": source.modality, "cases": len(source.ids("train"))},
             "phantom": [prepared.domain for prepared in (source, target) if prepared.manifest["phantom"]],
         }
+        if not is_read(source):
+            learnt = read_signed(self.folder.domain) or {} if learnt is None else learnt
+            domain["source"] = learnt.get(
+                "source", {"domain": source.domain, "modality": source.modality, "cases": None}
+            )
+            domain["phantom"] = [*dict.fromkeys([*learnt.get("phantom", ()), *domain["phantom"]])]
         write_signed(self.folder.domain, domain)
 
     def write_environment(self, device: torch.device, precision: str, started: Sequence[str] | None = None) -> None:

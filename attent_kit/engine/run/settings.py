@@ -36,8 +36,10 @@ class FoldSettings(ComponentConfig):
 class DataSettings(ComponentConfig):
     """The two domains of a run."""
 
-    source: Path
-    """Prepared file of the labelled source domain."""
+    source: Path | None = None
+    """Prepared file of the labelled source domain; a method that is source-free has none."""
+    unread: str | None = None
+    """What the source is called whose file a source-free method never opens."""
     target: Path
     """Prepared file of the target domain."""
     source_hash: str | None = None
@@ -59,7 +61,9 @@ class WarmStart(ComponentConfig):
     """Another run, from whose weights a run starts."""
 
     run: Path
-    """Its folder."""
+    """Its folder; or a file of weights of the segmentor alone, which another program has saved."""
+    names: dict[str, str] | None = None
+    """Of a file of weights: what names begin with there, and here, as in { "model." = "" }."""
     digest: str | None = None
     """SHA-256 of its networks; written by the run, so that it is never taken for one that started from others."""
 
@@ -92,17 +96,35 @@ class RunSettings(ComponentConfig):
     """The run from whose weights this one starts, as `train --from RUN` names it; networks that it lacks start afresh."""
 
 
+def refuse_source(settings: RunSettings, method: type[Alignment]) -> None:
+    """ConfigError if a method that learns from the source has none, or if one that is source-free has no other start."""
+    name, data = settings.alignment.name, settings.data
+    if not method.source_free:
+        if data.source is None:
+            raise ConfigError(f"'{name}' learns from a source: name its prepared file with --source.")
+        return
+    if data.source is not None:
+        raise ConfigError(f"'{name}' is source-free and never opens {data.source}: leave out data.source.")
+    if settings.warm_start is None:
+        raise ConfigError(
+            f"'{name}' is source-free: it starts from a trained run and never reads the source. Type --from RUN, the folder of a "
+            'run of any method, or a file of weights; in a suite write from = "LABEL OF A ROW".'
+        )
+
+
 def pinned(settings: RunSettings, source_hash: str, target_hash: str) -> RunSettings:
-    """The settings with the hashes of the data; ConfigError if they name others."""
+    """The settings with the hashes of the data; ConfigError if they name others. A source that is not read has none."""
     data = settings.data
+    if data.source is None:
+        source_hash = data.source_hash or ""
     for name, found in (("source", source_hash), ("target", target_hash)):
         expected = getattr(data, f"{name}_hash")
-        if expected not in (None, found):
+        if expected and expected != found:
             raise ConfigError(
                 f"data.{name}: {getattr(data, name)} no longer holds what this run was made with (its hash is {found[:12]}, "
                 f"not {expected[:12]}). Restore the file, or train into another --out."
             )
-    data = data.model_copy(update={"source_hash": source_hash, "target_hash": target_hash})
+    data = data.model_copy(update={"source_hash": source_hash or None, "target_hash": target_hash})
     return settings.model_copy(update={"data": data})
 
 

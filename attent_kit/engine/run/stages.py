@@ -8,7 +8,8 @@ constant rate a run of s and n more steps ends in the bits of one that was asked
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from attent_kit.interfaces import Alignment, Stage
+from attent_kit.errors import ConfigError
+from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
 
 
 class Part(NamedTuple):
@@ -36,13 +37,26 @@ class Part(NamedTuple):
         return self.in_stage(step) / (self.before + self.last - self.first)
 
 
+def _nothing(batch: Batch, update: Update) -> Losses:
+    return {}
+
+
+AS_IT_IS = Stage("as it is", _nothing, 0, 1, ())
+"""Stands for the stages of a method that has none and answers with the weights that it starts from."""
+
+
 def parts_of(alignment: Alignment, more_steps: Sequence[int] | None = None) -> list[Part]:
-    """Every part of a run in the order of training; `more_steps` are those that were added to the last stage."""
+    """Every part of a run in the order of training; `more_steps` are those that were added to the last stage. There is at least
+    one. ConfigError for steps that are added where there is no stage."""
     parts: list[Part] = []
     done = 0
     for stage in alignment.stages():
         parts.append(Part(stage, done, done + stage.steps))
         done += stage.steps
+    if not parts:
+        parts = [Part(AS_IT_IS, 0, 0)]
+        if more_steps:
+            raise ConfigError(f"more_steps: '{type(alignment).__name__}' trains nothing, so that nothing can go on.")
     for steps in more_steps or ():
         stage, before = parts[-1].stage, parts[-1].in_stage(done)
         parts.append(Part(stage, done, done + steps, before))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.unread import is_read
 from attent_kit.engine.run.probe import Probe, probabilities, probe
 from attent_kit.interfaces import Alignment
 from attent_kit.selectors import Look, sample
@@ -22,19 +23,24 @@ class Viewer:
 
     Target: training slices. Source: labelled validation cases that are not trained on; without any such test cases, whose
     labels are the source's and so are known; without any, training cases, whose labels are then not in the look. A case whose
-    labels leave out an organ does not tell what is wrong about it, so it counts as unlabelled.
+    labels leave out an organ does not tell what is wrong about it, so it counts as unlabelled. A source that is not read shows
+    nothing.
     """
 
     def __init__(self, source: Prepared, target: Prepared, seed: int, device: torch.device) -> None:
         generator = np.random.default_rng((seed, 3))
-        cases, held_out = _source_cases(source)
         self.device = device
         self.x_t = _images(target, _drawn(target.index(target.ids("train")), generator))
+        self.x_s: np.ndarray | None = None
+        self.y_s: Tensor | None = None
+        self.source_ratios = class_ratios(source)
+        if not is_read(source):
+            return
+        cases, held_out = _source_cases(source)
         rows = _drawn(source.index(cases), generator)
         self.x_s = _images(source, rows)
         labels = np.stack([source.label_row(*row) for row in rows])
         self.y_s = torch.from_numpy(labels).long() if held_out else None
-        self.source_ratios = class_ratios(source)
 
     def look(self, alignment: Alignment) -> Look:
         """What the networks answer now. Leaves everything about them as it was. RunError as `probe`."""
@@ -55,7 +61,7 @@ class Viewer:
             return probabilities(answer.logits), answer.features.float().cpu()
 
         target = probe(alignment, self.x_t, self.device, on_target)
-        source = probe(alignment, self.x_s, self.device, on_source)
+        source = None if self.x_s is None else probe(alignment, self.x_s, self.device, on_source)
         assert target is not None
         cycle = [p for _, _, p in target if p is not None]
         return Look(

@@ -1,5 +1,6 @@
 """Predict the test cases of a run and score them on the grid of the original volumes."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.scans.volumes import write_labels
 from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.engine.run.folder import Answers
-from attent_kit.engine.run.predict import segment_case
+from attent_kit.engine.run.predict import segment_slices
 from attent_kit.interfaces import Alignment
 from attent_kit.metrics import protocol
 from attent_kit.report.scores import PROTOCOL, Score, write_scores
@@ -28,12 +29,18 @@ class Names(NamedTuple):
 
 
 def score_run(
-    alignment: Alignment, answers: Answers, target: Prepared, device: torch.device, names: Names
-) -> list[Score]:
-    """Write predictions/<case>.nii.gz for every test case and scores.csv for those with labels; its rows."""
+    alignment: Alignment, answers: Answers, target: Prepared, device: torch.device, names: Names,
+    see: Callable[[str, np.ndarray], None] = lambda case, probabilities: None,
+) -> list[Score]:  # fmt: skip
+    """Write predictions/<case>.nii.gz for every test case and scores.csv for those with labels; its rows.
+
+    `see` is shown the class probabilities [K, Z, H, W] of each case.
+    """
     scores = []
     for case in target.cases_in("test"):
-        prediction = segment_case(alignment, target, case.id, device)
+        probabilities = segment_slices(alignment, target.slices(case.id), device)
+        see(case.id, probabilities)
+        prediction = target.grid(case.id).to_native(probabilities)
         write_labels(answers.prediction(case.id), prediction, np.array(target.grid(case.id).affine))
         if case.has_labels:
             truth, spacing = target.truth(case.id)

@@ -95,6 +95,10 @@ def fit(
         looked_at = snapshots is not None and any(step <= first_part.last for step in snapshots.steps)
         if shared is not None and not looked_at and _adopt(shared, alignment, optimizers, first_part.stage):
             first_step = first_part.last
+    if total == 0 and not run.folder.checkpoint.exists():
+        checkpoint.save(run.folder.checkpoint, alignment, optimizers, 0, fabric, run.config)
+        alignment.eval()
+        return True
     saved = time.monotonic()
     with interruptions() as interruption:
         for part in parts:

@@ -147,7 +147,7 @@ def telling(looks: Sequence[Glance], spans: Sequence[Span], ended: bool) -> list
     FEWEST_STEPS; of the others, those that met NaN or an infinite value."""
     if not looks:
         return []
-    begin = max(span.first for span in spans if span.first < looks[0].step)
+    begin = max((span.first for span in spans if span.first < looks[0].step), default=0)
     first = begin + max(FEWEST_STEPS, PATIENCE * (spans[-1].last - begin))
     at_end = ended and looks[-1].step >= FEWEST_STEPS
     return [look for look in looks if not look.finite or look.step >= first or (at_end and look is looks[-1])]

@@ -1,8 +1,9 @@
 """The slices that figures and report show, by rule, so that nobody picks the pretty ones; and what a run keeps of them."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -53,11 +54,13 @@ def median_and_worst(scores: Sequence[Score]) -> list[str]:
 
 
 def keep_slices(
-    alignment: Alignment, answers: Answers, target: Prepared, device: torch.device, scores: Sequence[Score]
-) -> None:
+    alignment: Alignment, answers: Answers, target: Prepared, device: torch.device, scores: Sequence[Score],
+    entropies: Mapping[str, np.ndarray] = MappingProxyType({}),
+) -> None:  # fmt: skip
     """slices.npz: entropy map, translation and the way back of a slice of each test case, bytes [H, W].
 
-    Of more than SLICES_KEPT cases it keeps the median and the worst of the run, then the first.
+    Of more than SLICES_KEPT cases it keeps the median and the worst of the run, then the first. `entropies`: maps of those slices
+    whose volume the method has adapted to, in place of what it says without.
     """
     tested = [case.id for case in target.cases_in("test")]
     cases = list(dict.fromkeys([*median_and_worst(scores), *tested]))[:SLICES_KEPT]
@@ -71,19 +74,26 @@ def keep_slices(
         styles = (("translation", p.translation), ("return", p.way_back))
         certain = entropy(p.probabilities.movedim(1, 0).numpy())
         return {
-            "entropy": np.round(255 * np.nan_to_num(certain, nan=1.0)),
+            "entropy": _entropy_bytes(certain),
             **{what: _bytes(y[:, middle].float().cpu().numpy()) for what, y in styles if y is not None},
         }
 
     parts = probe(alignment, images, device, shown)
     assert parts is not None
     kept = {what: np.concatenate([part[what] for part in parts]) for what in parts[0]}
+    for n, (case, _) in enumerate(chosen):
+        if case in entropies:
+            kept["entropy"][n] = _entropy_bytes(entropies[case])
     arrays = {
         f"{case}-{z}-{what}": stack[n].astype(np.uint8)
         for what, stack in kept.items()
         for n, (case, z) in enumerate(chosen)
     }
     write_whole(answers.slices, lambda path: _savez(path, arrays))
+
+
+def _entropy_bytes(entropies: np.ndarray) -> np.ndarray:
+    return np.round(255 * np.nan_to_num(entropies, nan=1.0))
 
 
 def _bytes(images: np.ndarray) -> np.ndarray:

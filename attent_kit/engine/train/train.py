@@ -20,20 +20,22 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.imageless import without_images
 from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
+from attent_kit.engine.run.adapt import adapts
 from attent_kit.engine.run.device import launch, precision_of
 from attent_kit.engine.run.domains import Reader, domains_seen
 from attent_kit.engine.run.folder import SECONDS_TO_TRY, Answers, Busy, RunFolder, RunKey, alone_in
 from attent_kit.engine.run.heartbeat import Heartbeat, beating
+from attent_kit.engine.run.predict import entropy
 from attent_kit.engine.run.provenance import components_of, record, refuse_changed_file
 from attent_kit.engine.run.record import NotFinite, Run
-from attent_kit.engine.run.settings import RunSettings, pinned
-from attent_kit.engine.run.stages import total_steps
+from attent_kit.engine.run.settings import RunSettings, pinned, refuse_source
+from attent_kit.engine.run.stages import parts_of, total_steps
 from attent_kit.engine.run.warm_start import Started, fitting, start_from, with_digest
 from attent_kit.engine.snapshots.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.snapshots.snapshots import Snapshots, load_selectors
 from attent_kit.engine.train.evaluate import Names, score_run, scores_there
 from attent_kit.engine.train.fit import Progress, fit
-from attent_kit.engine.train.kept import keep_slices
+from attent_kit.engine.train.kept import keep_slices, slice_to_show
 from attent_kit.engine.train.longer import take_over
 from attent_kit.engine.train.monitor import monitor_of
 from attent_kit.engine.train.tracking import Trackers, Tracking
@@ -95,6 +97,7 @@ def train(
     made again.
     """
     fabric = launch(device, settings.precision)
+    refuse_source(settings, registry.alignment(settings.alignment.name))
     source, target = domains_seen(settings.data, options.read)
     task = task_of(source, target)
     refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
@@ -107,7 +110,7 @@ def train(
     with alone_in(files), ExitStack() as closing:
         alignment, run, started = _begun(settings, files, registry, task, target.size, options.continues)
         beat = closing.enter_context(beating(files, str(fabric.device)))
-        run.write_domain(source, target)
+        run.write_domain(source, target, started and started.source)
         if not files.all_answers():
             run.write_environment(fabric.device, precision_of(fabric), started and started.taken)
         if started is not None:
@@ -124,7 +127,7 @@ def train(
         tracking = Tracking(options.trackers, tracked_run(names, run, options.store), watcher.warned)
         closing.callback(tracking.close)
         with trained_by_one(stage_file) as release:
-            teller = _Teller(beat, watcher, release, alignment.stages()[0].steps)
+            teller = _Teller(beat, watcher, release, parts_of(alignment)[0].stage.steps)
             try:
                 trained = fit(alignment, batches, run, fabric, [teller, monitor, tracking], stage_file, snapshots)
             except NotFinite as error:
@@ -194,8 +197,14 @@ def _answer(
         facts |= {"steps": chosen, "selection": names.selection}
         write_selected(answers, names.selection, chosen)
     checkpoint.export_segmentor(answers.segmentor, alignment, facts)
-    scores = score_run(alignment, answers, target, device, names)
-    keep_slices(alignment, answers, target, device, scores)
+    entropies: dict[str, np.ndarray] = {}
+
+    def see(case: str, probabilities: np.ndarray) -> None:
+        if adapts(type(alignment)):
+            entropies[case] = entropy(probabilities[:, slice_to_show(target, case)])
+
+    scores = score_run(alignment, answers, target, device, names, see)
+    keep_slices(alignment, answers, target, device, scores, entropies)
     return scores
 
 
@@ -247,7 +256,7 @@ def shared_stage_file(
     folder: Path, alignment: Alignment, run: Run, source: Prepared, target: Prepared, fabric: Fabric
 ) -> Path | None:
     """Where runs of this first stage leave and find its result; the name is a hash of all that shapes it."""
-    stage = alignment.stages()[0]
+    stage = parts_of(alignment)[0].stage
     if stage.recipe is None:
         return None
     # The method itself is not among them: methods of any distribution share what their recipes say is alike.
