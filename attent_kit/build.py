@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ class Builder:
         translates = choice.kind == Translator.kind
         network = self.registry.translator(choice.name) if translates else self.registry.segmentor(choice.name)
         self._seed(choice.kind)
-        return network(options, self.task)
+        return network(options, self.task if channels is None else replace(self.task, channels=channels))
 
     def _seed(self, kind: str) -> None:
         """Once the class is imported, which may draw random numbers."""

@@ -139,7 +139,8 @@ class Discriminator(nn.Module, ABC, Generic[Options]):
 
 
 class Build(Protocol):
-    """`build(config.segmentor)`: the network that a Choice names, freshly initialised. A Discriminator also takes its channels.
+    """`build(config.segmentor)`: the network that a Choice names, freshly initialised. A Discriminator also takes its channels,
+    and so may a network that does not see the image itself but a descriptor of it with other channels.
 
     The n-th network of a kind starts from the same weights in every alignment that chooses the same one there.
     """

@@ -6,7 +6,6 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from attent_kit.build import Builder, configure
 from attent_kit.config import merge
@@ -23,7 +22,6 @@ from attent_kit.objectives import class_of
 from attent_kit.testing.subject import (
     FOUR_ORGANS,
     Subject,
-    grey_batch,
     images,
     organless_batch,
     partial_batch,
@@ -33,16 +31,22 @@ from attent_kit.testing.trial import Draw, Recorder, Trial, differing, random_ba
 
 SPENT = ("backward through the graph a second time", "modified by an inplace operation")
 """PyTorch's words for a graph that is used after an update."""
-STEPS_TO_LEARN = 40
 
 
 def stages_declared(subject: Subject) -> None:
     """The engine reads a stage's length, its optimizers and its schedules before it trains. Return at least one Stage, with
-    steps and a batch size of 1 or more, optimizers that `optimizers()` has, and multipliers that are not negative."""
+    steps and a batch size of 1 or more, optimizers that `optimizers()` has, and multipliers that are not negative. A method that
+    is source_free may have none."""
     trial = Trial(subject)
-    assert trial.stages, f"{subject.called} has no stage: return at least one."
+    has_some(trial)
     for stage in trial.stages:
         declared(stage, trial.optimizers)
+
+
+def has_some(trial: Trial) -> None:
+    """That there is a stage."""
+    trained = trial.stages or trial.alignment.source_free
+    assert trained, f"{trial.subject.called} has no stage: return at least one, or declare source_free."
 
 
 def declared(stage: Stage, optimizers: Mapping[str, object]) -> None:
@@ -416,33 +420,3 @@ def eight_classes(subject: Subject) -> None:
 def three_channels(subject: Subject) -> None:
     """An image may hold a slice with its neighbours. Take the number of channels from task.channels, never from a constant."""
     _steps_and_predicts(Trial(subject, Task(channels=3, organs=FOUR_ORGANS.organs)))
-
-
-def learns(subject: Subject) -> None:
-    """After a few steps on images in which each class is one grey value, the same in both domains, the answer is no better than
-    before. Look for a loss of the wrong sign, a learning rate near 0, or a network in `predict` that is not the trained one."""
-    trial = Trial(subject, Task(organs=("liver", "spleen")))
-    before = _cross_entropies(trial)
-    for stage in trial.stages:
-        for number in range(STEPS_TO_LEARN):
-            torch.manual_seed(number)
-            trial.step(stage, number, trial.batch(grey_batch))
-    after = _cross_entropies(trial)
-    assert any(after[name] < 0.95 * before[name] for name in before), "; ".join(
-        f"the cross-entropy of {name} was {before[name]:.3f} and is {after[name]:.3f} after {STEPS_TO_LEARN} steps of each stage"
-        for name in before
-    )
-
-
-def _cross_entropies(trial: Trial) -> dict[str, float]:
-    """Of `predict`; if that translates before it segments, which takes longer to learn, of each segmentor on its own."""
-    torch.manual_seed(7)
-    batch = grey_batch(4, trial.task, trial.size, False)
-    x, y = batch.x_s.to(trial.fabric.device), batch.y_s.to(trial.fabric.device)
-    answers = {"predict": trial.predict(x)}
-    if not trial.alignment.predicts_with:
-        for name, network in trial.alignment.named_children():
-            if isinstance(unwrapped(network), Segmentor):
-                with torch.inference_mode():
-                    answers[name] = network(x).logits
-    return {name: float(cross_entropy(logits.float(), y)) for name, logits in answers.items()}

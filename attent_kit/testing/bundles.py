@@ -6,7 +6,7 @@ import torch
 
 from attent_kit.interfaces import Alignment, Discriminator, Segmentor, Task, Translator
 from attent_kit.registry import Registry
-from attent_kit.testing import alignments, general, networks, waiting
+from attent_kit.testing import adaptation, alignments, general, networks, waiting
 from attent_kit.testing.subject import FOUR_ORGANS, NO_OPTIONS, PlainOptions, Subject, images
 from attent_kit.testing.trial import Recorder, Trial
 
@@ -63,7 +63,7 @@ def check_alignment(
     waiting.capturable_as_declared(subject)
     trial = Trial(subject, task, size, precision, batch_size)
     alignments.ownership(trial)
-    assert trial.stages, f"{component.__name__} has no stage: return at least one."
+    alignments.has_some(trial)
     returned: set[str] = set()
     for number, stage in enumerate(trial.stages):
         alignments.declared(stage, trial.optimizers)
@@ -78,6 +78,7 @@ def check_alignment(
     alignments.repeats(trial)
     alignments.views(trial)
     alignments.predicts_with(trial)
+    adaptation.checked(trial)
     twin = alignments.twin_of(trial)
     alignments.goes_on(trial, twin)
     alignments.same_prediction(trial, twin)

@@ -44,11 +44,13 @@ class Trial:
         return list(self.alignment.stages())
 
     def batch(self, draw: Draw = random_batch) -> Batch:
-        """A batch on the device, with target labels if the method declares that it uses them, and NaN
-        for source images if it declares that it uses none."""
+        """A batch on the device, with target labels if the method declares that it uses them, with NaN for source images if it
+        declares that it uses none, and without a source if it is source-free."""
         batch = draw(self.batch_size, self.task, self.size, self.alignment.uses_target_labels)
         if not self.alignment.uses_source_images:
             batch = batch._replace(x_s=torch.full_like(batch.x_s, math.nan))
+        if self.alignment.source_free:
+            batch = batch._replace(x_s=batch.x_s[:0], y_s=batch.y_s[:0])
         return Batch(*(None if x is None else x.to(self.fabric.device) for x in batch))  # type: ignore[arg-type]  # each where it was
 
     def step(self, stage: Stage, number: int = 0, batch: Batch | None = None, update: Update | None = None) -> Losses:

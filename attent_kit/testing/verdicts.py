@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from attent_kit.errors import AttentKitError
-from attent_kit.testing import alignments, general, layouts, networks, processes, selectors, waiting
+from attent_kit.testing import (
+    adaptation,
+    alignments,
+    general,
+    layouts,
+    learning,
+    networks,
+    processes,
+    selectors,
+    waiting,
+)
 from attent_kit.testing.subject import Skipped, Subject
 
 NETWORKS = ("translators", "segmentors", "discriminators")
@@ -61,6 +71,8 @@ CHECKS = (
         alignments.predict_repeats,
         alignments.predicts_with_what_it_says,
         alignments.translations_are_images,
+        adaptation.adaptation_leaves_no_trace,
+        adaptation.adapts_to_one_slice,
         alignments.terms_turn_off,
         alignments.discriminator_losses_are_there,
         alignments.state_is_all,
@@ -73,7 +85,7 @@ CHECKS = (
         alignments.three_channels,
         waiting.waits_for_nobody,
         waiting.capturable_as_declared,
-        alignments.learns,
+        learning.learns,
         processes.two_processes,
     ),
     *_checks(

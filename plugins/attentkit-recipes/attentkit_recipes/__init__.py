@@ -11,4 +11,7 @@ def attentkit_alignments() -> dict[str, str]:
         "cut": "attentkit_recipes.cut:CUT",
         "labels_only": "attentkit_recipes.labels_only:LabelsOnly",
         "translate_selftrain": "attentkit_recipes.translate_selftrain:TranslateSelfTraining",
+        "tent": "attentkit_recipes.tent:Tent",
+        "dg_tta": "attentkit_recipes.dg_tta:DGTTA",
+        "sfda": "attentkit_recipes.sfda:SourceFree",
     }
