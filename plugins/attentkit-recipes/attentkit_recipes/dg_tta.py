@@ -29,9 +29,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
-from attent_kit.mixing import painted
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Segmentation, Segmentor, Stage, Task, Update
+from attent_kit.mixing import painted
 from attent_kit.options import SegmentOptions, segment_schedule, segmentor_optimizer, supervised_loss
 
 
