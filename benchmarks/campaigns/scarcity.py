@@ -14,7 +14,7 @@ from pathlib import Path
 
 from attent_kit.data.prepared.file import Prepared
 from campaigns.small import Small, same, without_figures
-from campaigns.trying import Lost, accepted, command
+from campaigns.trying import Ended, Lost, accepted, command
 from support.cases import contents
 
 COMMANDS = ("prepare", "prepare again", "train", "compare", "predict", "report")
@@ -53,21 +53,22 @@ def scarcity(small: Small) -> Callable[[random.Random, int], str]:
                 subprocess.run(["mount", "-o", "remount,rw,size=1g", place], check=True)
             if first.code:
                 _whole(before, contents(place), name, kind)
-            again = accepted(
-                command(*words, before=None if name == "report" else without_figures).wait(SECONDS),
-                "the same command with room",
-                kind,
-            )
-            if again.code:
-                raise Lost(
-                    f"with room it ended with {again.code}: {again.err[-500:]} (first: {first.err[-300:]})", kind
-                )
+            if name != "predict" or first.code:  # which does not overwrite what it has made
+                _with_room(words, name, first, kind)
             _answers(small, name, here, known, kind)
         finally:
             _unmount(place)
         return kind
 
     return one
+
+
+def _with_room(words: list[object], name: str, first: Ended, kind: str) -> None:
+    """The same command where nothing is scarce any more; Lost unless it ends well."""
+    before = None if name == "report" else without_figures
+    again = accepted(command(*words, before=before).wait(SECONDS), "the same command with room", kind)
+    if again.code:
+        raise Lost(f"with room it ended with {again.code}: {again.err[-500:]} (first: {first.err[-300:]})", kind)
 
 
 def _asked(small: Small, name: str, place: Path) -> tuple[list[object], Path]:
