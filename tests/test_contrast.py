@@ -11,6 +11,7 @@ from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Batch, Task, Translator
 from attent_kit.plugins import load
 from attent_kit.testing import check_alignment
+from attent_kit.testing.networks import shown
 
 REGISTRY = load().registry
 METHODS = ["cyclegan", "pixel", "attent"]
@@ -133,3 +134,13 @@ def test_translators_show_image_halvings_and_the_first_and_the_middle_block(name
     assert [m.shape[2:] for m in shown[1:3]] == [(19, 23), (10, 12)]
     if blocks == 9:
         assert torch.equal(shown[4], G.trunk[:5](shown[2])) and torch.equal(shown[3], G.trunk[0](shown[2]))
+
+
+def test_an_encoder_that_is_not_as_declared_fails_its_check():
+    G, x = Moved(), torch.rand(2, 1, 8, 8, requires_grad=True)
+    shown(G, x, G.encode(x))
+    with pytest.raises(AssertionError, match="no gradient"):
+        shown(G, torch.rand(2, 1, 8, 8, requires_grad=True), G.encode(x))
+    G.encoder_channels = (2,)
+    with pytest.raises(AssertionError, match=r"maps of \(1,\) channels, encoder_channels says \(2,\)"):
+        shown(G, x, G.encode(x))

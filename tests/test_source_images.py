@@ -7,6 +7,8 @@ from attent_kit.data.prepared.augment import Augmentation
 from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.imageless import without_images
+from attent_kit.plugins import load
+from attent_kit.testing import check_alignment
 from support.commands import train_words
 
 METHOD = """
@@ -54,3 +56,15 @@ def test_training_gives_such_a_method_no_image(prepared, tmp_path, attentkit):
     outcome = attentkit(*train_words(prepared, tmp_path / "run", "--plugin", file, alignment="constant"))
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "run" / "scores.csv").exists()
+
+
+def test_a_method_that_looks_at_images_all_the_same_fails_its_checks():
+    class Looks(load().registry.alignment("source_only")):
+        """Trained on source images that it says it leaves alone."""
+
+        uses_source_images = False
+
+    with pytest.raises(AssertionError, match="nan|finite"):
+        check_alignment(
+            Looks, {"segmentor": {"encoder_depth": 3, "decoder_channels": [16, 16, 8]}, "segment_batch_size": 2}
+        )
