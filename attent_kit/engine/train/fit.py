@@ -230,7 +230,13 @@ def interruptions() -> Iterator[Interruption]:
 def seed_step(seed: int, step: int) -> None:
     """Everything random in a step follows from the seed and the step's number in its stage, in torch, numpy and random."""
     mixed = int(np.random.SeedSequence((seed, 1, step)).generate_state(1, np.uint32)[0])
-    torch.manual_seed(mixed)
+    # What torch.manual_seed does, without writing down for devices that are not there who asked for it: that takes longer
+    # than a small network's forward pass.
+    torch.default_generator.manual_seed(mixed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(mixed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(mixed)
     np.random.seed(mixed)
     random.seed(mixed)
 
