@@ -3,20 +3,25 @@
 import logging
 import os
 import platform
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
 
 from attent_kit.errors import ConfigError
 
+if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
+    from lightning_fabric import Fabric
 
-def launch(device: str = "auto", precision: str = "auto") -> Fabric:
+
+def launch(device: str = "auto", precision: str = "auto") -> "Fabric":
     """A Fabric on `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     `precision` is one of `auto`, `32-true`, `bf16-mixed`, `16-mixed`; auto is bf16-mixed where the hardware computes in
     bfloat16 (recent GPUs, CPUs with AVX512-BF16 or AMX) and 32-true elsewhere. Losses are always in float32.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
     kind, _, index = device.partition(":")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -52,7 +57,7 @@ def works(device: str) -> bool:
         return False
 
 
-def precision_of(fabric: Fabric) -> str:
+def precision_of(fabric: "Fabric") -> str:
     """The arithmetic that `auto` has come to."""
     return str(fabric.strategy.precision.precision)
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from filelock import FileLock
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -35,6 +34,9 @@ from attent_kit.engine.train.capture import capturing
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.errors import RunError
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
+
+if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
+    from lightning_fabric import Fabric
 
 LEAST_FEATURES = 16
 """Times the memory of its images that a network keeps for its gradients at the least: the first block of a ResNet takes 48."""
@@ -70,7 +72,7 @@ def fit(
     alignment: Alignment,
     batches: Batches,
     run: Run,
-    fabric: Fabric,
+    fabric: "Fabric",
     watchers: Sequence[StepWatcher] = (),
     shared: Path | None = None,
     snapshots: Snapshots | None = None,

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from lightning_fabric import Fabric
 
 from attent_kit import __version__
 from attent_kit.build import build_alignment
@@ -44,6 +43,9 @@ from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, Score
 from attent_kit.tracker import TrackedRun
+
+if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
+    from lightning_fabric import Fabric
 
 
 class TrainOptions(NamedTuple):
@@ -253,7 +255,7 @@ def refuse_labels(method: type[Alignment], name: str, source: Prepared, target: 
 
 
 def shared_stage_file(
-    folder: Path, alignment: Alignment, run: Run, source: Prepared, target: Prepared, fabric: Fabric
+    folder: Path, alignment: Alignment, run: Run, source: Prepared, target: Prepared, fabric: "Fabric"
 ) -> Path | None:
     """Where runs of this first stage leave and find its result; the name is a hash of all that shapes it."""
     stage = parts_of(alignment)[0].stage

@@ -1,19 +1,21 @@
 """`update("S", loss)`: one optimizer step that lowers `loss` over what optimizer "S" owns. Nothing else moves."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.engine.run.assemble import owned
 
+if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
+    from lightning_fabric import Fabric
+
 
 class FabricUpdate:
     """The engine's `Update`. Gradients are computed for the owned parameters alone: none reach a discriminator on the way."""
 
-    def __init__(self, fabric: Fabric, optimizers: dict[str, Optimizer]) -> None:
+    def __init__(self, fabric: "Fabric", optimizers: dict[str, Optimizer]) -> None:
         self._fabric = fabric
         self._optimizers = optimizers
         self._owned = {name: owned(optimizer) for name, optimizer in optimizers.items()}
