@@ -191,6 +191,8 @@ BROKEN = [
     ("predict-answers", METHOD, m.Coarse, {}, "(2, 5, 32, 32), not (2, 5, 64, 64)"),
     ("predict-repeats", METHOD, m.Noisy, {}, "the second time"),
     ("predicts-with-what-it-says", METHOD, m.ClaimsTooMuch, {}, "predicts_with says 'S'"),
+    ("adaptation-leaves-no-trace", METHOD, m.Remembers, {}, "answered differently after another one"),
+    ("adapts-to-one-slice", METHOD, m.NeedsTwo, {}, "a volume of one slice"),
     ("terms-turn-off", METHOD, m.OldTerm, {}, "terms['weight']"),
     ("terms-turn-off", METHOD, m.IdleTerm, {}, "changes nothing"),
     ("discriminator-losses-are-there", METHOD, m.NoSuchLoss, {}, "names L_D"),

@@ -277,3 +277,24 @@ class TakesUnknownForBackground(Good):
 
     def segment(self, batch, update):
         return super().segment(batch._replace(y_s=class_of(batch.y_s)), update)
+
+
+# Test-time adaptation
+
+
+class Remembers(Good):
+    """Its answer about a volume depends on how many came before."""
+
+    seen = 0
+
+    def adapt_to(self, volume):
+        self.seen += 1
+        return lambda x: self.predict(x) * self.seen
+
+
+class NeedsTwo(Good):
+    """It divides by the deviation of slices from each other."""
+
+    def adapt_to(self, volume):
+        spread = volume.std(0).mean()
+        return lambda x: self.predict(x) / spread

@@ -21,10 +21,10 @@ SMALL = {
 }
 
 
-def settings(domains, alignment=SMALL, **more):
+def settings(domains, alignment=SMALL, registry=REGISTRY, **more):
     source, target = domains
     data = {"source": str(source), "target": str(target)}
-    return run_settings({"alignment": alignment, "data": data, "save_seconds": 0.0, "seed": 5, **more}, REGISTRY)
+    return run_settings({"alignment": alignment, "data": data, "save_seconds": 0.0, "seed": 5, **more}, registry)
 
 
 def weights(folder):

@@ -123,7 +123,7 @@ def run_cells(
     failed: list[FailedCell] = []
     locks: dict[Path, Path] = {}
     said: Path | None = None
-    waiting = list(cells)
+    waiting = sorted(cells, key=lambda cell: len(cell.starts))  # what others start from comes first
     while waiting:
         busy = []
         for waits in waiting:

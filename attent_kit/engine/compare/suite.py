@@ -234,6 +234,11 @@ class Cell:
         return RunKey(self.direction, slug(self.row), self.seed, self.fold)
 
     @property
+    def starts(self) -> "list[Cell]":
+        """The run that it starts from, the one that this starts from, and so on."""
+        return [] if self.start is None else [self.start, *self.start.starts]
+
+    @property
     def name(self) -> str:
         """Row, direction, seed and fold in words."""
         return in_words(self.row, self.direction, self.seed, self.fold)

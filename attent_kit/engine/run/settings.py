@@ -108,7 +108,7 @@ def refuse_source(settings: RunSettings, method: type[Alignment]) -> None:
     if settings.warm_start is None:
         raise ConfigError(
             f"'{name}' is source-free: it starts from a trained run and never reads the source. Type --from RUN, the folder of a "
-            'run of any method, or a file of weights; in a suite write from = "LABEL OF A ROW".'
+            'run of any method, or a file of weights; in a suite write start = "LABEL OF A ROW".'
         )
 
 
