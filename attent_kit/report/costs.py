@@ -56,7 +56,8 @@ def footnotes(costs: Iterable[Cost]) -> list[str]:
         f"Multiply-adds are those of convolutions and products of matrices, of predicting one slice of {' or '.join(images)} "
         f"(half of what torch.utils.flop_counter counts); norms, activations and resizing are not counted.",
         f"Training: steps a second of the last stage ({', '.join(stages)}), median over the runs of the row. Prediction: "
-        f"slices a second on {'; '.join(devices)}. Both depend on what else the machine was doing.",
+        f"slices a second on {'; '.join(devices)}, in volumes of 16 slices to which a method may adapt before. Both depend on "
+        "what else the machine was doing.",
     ]
 
 

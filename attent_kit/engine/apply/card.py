@@ -15,11 +15,15 @@ from attent_kit import __version__
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.engine.apply.inputs import Input
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun
+from attent_kit.engine.run.adapt import adapts
 from attent_kit.engine.run.device import in_words
 from attent_kit.engine.run.record import packages
 from attent_kit.files import sha256
 
 FORMAT = "attent-kit prediction"
+ADAPTED = (
+    "Its networks adapt to each volume before they label it, so that no two volumes are labelled by the same ones."
+)
 
 
 class Image(NamedTuple):
@@ -111,7 +115,7 @@ def run_card(run: TrainedRun, loaded: LoadedRun) -> dict[str, Any]:
         "labels": {"background": 0} | {organ: index for index, organ in enumerate(domain.task.organs, start=1)},
         "slices": {**domain.slicing.to_dict(), "channels": domain.task.channels},
         "intensity": domain.intensity.to_dict(),
-        "limits": limits(domain, method.uses_target_labels),
+        "limits": [*limits(domain, method.uses_target_labels), *([ADAPTED] if adapts(method) else [])],
     }
 
 

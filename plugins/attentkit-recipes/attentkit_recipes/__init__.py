@@ -1,4 +1,4 @@
-"""Recipes of 2022 and later that stand beside AttENT in a table."""
+"""Recipes of 2021 and later that stand beside AttENT in a table."""
 
 from attent_kit import hookimpl
 
