@@ -72,8 +72,26 @@ def test_what_a_method_replaces_or_breaks_off_is_put_back_too():
         norm.running_mean = torch.full_like(norm.running_mean, 7.0)
         norm.weight = torch.nn.Parameter(torch.zeros_like(norm.weight))
         norm.train()
+        alignment.teacher = torch.nn.Linear(2, 2)
         raise ZeroDivisionError
-    assert norm.running_mean is mean and not differing(before, values(alignment)) and not norm.training
+    assert (
+        norm.running_mean is mean
+        and not hasattr(alignment, "teacher")
+        and not differing(before, values(alignment))
+        and not norm.training
+    )
+
+
+def test_a_gradient_that_training_has_left_is_not_there_while_adapting_and_is_afterwards():
+    alignment = method()
+    p = next(alignment.parameters())
+    p.grad = left = torch.ones_like(p)
+    with adapted(alignment, volume(), CPU):
+        found = values(alignment)
+    assert p.grad is left and torch.equal(left, torch.ones_like(p))
+    p.grad = None
+    with adapted(alignment, volume(), CPU):
+        assert not differing(found, values(alignment))
 
 
 def test_an_answer_follows_from_the_scan_and_from_nothing_before_it():

@@ -223,8 +223,9 @@ def _begun_in(request: TrainRequest, given: Mapping[str, Any]) -> Path:
     try:
         method = given["alignment"]
         name = method.get("name") if isinstance(method, dict) else method
-        domains = [Prepared.open(Path(str(given["data"][domain]))).domain for domain in ("source", "target")]
-        return _place("2".join(domains), str(name), given.get("seed", 0))
+        data = given["data"]
+        source = data.get("unread") or Prepared.open(Path(str(data["source"]))).domain
+        return _place(f"{source}2{Prepared.open(Path(str(data['target']))).domain}", str(name), given.get("seed", 0))
     except (AttentKitError, OSError, KeyError, TypeError):
         return Path("runs")
 

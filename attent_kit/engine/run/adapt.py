@@ -38,20 +38,24 @@ def adapted(alignment: Alignment, images: np.ndarray, device: torch.device) -> I
 
 @contextmanager
 def unchanged(alignment: Alignment) -> Iterator[None]:
-    """Weights, buffers, gradients and modes of the networks are after the block what they were before it, to the bit."""
+    """Networks, weights, buffers, gradients and modes are after the block what they were before it, to the bit; inside it there
+    are no gradients that training has left."""
     modules = [*alignment.modules()]
     modes = [module.training for module in modules]
-    held = [(dict(module._parameters), dict(module._buffers)) for module in modules]
-    tensors = [t for own in held for named in own for t in named.values() if t is not None]
+    held = [[(own, dict(own)) for own in (m._modules, m._parameters, m._buffers)] for m in modules]
+    tensors = [*alignment.parameters(), *alignment.buffers()]
     before = [(t, t.detach().clone(), t.requires_grad, t.grad) for t in tensors]
+    for tensor in tensors:
+        tensor.grad = None
     try:
         yield
     finally:
-        for module, training, (parameters, buffers) in zip(modules, modes, held, strict=True):
+        for module, training, registered in zip(modules, modes, held, strict=True):
             module.training = training
-            # A method may have put other tensors in their place.
-            module._parameters.update(parameters)
-            module._buffers.update(buffers)
+            for own, was in registered:
+                # A method may have put others in their place, or added some.
+                own.clear()
+                own.update(was)  # type: ignore[arg-type]  # each its own kind
         with torch.no_grad():
             for tensor, value, wanted, gradient in before:
                 tensor.copy_(value)
