@@ -15,12 +15,13 @@ from attent_kit.data.prepared.augment import Augmentation
 from attent_kit.data.prepared.batches import training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.unread import is_read, unread
-from attent_kit.engine.apply.trained import open_run
+from attent_kit.engine.apply.trained import load_run, open_run
 from attent_kit.engine.conduct.train import TrainRequest
 from attent_kit.engine.conduct.train import train as conduct
 from attent_kit.engine.run.assemble import unwrapped
 from attent_kit.engine.run.checkpoint import read_weights, write_weights
 from attent_kit.engine.snapshots.look import Viewer
+from attent_kit.engine.study.runs import domains_of_run
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.files import read_signed, write_signed
 from support.adapting_methods import SEGMENTOR, AtTestTime, SourceFree
@@ -133,6 +134,21 @@ def test_a_method_without_a_stage_takes_no_more_steps(prepared, first, tmp_path)
     conduct(TrainRequest("at_test_time", target=prepared / "ct.h5", from_run=first, out=tmp_path / "run"), THEIRS)
     assert json.loads((tmp_path / "run/monitor.json").read_text())["looks"][0]["stage"] == "as it is"
     refused(TrainRequest(tmp_path / "run", more_steps=2, out=tmp_path / "more"), "'AtTestTime' trains nothing")
+
+
+def test_a_selector_has_one_step_to_choose_from_where_nothing_is_trained(prepared, first, tmp_path):
+    asked = TrainRequest("at_test_time", target=prepared / "ct.h5", from_run=first, out=tmp_path / "run", select="im")
+    result = conduct(asked, THEIRS)
+    assert {score.selection for score in result.scores} == {"im"}
+    assert json.loads((tmp_path / "run/selections/im/selected.json").read_text())["step"] == 0
+    loaded = load_run(open_run(tmp_path / "run", THEIRS), THEIRS, "cpu", "im")
+    assert loaded.selection == "im" and loaded.steps == 0
+
+
+def test_the_shift_to_a_source_that_is_not_known_is_refused(prepared, first, tmp_path):
+    conduct(request(prepared, tmp_path / "run", from_run=first, set=["steps=1"]), THEIRS)
+    with pytest.raises(ak.ConfigError, match="source-free.*names no source"):
+        domains_of_run(open_run(tmp_path / "run", THEIRS))
 
 
 def test_what_cannot_be_started_is_one_sentence_and_writes_nothing(prepared, first, tmp_path):

@@ -170,8 +170,8 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
         raise ConfigError(
             f"{run.folder} is trained to step {steps} of {total}: start its `attentkit train` again to finish it."
         )
-    if select == LAST:
-        return LoadedRun(*place, steps, networks)
+    if select == LAST or not alignment.stages():
+        return LoadedRun(*place, steps, networks, select)
     steps = chosen_step(select, run.files)
     load_snapshot(run.files, alignment, steps, steps_of(read_selection(run.files.selection)))
     snapshot = path if (path := run.files.snapshot(steps)).exists() else None

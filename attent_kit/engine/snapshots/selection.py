@@ -56,9 +56,12 @@ def refuse_selection(select: str, settings: RunSettings, run: RunFolder, target:
 def load_selected(
     select: str, alignment: Alignment, run: RunFolder, target: Prepared, device: torch.device
 ) -> int | None:
-    """Put the networks of the chosen snapshot into an alignment that has those of the end; its step, None for `last`."""
+    """Put the networks of the chosen snapshot into an alignment that has those of the end; its step, None for `last`. A method
+    that trains nothing has one step to choose from, 0."""
     if select == LAST:
         return None
+    if not alignment.stages():
+        return 0
     if select == ORACLE:
         grade_snapshots(alignment, run, target, device)
     step = chosen_step(select, run)
