@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attent_kit.cli import run
+from attent_kit.cli import run, screen
 from attent_kit.config import read_toml
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.content import components_of, located, superseded
@@ -108,6 +108,17 @@ def changed(registry, kind, name, version):
         mine = (component.kind, component.name) == (kind, name)
         other.add(replace(component, distribution="attentkit-more", version=version) if mine else component)
     return other
+
+
+# What is shown
+
+
+def test_a_large_grid_shows_the_seeds_of_a_row_together(compare, out, monkeypatch):
+    monkeypatch.setattr(screen, "MANY_ROWS", 3)
+    shown = compare("--dry-run", seeds="3,7,4,5").out
+    lines = [line for line in shown.splitlines() if "to run" in line]
+    assert len(lines) == 2 and all("3 to 5, 7" in line for line in lines) and "8 runs" in shown
+    assert screen.ranges(["2", "-", "0", "1", "-"]) == "0 to 2, -" and screen.ranges(["5"]) == "5"
 
 
 # What is run

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 ITEMS = ("shift", "audit")
 """Parts whose items are each named even without a terminal: one may take minutes."""
 
+MANY_ROWS = 500
+"""Of a grid that is printed run by run."""
+
 
 class Screen(Watcher):
     """Prints what happens; with `as_json` the scores alone go to stdout."""
@@ -99,6 +102,30 @@ class Screen(Watcher):
         self._printed = len(result.files)
 
 
+def _seeds_together(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The rows of a grid that people can still read; of a larger one those that differ in the seed alone as one, its seeds
+    as ranges: "0 to 99, 105"."""
+    if len(rows) <= MANY_ROWS:
+        return rows
+    seeds_of: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        seeds_of.setdefault((*row[:3], *row[4:]), []).append(row[3])
+    return [(*key[:3], ranges(seeds), *key[3:]) for key, seeds in seeds_of.items()]
+
+
+def ranges(seeds: "Sequence[str]") -> str:
+    """Numbers with runs of them drawn together; what is no number as it is."""
+    numbers = sorted(int(seed) for seed in seeds if seed.isdigit())
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1][1:] = [number]
+        else:
+            runs.append([number])
+    others = dict.fromkeys(seed for seed in seeds if not seed.isdigit())
+    return ", ".join([*(" to ".join(map(str, run)) for run in runs), *others])
+
+
 def print_grid(grid: "CellGrid", as_json: bool, jobs: "Sequence[Planned]" = ()) -> None:
     """What is done, what is to run, and the runs of other options, data or versions that these take the place of; and the jobs
     that do it, if a launcher starts them."""
@@ -134,7 +161,8 @@ def print_grid(grid: "CellGrid", as_json: bool, jobs: "Sequence[Planned]" = ()) 
     count = len(grid.externals)
     others = f" and {count} external row{'s' if count > 1 else ''}" if count else ""
     title = f"{grid.title}: {len(grid.cells)} runs{others} in {grid.out}"
-    print_table(title, ("row", "alignment", "direction", "seed", *folds, ""), rows)
+    seeds = ("seed",) if len(rows) <= MANY_ROWS else ("seeds",)
+    print_table(title, ("row", "alignment", "direction", *seeds, *folds, ""), _seeds_together(rows))
     if jobs:
         _print_jobs(grid, jobs)
     _print_power(grid.power)

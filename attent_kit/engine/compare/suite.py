@@ -357,15 +357,18 @@ def expand(
         own = starts.settings_of_start(row, suite.rows, registry, top)
         for direction in suite.directions:
             source, target = domains_of(direction, suite.domain_names)
+            whence = {"unread": source} if method.source_free else {"source": str(domains[source])}
+            data = {**whence, "target": str(domains[target])}
+            valid: RunSettings | None = None
             for seed in suite.seeds:
-                whence = {"unread": source} if method.source_free else {"source": str(domains[source])}
-                data = {**whence, "target": str(domains[target])}
-                try:
-                    settings = run_settings({**own, "alignment": alignment, "data": data, "seed": seed}, registry)
-                    settings = with_digest(settings)
-                except ConfigError as error:
-                    raise ConfigError(f"row '{row.label}': {error}") from None
-                for part in _in_folds(settings, suite):
+                # Of thousands of seeds the first is validated, and each that no run may have.
+                if valid is None or seed < 0:
+                    try:
+                        valid = run_settings({**own, "alignment": alignment, "data": data, "seed": seed}, registry)
+                        valid = with_digest(valid)
+                    except ConfigError as error:
+                        raise ConfigError(f"row '{row.label}': {error}") from None
+                for part in _in_folds(valid.model_copy(update={"seed": seed}), suite):
                     run = RunKey(direction, slug(row.label), seed, part.data.part).folder(out)
                     cells.append(Cell(row.label, row.alignment, direction, seed, part, run.path, select))
     return starts.begun(cells, suite.rows, registry, "warm_start" in top)

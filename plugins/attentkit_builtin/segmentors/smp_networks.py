@@ -3,6 +3,7 @@
 https://github.com/qubvel-org/segmentation_models.pytorch, https://github.com/huggingface/pytorch-image-models
 """
 
+import functools
 import inspect
 import warnings
 from collections.abc import Iterable
@@ -58,6 +59,7 @@ class Built(NamedTuple):
     """Pixels that a side must have to be trained on."""
 
 
+@functools.cache
 def default(architecture: str, option: str) -> Any:
     """The architecture's own value of an option, None if it has no such option."""
     parameter = inspect.signature(ARCHITECTURES[architecture].__init__).parameters.get(option)
