@@ -63,12 +63,11 @@ def parts(minutes: float, out: Path) -> list[tuple[str, list[str], float]]:
     """Name, command and most seconds of each part."""
     most = {name: share * minutes * 60 for name, share in SHARES}
     python = sys.executable
-    measure = [python, str(HERE / "throughput.py"), "--device", "cuda", "--seconds", "10", "--write"]
     found = [
         ("tests", [python, "-m", "pytest", "-q", str(HERE.parent / "tests/test_gpu.py")], most["tests"]),
         (
             "throughput",
-            [python, str(HERE / "throughput.py"), *["--device", "cuda", "--seconds", "10", "--write"]],
+            [python, str(HERE / "throughput.py"), "--device", "cuda", "--seconds", "10", "--write"],
             most["throughput"],
         ),
     ]

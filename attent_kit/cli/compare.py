@@ -31,6 +31,10 @@ from attent_kit.plugins import load
 @click.option(
     "--devices", help="Comma-separated, one process each: 0,1 or cuda:0,cuda:1 or cpu,cpu.  [a GPU, or each core]"
 )
+@click.option(
+    "--devices-per-run", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+    help="Train each run on N devices of a machine together; of --devices so many at a time.",
+)  # fmt: skip
 @click.option("--launcher", metavar="NAME", help="What starts the runs: local, or a plugin's, such as slurm.")
 @click.option(
     "--launch",
@@ -66,7 +70,7 @@ from attent_kit.plugins import load
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
     folds: str | None, words: tuple[str, ...], varied: tuple[str, ...], device: str, devices: str | None,
-    launcher: str | None, launch: tuple[str, ...], stage_data: bool, ablate: str | None, out: Path | None,
+    devices_per_run: int, launcher: str | None, launch: tuple[str, ...], stage_data: bool, ablate: str | None, out: Path | None,
     dry_run: bool, price: bool, select: str, reference: str | None,
     slide_test: bool, track: str | None, shift: bool, no_report: bool, as_json: bool,
 ) -> None:  # fmt: skip
@@ -103,6 +107,7 @@ def command(
         vary=varied,
         ablate=None if ablate is None else listed(ablate),
         devices=_devices(device, devices),
+        devices_per_run=devices_per_run,
         out=out,
         select=select,
         reference=reference,

@@ -26,6 +26,14 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything that is random.  [0]")
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option(
+    "--devices-per-run", type=click.IntRange(min=1), metavar="N",
+    help="Train on N devices of this machine together; without GPUs in N processes.  [1]",
+)  # fmt: skip
+@click.option(
+    "--nodes", type=click.IntRange(min=1), metavar="M",
+    help="On M machines, N devices each, where srun or torchrun starts a process for each device.  [1]",
+)  # fmt: skip
+@click.option(
     "--out", "-o", type=click.Path(path_type=Path), help="Folder of the run.  [runs/SOURCE2TARGET/ALIGNMENT/seedN]"
 )
 @click.option(
@@ -45,8 +53,9 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
-    words: tuple[str, ...], seed: int | None, device: str, out: Path | None, select: str, from_run: Path | None,
-    more_steps: int | None, track: str | None, as_json: bool,
+    words: tuple[str, ...], seed: int | None, device: str, devices_per_run: int | None,
+    nodes: int | None, out: Path | None, select: str, from_run: Path | None, more_steps: int | None, track: str | None,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Train ALIGNMENT from a labelled source to a target, and score it on the target's test cases.
 
@@ -63,6 +72,7 @@ def command(
     request = TrainRequest(
         alignment, config=config, data=data, source=source, target=target, set=words, seed=seed, device=device, out=out,
         select=select, track=listed(track), from_run=from_run, more_steps=more_steps,
+        devices_per_run=devices_per_run, nodes=nodes,
     )  # fmt: skip
     with bars(("train", 0)) as (bar,):
         watcher = TrainWatcher(
@@ -72,6 +82,8 @@ def command(
             started=bar.say,
         )
         result = train(request, registry, watcher)
+    if result.rank:
+        return  # The first process says it.
     if as_json:
         print_scores(result.scores)
     else:

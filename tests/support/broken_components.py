@@ -36,6 +36,14 @@ class Blends(Net):
         return Segmentation(interpolate(self.head(f), size=x.shape[2:]), f)
 
 
+class Compares(Net):
+    """Takes the mean of the slices from each."""
+
+    def forward(self, x):
+        f = self.norm(self.body(x - x.mean(0, keepdim=True))).relu()
+        return Segmentation(interpolate(self.head(f), size=x.shape[2:]), f)
+
+
 class Doubles(Net):
     """Twice half of an odd size is another size."""
 
@@ -211,7 +219,7 @@ BROKEN = [
     ("capturable-as-declared", METHOD, m.CountsInPython, {}, "gives div something else from step to step (2 and 3)"),
     ("capturable-as-declared", METHOD, m.SteadyAfterAll, {}, "drop that"),
     ("learns", METHOD, m.Climbs, {}, "cross-entropy of predict"),
-    ("two-processes", METHOD, m.PastForward, {}, "two processes"),
+    ("two-processes", METHOD, Good, _with("compares"), "weight is not that of one (by "),
     ("forward-answers", TRANSLATOR, Bright, {}, "Bright leaves [-1, 1]"),
     ("gradients", CRITIC, Cuts, {}, "Cuts gives no gradient"),
     ("gradients", TRANSLATOR, Unused, {}, "unused.weight"),
@@ -233,6 +241,6 @@ BROKEN = [
 
 REGISTRY = Registry()
 for _kind, _class in [
-    *((SEGMENTOR, c) for c in (Net, Blends, Doubles, Grey, Five)), (CRITIC, Critic), (TRANSLATOR, Tint), (METHOD, Good),
+    *((SEGMENTOR, c) for c in (Net, Blends, Compares, Doubles, Grey, Five)), (CRITIC, Critic), (TRANSLATOR, Tint), (METHOD, Good),
 ]:  # fmt: skip
     REGISTRY.add(Component(_kind, _class.__name__.lower(), _class, "broken", "attentkit-broken", "1.0"))

@@ -257,19 +257,6 @@ class Climbs(Good):
     sign = -0.1
 
 
-class PastForward(Good):
-    """Layers of the network are called one by one."""
-
-    def segment(self, batch, update):
-        S = getattr(self.S, "module", self.S)
-        S = getattr(S, "module", S)
-        L_seg = cross_entropy(S(batch.x_s).logits, batch.y_s)
-        update("S", L_seg)
-        L_dis = real(self.D(S(batch.x_s).features.detach()))
-        update("D", L_dis)
-        return {"L_seg": L_seg, "L_dis": L_dis}
-
-
 class TakesUnknownForBackground(Good):
     """Says that it takes partial labels, and takes what may be another organ for background."""
 

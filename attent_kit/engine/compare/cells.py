@@ -26,6 +26,7 @@ from attent_kit.engine.run.stages import total_steps
 from attent_kit.engine.run.status import failed_since
 from attent_kit.engine.run.warm_start import fitting, refuse_unlike
 from attent_kit.engine.snapshots.selection import refuse_selection
+from attent_kit.engine.train.fit import refuse_uneven
 from attent_kit.engine.train.train import ALONE, TrainOptions, TrainWatcher, refuse_labels, task_of, train
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
@@ -199,8 +200,8 @@ def _unforeseen(error: Exception, cell: Cell) -> RunError:
     return RunError(in_a_sentence(error) + (f" (where: {record})" if record.exists() else ""))
 
 
-def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:
-    """The steps of a run of each row that is not done.
+def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry, devices: int = 1) -> dict[str, int]:
+    """The steps of a run of each row that is not done; `devices` train a run together.
 
     ConfigError or DataError, before anything runs, if a cell needs labels that are missing, chose networks that do not go
     together, or is to select from snapshots that it will not have, or tests whom it trains on.
@@ -211,7 +212,7 @@ def refuse_what_cannot_run(cells: Sequence[Cell], registry: Registry) -> dict[st
             target = target_seen(cell.settings.data)
             refuse_selection(cell.select, cell.settings, cell.run, target, registry)
     _refuse_missing_labels(cells, registry)
-    return _steps(cells, registry)
+    return _steps(cells, registry, devices)
 
 
 def longest_first(cells: Sequence[Cell], steps: Mapping[str, int]) -> list[Cell]:
@@ -235,7 +236,7 @@ def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
                 raise ConfigError(f"row '{cell.row}': {error}") from None
 
 
-def _steps(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:
+def _steps(cells: Sequence[Cell], registry: Registry, devices: int) -> dict[str, int]:
     """By row; ConfigError if one cannot be built."""
     steps = {}
     rows = {cell.row: cell for cell in reversed(cells) if not cell.done}
@@ -249,6 +250,7 @@ def _steps(cells: Sequence[Cell], registry: Registry) -> dict[str, int]:
             else:
                 start = build_alignment(cell.start.settings.alignment, registry, task, cell.seed, empty=True)
                 refuse_unlike(alignment, start, cell.start.row)
+            refuse_uneven(alignment, devices)
         except ConfigError as error:
             raise ConfigError(f"row '{row}': {error}") from None
         steps[row] = total_steps(alignment, cell.settings.more_steps)

@@ -26,7 +26,8 @@ class JobSettings(ComponentConfig):
     """What every launcher understands; what else is given are options of the launcher."""
 
     gpus: float = Field(1.0, ge=0)
-    """GPUs of a run, or a fraction of one; with 0 it computes on the processor."""
+    """GPUs of a run, or a fraction of one; with 0 it computes on the processor. With --devices-per-run these, the cores and the
+    memory are those of each device of a run."""
     cpus: int = Field(1, ge=1)
     """Processor cores of a run."""
     minutes: int | None = Field(None, ge=1)

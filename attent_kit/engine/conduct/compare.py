@@ -174,7 +174,7 @@ def _run(
     """Train and score what is missing, here or in a process for each device; the cells where they lie now, and those that
     failed."""
     out, words, select = grid.out, request.set_words, request.select
-    steps = refuse_what_cannot_run(grid.cells, registry)
+    steps = refuse_what_cannot_run(grid.cells, registry, grid.devices_per_run)
     for sentence in () if grid.notes else notes(grid.cells, grid.suite.shared_patients):
         watcher.said(sentence)
     # The data are there now, and what they hold is part of what a cell is known by.
@@ -215,6 +215,7 @@ def _run_as_jobs(request: CompareRequest, grid: CellGrid, registry: Registry, wa
     assert grid.launching is not None
     told = {
         "device": grid.job_device,
+        "devices_per_run": grid.devices_per_run,
         "trackers": [*grid.trackers],
         "with_parent": grid.launching.kind.holds_stdin,
         "copies": hashes_of(grid.cells) if request.stage_data else {},

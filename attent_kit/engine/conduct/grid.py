@@ -21,11 +21,12 @@ from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow,
 from attent_kit.engine.compare.vary import vary
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
-from attent_kit.engine.jobs.plan import Planned, planned, shapes
+from attent_kit.engine.jobs.plan import Planned, of_several, planned, shapes
 from attent_kit.engine.jobs.settings import Launching, launching
-from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.device import launch, several, together
 from attent_kit.engine.run.processor import on_processor, processes
 from attent_kit.engine.run.provenance import explained
+from attent_kit.engine.run.ranks import refuse_starter
 from attent_kit.engine.train.tracking import Trackers, find_trackers
 from attent_kit.errors import ConfigError
 from attent_kit.naming import names_a_file
@@ -58,6 +59,8 @@ class CellGrid:
     """What starts the runs as jobs that outlive this process; None for processes of this machine."""
     job_device: str = "auto"
     """What `--device` says to a job that has a GPU."""
+    devices_per_run: int = 1
+    """How many devices train a run together; each of `devices` stands for so many."""
     externals: tuple[External, ...] = ()
     """Rows of label maps that other tools have made, one for each direction: scored, never trained."""
 
@@ -73,6 +76,7 @@ class CellGrid:
 
 def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     """The grid of a request; ConfigError or DataError for what cannot be run."""
+    refuse_starter()
     whole, narrowed = _suites(request, registry)
     out = Path(request.out or Path("runs", narrowed.name))
     files = domain_files(narrowed, out)
@@ -108,7 +112,7 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     noted = tuple(notes(cells, narrowed.shared_patients))
     return CellGrid(
         narrowed, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out), noted,
-        jobs, request.devices[0] if request.devices else "auto", tuple(externals),
+        jobs, request.devices[0] if request.devices else "auto", request.devices_per_run, tuple(externals),
     )  # fmt: skip
 
 
@@ -121,6 +125,8 @@ def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None 
     if grid.launching is None:
         return found
     resources = {row.label: grid.launching.jobs.of(row.resources) for row in grid.suite.rows}
+    for each in resources.values():
+        each["gpus"] *= grid.devices_per_run
     runs = [(cost.seconds, resources[cost.cell.row]) for cost in found.cells if cost.seconds]
     return found._replace(hours=node_hours(grid.launching.name, runs))
 
@@ -137,7 +143,8 @@ def planned_jobs(grid: CellGrid, registry: Registry) -> list[Planned]:
     if grid.launching is None:
         return []
     rows = shapes(grid.suite, grid.cells, registry)
-    return planned(grid.suite, grid.cells, rows, grid.launching, registry, grid.out)
+    jobs = planned(grid.suite, grid.cells, rows, grid.launching, registry, grid.out)
+    return [each._replace(job=of_several(each.job, grid.devices_per_run)) for each in jobs]
 
 
 def _launching(request: CompareRequest, suite: Suite, registry: Registry) -> Launching | None:
@@ -177,8 +184,18 @@ def _devices(request: CompareRequest, cells: Sequence[Cell]) -> tuple[str, ...]:
     names = tuple(f"cuda:{word}" if word.isdigit() else word for word in request.devices)
     if not names:
         raise ConfigError("--devices: name at least one, for example --devices cuda:0,cuda:1.")
+    each = request.devices_per_run
     if names == ("auto",) and on_processor("auto"):
-        return ("cpu",) * processes(len(cells))
+        return (several("cpu", each),) * max(1, processes(each * len(cells)) // each)
     for device in names:
         launch(device)
-    return names
+    if each == 1:
+        return names
+    if len(names) == 1:
+        return (several(names[0], each),)
+    if len(names) % each or any("+" in name for name in names):
+        raise ConfigError(
+            f"--devices {','.join(request.devices)} are {len(names)}, which cannot be dealt to runs of {each} devices: name "
+            f"{each * max(1, len(names) // each)} of them, or another --devices-per-run."
+        )
+    return tuple(together(names[n : n + each]) for n in range(0, len(names), each))

@@ -37,6 +37,8 @@ class CompareRequest:
     """Alignments to take apart: with all their terms, and without each of them."""
     devices: Sequence[str] = ("auto",)
     """Several start one process each; `auto` where there is no GPU one for each core."""
+    devices_per_run: int = 1
+    """Devices of one machine that train each run together; of `devices` so many at a time."""
     out: Path | str | None = None
     """Folder of all results; runs/NAME if it is None."""
     select: str = LAST
@@ -62,6 +64,8 @@ class CompareRequest:
         for name in LISTS:
             if isinstance(getattr(self, name), str):
                 raise ConfigError(f"{name}: give a list, as in {name}=['{getattr(self, name)}'].")
+        if self.devices_per_run < 1:
+            raise ConfigError(f"--devices-per-run {self.devices_per_run}: name at least one device.")
 
     @property
     def set_words(self) -> tuple[str, ...]:

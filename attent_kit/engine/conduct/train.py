@@ -10,9 +10,11 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.engine.compare.patients import met_by_name, refuse_same_images
+from attent_kit.engine.run.device import several
 from attent_kit.engine.run.domains import domains_seen
 from attent_kit.engine.run.folder import Answers, RunFolder, RunKey
 from attent_kit.engine.run.provenance import explained
+from attent_kit.engine.run.ranks import Seat, seat_found
 from attent_kit.engine.run.settings import RunSettings, override, run_settings
 from attent_kit.engine.train import train as engine
 from attent_kit.engine.train.longer import folder_of_more_steps, refuse_other_settings, settings_of_more_steps
@@ -50,6 +52,10 @@ class TrainRequest:
     """Names of trackers."""
     from_run: Path | str | None = None
     """Folder of a run from whose weights each network starts that both have alike."""
+    devices_per_run: int | None = None
+    """Devices of this machine that train the run together; what torchrun has started if it is None, and else one."""
+    nodes: int | None = None
+    """Machines with so many devices, where torchrun or srun has started a process for each."""
     more_steps: int | None = None
     """Steps by which the last stage of the run `alignment` goes on, in `out`; that run stays as it is."""
 
@@ -63,6 +69,8 @@ class TrainResult(NamedTuple):
     select: str
     scores: Scores
     """Empty if no test case of the target has labels."""
+    rank: int = 0
+    """Of several processes that torchrun or srun has started this one; only the first, 0, has scores."""
 
     @property
     def answers(self) -> Answers:
@@ -91,7 +99,9 @@ def train(request: TrainRequest, registry: Registry, watcher: TrainWatcher | Non
     On a folder that holds an unfinished run of the same configuration, it continues where that stopped. ConfigError or DataError,
     before anything is trained, for what cannot be run.
     """
-    watcher = watcher or TrainWatcher()
+    seat = seat_found(request.devices_per_run, request.nodes)
+    watcher = watcher if watcher and not (seat and seat.rank) else TrainWatcher()
+    device = several(request.device, devices_of(request, seat), seat)
     words = as_words(request.set)
     before = _goes_on_with(request, registry)
     given = override(_given(request, words, registry), words)
@@ -106,9 +116,18 @@ def train(request: TrainRequest, registry: Registry, watcher: TrainWatcher | Non
     if before is not None and request.more_steps is not None:
         refuse_other_settings(before, dump(settings))
         folder = Path(request.out) if request.out else folder_of_more_steps(before, request.more_steps)
-    options = TrainOptions(select=request.select, trackers=trackers, continues=before)
-    scores = engine.train(settings, folder, registry, request.device, options, watcher)
-    return TrainResult(settings, RunFolder(folder), request.select, Scores(scores))
+    options = TrainOptions(select=request.select, trackers=trackers, continues=before, seat=seat)
+    scores = engine.train(settings, folder, registry, device, options, watcher)
+    return TrainResult(settings, RunFolder(folder), request.select, Scores(scores), seat.rank if seat else 0)
+
+
+def devices_of(request: TrainRequest, seat: Seat | None) -> int:
+    """How many devices of this machine train the run. ConfigError for none."""
+    if (request.devices_per_run or 1) < 1:
+        raise ConfigError(f"--devices-per-run {request.devices_per_run}: name at least one device.")
+    if seat is None:
+        return request.devices_per_run or 1
+    return request.devices_per_run or seat.here
 
 
 def _goes_on_with(request: TrainRequest, registry: Registry) -> RunFolder | None:

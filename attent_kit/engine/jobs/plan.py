@@ -15,6 +15,7 @@ from attent_kit.engine.jobs.book import FOLDER
 from attent_kit.engine.jobs.errand import Errand
 from attent_kit.engine.jobs.settings import Launching
 from attent_kit.engine.run.stages import parts_of, total_steps
+from attent_kit.errors import ConfigError
 from attent_kit.launcher import Job
 from attent_kit.registry import Registry
 
@@ -104,6 +105,22 @@ def stage_job(
     errand = Errand(out / FOLDER / f"{_name(cell, registry)}-stage.json")
     job = Job(_unique(errand, out), errand.argv, errand.log, **resources)  # type: ignore[arg-type]  # by their names
     return Planned(job, cell, errand, steps, sharing)
+
+
+def of_several(job: Job, devices: int) -> Job:
+    """The job of a run on several devices, which takes for each of them what a run on one takes; its process starts the others.
+
+    ConfigError for a part of a GPU, which cannot be one of several.
+    """
+    if devices == 1:
+        return job
+    if job.gpus not in (0, 1):
+        raise ConfigError(
+            f"--launch gpus={job.gpus:g} is of one device of a run, and --devices-per-run asks for {devices} devices: type "
+            "--launch gpus=1, or gpus=0 for the processor."
+        )
+    memory = None if job.memory is None else job.memory * devices
+    return job._replace(gpus=job.gpus * devices, cpus=job.cpus * devices, memory=memory)
 
 
 def _sharing(cell: Cell, rows: Mapping[str, RowShape]) -> Shared | None:

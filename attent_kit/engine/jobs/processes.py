@@ -78,7 +78,7 @@ def run_on(
                 errand = Errand(Path(folder, f"{number}.json"))
                 errand.write(
                     [plain(cell) for cell in cells], device=device, threads=threads_on(device), out=str(out), began=began,
-                    trackers=list(trackers), until=None, alone=False, copies={}, with_parent=kind.holds_stdin,
+                    trackers=list(trackers), until=None, devices_per_run=1, alone=False, copies={}, with_parent=kind.holds_stdin,
                 )  # fmt: skip
                 job = Job(f"{os.getpid()}-{number}", errand.argv, errand.log)
                 started.submit(job)

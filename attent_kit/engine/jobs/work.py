@@ -11,6 +11,7 @@ from attent_kit.engine.compare.cells import options_of_cell, refuse_broken, run_
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.jobs.staging import node_folder, reader_of_copies
+from attent_kit.engine.run.device import several
 from attent_kit.engine.run.folder import Busy
 from attent_kit.engine.run.heartbeat import write_failure
 from attent_kit.engine.run.processor import one_thread
@@ -38,7 +39,7 @@ def work(errand: dict[str, Any], registry: Registry, tell: Callable[[str], None]
     With `alone` it ends at once where another process is at work on its cell; otherwise it waits for that. `until` is the step
     at which a first stage ends that others share: it ends there. A cell that fails by itself is not a failure of the worker.
     """
-    device = errand["device"]
+    device = several(errand["device"], errand["devices_per_run"])
     asked = TrainOptions(trackers=find_trackers(errand["trackers"], registry))
     if errand["copies"]:
         asked = asked._replace(read=reader_of_copies(errand["copies"], node_folder()))
@@ -48,7 +49,7 @@ def work(errand: dict[str, Any], registry: Registry, tell: Callable[[str], None]
     try:
         with one_thread(device):
             if errand["until"] is not None:
-                _first_stage(cells[0], errand, registry, reporter, asked)
+                _first_stage(cells[0], {**errand, "device": device}, registry, reporter, asked)
             else:
                 run_cells(cells, registry, Path(errand["out"]), device, reporter, asked, errand["began"])
     except _BusyElsewhere:

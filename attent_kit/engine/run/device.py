@@ -3,18 +3,23 @@
 import logging
 import os
 import platform
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
 
+from attent_kit.data.workers import cores
+from attent_kit.engine.run.ranks import Seat, refuse_impossible
 from attent_kit.errors import ConfigError
 
 if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
     from lightning_fabric import Fabric
 
+    from attent_kit.engine.run.strategy import Several
 
-def launch(device: str = "auto", precision: str = "auto") -> "Fabric":
-    """A Fabric on `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+def launch(device: str = "auto", precision: str = "auto", strategy: "Several | None" = None) -> "Fabric":
+    """A Fabric on `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, or on the first of what `several` has put together.
 
     `precision` is one of `auto`, `32-true`, `bf16-mixed`, `16-mixed`; auto is bf16-mixed where the hardware computes in
     bfloat16 (recent GPUs, CPUs with AVX512-BF16 or AMX) and 32-true elsewhere. Losses are always in float32.
@@ -22,9 +27,8 @@ def launch(device: str = "auto", precision: str = "auto") -> "Fabric":
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
 
-    kind, _, index = device.partition(":")
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = parts_of(device)[0]
+    kind, _, index = _kind(device)
     if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
         raise ConfigError(f"--device {device}: write auto, cpu, cuda, cuda:N or mps.")
     if kind == "cuda" and not torch.cuda.is_available():
@@ -43,10 +47,79 @@ def launch(device: str = "auto", precision: str = "auto") -> "Fabric":
     # Fabric announces its precision on every start; env.json says it.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     devices = [int(index)] if index else 1
-    # A run is one process. Left to find out, Fabric takes the tasks of a Slurm job for processes of one run, and warns where
-    # Slurm is merely installed.
+    if strategy is not None:
+        from attent_kit.engine.run.strategy import Seated
+
+        fabric = Fabric(accelerator=kind, devices=devices, precision=precision, strategy=strategy, plugins=Seated())  # type: ignore[arg-type]
+        fabric.launch()
+        return fabric
+    # A run is one process unless it is told otherwise. Left to find out, Fabric takes the tasks of a Slurm job for processes of
+    # one run, and warns where Slurm is merely installed.
     alone = LightningEnvironment()
-    return Fabric(accelerator=kind, devices=devices, precision=precision, plugins=alone)  # type: ignore[arg-type]  # a Literal there
+    return Fabric(accelerator=kind, devices=devices, precision=precision, plugins=alone)  # type: ignore[arg-type]
+
+
+def launch_one_of(device: str, precision: str = "auto", seat: Seat | None = None) -> "Fabric":
+    """The Fabric of this process of a run on all devices of `several`: by default the first; with one device as `launch`."""
+    parts = parts_of(device)
+    count = len(parts) if seat is None else seat.processes
+    if count == 1:
+        return launch(device, precision)
+    from attent_kit.engine.run.strategy import Several
+
+    own = parts[0 if seat is None else seat.local]
+    return launch(own, precision, Several(count, seat))
+
+
+def several(device: str, count: int, seat: Seat | None = None) -> str:
+    """The devices of a run on one machine, in one word: several("cuda", 2) is "cuda:0+cuda:1".
+
+    ConfigError if there are not so many.
+    """
+    if count == 1:
+        return device
+    kind, colon, index = _kind(device)
+    if kind not in ("cpu", "cuda", "mps") or "+" in device:
+        launch(device)
+    if colon:
+        raise ConfigError(
+            f"--device {device} is one device, and --devices-per-run {count} asks for {count}: type --device {kind}."
+        )
+    refuse_impossible(kind, count)
+    there = torch.cuda.device_count() if kind == "cuda" else cores()
+    if kind == "cuda" and seat is not None and seat.starter == "srun" and there == 1:
+        return "+".join(["cuda:0"] * count)  # Slurm shows each task its own GPU alone.
+    if there < count:
+        what = {"cuda": "CUDA device", "cpu": "core"}[kind] + ("" if there == 1 else "s")
+        raise ConfigError(
+            f"--devices-per-run {count} is more than this machine has: type at most {there}, for {there} {what}."
+        )
+    return "+".join(f"cuda:{n}" if kind == "cuda" else kind for n in range(count))
+
+
+def together(devices: Sequence[str]) -> str:
+    """These devices in one word, as `several` makes it. ConfigError if they are not of one kind, or one is named twice."""
+    kinds = {_kind(device)[0] for device in devices}
+    if len(kinds) > 1 or (kinds == {"cuda"} and len({*devices}) < len(devices)) or "cuda" in devices:
+        raise ConfigError(
+            f"--devices {','.join(devices)} cannot train one run together: name different GPUs, as in --devices cuda:0,cuda:1, "
+            "or cpu for each."
+        )
+    refuse_impossible(kinds.pop(), len(devices))
+    return "+".join(devices)
+
+
+def parts_of(device: str) -> list[str]:
+    """The devices that `several` has put together, or the one."""
+    return device.split("+")
+
+
+def _kind(device: str) -> tuple[str, str, str]:
+    """ "cuda:1" as ("cuda", ":", "1"), with what auto comes to."""
+    kind, colon, index = device.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    return kind, colon, index
 
 
 def works(device: str) -> bool:

@@ -88,9 +88,11 @@ class Run:
             domain["phantom"] = [*dict.fromkeys([*learnt.get("phantom", ()), *domain["phantom"]])]
         write_signed(self.folder.domain, domain)
 
-    def write_environment(self, device: torch.device, precision: str, started: Sequence[str] | None = None) -> None:
+    def write_environment(
+        self, device: torch.device, precision: str, started: Sequence[str] | None = None, devices: int = 1
+    ) -> None:
         """env.json: what the run was computed with; `started` are the networks that have begun with weights of another run, None
-        if that was said before."""
+        if that was said before. `devices`: how many such devices train it together."""
         warm = (read_json(self.folder.environment) or {}).get("warm_start")
         if started is not None and self.settings.warm_start is not None:
             warm = {**self.settings.warm_start.model_dump(mode="json"), "networks": [*started]}
@@ -102,6 +104,7 @@ class Run:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "device": in_words(device),
+            **({"devices_per_run": devices} if devices > 1 else {}),
             "threads": torch.get_num_threads(),
             "precision": precision,
             "packages": packages(),

@@ -15,6 +15,7 @@ from torch.optim import SGD, Optimizer
 
 from attent_kit.engine.run.assemble import owned
 from attent_kit.engine.run.device import precision_of
+from attent_kit.engine.run.ranks import ranks_of
 from attent_kit.engine.train.steady import Watch
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage
 
@@ -215,6 +216,8 @@ def why_not_here(alignment: Alignment, optimizers: dict[str, Optimizer], fabric:
     """What speaks against a graph before a step is taken."""
     if fabric.device.type != "cuda":
         return f"it needs a CUDA device, and this is {fabric.device.type}."
+    if ranks_of(fabric).count > 1:
+        return "several devices train the run, and wait for each other between its kernels."
     if not alignment.capturable:
         return "the method says that its steps are not alike (`capturable = False`)."
     if precision_of(fabric) == "16-mixed":

@@ -21,18 +21,22 @@ from attent_kit.data.workers import host_memory
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import (
     load_network_states,
+    load_optimizer_states,
     network_states,
     optimizer_states,
     setup,
     train_only,
     trained_networks,
 )
+from attent_kit.engine.run.digest import on_cpu
+from attent_kit.engine.run.ranks import ProcessGroup, ranks_of
 from attent_kit.engine.run.record import Run
-from attent_kit.engine.run.stages import parts_of
+from attent_kit.engine.run.settings import RunSettings
+from attent_kit.engine.run.stages import Part, parts_of
 from attent_kit.engine.snapshots.snapshots import Snapshots
-from attent_kit.engine.train.capture import capturing
+from attent_kit.engine.train.capture import Captured, capturing
 from attent_kit.engine.train.update import FabricUpdate
-from attent_kit.errors import RunError
+from attent_kit.errors import ConfigError, RunError
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
 
 if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
@@ -83,65 +87,152 @@ def fit(
 
     `shared`: a file that holds the result of the first stage for every run of the same recipe; made if it is missing.
     """
-    optimizers = setup(alignment, fabric)
-    base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimizers.items()}
-    parts = parts_of(alignment, run.settings.more_steps)
+    stepper = Stepper(alignment, batches, run.settings, fabric)
+    optimizers, parts, ranks = stepper.optimizers, stepper.parts, ranks_of(fabric)
     first_part, total = parts[0], parts[-1].last
-    update = FabricUpdate(fabric, optimizers)
     first_step = checkpoint.resume(run.folder.checkpoint, alignment, optimizers, fabric)
     _go_on_from(first_step, alignment, optimizers, run, snapshots, watchers)
-    if first_step == 0:
-        refuse_beyond_memory(alignment.stages(), batches)
-        rehearse(alignment, optimizers, alignment.stages(), batches)
-        # A stage that is taken over has no steps at which snapshots could be taken.
-        looked_at = snapshots is not None and any(step <= first_part.last for step in snapshots.steps)
-        if shared is not None and not looked_at and _adopt(shared, alignment, optimizers, first_part.stage):
-            first_step = first_part.last
     if total == 0 and not run.folder.checkpoint.exists():
         checkpoint.save(run.folder.checkpoint, alignment, optimizers, 0, fabric, run.config)
         alignment.eval()
         return True
+    with ranks.together(needed=first_step < total):
+        hand_out(ranks, alignment, optimizers, fabric, first_step)
+        if first_step == 0:
+            refuse_beyond_memory(alignment.stages(), batches)
+            with ranks.dealing():
+                rehearse(alignment, optimizers, alignment.stages(), batches)
+            # A stage that is taken over has no steps at which snapshots could be taken.
+            looked_at = snapshots is not None and any(step <= first_part.last for step in snapshots.steps)
+            if shared is not None and not looked_at and _adopt(shared, alignment, optimizers, first_part.stage):
+                first_step = first_part.last
+            hand_out(ranks, alignment, optimizers, fabric, first_step)
+        _train(stepper, first_step, run, watchers, shared, snapshots)
+    alignment.eval()
+    return first_step < total
+
+
+def _train(
+    stepper: "Stepper", first_step: int, run: Run, watchers: Sequence[StepWatcher], shared: Path | None,
+    snapshots: Snapshots | None,
+) -> None:  # fmt: skip
+    """Every step that is left, and what is written of it."""
+    alignment, optimizers, fabric = stepper.alignment, stepper.optimizers, stepper.fabric
+    total = stepper.parts[-1].last
     saved = time.monotonic()
     with interruptions() as interruption:
-        for part in parts:
+        for part in stepper.parts:
             stage, first, last = part.stage, part.first, part.last
-            train_only(alignment, optimizers, stage)
-            take = capturing(partial(_step, stage, update), stage, alignment, optimizers, fabric, run.settings.capture)
             began, began_at, saving, looking = time.monotonic(), max(first, first_step), 0.0, 0.0
             if fabric.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats(fabric.device)
-            for step in range(max(first, first_step), last):
-                # Counted within the stage: the segmentation stages of all methods see the same batches.
-                here = part.in_stage(step)
-                _set_learning_rates(optimizers, base_rates, stage, part.fraction(step))
-                reseed = partial(seed_step, run.settings.seed, here)
-                reseed()
-                losses = take(batches.batch(here, stage.batch_size), reseed)
+            for step, losses in stepper.steps(part, first_step):
                 scores = None
                 if snapshots is not None and snapshots.due(step + 1):
                     before = time.monotonic()
                     scores = snapshots.take(alignment, step + 1)
                     train_only(alignment, optimizers, stage)
                     looking += time.monotonic() - before
-                progress = Progress(stage.name, step + 1, total, run.log(step, stage.name, losses), scores, take.told())
+                logged, note = run.log(step, stage.name, losses), stepper.captured.told()
+                progress = Progress(stage.name, step + 1, total, logged, scores, note)
                 for watcher in watchers:
                     watcher.see(progress)
+                stop = ranks_of(fabric).agree(interruption.requested)
                 at_end = step + 1 == last
                 if at_end:
                     seconds = time.monotonic() - began - saving - looking
-                    run.write_speed(part.name, last - began_at, seconds, fabric.device, looking, take.repeats)
+                    run.write_speed(
+                        part.name, last - began_at, seconds, fabric.device, looking, stepper.captured.repeats
+                    )
                     if shared is not None and first == 0:
                         _offer(shared, alignment, optimizers, stage)
-                if at_end or interruption.requested or time.monotonic() - saved >= run.settings.save_seconds:
+                if at_end or stop or time.monotonic() - saved >= run.settings.save_seconds:
                     run.flush()
                     before = time.monotonic()
                     checkpoint.save(run.folder.checkpoint, alignment, optimizers, step + 1, fabric, run.config)
                     saved = time.monotonic()
                     saving += saved - before
-                if interruption.requested:
+                if stop:
                     raise KeyboardInterrupt
-    alignment.eval()
-    return first_step < total
+
+
+class Stepper:
+    """Takes the steps of a run, in each of its processes: nothing here reads or writes a file of the run."""
+
+    captured: Captured
+    """What takes the steps of the part at hand, from the first of them on."""
+
+    def __init__(self, alignment: Alignment, batches: Batches, settings: RunSettings, fabric: "Fabric") -> None:
+        self.alignment, self.fabric = alignment, fabric
+        self.optimizers = setup(alignment, fabric)
+        self.parts = parts_of(alignment, settings.more_steps)
+        self._batches, self._seed, self._capture = batches, settings.seed, settings.capture
+        self._rates = {name: [group["lr"] for group in o.param_groups] for name, o in self.optimizers.items()}
+        self._update, self._ranks = FabricUpdate(fabric, self.optimizers), ranks_of(fabric)
+
+    def steps(self, part: Part, first: int) -> Iterator[tuple[int, Losses]]:
+        """Each step of a part that is not before step `first` of the run, once it is taken, with its losses."""
+        stage = part.stage
+        train_only(self.alignment, self.optimizers, stage)
+        self.captured = self._capturing(stage)
+        for step in range(max(part.first, first), part.last):
+            # Counted within the stage: the segmentation stages of all methods see the same batches.
+            here = part.in_stage(step)
+            _set_learning_rates(self.optimizers, self._rates, stage, part.fraction(step))
+            reseed = partial(seed_step, self._seed, here)
+            reseed()
+            batch = self._batches.batch(here, stage.batch_size)
+            with self._ranks.dealing():
+                losses = self.captured(batch, reseed)
+            yield step, losses
+
+    def _capturing(self, stage: Stage) -> Captured:
+        take = partial(_step, stage, self._update)
+        return capturing(take, stage, self.alignment, self.optimizers, self.fabric, self._capture)
+
+
+def follow(alignment: Alignment, batches: Batches, settings: RunSettings, fabric: "Fabric") -> None:
+    """Take the steps of `fit` beside the first process of a run, which has all its files."""
+    stepper, ranks = Stepper(alignment, batches, settings, fabric), ranks_of(fabric)
+    first_step = hand_out(ranks, alignment, stepper.optimizers, fabric)
+    if first_step == 0:
+        with ranks.dealing():
+            rehearse(alignment, stepper.optimizers, alignment.stages(), batches)
+        first_step = hand_out(ranks, alignment, stepper.optimizers, fabric)
+    with interruptions() as interruption:
+        for part in stepper.parts:
+            for _ in stepper.steps(part, first_step):
+                if ranks.agree(interruption.requested):
+                    return
+
+
+def hand_out(
+    ranks: ProcessGroup, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: "Fabric", step: int = 0
+) -> int:
+    """Networks, image pools and optimizers of the first process to all others, and the number of the next step."""
+    if not ranks.met:
+        return step
+    precision = fabric.strategy.precision
+    own = [step, network_states(alignment), optimizer_states(optimizers), precision.state_dict()]
+    step, networks, stepped, scale = ranks.from_first(None if ranks.rank else on_cpu(own))
+    if ranks.rank:
+        load_network_states(alignment, networks)
+        load_optimizer_states(optimizers, stepped)
+        precision.load_state_dict(scale)
+    return int(step)
+
+
+def refuse_uneven(alignment: Alignment, count: int) -> None:
+    """ConfigError if the slices of a step cannot be shared by so many processes in equal parts."""
+    for stage in alignment.stages():
+        if stage.batch_size % count:
+            options = type(alignment.config).model_fields
+            name = next((n for n in (f"{stage.name}_batch_size", "batch_size") if n in options), "its batch size")
+            nearest = count * max(1, round(stage.batch_size / count))
+            raise ConfigError(
+                f"stage '{stage.name}' has {stage.batch_size} slices of each domain in a step, which {count} devices cannot "
+                f"share in equal parts: type --set {name}={nearest}, or another --devices-per-run."
+            )
 
 
 def _go_on_from(

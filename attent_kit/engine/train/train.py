@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,18 +14,21 @@ from filelock import FileLock, Timeout
 
 from attent_kit import __version__
 from attent_kit.build import build_alignment
-from attent_kit.data.prepared.batches import training_batches
+from attent_kit.config import dump
+from attent_kit.data.prepared.batches import Batches, training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.imageless import without_images
+from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.adapt import adapts
-from attent_kit.engine.run.device import launch, precision_of
+from attent_kit.engine.run.device import launch_one_of, precision_of
 from attent_kit.engine.run.domains import Reader, domains_seen
 from attent_kit.engine.run.folder import SECONDS_TO_TRY, Answers, Busy, RunFolder, RunKey, alone_in
 from attent_kit.engine.run.heartbeat import Heartbeat, beating
 from attent_kit.engine.run.predict import entropy
 from attent_kit.engine.run.provenance import components_of, record, refuse_changed_file
+from attent_kit.engine.run.ranks import Seat, ranks_of
 from attent_kit.engine.run.record import NotFinite, Run
 from attent_kit.engine.run.settings import RunSettings, pinned, refuse_source
 from attent_kit.engine.run.stages import parts_of, total_steps
@@ -33,7 +36,7 @@ from attent_kit.engine.run.warm_start import Started, fitting, start_from, with_
 from attent_kit.engine.snapshots.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.snapshots.snapshots import Snapshots, load_selectors
 from attent_kit.engine.train.evaluate import Names, score_run, scores_there
-from attent_kit.engine.train.fit import Progress, fit
+from attent_kit.engine.train.fit import Progress, fit, follow, refuse_uneven
 from attent_kit.engine.train.kept import keep_slices, slice_to_show
 from attent_kit.engine.train.longer import take_over
 from attent_kit.engine.train.monitor import monitor_of
@@ -67,6 +70,8 @@ class TrainOptions(NamedTuple):
     """A finished run of the same settings but for `more_steps`, from whose end it goes on."""
     read: Reader = Prepared.open
     """Opens prepared files, which may be copies of those that the settings name."""
+    seat: Seat | None = None
+    """The place of this process among those of the run, if something else has started them all."""
 
 
 class TrainWatcher(NamedTuple):
@@ -95,11 +100,15 @@ def train(
 ) -> list[Score]:
     """Train what is not yet trained, predict the target's test cases, score them; everything lies in `folder`.
 
-    The snapshot that is chosen answers in a folder of its own unless it is the last; what a finished run has already is not
-    made again.
+    `device` may be several, as of `several`, which then train together; in a process that helps another there are no scores, and
+    nothing is written. The snapshot that is chosen answers in a folder of its own unless it is the last; what a finished run has
+    already is not made again.
     """
-    fabric = launch(device, settings.precision)
+    fabric = launch_one_of(device, settings.precision, options.seat)
+    ranks = ranks_of(fabric)
     refuse_source(settings, registry.alignment(settings.alignment.name))
+    if _has_helped(settings, registry, fabric, options):
+        return []
     source, target = domains_seen(settings.data, options.read)
     task = task_of(source, target)
     refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
@@ -110,19 +119,17 @@ def train(
     row, direction = options.row or settings.alignment.name, options.direction or f"{source.domain}2{target.domain}"
     names = Names(row, direction, settings.seed, options.select, settings.data.part)
     with alone_in(files), ExitStack() as closing:
-        alignment, run, started = _begun(settings, files, registry, task, target.size, options.continues)
+        alignment, run, started = _begun(settings, files, registry, task, target.size, options.continues, ranks.count)
+        ranks.job = job_of_helpers(settings, source, target, device)
         beat = closing.enter_context(beating(files, str(fabric.device)))
         run.write_domain(source, target, started and started.source)
         if not files.all_answers():
-            run.write_environment(fabric.device, precision_of(fabric), started and started.taken)
+            run.write_environment(fabric.device, precision_of(fabric), started and started.taken, ranks.count)
         if started is not None:
             watcher.started(started.sentence)
         steps = total_steps(alignment, settings.more_steps)
         watcher.opened(settings.alignment.name, steps)
-        shown = source if alignment.uses_source_images else without_images(source)
-        batches = training_batches(
-            shown, target, settings.augmentation, settings.seed, fabric.device, alignment.uses_target_labels
-        )
+        batches = batches_of(settings, source, target, fabric, alignment)
         stage_file = options.shared and shared_stage_file(options.shared, alignment, run, source, target, fabric)
         snapshots = Snapshots(files, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
         monitor = monitor_of(alignment, run, source, target, fabric.device, watcher.warned)
@@ -137,8 +144,7 @@ def train(
                 raise
         beat("predict", steps, steps)
         answers = files.answers(options.select)
-        known = None if trained else scores_there(answers, target)
-        if known is not None:
+        if not trained and (known := scores_there(answers, target)) is not None:
             return known
         monitor.end()
         scores = _answer(alignment, run, answers, target, fabric.device, names)
@@ -147,15 +153,22 @@ def train(
 
 
 def _begun(
-    settings: RunSettings, files: RunFolder, registry: Registry, task: Task, size: int, continues: RunFolder | None
+    settings: RunSettings,
+    files: RunFolder,
+    registry: Registry,
+    task: Task,
+    size: int,
+    continues: RunFolder | None,
+    devices: int,
 ) -> tuple[Alignment, Run, Started | None]:
     """The method, the run in its folder, and the run from whose weights it starts, if there is one. Nothing is written before
-    all of that is possible."""
+    all of that is possible, on so many devices."""
     components = components_of(settings, registry)
     goes_on = files if files.checkpoint.exists() else continues
     if goes_on is not None:
         refuse_changed_file(goes_on, components)
     alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=goes_on is not None)
+    refuse_uneven(alignment, devices)
     warm = None if goes_on is not None else fitting(settings, alignment, task, size)
     run = Run(files, settings, components)
     if goes_on is not None and goes_on != files:
@@ -165,6 +178,43 @@ def _begun(
     started, weights = warm
     start_from(alignment, weights)
     return alignment, run, started
+
+
+def _has_helped(settings: RunSettings, registry: Registry, fabric: "Fabric", options: TrainOptions) -> bool:
+    """Meet the other processes, where something has started all; whether this is not the first of them, which is the run."""
+    if options.seat is None:
+        return False
+    ranks_of(fabric).meet()
+    if options.seat.rank:
+        help_to_train(settings, registry, fabric, options.read)
+    return options.seat.rank > 0
+
+
+def job_of_helpers(settings: RunSettings, source: Prepared, target: Prepared, device: str) -> dict[str, Any]:
+    """What a process has to know that this one starts to train beside it."""
+    places = {"target": target.path.absolute()} | ({"source": source.path.absolute()} if is_read(source) else {})
+    data = settings.data.model_copy(update=places)
+    return {"settings": dump(settings.model_copy(update={"data": data})), "device": device}
+
+
+def help_to_train(settings: RunSettings, registry: Registry, fabric: "Fabric", read: Reader = Prepared.open) -> None:
+    """Train a run beside the first of its processes, which hands out the weights; the others are there already.
+
+    RunError where one of them is lost.
+    """
+    with ranks_of(fabric).together():
+        source, target = domains_seen(settings.data, read)
+        alignment = build_alignment(settings.alignment, registry, task_of(source, target), settings.seed, empty=True)
+        follow(alignment, batches_of(settings, source, target, fabric, alignment), settings, fabric)
+
+
+def batches_of(
+    settings: RunSettings, source: Prepared, target: Prepared, fabric: "Fabric", alignment: Alignment
+) -> Batches:
+    """The batches of a run, whole in each of its processes."""
+    shown = source if alignment.uses_source_images else without_images(source)
+    seed, labels = settings.seed, alignment.uses_target_labels
+    return training_batches(shown, target, settings.augmentation, seed, fabric.device, labels)
 
 
 class _Teller:

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.engine.run.assemble import owned
+from attent_kit.engine.run.ranks import ranks_of
 
 if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
     from lightning_fabric import Fabric
@@ -17,11 +18,14 @@ class FabricUpdate:
 
     def __init__(self, fabric: "Fabric", optimizers: dict[str, Optimizer]) -> None:
         self._fabric = fabric
+        self._ranks = ranks_of(fabric)
         self._optimizers = optimizers
         self._owned = {name: owned(optimizer) for name, optimizer in optimizers.items()}
 
     def __call__(self, optimizer: str, loss: Tensor, when: Tensor | None = None) -> None:
         self._fabric.backward(loss, inputs=self._owned[optimizer])
+        self._ranks.average(self._owned[optimizer])
+        when = None if when is None else self._ranks.gate_of_first(when)
         before = None if when is None else self._snapshot(optimizer)
         self._optimizers[optimizer].step()
         if when is not None and before is not None:
