@@ -218,7 +218,7 @@ def test_what_speaks_against_it_is_known_before_a_step_is_taken(
     alignment.capturable = capturable
 
     class Here:
-        pass
+        strategy = None
 
     Here.device = torch.device(device)
     monkeypatch.setattr(capture, "precision_of", lambda fabric: precision)

@@ -1,11 +1,12 @@
 """One run on several devices: every method ends in the weights of one process."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from attent_kit.engine.run.ranks import ProcessGroup
+from attent_kit.engine.run import ranks
 from attent_kit.errors import RunError
 from attent_kit.registry import Component, Registry
 from attent_kit.testing import Subject
@@ -87,7 +88,14 @@ def monai_here():
     ],
 )
 def test_a_methods_own_error_is_not_taken_for_the_end_of_another_process(monkeypatch, said, error, words):
-    ranks = ProcessGroup(2)
-    monkeypatch.setattr(ranks, "_start", lambda threads: None)
-    with pytest.raises(error, match=words), ranks.together():
+    both = ranks.ProcessGroup(2)
+    monkeypatch.setattr(both, "_start", lambda threads: None)
+    with pytest.raises(error, match=words), both.together():
         raise RuntimeError(said)
+
+
+def test_processes_that_do_not_meet_say_where_they_have_waited(monkeypatch):
+    monkeypatch.setattr(ranks, "TO_MEET", timedelta(seconds=1))
+    alone = ranks.ProcessGroup(2, ranks.Seat(0, 2, 0, 1, "127.0.0.1", 0, "srun"))
+    with pytest.raises(RunError, match=r"process 1 of the 2 .* at 127\.0\.0\.1:0: .* MASTER_ADDR"):
+        alone.meet()

@@ -34,6 +34,8 @@ HELPER = "attent_kit.cli.rank"
 TIMEOUT = timedelta(minutes=30)
 """After which a process that says nothing counts as lost: longer than a snapshot takes, for which the others wait. One that has
 died is missed at once."""
+TO_MEET = timedelta(minutes=3)
+"""In which all processes must have begun that something else has started."""
 SECONDS_TO_NOTICE = 30.0
 """Between the death of a process and the end of the first one, if that has not noticed by itself: it may wait for a GPU."""
 SECONDS_TO_END = 5.0
@@ -163,10 +165,21 @@ class ProcessGroup:
             torch.set_num_threads(threads)
 
     def meet(self, store: Any = None) -> None:
-        """Wait for the others where something else has started all; `store`: where they meet, if not at the seat's address."""
-        if store is None and self.seat.starter != "torchrun":  # whose variables say it; it may listen there itself
-            store = dist.TCPStore(self.seat.address, self.seat.port, self.count, self.rank == 0, TIMEOUT)
-        self._join(store)
+        """Wait for the others where something else has started all; `store`: where they meet, if not at the seat's address.
+
+        RunError if they do not come.
+        """
+        seat = self.seat
+        try:
+            if store is None and seat.starter != "torchrun":  # whose variables say it; it may listen there itself
+                store = dist.TCPStore(seat.address, seat.port, self.count, self.rank == 0, TO_MEET)
+            self._join(store)
+        except (RuntimeError, ValueError) as error:
+            raise RunError(
+                f"process {self.rank + 1} of the {self.count} of this run has not met the others at {seat.address}:{seat.port}: "
+                "see what they say, or set MASTER_ADDR to an address of the first machine that all can reach, and MASTER_PORT to "
+                "a free port there."
+            ) from error
 
     def agree(self, asked: bool) -> bool:
         """Whether any process is asked to stop; each waits here for the others."""
