@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
 
+from attent_kit.errors import RunError
 from support.cases import AFFINE
 from support.stand_in import expected, greys, predict, save, stand_in_run
 
@@ -196,3 +197,18 @@ def test_what_slices_of_a_given_pixel_size_do_not_cover_is_background(tmp_path):
     assert np.array_equal(labels_of(tmp_path / "l.nii.gz")[1], 2 * covered)
     probabilities = labels_of(tmp_path / "l_probabilities.nii.gz")[1]
     assert np.array_equal(probabilities[..., 0] == 1, ~covered) and np.array_equal(probabilities[..., 2] == 1, covered)
+
+
+def test_an_answer_that_cannot_be_written_whole_is_not_in_the_way_of_the_same_command(tmp_path, monkeypatch):
+    path = save(tmp_path / "image.nii.gz", greys((12, 10, 5)), TWO)
+    run, labels = stand_in_run(tmp_path / "run", 12), tmp_path / "labels.nii.gz"
+
+    def full(*given):
+        raise RunError("there is no room")
+
+    with monkeypatch.context() as disk, pytest.raises(RunError, match="no room"):
+        disk.setattr("attent_kit.engine.apply.volumes.write_text", full)
+        predict(run, path, labels)
+    assert not labels.exists()
+    predict(run, path, labels)
+    assert labels.exists() and labels.with_name("labels.json").exists()

@@ -47,6 +47,21 @@ def test_resuming_equals_never_stopping(domains, undisturbed, tmp_path, killed_a
     assert (tmp_path / "run/segmentor.safetensors").read_bytes() == (folder / "segmentor.safetensors").read_bytes()
 
 
+def test_a_run_that_has_its_scores_has_all_else_that_it_answers_with(domains, undisturbed, tmp_path, monkeypatch):
+    folder, scores = undisturbed
+
+    def kill(*given):
+        raise Killed
+
+    with monkeypatch.context() as dying, pytest.raises(Killed):
+        dying.setattr("attent_kit.engine.train.train.keep_slices", kill)
+        train(settings(domains), tmp_path / "run", REGISTRY, "cpu")
+    assert not (tmp_path / "run/scores.csv").exists()
+    again = train(settings(domains), tmp_path / "run", REGISTRY, "cpu")
+    assert np.array_equal([s.value for s in again], [s.value for s in scores], equal_nan=True)
+    assert (tmp_path / "run/slices.npz").read_bytes() == (folder / "slices.npz").read_bytes()
+
+
 STOPS = """
 import sys, time
 from pathlib import Path

@@ -33,7 +33,7 @@ KINDS = {
     "scores of a run": r"write .*/seed0/scores\.csv ",
     "slices": r"write .*/slices\.npz ",
     "grid and comparison": r"write (grid\.json|comparison\.toml) ",
-    "tables": r"write (scores|table|comparisons|ranks)[^/]* ",
+    "tables": r"write (scores|table|comparisons|ranks)[^/]*\.(csv|md) ",
     "report": r"write (report|pairs|figures|table\.tex|figure)",
 }
 PHASES = ("half written", "without its name", "just renamed")

@@ -119,6 +119,9 @@ def same(out: Path, other: Path, kind: str, leaving_out: tuple[str, ...] = ()) -
     differing = [n for n in {**here, **there} if here.get(n) != there.get(n) and not n.endswith(leaving_out or ("\0",))]
     if differing:
         raise Lost(f"another result after all: {', '.join(differing[:5])}", kind)
-    unfinished = [path for name in (".*.part", "progress.json", "failed.json") for path in out.rglob(name)]
+    # Tables and figures have no lock: what a killed process was writing of them is for `doctor --clean`. A run that has its
+    # scores is not opened again to say that nobody works on it.
+    unfinished = [path for name in (".*.part", "failed.json") for path in out.glob(f"*/*/seed*/**/{name}")]
+    unfinished += [p for p in out.rglob("progress.json") if not p.with_name("scores.csv").exists()]
     if unfinished:
         raise Lost(f"left behind: {unfinished[0]}", kind)

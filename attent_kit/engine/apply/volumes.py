@@ -1,7 +1,8 @@
 """A trained run applied to volumes on disk: label maps on the grid of each, maps of what the network believes, and a card."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from attent_kit.engine.apply.answers import examine, require_translator, segment
 from attent_kit.engine.apply.card import Image, card, organ_volumes
 from attent_kit.engine.apply.inputs import NIFTI, Input, find_inputs, without_ending
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
-from attent_kit.errors import ConfigError, DataError
+from attent_kit.errors import ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST
@@ -64,7 +65,8 @@ def predict_volumes(
 
     Beside a label map lies what was done, as JSON of the same name, or in a folder of several as prediction.json. `say` is
     told what is noteworthy and what is doubtful about an image. Every image is read and checked before the first is
-    segmented: ConfigError or DataError leave nothing behind, nor do they change what is there.
+    segmented: ConfigError or DataError leave nothing behind, nor do they change what is there. RunError, as of a full disk,
+    leaves nothing that was not there before, so that the same command goes well once there is room.
     """
     trained = open_run(run, registry)
     inputs = find_inputs(images, options.series)
@@ -80,18 +82,31 @@ def predict_volumes(
         require_translator(trained, loaded)
     found, kept = _checked(inputs, trained.domain, options.strict, report, say)
     facts = []
-    for done, (image, places) in enumerate(zip(found, outputs, strict=True)):
-        report("predict", image.input.name, done, len(inputs))
-        volume = kept or image.input.read()[0]
-        labels = _write(volume, places, trained.domain, loaded)
-        names = {"labels": places.labels.name, **{what: path.name for what, path in places.maps.items()}}
-        if options.dicom_seg is not None:
-            _write_dicom_seg(options.dicom_seg, labels, image.input, trained)
-            names["dicom-seg"] = options.dicom_seg.name
-        facts.append({"outputs": names, "organs_ml": organ_volumes(labels, trained.domain.task.organs, volume)})
-    text = json.dumps(card(trained, loaded, found, facts), indent=2, ensure_ascii=False)
-    write_text(card_path, text + "\n")
+    with _all_or_nothing(written):
+        for done, (image, places) in enumerate(zip(found, outputs, strict=True)):
+            report("predict", image.input.name, done, len(inputs))
+            volume = kept or image.input.read()[0]
+            labels = _write(volume, places, trained.domain, loaded)
+            names = {"labels": places.labels.name, **{what: path.name for what, path in places.maps.items()}}
+            if options.dicom_seg is not None:
+                _write_dicom_seg(options.dicom_seg, labels, image.input, trained)
+                names["dicom-seg"] = options.dicom_seg.name
+            facts.append({"outputs": names, "organs_ml": organ_volumes(labels, trained.domain.task.organs, volume)})
+        text = json.dumps(card(trained, loaded, found, facts), indent=2, ensure_ascii=False)
+        write_text(card_path, text + "\n")
     return written
+
+
+@contextmanager
+def _all_or_nothing(paths: Sequence[Path]) -> Iterator[None]:
+    """Remove files that were not there before if a RunError ends the block."""
+    new = [path for path in paths if not path.exists()]
+    try:
+        yield
+    except RunError:
+        for path in new:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _write(volume: Volume, places: Outputs, domain: Domain, loaded: LoadedRun) -> np.ndarray:

@@ -13,7 +13,7 @@ from attent_kit.engine.run.folder import Answers
 from attent_kit.engine.run.predict import segment_slices
 from attent_kit.interfaces import Alignment
 from attent_kit.metrics import protocol
-from attent_kit.report.scores import PROTOCOL, Score, write_scores
+from attent_kit.report.scores import PROTOCOL, Score
 
 
 class Names(NamedTuple):
@@ -32,9 +32,10 @@ def score_run(
     alignment: Alignment, answers: Answers, target: Prepared, device: torch.device, names: Names,
     see: Callable[[str, np.ndarray], None] = lambda case, probabilities: None,
 ) -> list[Score]:  # fmt: skip
-    """Write predictions/<case>.nii.gz for every test case and scores.csv for those with labels; its rows.
+    """Write predictions/<case>.nii.gz for every test case; the scores of those with labels.
 
-    `see` is shown the class probabilities [K, Z, H, W] of each case.
+    `see` is shown the class probabilities [K, Z, H, W] of each case. The scores are for the caller to write, once all else that
+    a run answers with is there: a run that has them is done.
     """
     scores = []
     for case in target.cases_in("test"):
@@ -50,7 +51,6 @@ def score_run(
                     prediction, truth, target.organs, spacing, annotated=case.annotated
                 )
             ]
-    write_scores(answers.scores, scores, vouched=True)
     return scores
 
 

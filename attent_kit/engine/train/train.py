@@ -44,7 +44,7 @@ from attent_kit.engine.train.tracking import Trackers, Tracking
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
-from attent_kit.report.scores import LAST, Score
+from attent_kit.report.scores import LAST, Score, write_scores
 from attent_kit.tracker import TrackedRun
 
 if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
@@ -257,6 +257,7 @@ def _answer(
 
     scores = score_run(alignment, answers, target, device, names, see)
     keep_slices(alignment, answers, target, device, scores, entropies)
+    write_scores(answers.scores, scores, vouched=True)
     return scores
 
 
