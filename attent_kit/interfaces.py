@@ -191,9 +191,9 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     """False for a method that learns from source labels alone: `x_s` of its batches is NaN, and no image is read for them."""
     uses_target_images: ClassVar[bool] = True
     """False for a method that learns from the source alone: what its network sees is the shift before any alignment."""
-    capturable: ClassVar[bool] = True
+    capturable: bool = True
     """Whether its steps do the same on the device each time, so that a CUDA graph can repeat one. False for a method whose steps
-    draw on the host what shapes them."""
+    draw on the host what shapes them; where an option decides that, `__init__` says so."""
     source_free: ClassVar[bool] = False
     """Whether it starts from a trained run or from other weights (`--from`) and never reads the source, whose file is not even
     opened. Each of its segmentors starts from the one that predicts there. It may have no stage: then it trains nothing."""

@@ -17,11 +17,14 @@ ROOT = Path(__file__).parent.parent
 DISTRIBUTIONS = sorted(folder.name for folder in (ROOT / "plugins").glob("attentkit-*"))
 ALIGNMENTS = {
     "cut": "attentkit-recipes",
+    "dg_tta": "attentkit-recipes",
     "fda": "attentkit-fda",
     "gin": "attentkit-gin",
     "labels_only": "attentkit-recipes",
     "mmd": "attentkit-mmd",
     "selftrain": "attentkit-selftrain",
+    "sfda": "attentkit-recipes",
+    "tent": "attentkit-recipes",
     "translate_selftrain": "attentkit-recipes",
 }
 

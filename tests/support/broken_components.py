@@ -44,6 +44,15 @@ class Compares(Net):
         return Segmentation(interpolate(self.head(f), size=x.shape[2:]), f)
 
 
+class ShowsLess(Tint):
+    """Says that its encoder has two channels more than it shows."""
+
+    encoder_channels = (3,)
+
+    def encode(self, x):
+        return (self.layer(x),)
+
+
 class Doubles(Net):
     """Twice half of an odd size is another size."""
 
@@ -233,6 +242,7 @@ BROKEN = [
     ("eight-classes", SEGMENTOR, Five, {}, "not (2, 8, 64, 64)"),
     ("three-channels", SEGMENTOR, Grey, {}, "to have 1 channels, but got 3"),
     ("forward-waits-for-nobody", CRITIC, Branches, {}, "waits for the device"),
+    ("encoder-shows", TRANSLATOR, ShowsLess, {}, "ShowsLess: encode returns maps of (1,) channels"),
     ("learning-rate-factors", SEGMENTOR, HalfTheRates, {}, "body.weight"),
     ("recognises-nothing-in-nothing", LAYOUT, Insists, {}, "Insists.recognises"),
     ("reads-a-data-set", LAYOUT, Unsorted, {}, "Unsorted.entries"),

@@ -29,8 +29,9 @@ def target_seen(data: DataSettings, read: Reader = Prepared.open) -> Prepared:
 def domains_seen(data: DataSettings, read: Reader = Prepared.open) -> tuple[Prepared, Prepared]:
     """Source and target; of a fold, the source is without the patients that are tested. DataError as for the target, and if
     nothing is left to train on. A source that has no file in the settings is a name without cases."""
+    there = None if data.source is None else read(data.source)
     target = _tested(data, read)
-    source = unread(data.unread or ELSEWHERE, target) if data.source is None else read(data.source)
+    source = unread(data.unread or ELSEWHERE, target) if there is None else there
     if data.fold is not None and is_read(source):
         source = without_patients(source, target, data.fold.shared_patients)
     return source, without_tests(target) if data.untested else target

@@ -118,7 +118,7 @@ def _train(
 ) -> None:  # fmt: skip
     """Every step that is left, and what is written of it."""
     alignment, optimizers, fabric = stepper.alignment, stepper.optimizers, stepper.fabric
-    total = stepper.parts[-1].last
+    ranks, total = ranks_of(fabric), stepper.parts[-1].last
     saved = time.monotonic()
     with interruptions() as interruption:
         for part in stepper.parts:
@@ -137,7 +137,7 @@ def _train(
                 progress = Progress(stage.name, step + 1, total, logged, scores, note)
                 for watcher in watchers:
                     watcher.see(progress)
-                stop = ranks_of(fabric).agree(interruption.requested)
+                stop = ranks.agree(interruption.requested)
                 at_end = step + 1 == last
                 if at_end:
                     seconds = time.monotonic() - began - saving - looking
@@ -146,13 +146,15 @@ def _train(
                     )
                     if shared is not None and first == 0:
                         _offer(shared, alignment, optimizers, stage)
-                if at_end or stop or time.monotonic() - saved >= run.settings.save_seconds:
+                saves = at_end or stop or time.monotonic() - saved >= run.settings.save_seconds
+                if saves:
                     run.flush()
                     before = time.monotonic()
                     checkpoint.save(run.folder.checkpoint, alignment, optimizers, step + 1, fabric, run.config)
                     saved = time.monotonic()
                     saving += saved - before
-                if stop:
+                # A run of one process may also end when it is asked to while it saves; several have agreed before.
+                if stop or (saves and not ranks.met and interruption.requested):
                     raise KeyboardInterrupt
 
 

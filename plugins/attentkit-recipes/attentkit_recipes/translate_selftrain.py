@@ -119,6 +119,7 @@ class TranslateSelfTraining(Alignment):
 
     def __init__(self, config: Config, build: Build, task: Task) -> None:
         super().__init__(config, build, task)
+        self.capturable = not config.painted  # random networks, whose kernels a coin on the host decides
         if config.translated:
             self.G_st, self.G_ts = build(config.translator), build(config.translator)
             self.D_s = build(config.image_discriminator, channels=task.channels)

@@ -84,6 +84,7 @@ class SelfTraining(Alignment):
 
     def __init__(self, config: Config, build: Build, task: Task) -> None:
         super().__init__(config, build, task)
+        self.capturable = not config.painted  # random networks, whose kernels a coin on the host decides
         self.S = build(config.segmentor)
         self.T = mean_teacher(self.S)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
