@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from lightning_fabric import Fabric
 
 from attent_kit.build import build_alignment
 from attent_kit.data.phantom import SIZES
@@ -32,9 +33,6 @@ from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.interfaces import Batch, Stage, Task
 from attent_kit.registry import Registry
 from attent_kit.report.power import Power
-
-if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
-    from lightning_fabric import Fabric
 
 STEPS = 3
 """Steps that are timed, after one to warm up."""
@@ -194,7 +192,7 @@ def _add_up(cells: Sequence[Cell], costs: dict[str, list[StageCost]], errors: di
     return made
 
 
-def _measure(cell: Cell, registry: Registry, task: Task, size: int, fabric: "Fabric") -> list[StageCost]:
+def _measure(cell: Cell, registry: Registry, task: Task, size: int, fabric: Fabric) -> list[StageCost]:
     """Time real steps, updates and all, of networks that are thrown away, on images of noise."""
     alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
     optimizers = setup(alignment, fabric)

@@ -1,8 +1,9 @@
 """Networks and optimizers onto the device, and their state to and from a plain dict."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -10,11 +11,8 @@ from attent_kit.data.prepared.batches import memory_format
 from attent_kit.interfaces import Alignment, Segmentor, Stage, Translator
 from attent_kit.teacher import student_of
 
-if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
-    from lightning_fabric import Fabric
 
-
-def setup(alignment: Alignment, fabric: "Fabric") -> dict[str, Optimizer]:
+def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
     """Move every network of the alignment to the device, wrapped for its precision, and return its optimizers by name."""
     for name, child in list(alignment.named_children()):
         child.to(memory_format=memory_format(fabric.device))

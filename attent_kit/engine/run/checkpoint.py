@@ -10,9 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
@@ -33,9 +34,6 @@ from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment
 from attent_kit.reading import json_in, of_git
 
-if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
-    from lightning_fabric import Fabric
-
 FORMAT = 1
 _KEYS = {"format", "networks", "optimizers", "digest"}
 FACTS = "attent_kit"
@@ -47,7 +45,7 @@ def save(
     alignment: Alignment,
     optimizers: dict[str, Optimizer],
     step: int,
-    fabric: "Fabric",
+    fabric: Fabric,
     config: Mapping[str, Any],
 ) -> None:
     """Write the state before step number `step`, and the fingerprint of the run's config.toml, atomically."""
@@ -68,7 +66,7 @@ def write(path: Path, state: Mapping[str, Any]) -> None:
     write_whole(path, lambda temporary: torch.save(whole, temporary))
 
 
-def resume(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: "Fabric") -> int:
+def resume(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: Fabric) -> int:
     """Restore what `save` wrote and return the number of the next step; 0 if there is no checkpoint."""
     if not path.exists():
         return 0

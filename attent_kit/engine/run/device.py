@@ -4,29 +4,23 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from attent_kit.data.workers import cores
 from attent_kit.engine.run.ranks import Seat, refuse_impossible
+from attent_kit.engine.run.strategy import Seated, Several
 from attent_kit.errors import ConfigError
 
-if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
-    from lightning_fabric import Fabric
 
-    from attent_kit.engine.run.strategy import Several
-
-
-def launch(device: str = "auto", precision: str = "auto", strategy: "Several | None" = None) -> "Fabric":
+def launch(device: str = "auto", precision: str = "auto", strategy: Several | None = None) -> Fabric:
     """A Fabric on `auto`, `cpu`, `cuda`, `cuda:N` or `mps`, or on the first of what `several` has put together.
 
     `precision` is one of `auto`, `32-true`, `bf16-mixed`, `16-mixed`; auto is bf16-mixed where the hardware computes in
     bfloat16 (recent GPUs, CPUs with AVX512-BF16 or AMX) and 32-true elsewhere. Losses are always in float32.
     """
-    from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments import LightningEnvironment
-
     device = parts_of(device)[0]
     kind, _, index = _kind(device)
     if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
@@ -48,8 +42,6 @@ def launch(device: str = "auto", precision: str = "auto", strategy: "Several | N
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     devices = [int(index)] if index else 1
     if strategy is not None:
-        from attent_kit.engine.run.strategy import Seated
-
         fabric = Fabric(accelerator=kind, devices=devices, precision=precision, strategy=strategy, plugins=Seated())  # type: ignore[arg-type]
         fabric.launch()
         return fabric
@@ -59,14 +51,12 @@ def launch(device: str = "auto", precision: str = "auto", strategy: "Several | N
     return Fabric(accelerator=kind, devices=devices, precision=precision, plugins=alone)  # type: ignore[arg-type]
 
 
-def launch_one_of(device: str, precision: str = "auto", seat: Seat | None = None) -> "Fabric":
+def launch_one_of(device: str, precision: str = "auto", seat: Seat | None = None) -> Fabric:
     """The Fabric of this process of a run on all devices of `several`: by default the first; with one device as `launch`."""
     parts = parts_of(device)
     count = len(parts) if seat is None else seat.processes
     if count == 1:
         return launch(device, precision)
-    from attent_kit.engine.run.strategy import Several
-
     own = parts[0 if seat is None else seat.local]
     return launch(own, precision, Several(count, seat))
 
@@ -130,7 +120,7 @@ def works(device: str) -> bool:
         return False
 
 
-def precision_of(fabric: "Fabric") -> str:
+def precision_of(fabric: Fabric) -> str:
     """The arithmetic that `auto` has come to."""
     return str(fabric.strategy.precision.precision)
 

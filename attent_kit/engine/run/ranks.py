@@ -17,17 +17,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from attent_kit.engine.run.dealt import Dealer
 from attent_kit.errors import AttentKitError, ConfigError, RunError
-
-if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
-    from lightning_fabric import Fabric
 
 HELPER = "attent_kit.cli.rank"
 """Module that the other processes of a machine run."""
@@ -332,7 +330,7 @@ class _Helper:
 ALONE = ProcessGroup()
 
 
-def ranks_of(fabric: "Fabric") -> ProcessGroup:
+def ranks_of(fabric: Fabric) -> ProcessGroup:
     """The processes of a run that is trained with this Fabric."""
     found = getattr(fabric.strategy, "ranks", None)
     return found if isinstance(found, ProcessGroup) else ALONE

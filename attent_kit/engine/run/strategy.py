@@ -1,4 +1,4 @@
-"""What Fabric is told of a run in several processes. Imported when something is launched, since Fabric takes long to import."""
+"""What Fabric is told of a run in several processes."""
 
 from typing import Any
 

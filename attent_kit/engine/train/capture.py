@@ -7,9 +7,10 @@ steps as they were, and is said in one sentence.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
@@ -18,9 +19,6 @@ from attent_kit.engine.run.device import precision_of
 from attent_kit.engine.run.ranks import ranks_of
 from attent_kit.engine.train.steady import Watch
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage
-
-if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
-    from lightning_fabric import Fabric
 
 UNWATCHED, WATCHED, PROVED = 1, 3, 2
 """Steps before anything is looked at; steps that are watched; steps that are taken both ways."""
@@ -199,7 +197,7 @@ class Captured:
 
 
 def capturing(
-    take: Take, stage: Stage, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: "Fabric", wanted: bool
+    take: Take, stage: Stage, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: Fabric, wanted: bool
 ) -> Captured:
     """What takes the steps of a stage: a graph if that is wanted and possible."""
     stepped = {name: optimizers[name] for name in stage.trains}
@@ -212,7 +210,7 @@ def capturing(
     return Captured(take, stage.name, alignment, stepped, graph, why_not)
 
 
-def why_not_here(alignment: Alignment, optimizers: dict[str, Optimizer], fabric: "Fabric") -> str | None:
+def why_not_here(alignment: Alignment, optimizers: dict[str, Optimizer], fabric: Fabric) -> str | None:
     """What speaks against a graph before a step is taken."""
     if fabric.device.type != "cuda":
         return f"it needs a CUDA device, and this is {fabric.device.type}."

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from filelock import FileLock
+from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -38,9 +39,6 @@ from attent_kit.engine.train.capture import Captured, capturing
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Update
-
-if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
-    from lightning_fabric import Fabric
 
 LEAST_FEATURES = 16
 """Times the memory of its images that a network keeps for its gradients at the least: the first block of a ResNet takes 48."""
@@ -76,7 +74,7 @@ def fit(
     alignment: Alignment,
     batches: Batches,
     run: Run,
-    fabric: "Fabric",
+    fabric: Fabric,
     watchers: Sequence[StepWatcher] = (),
     shared: Path | None = None,
     snapshots: Snapshots | None = None,
@@ -164,7 +162,7 @@ class Stepper:
     captured: Captured
     """What takes the steps of the part at hand, from the first of them on."""
 
-    def __init__(self, alignment: Alignment, batches: Batches, settings: RunSettings, fabric: "Fabric") -> None:
+    def __init__(self, alignment: Alignment, batches: Batches, settings: RunSettings, fabric: Fabric) -> None:
         self.alignment, self.fabric = alignment, fabric
         self.optimizers = setup(alignment, fabric)
         self.parts = parts_of(alignment, settings.more_steps)
@@ -193,7 +191,7 @@ class Stepper:
         return capturing(take, stage, self.alignment, self.optimizers, self.fabric, self._capture)
 
 
-def follow(alignment: Alignment, batches: Batches, settings: RunSettings, fabric: "Fabric") -> None:
+def follow(alignment: Alignment, batches: Batches, settings: RunSettings, fabric: Fabric) -> None:
     """Take the steps of `fit` beside the first process of a run, which has all its files."""
     stepper, ranks = Stepper(alignment, batches, settings, fabric), ranks_of(fabric)
     first_step = hand_out(ranks, alignment, stepper.optimizers, fabric)
@@ -209,7 +207,7 @@ def follow(alignment: Alignment, batches: Batches, settings: RunSettings, fabric
 
 
 def hand_out(
-    ranks: ProcessGroup, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: "Fabric", step: int = 0
+    ranks: ProcessGroup, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: Fabric, step: int = 0
 ) -> int:
     """Networks, image pools and optimizers of the first process to all others, and the number of the next step."""
     if not ranks.met:

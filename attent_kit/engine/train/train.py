@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
 
 from attent_kit import __version__
 from attent_kit.build import build_alignment
@@ -46,9 +47,6 @@ from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, Score, write_scores
 from attent_kit.tracker import TrackedRun
-
-if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
-    from lightning_fabric import Fabric
 
 
 class TrainOptions(NamedTuple):
@@ -180,7 +178,7 @@ def _begun(
     return alignment, run, started
 
 
-def _has_helped(settings: RunSettings, registry: Registry, fabric: "Fabric", options: TrainOptions) -> bool:
+def _has_helped(settings: RunSettings, registry: Registry, fabric: Fabric, options: TrainOptions) -> bool:
     """Meet the other processes, where something has started all; whether this is not the first of them, which is the run."""
     if options.seat is None:
         return False
@@ -197,7 +195,7 @@ def job_of_helpers(settings: RunSettings, source: Prepared, target: Prepared, de
     return {"settings": dump(settings.model_copy(update={"data": data})), "device": device}
 
 
-def help_to_train(settings: RunSettings, registry: Registry, fabric: "Fabric", read: Reader = Prepared.open) -> None:
+def help_to_train(settings: RunSettings, registry: Registry, fabric: Fabric, read: Reader = Prepared.open) -> None:
     """Train a run beside the first of its processes, which hands out the weights; the others are there already.
 
     RunError where one of them is lost.
@@ -209,7 +207,7 @@ def help_to_train(settings: RunSettings, registry: Registry, fabric: "Fabric", r
 
 
 def batches_of(
-    settings: RunSettings, source: Prepared, target: Prepared, fabric: "Fabric", alignment: Alignment
+    settings: RunSettings, source: Prepared, target: Prepared, fabric: Fabric, alignment: Alignment
 ) -> Batches:
     """The batches of a run, whole in each of its processes."""
     shown = source if alignment.uses_source_images else without_images(source)
@@ -306,7 +304,7 @@ def refuse_labels(method: type[Alignment], name: str, source: Prepared, target: 
 
 
 def shared_stage_file(
-    folder: Path, alignment: Alignment, run: Run, source: Prepared, target: Prepared, fabric: "Fabric"
+    folder: Path, alignment: Alignment, run: Run, source: Prepared, target: Prepared, fabric: Fabric
 ) -> Path | None:
     """Where runs of this first stage leave and find its result; the name is a hash of all that shapes it."""
     stage = parts_of(alignment)[0].stage

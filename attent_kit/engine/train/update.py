@@ -1,22 +1,20 @@
 """`update("S", loss)`: one optimizer step that lowers `loss` over what optimizer "S" owns. Nothing else moves."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.engine.run.assemble import owned
 from attent_kit.engine.run.ranks import ranks_of
 
-if TYPE_CHECKING:  # it imports the whole of torch.compile, which nobody needs who does not train
-    from lightning_fabric import Fabric
-
 
 class FabricUpdate:
     """The engine's `Update`. Gradients are computed for the owned parameters alone: none reach a discriminator on the way."""
 
-    def __init__(self, fabric: "Fabric", optimizers: dict[str, Optimizer]) -> None:
+    def __init__(self, fabric: Fabric, optimizers: dict[str, Optimizer]) -> None:
         self._fabric = fabric
         self._ranks = ranks_of(fabric)
         self._optimizers = optimizers
