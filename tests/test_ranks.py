@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from attent_kit.data.workers import cores
-from attent_kit.engine.jobs.plan import of_several
+from attent_kit.engine.compare.resources import JobSettings, RowResources
 from attent_kit.engine.run import device as devices
 from attent_kit.engine.run.ranks import HELPER, Seat, refuse_starter, seat_found
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import ConfigError, RunError
-from attent_kit.launcher import Job
 from support.commands import COMMAND, train_words
 from support.small_runs import REGISTRY, SMALL, settings, weights
 from support.waiting import until
@@ -245,9 +244,9 @@ def test_a_process_finds_its_seat_in_what_torchrun_and_srun_tell_it():
 
 
 def test_a_job_of_a_run_on_several_devices_asks_for_each_of_them():
-    job = Job("a", ("x",), Path("log"), gpus=1, cpus=3, minutes=5, memory=8)
-    assert of_several(job, 1) is job
-    assert of_several(job, 2)[3:7] == (2, 6, 5, 16)
-    assert of_several(job._replace(gpus=0), 4)[3:5] == (0, 12)
+    asked, row = JobSettings(gpus=1, cpus=3, minutes=5), RowResources(memory=8)
+    assert asked.of(row) == {"gpus": 1, "cpus": 3, "minutes": 5, "memory": 8}
+    assert asked.of(row, 2) == {"gpus": 2, "cpus": 6, "minutes": 5, "memory": 16}
+    assert asked.of(RowResources(gpus=0), 4) == {"gpus": 0, "cpus": 12, "minutes": 5, "memory": None}
     with pytest.raises(ConfigError, match="gpus=0.5"):
-        of_several(job._replace(gpus=0.5), 2)
+        asked.of(RowResources(gpus=0.5), 2)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from attent_kit.config import ComponentConfig
+from attent_kit.errors import ConfigError
 
 
 class RowResources(ComponentConfig):
@@ -41,10 +42,22 @@ class JobSettings(ComponentConfig):
     seconds: float = Field(10.0, gt=0)
     """Time between two looks at the queue."""
 
-    def of(self, row: RowResources) -> dict[str, Any]:
-        """gpus, cpus, minutes and memory of a run of a row."""
+    def of(self, row: RowResources, devices: int = 1) -> dict[str, Any]:
+        """gpus, cpus, minutes and memory of a run of a row, which takes for each of its devices what a run on one takes.
+
+        ConfigError for a part of a GPU, which cannot be one of several.
+        """
         names = RowResources.model_fields
-        return {name: getattr(self, name) if (own := getattr(row, name)) is None else own for name in names}
+        found = {name: getattr(self, name) if (own := getattr(row, name)) is None else own for name in names}
+        if devices == 1:
+            return found
+        if found["gpus"] not in (0, 1):
+            raise ConfigError(
+                f"--launch gpus={found['gpus']:g} is of one device of a run, and --devices-per-run asks for {devices} devices: "
+                "type --launch gpus=1, or gpus=0 for the processor."
+            )
+        several = ("gpus", "cpus", "memory")
+        return found | {name: found[name] * devices for name in several if found[name] is not None}
 
 
 class NodeHours(NamedTuple):

@@ -21,7 +21,7 @@ from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow,
 from attent_kit.engine.compare.vary import vary
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
-from attent_kit.engine.jobs.plan import Planned, of_several, planned, shapes
+from attent_kit.engine.jobs.plan import Planned, planned, shapes
 from attent_kit.engine.jobs.settings import Launching, launching
 from attent_kit.engine.run.device import launch, several, together
 from attent_kit.engine.run.processor import on_processor, processes
@@ -124,9 +124,7 @@ def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None 
     found = found._replace(power=grid.power, externals=grid.externals)
     if grid.launching is None:
         return found
-    resources = {row.label: grid.launching.jobs.of(row.resources) for row in grid.suite.rows}
-    for each in resources.values():
-        each["gpus"] *= grid.devices_per_run
+    resources = {row.label: grid.launching.jobs.of(row.resources, grid.devices_per_run) for row in grid.suite.rows}
     runs = [(cost.seconds, resources[cost.cell.row]) for cost in found.cells if cost.seconds]
     return found._replace(hours=node_hours(grid.launching.name, runs))
 
@@ -143,8 +141,7 @@ def planned_jobs(grid: CellGrid, registry: Registry) -> list[Planned]:
     if grid.launching is None:
         return []
     rows = shapes(grid.suite, grid.cells, registry)
-    jobs = planned(grid.suite, grid.cells, rows, grid.launching, registry, grid.out)
-    return [each._replace(job=of_several(each.job, grid.devices_per_run)) for each in jobs]
+    return planned(grid.suite, grid.cells, rows, grid.launching, registry, grid.out, grid.devices_per_run)
 
 
 def _launching(request: CompareRequest, suite: Suite, registry: Registry) -> Launching | None:

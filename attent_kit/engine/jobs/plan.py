@@ -15,7 +15,6 @@ from attent_kit.engine.jobs.book import FOLDER
 from attent_kit.engine.jobs.errand import Errand
 from attent_kit.engine.jobs.settings import Launching
 from attent_kit.engine.run.stages import parts_of, total_steps
-from attent_kit.errors import ConfigError
 from attent_kit.launcher import Job
 from attent_kit.registry import Registry
 
@@ -69,10 +68,11 @@ def planned(
     launching: Launching,
     registry: Registry,
     out: Path,
+    devices: int = 1,
 ) -> list[Planned]:
     """The jobs of all runs that are not done, the longest first; a shared stage comes before those that need it, and so does the
-    run that another starts from."""
-    resources = {row.label: launching.jobs.of(row.resources) for row in suite.rows}
+    run that another starts from. A job is one process, which starts those on the others of `devices`."""
+    resources = {row.label: launching.jobs.of(row.resources, devices) for row in suite.rows}
     missing = sorted((cell for cell in cells if not cell.done), key=lambda cell: -rows[cell.row].steps)
     groups: dict[Shared, list[Cell]] = {}
     for cell in missing:
@@ -105,22 +105,6 @@ def stage_job(
     errand = Errand(out / FOLDER / f"{_name(cell, registry)}-stage.json")
     job = Job(_unique(errand, out), errand.argv, errand.log, **resources)  # type: ignore[arg-type]  # by their names
     return Planned(job, cell, errand, steps, sharing)
-
-
-def of_several(job: Job, devices: int) -> Job:
-    """The job of a run on several devices, which takes for each of them what a run on one takes; its process starts the others.
-
-    ConfigError for a part of a GPU, which cannot be one of several.
-    """
-    if devices == 1:
-        return job
-    if job.gpus not in (0, 1):
-        raise ConfigError(
-            f"--launch gpus={job.gpus:g} is of one device of a run, and --devices-per-run asks for {devices} devices: type "
-            "--launch gpus=1, or gpus=0 for the processor."
-        )
-    memory = None if job.memory is None else job.memory * devices
-    return job._replace(gpus=job.gpus * devices, cpus=job.cpus * devices, memory=memory)
 
 
 def _sharing(cell: Cell, rows: Mapping[str, RowShape]) -> Shared | None:
