@@ -6,7 +6,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from attent_kit.cli import run
@@ -180,6 +180,9 @@ def test_a_data_set_that_its_layout_refuses_is_an_error_and_the_next_one_is_look
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(where=st.integers(0, 400), what=st.binary(min_size=1, max_size=24), kind=st.sampled_from(["images", "labels"]))
+@example(where=114, what=b"\x00[", kind="images")  # scaled to 1e16 and more
+@example(where=114, what=b"\x00Z", kind="images")
+@example(where=112, what=b"\xff\xff\x7f\x7f", kind="images")
 def test_garbage_never_ends_in_a_traceback(tmp_path, capsys, where, what, kind):
     """Any bytes anywhere in the header or the first voxels of an image or a label map."""
     body = abdomen("mr", 1)

@@ -13,6 +13,8 @@ import numpy as np
 
 CLEAR_EVIDENCE = 1.5
 """What `slice_order_evidence` must reach before one way round is believed."""
+LARGEST = 1e15
+"""Grey values beyond are made smaller first, as a scale gone wrong leaves them: their squares are no numbers in float32."""
 SMALLEST = 20
 """Fewest voxels of an organ that is asked."""
 
@@ -29,6 +31,9 @@ def slice_order_evidence(image: np.ndarray, labels: np.ndarray, other: np.ndarra
         slice(max(low - 1, 0), high + 2) for low, high in map(_extent, (masked.any((1, 2)), masked.any((0, 2))))
     )
     image, labels, other = (array[window].astype(np.float32, copy=False) for array in (image, labels, other))
+    largest = max(float(image.max()), -float(image.min()))
+    if largest > LARGEST:
+        image = image / np.float32(largest)
     floor = 1e-3 * float(image.std()) + 1e-12
     logs = []
     for organ in np.unique(labels[labels != 0]):
