@@ -80,8 +80,10 @@ def in_tensorboard(folder):
 
 
 def in_wandb(folder):
+    import wandb
     from wandb.proto import wandb_internal_pb2
 
+    wandb.teardown()  # Its own process writes the files, and may be a moment behind `finish`.
     metrics, final, config, ids = {}, {}, {}, set()
     for file in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
         for data in leveldb_records(file.read_bytes()[7:], first=7):
