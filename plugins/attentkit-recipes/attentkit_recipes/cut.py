@@ -10,9 +10,10 @@ As a row of a comparison it is what CycleGAN is: the segmentor is trained on G(x
     L_D      = ((D(x_t) - 1)^2 + D(G(x_s))^2) / 2
     L_seg    = CE(S(G(x_s)), y_s)
 
-FastCUT has L_G = L_gan + 10 L_nce(x_s). Here G and D are CycleGAN's, whose maps after the image, both halvings, the first and the
-middle block are those of the paper; the authors' halve and double through a low-pass filter. The history of D's fakes is an
-option, `pool`, that they leave out.
+These are the paper's weights; the authors' code halves both contrasts (`contrast` and `contrast_identity` of 0.5 here). FastCUT
+has L_G = L_gan + 10 L_nce(x_s), and flips half of the images on their way, which is left out here. G and D are CycleGAN's, whose
+maps after the image, both halvings, the first and the middle block are those of the paper; the authors' halve and double through
+a low-pass filter. The history of D's fakes is an option, `pool`, that they leave out.
 
 The same translation is there for other methods, both ways: `contrast = 1` of `cyclegan`, `pixel`, `attent` and
 `translate_selftrain`.
@@ -55,7 +56,7 @@ class CUT(Alignment):
 
         presets = {
             "paper": {
-                # Park et al. 2020 and their code: 400 epochs, the rate falls in the last 200.
+                # Park et al. 2020; from their code: 400 epochs, the rate falls in the last 200.
                 "translator": {"name": "resnet", "width": 64, "blocks": 9, "upsampling": "transposed"},
                 "image_discriminator": {"name": "patch", "width": 64, "layers": 3},
                 "gan": "lsgan",
