@@ -110,7 +110,14 @@ def results(out: Path) -> dict[str, object]:
                 found[path.relative_to(out).as_posix()] = checkpoint.read(path)["digest"]
             except AttentKitError as error:
                 found[path.relative_to(out).as_posix()] = f"damaged: {error}"
-    return found
+    pools: dict[str, set[bytes]] = {}
+    # Either row may have trained the translators that both use, and has them in its log.
+    for path in sorted(out.glob("*/*/seed*/log.jsonl")):
+        lines = path.read_bytes().splitlines(keepends=True)
+        shared = {line for line in lines if b'"stage": "translate"' in line}
+        found[path.relative_to(out).as_posix()] = b"".join(line for line in lines if line not in shared)
+        pools.setdefault(f"{path.parts[-4]}, shared stage in log.jsonl", set()).update(shared)
+    return {**found, **pools}
 
 
 def same(out: Path, other: Path, kind: str, leaving_out: tuple[str, ...] = ()) -> None:
