@@ -230,6 +230,17 @@ def test_of_several_baselines_the_one_that_the_comparison_shows_counts_or_the_ne
     assert baseline_of(run, REGISTRY) is None
 
 
+def test_of_several_baselines_that_a_comparison_shows_the_row_that_the_others_are_tested_against_counts(trained_as, tmp_path):
+    alone, run = trained_as("alone"), trained_as("identity")
+    first = shutil.copytree(alone, tmp_path / "out" / "mr2ct" / "a-row-of-the-same-method" / "seed0")
+    shown = [f"mr2ct/{row}/seed0" for row in ("a-row-of-the-same-method", "alone")]
+    rows = {"Identity": "identity", "Alone": "alone", "A row of the same method": "alone"}
+    write_plan(tmp_path / "out", runs=shown, rows=rows)
+    assert baseline_of(run, REGISTRY) == alone
+    write_plan(tmp_path / "out", runs=shown, rows=rows, reference="A row of the same method")
+    assert baseline_of(run, REGISTRY) == first
+
+
 def test_runs_that_have_scores_of_a_selection_alone_are_measured_at_the_end_of_training(trained_as, tmp_path, quick):
     for name in ("alone", "negative"):
         scores = trained_as(name) / "scores.csv"

@@ -225,6 +225,18 @@ def is_shown(run: RunFolder) -> bool | None:
     return None if shown is None else shown == run
 
 
+def place_in_table(run: RunFolder) -> int:
+    """At which place the comparison in whose folder a run lies shows its row: 0 is the row that the others are tested against. The
+    number of all rows if it does not show it."""
+    run = RunFolder(run.path.resolve())
+    remembered = recall(run.out)
+    if remembered is None:
+        return 0
+    rows = sorted(remembered.rows, key=lambda label: label != remembered.reference)
+    names = [slug(label) for label in rows]
+    return names.index(run.key.row) if run.key and run.key.row in names else len(names)
+
+
 @while_unchanged
 def _shown_in(path: Path) -> dict[RunKey | None, RunFolder]:
     remembered = _remembered(path)

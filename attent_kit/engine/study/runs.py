@@ -9,7 +9,7 @@ from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import TrainedRun, open_run
-from attent_kit.engine.compare.results_folder import begun_in, is_shown, recall
+from attent_kit.engine.compare.results_folder import begun_in, is_shown, place_in_table, recall
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.domains import domains_seen
 from attent_kit.engine.run.folder import RunFolder
@@ -45,7 +45,8 @@ class OpenedRuns:
         """The run beside this one that learned from the source alone: of the same data, direction, seed and fold. None if
         there is none.
 
-        Of several, the first that the comparison shows, or else the one that was begun last.
+        Of several, the first in the table of the comparison, which begins with the row that the others are tested against, or
+        else the one that was begun last.
         """
         folder = run.folder.resolve()
         found = []
@@ -62,7 +63,9 @@ class OpenedRuns:
             if alone and _hashes(other) == _hashes(run):
                 found.append(other)
         shown = [other for other in found if is_shown(other.files)]
-        return shown[0] if shown else max(found, key=lambda f: f.files.config.stat().st_mtime_ns, default=None)
+        if shown:
+            return min(shown, key=lambda other: place_in_table(other.files))
+        return max(found, key=lambda f: f.files.config.stat().st_mtime_ns, default=None)
 
 
 def each(folders: list[Path], out: Path, tell: ReportDone) -> Iterator[Path]:
