@@ -224,6 +224,9 @@ def test_labels_of_another_size_are_an_error(attentkit, tmp_path):
     nib.save(nib.Nifti1Image(abdomen().labels[:-1], abdomen().affine), tmp_path / "labels" / "ct_1.nii.gz")
     found = checked(attentkit, tmp_path, "--modality", "ct")
     assert only(found, "geometry", "error") == "has 47x48x27 voxels, its image 48x48x27"
+    said = [finding["evidence"] for finding in found.findings if finding["check"] == "organs"]
+    assert any("cases have labels that do not lie on their image: ct_1" in evidence for evidence in said)
+    assert not any("have no labels" in evidence for evidence in said)
 
 
 def test_labels_in_another_axis_order_are_on_the_same_grid(attentkit, tmp_path):

@@ -73,6 +73,8 @@ class Trace:
     """Hash of the label map; "" if there is none, or no organ in it."""
     voxels: dict[str, int] | None = None
     """Number of each organ that the labels annotate; None without labels."""
+    unread: bool = False
+    """Whether it has labels that cannot be read, or laid on its image; then `voxels` is None."""
     slices: int = 0
     with_organ: int = 0
     source: str = ""

@@ -192,7 +192,7 @@ class OnDisk:
             (entry.split,) if entry.split else (), _three(seen.image.shape), seen.spacing,
             content_hash(seen.image), fingerprint(seen.image),
             content_hash(seen.labels) if seen.labels is not None and with_organ else "",
-            voxels, len(seen.image), with_organ, patient=patient, study=study,
+            voxels, bool(entry.labels) and voxels is None, len(seen.image), with_organ, patient=patient, study=study,
         )  # fmt: skip
 
 

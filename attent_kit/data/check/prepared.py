@@ -151,7 +151,7 @@ class InFile:
             self.name, "", case.id, self.name, case.splits, axial.planes_shape, axial.planes_spacing, content_hash(image),
             fingerprint(np.nan_to_num(to_axial(image, grid.plane).astype(np.float32))),
             content_hash(labels) if labels is not None and with_organ else "",
-            voxels_of(seen), len(image), with_organ, source=str(record["image"]["sha256"]),
+            voxels_of(seen), False, len(image), with_organ, source=str(record["image"]["sha256"]),
         )  # fmt: skip
 
     # The file as a whole

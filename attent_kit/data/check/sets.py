@@ -108,7 +108,11 @@ def _labelled(traces: Sequence[Trace], organs: Sequence[str], place: str) -> lis
             evidence, _, advice = sentence.rstrip(".").rpartition(": ")
             found.append(_of_set("warning", "organs", f"{evidence} ({len(counts)} label maps)", advice, place))
         found += [_of_set("note", "annotated", *said, place) for said in _not_annotated(labelled, organs)]
-    if bare := [trace.case for trace in traces if trace.voxels is None]:
+    if unread := [trace.case for trace in traces if trace.unread]:
+        evidence = f"{len(unread)} of {len(traces)} cases have labels that do not lie on their image: {few(unread)}"
+        advice = "mend what is said of each of them; until then nothing is known of their organs"
+        found.append(_of_set("note", "organs", evidence, advice, place))
+    if bare := [trace.case for trace in traces if trace.voxels is None and not trace.unread]:
         many = f"{len(bare)} of {len(traces)} cases have no labels" + (
             "" if len(bare) == len(traces) else f": {few(bare)}"
         )

@@ -226,8 +226,8 @@ def is_shown(run: RunFolder) -> bool | None:
 
 
 def place_in_table(run: RunFolder) -> int:
-    """At which place the comparison in whose folder a run lies shows its row: 0 is the row that the others are tested against. The
-    number of all rows if it does not show it."""
+    """At which place the comparison in whose folder a run lies shows its row: 0 is the row that the others are tested against.
+    The number of all rows if it does not show it."""
     run = RunFolder(run.path.resolve())
     remembered = recall(run.out)
     if remembered is None:
