@@ -230,7 +230,9 @@ def test_of_several_baselines_the_one_that_the_comparison_shows_counts_or_the_ne
     assert baseline_of(run, REGISTRY) is None
 
 
-def test_of_several_baselines_that_a_comparison_shows_the_row_that_the_others_are_tested_against_counts(trained_as, tmp_path):
+def test_of_several_baselines_that_a_comparison_shows_the_row_that_the_others_are_tested_against_counts(
+    trained_as, tmp_path
+):
     alone, run = trained_as("alone"), trained_as("identity")
     first = shutil.copytree(alone, tmp_path / "out" / "mr2ct" / "a-row-of-the-same-method" / "seed0")
     shown = [f"mr2ct/{row}/seed0" for row in ("a-row-of-the-same-method", "alone")]
