@@ -188,6 +188,24 @@ def test_a_figure_shows_every_slice_and_is_the_same_twice(tmp_path):
     assert "case $2$" in (tmp_path / "a.svg").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("slices", [1, 2, 3])
+@pytest.mark.parametrize("notes", [(), ("A note.",), ("A longer note. " * 20, "Another."), ("word " * 200,)])
+def test_the_legend_of_a_figure_stands_between_slices_and_notes(tmp_path, monkeypatch, slices, notes):
+    seen = {}
+
+    def look(figure, stem):
+        figure.draw_without_rendering()
+        seen["legend"] = figure.legends[0].get_window_extent()
+        seen["slices"] = min(axis.get_window_extent().y0 for axis in figure.axes)
+        seen["notes"] = [text.get_window_extent().y1 for text in figure.texts if text.get_text().startswith(("A", "w"))]
+        return []
+
+    monkeypatch.setattr("attent_kit.report.figures.save", look)
+    segmentation_figure([panel(f"case {n}") for n in range(slices)], ["liver"], "Title", tmp_path / "a", notes)
+    assert seen["legend"].y1 <= seen["slices"] and len(seen["notes"]) == bool(notes)
+    assert all(notes_end <= seen["legend"].y0 for notes_end in seen["notes"])
+
+
 def test_render_writes_tables_and_a_figure_for_each_direction(tmp_path):
     found = compared(ScoredRows("T", "N", ONE, METHODS, BOTH, ["liver", "spleen"]))
     files = render(found, {"mr2ct": [panel("case 1")], "ct2mr": []}, tmp_path)

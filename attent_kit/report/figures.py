@@ -134,9 +134,14 @@ def _notes_below(figure: Any, notes: Sequence[str]) -> None:
     inches = NOTE_LINE * (len(lines) + 0.5)
     figure.set_figheight(figure.get_figheight() + inches)
     share = inches / figure.get_figheight()
-    figure.get_layout_engine().set(rect=(0, share, 1, 1 - share))
+    figure.draw_without_rendering()
+    # The layout makes room for a legend at the lower edge alone, and not for one above the notes.
+    bottom = share
     for legend in figure.legends:
+        legend.set_in_layout(False)
         legend.set_bbox_to_anchor((0, share, 1, 1 - share), figure.transFigure)
+        bottom += legend.get_window_extent().height / figure.bbox.height
+    figure.get_layout_engine().set(rect=(0, bottom, 1, 1 - bottom))
     figure.text(0.01, share, "\n".join(lines), va="top", fontsize=6.5, linespacing=1.15, parse_math=False)
 
 
