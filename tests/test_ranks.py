@@ -17,6 +17,7 @@ from attent_kit.engine.run.ranks import HELPER, Seat, refuse_starter, seat_found
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import ConfigError, RunError
 from support.commands import COMMAND, train_words
+from support.messages import quotes
 from support.small_runs import REGISTRY, SMALL, settings, weights
 from support.waiting import until
 
@@ -204,6 +205,48 @@ def test_a_comparison_refuses_what_cannot_be_shared_and_names_the_row(attentkit,
     assert "leave out torchrun, and type --devices-per-run 2" in refused(attentkit, *words)
 
 
+LATER = """
+from attent_kit import hookimpl
+from attent_kit.launcher import Launcher
+
+class Later(Launcher):
+    "Nothing is ever submitted in these tests."
+    def submit(self, job):
+        raise AssertionError(job)
+    def look(self, names):
+        return []
+    def stop(self, names):
+        pass
+
+@hookimpl
+def attentkit_launchers():
+    return {"later": Later}
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "rows", "said"),
+    [
+        (["--launch", "gpus=0.5"], "", ["row 'W/o'", "--launch gpus=0.5", "--devices-per-run", "gpus=1"]),
+        ([], "resources = { gpus = 0.25 }", ["row 'W/o'", "resources", "gpus=0.25", "gpus=1"]),
+        (["-d", "cuda:0"], "", ["--device cuda:0", "--devices-per-run 2", "--device cuda."]),
+        (["-d", "mps"], "", ["--devices-per-run 2", "Metal"]),
+        (["-d", "gpu"], "", ["--device gpu", "cuda:N"]),
+    ],
+)
+def test_devices_that_no_job_could_share_are_refused_before_anything_is_submitted(
+    attentkit, prepared, tmp_path, words, rows, said
+):
+    """Also by --dry-run, as is one that no machine has."""
+    (tmp_path / "mine.toml").write_text(SUITE.format(prepared=prepared) + rows)
+    plugin = tmp_path / f"{tmp_path.name}.py"
+    plugin.write_text(LATER)
+    command = ["compare", tmp_path / "mine.toml", "-o", tmp_path / "out", "--plugin", plugin]
+    for more in ([], ["--dry-run"], ["--plan"]):
+        assert quotes(refused(attentkit, *command, "--launcher=later", "--devices-per-run=2", *words, *more), *said)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_devices_of_a_run_are_the_first_of_their_kind_or_those_that_are_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -248,5 +291,5 @@ def test_a_job_of_a_run_on_several_devices_asks_for_each_of_them():
     assert asked.of(row) == {"gpus": 1, "cpus": 3, "minutes": 5, "memory": 8}
     assert asked.of(row, 2) == {"gpus": 2, "cpus": 6, "minutes": 5, "memory": 16}
     assert asked.of(RowResources(gpus=0), 4) == {"gpus": 0, "cpus": 12, "minutes": 5, "memory": None}
-    with pytest.raises(ConfigError, match="gpus=0.5"):
+    with pytest.raises(ConfigError, match="resources of a row, gpus=0.5"):
         asked.of(RowResources(gpus=0.5), 2)

@@ -23,7 +23,7 @@ from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
 from attent_kit.engine.jobs.plan import Planned, planned, shapes
 from attent_kit.engine.jobs.settings import Launching, launching
-from attent_kit.engine.run.device import launch, several, together
+from attent_kit.engine.run.device import launch, refuse_misnamed, several, together
 from attent_kit.engine.run.processor import on_processor, processes
 from attent_kit.engine.run.provenance import explained
 from attent_kit.engine.run.ranks import refuse_starter
@@ -120,7 +120,7 @@ def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None 
     """What a request would cost, from a few measured steps of each row; nothing is kept."""
     grid = expanded(request, registry)
     with (watcher or Watcher()).during("rows") as tell:
-        found = price(grid.suite, grid.cells, registry, grid.devices, tell)
+        found = price(grid.suite, grid.cells, registry, grid.devices, tell, grid.devices_per_run)
     found = found._replace(power=grid.power, externals=grid.externals)
     if grid.launching is None:
         return found
@@ -158,6 +158,13 @@ def _launching(request: CompareRequest, suite: Suite, registry: Registry) -> Lau
             f"--devices {','.join(request.devices)} are of this machine: with --launcher {found.name} say how many GPUs a run "
             "has, as in --launch gpus=1."
         )
+    for device in request.devices:
+        refuse_misnamed(device, request.devices_per_run)
+    for row in suite.rows:
+        try:
+            found.jobs.of(row.resources, request.devices_per_run)
+        except ConfigError as error:
+            raise ConfigError(f"row '{row.label}': {error}") from None
     return found
 
 
