@@ -16,7 +16,7 @@ from attent_kit.engine.compare.patients import choose_folds, notes, refuse_anoth
 from attent_kit.engine.compare.price import Price, price
 from attent_kit.engine.compare.resources import node_hours
 from attent_kit.engine.compare.results import labels_in
-from attent_kit.engine.compare.search import chosen, refuse_search, studies_of
+from attent_kit.engine.compare.search import chosen, refuse_objective, refuse_search, studies_of
 from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow, read_suite
 from attent_kit.engine.compare.vary import vary
 from attent_kit.engine.conduct.request import CompareRequest
@@ -94,7 +94,9 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     refuse_externals(externals)
     if narrowed.search is not None:
         refuse_search(whole, expand(whole, registry, files, out, words), registry)
-        cells = chosen(studies_of(narrowed, cells, registry, out), cells)
+        studies = studies_of(narrowed, cells, registry, out)
+        refuse_objective(studies)
+        cells = chosen(studies, cells)
     cells = located(cells, registry)
     if reference is not None:
         # A wrong label is met before anything is trained.
@@ -104,11 +106,16 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     trackers = find_trackers(request.track, registry)
     jobs = _launching(request, narrowed, registry)
     if jobs is not None and narrowed.search is not None:
-        raise ConfigError("[search] asks for trials on this machine: leave out the launcher, or the search.")
+        raise ConfigError(
+            f"[search] trains its trials on this machine, since each follows from those before it, and {jobs.name} takes runs "
+            "that are known beforehand: type --launcher local, with --devices for several, or write the options of its "
+            "search.csv into the suite in place of [search]."
+        )
     devices = _devices(request, cells) if jobs is None else ("auto",)
     for file in files.values() if narrowed.phantom is None else ():
         refuse_another_split(narrowed, Prepared.open(file))
-    older = {cell.folder: {} if cell.trials_left is not None else superseded(cell, registry) for cell in cells}
+    known = superseded([cell for cell in cells if cell.trials_left is None], registry)
+    older = {cell.folder: known.get(cell.folder, {}) for cell in cells}
     noted = tuple(notes(cells, narrowed.shared_patients))
     return CellGrid(
         narrowed, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out), noted,
