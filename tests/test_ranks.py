@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from attent_kit.engine.run import device as devices
 from attent_kit.engine.run.ranks import HELPER, Seat, refuse_starter, seat_found
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import ConfigError, RunError
+from support.cluster_runs import TINY, lines_of_the_page, with_commands
 from support.commands import COMMAND, train_words
+from support.later import later_in
 from support.messages import quotes
 from support.small_runs import REGISTRY, SMALL, settings, weights
 from support.waiting import until
@@ -32,10 +35,10 @@ def domains(prepared):
     return prepared / "mr.h5", prepared / "ct.h5"
 
 
-def start(*words, before=()):
+def start(*words):
     """A command in a process of its own, with one thread for each of its processes."""
     return subprocess.Popen(
-        [*before, *COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
@@ -125,13 +128,15 @@ def test_the_others_end_with_the_first(prepared, tmp_path):
 
 
 @two_cores
-def test_torchrun_starts_the_processes_of_a_run_and_the_first_alone_speaks(prepared, tmp_path):
-    run = tmp_path / "run"
-    before = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    process = start(*train_words(prepared, run), before=before)
-    said, _ = process.communicate()
-    assert process.returncode == 0 and said.count("source_only, Dice in %") == 1, said
-    assert weights(run)["step"] == 3 and json.loads((run / "env.json").read_text())["devices_per_run"] == 2
+@pytest.mark.parametrize("first", ["attentkit train", "torchrun"])
+def test_a_line_of_the_page_trains_in_two_processes_of_which_the_first_alone_speaks(prepared, tmp_path, first):
+    (line,) = [line for line in lines_of_the_page() if line.startswith(first)]
+    environment = with_commands(tmp_path, prepared, os.environ)
+    words = [*shlex.split(line), *TINY, "--device=cpu"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.count("attent, Dice in %") == 1, done.stdout + done.stderr
+    (run,) = (tmp_path / "runs").glob("*/*/*")
+    assert weights(run)["step"] == 4 and json.loads((run / "env.json").read_text())["devices_per_run"] == 2
 
 
 @two_cores
@@ -205,25 +210,6 @@ def test_a_comparison_refuses_what_cannot_be_shared_and_names_the_row(attentkit,
     assert "leave out torchrun, and type --devices-per-run 2" in refused(attentkit, *words)
 
 
-LATER = """
-from attent_kit import hookimpl
-from attent_kit.launcher import Launcher
-
-class Later(Launcher):
-    "Nothing is ever submitted in these tests."
-    def submit(self, job):
-        raise AssertionError(job)
-    def look(self, names):
-        return []
-    def stop(self, names):
-        pass
-
-@hookimpl
-def attentkit_launchers():
-    return {"later": Later}
-"""
-
-
 @pytest.mark.parametrize(
     ("words", "rows", "said"),
     [
@@ -239,9 +225,7 @@ def test_devices_that_no_job_could_share_are_refused_before_anything_is_submitte
 ):
     """Also by --dry-run, as is one that no machine has."""
     (tmp_path / "mine.toml").write_text(SUITE.format(prepared=prepared) + rows)
-    plugin = tmp_path / f"{tmp_path.name}.py"
-    plugin.write_text(LATER)
-    command = ["compare", tmp_path / "mine.toml", "-o", tmp_path / "out", "--plugin", plugin]
+    command = ["compare", tmp_path / "mine.toml", "-o", tmp_path / "out", "--plugin", later_in(tmp_path)]
     for more in ([], ["--dry-run"], ["--plan"]):
         assert quotes(refused(attentkit, *command, "--launcher=later", "--devices-per-run=2", *words, *more), *said)
     assert not (tmp_path / "out").exists()
