@@ -12,9 +12,11 @@ import pytest
 from attent_kit.cli import run, screen
 from attent_kit.config import read_toml
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.engine.compare import content
 from attent_kit.engine.compare.content import components_of, located, superseded
 from attent_kit.engine.compare.results import scores_of
 from attent_kit.engine.compare.suite import expand, read_suite, slug
+from attent_kit.engine.run.folder import RunFolder
 from attent_kit.errors import DataError
 from attent_kit.plugins import load
 from attent_kit.registry import Registry
@@ -214,7 +216,7 @@ def test_a_cell_depends_on_the_versions_of_exactly_the_distributions_whose_compo
     assert {component.kind for component in components_of(plain.settings, newer)} == {"alignments", "segmentors"}
     assert plain.done and plain.folder.name == "seed0"
     assert not attent.done and re.fullmatch("seed0-[0-9a-f]{8}", attent.folder.name)
-    (differs,) = superseded(attent, newer).values()
+    (differs,) = superseded([attent], newer)[attent.folder].values()
     assert len(differs) == 1 and differs[0].startswith("translators/attention (attent-kit ")
     assert differs[0].endswith(" then, attentkit-more 2.0 now)")
 
@@ -224,7 +226,24 @@ def test_a_run_made_by_another_version_of_attent_kit_is_another_cell(suite, out)
     file.write_text(file.read_text().replace('"attent_kit": "', '"attent_kit": "0.0.'))
     cell = cells_of(suite, out, load().registry)[0]
     assert not cell.done
-    assert superseded(cell, load().registry)[out / FOLDER][0].startswith("attent-kit (0.0.")
+    assert superseded([cell], load().registry)[cell.folder][out / FOLDER][0].startswith("attent-kit (0.0.")
+
+
+def test_a_folder_of_many_runs_is_listed_once_and_each_of_their_files_is_read_once(suite, tmp_path, monkeypatch):
+    registry, read, listed = load().registry, [], []
+    whole = read_suite(suite, registry).model_copy(update={"seeds": tuple(range(40))})
+    for seed in range(0, 40, 2):
+        folder = tmp_path / FOLDER.replace("seed0", f"seed{seed}")
+        folder.mkdir(parents=True)
+        (folder / "config.toml").write_text(f"seed = {seed}\n")
+        (folder / "scores.csv").touch()
+    find, toml = RunFolder.find, content.read_toml
+    monkeypatch.setattr(RunFolder, "find", staticmethod(lambda out: listed.append(out) or find(out)))
+    monkeypatch.setattr(content, "read_toml", lambda file: read.append(file) or toml(file))
+    cells = located(expand(whole, registry, whole.domains, tmp_path), registry)
+    older = superseded(located(cells, registry), registry)
+    assert sum(map(bool, older.values())) == 20 and len(older) == len(cells)
+    assert listed == [tmp_path] and len(read) == len({*read}) == 20
 
 
 @pytest.mark.parametrize("spoil", ["missing", "junk"])

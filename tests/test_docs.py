@@ -27,7 +27,7 @@ RUN = [
     for page in PAGES
     if page.parent.name in ("tutorials", "howto") and page.stem not in ("write_a_method", "plugins", "cluster")
 ] + [DOCS / "reference" / "python.md", DOCS / "reference" / "suite.md"]
-"""`test_plugin_guide.py` has the two on plugins, `test_slurm.py` that on clusters."""
+"""`test_plugin_guide.py` has the two on plugins, `test_slurm.py` and `test_ranks.py` that on clusters."""
 SHORT = [
     *(word.removeprefix("--set=") for word in TINY if "segmentor.encoder=" not in word),
     "segmentor.encoder=tu-test_resnet", "translate_steps=2", "translate_batch_size=1", "translator.width=4",

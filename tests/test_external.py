@@ -22,6 +22,7 @@ from attent_kit.plugins import load
 from attent_kit.report.scores import read_scores
 from support.cases import AFFINE, BOXES, contents, write_case
 from support.commands import SUITE, says
+from support.messages import quotes
 
 REGISTRY = load().registry
 ROW = """
@@ -127,8 +128,13 @@ def test_it_has_one_value_a_patient_and_is_never_the_best(made):
     with (out / "comparisons.csv").open(newline="") as file:
         found = [line for line in csv.DictReader(file) if line["method"] == "Other tool"]
     assert {(line["cases"], line["seeds"], line["reference_seeds"]) for line in found if line["metric"] == "dice"} == {
-        ("1", "1", "2")
+        ("1", "", "2")
     }
+    assert quotes(table, "Other tool: external", "one set of label maps", "2 seeds", "no SD")
+    (said,) = {line["sentence"] for line in found if line["metric"] == "dice" and line["organ"] == "average"}
+    assert quotes(said, "Other tool", "one set of label maps against ... 2 seeds")
+    page = (out / "report.html").read_text()
+    assert "one set of label maps against" in page and "Label maps of another tool are one set" in table
 
 
 def test_where_nobody_says_what_it_has_seen_the_stamp_says_unknown(prepared, drawn, tmp_path, attentkit):

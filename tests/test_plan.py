@@ -132,3 +132,12 @@ def test_a_plan_prices_the_devices_that_are_asked_for(attentkit, suite, tmp_path
     assert planned["devices"] == ["cpu", "cpu"]
     assert 0.49 * planned["seconds"] < planned["wall_seconds"] < planned["seconds"]
     assert ", over 2 devices about " in attentkit(*words).out and not (tmp_path / "out").exists()
+
+
+def test_a_plan_of_runs_on_several_devices_says_that_one_was_measured(attentkit, suite, tmp_path, monkeypatch):
+    monkeypatch.setattr("attent_kit.engine.run.device.cores", lambda: 4)
+    words = ("compare", suite, "--plan", "-o", tmp_path / "out", "--seeds=0", "--directions=mr2ct", "-m", "source_only")
+    said = attentkit(*words, "--devices=cpu,cpu,cpu,cpu", "--devices-per-run=2").out
+    assert quotes(said, "over 4 devices, 2 for each run, ... measured on one device ... 50%")
+    outcome = attentkit(*words, "--device=cpu", "--devices-per-run=3")
+    assert outcome.code == 2 and quotes(outcome.out, "which 3 devices cannot ... segment_batch_size=3")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +17,10 @@ from attent_kit.engine.run import device as devices
 from attent_kit.engine.run.ranks import HELPER, Seat, refuse_starter, seat_found
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import ConfigError, RunError
+from support.cluster_runs import TINY, lines_of_the_page, with_commands
 from support.commands import COMMAND, train_words
+from support.later import later_in
+from support.messages import quotes
 from support.small_runs import REGISTRY, SMALL, settings, weights
 from support.waiting import until
 
@@ -31,10 +35,10 @@ def domains(prepared):
     return prepared / "mr.h5", prepared / "ct.h5"
 
 
-def start(*words, before=()):
+def start(*words):
     """A command in a process of its own, with one thread for each of its processes."""
     return subprocess.Popen(
-        [*before, *COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
@@ -124,13 +128,15 @@ def test_the_others_end_with_the_first(prepared, tmp_path):
 
 
 @two_cores
-def test_torchrun_starts_the_processes_of_a_run_and_the_first_alone_speaks(prepared, tmp_path):
-    run = tmp_path / "run"
-    before = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    process = start(*train_words(prepared, run), before=before)
-    said, _ = process.communicate()
-    assert process.returncode == 0 and said.count("source_only, Dice in %") == 1, said
-    assert weights(run)["step"] == 3 and json.loads((run / "env.json").read_text())["devices_per_run"] == 2
+@pytest.mark.parametrize("first", ["attentkit train", "torchrun"])
+def test_a_line_of_the_page_trains_in_two_processes_of_which_the_first_alone_speaks(prepared, tmp_path, first):
+    (line,) = [line for line in lines_of_the_page() if line.startswith(first)]
+    environment = with_commands(tmp_path, prepared, os.environ)
+    words = [*shlex.split(line), *TINY, "--device=cpu"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.count("attent, Dice in %") == 1, done.stdout + done.stderr
+    (run,) = (tmp_path / "runs").glob("*/*/*")
+    assert weights(run)["step"] == 4 and json.loads((run / "env.json").read_text())["devices_per_run"] == 2
 
 
 @two_cores
@@ -204,6 +210,27 @@ def test_a_comparison_refuses_what_cannot_be_shared_and_names_the_row(attentkit,
     assert "leave out torchrun, and type --devices-per-run 2" in refused(attentkit, *words)
 
 
+@pytest.mark.parametrize(
+    ("words", "rows", "said"),
+    [
+        (["--launch", "gpus=0.5"], "", ["row 'W/o'", "--launch gpus=0.5", "--devices-per-run", "gpus=1"]),
+        ([], "resources = { gpus = 0.25 }", ["row 'W/o'", "resources", "gpus=0.25", "gpus=1"]),
+        (["-d", "cuda:0"], "", ["--device cuda:0", "--devices-per-run 2", "--device cuda."]),
+        (["-d", "mps"], "", ["--devices-per-run 2", "Metal"]),
+        (["-d", "gpu"], "", ["--device gpu", "cuda:N"]),
+    ],
+)
+def test_devices_that_no_job_could_share_are_refused_before_anything_is_submitted(
+    attentkit, prepared, tmp_path, words, rows, said
+):
+    """Also by --dry-run, as is one that no machine has."""
+    (tmp_path / "mine.toml").write_text(SUITE.format(prepared=prepared) + rows)
+    command = ["compare", tmp_path / "mine.toml", "-o", tmp_path / "out", "--plugin", later_in(tmp_path)]
+    for more in ([], ["--dry-run"], ["--plan"]):
+        assert quotes(refused(attentkit, *command, "--launcher=later", "--devices-per-run=2", *words, *more), *said)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_devices_of_a_run_are_the_first_of_their_kind_or_those_that_are_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -248,5 +275,5 @@ def test_a_job_of_a_run_on_several_devices_asks_for_each_of_them():
     assert asked.of(row) == {"gpus": 1, "cpus": 3, "minutes": 5, "memory": 8}
     assert asked.of(row, 2) == {"gpus": 2, "cpus": 6, "minutes": 5, "memory": 16}
     assert asked.of(RowResources(gpus=0), 4) == {"gpus": 0, "cpus": 12, "minutes": 5, "memory": None}
-    with pytest.raises(ConfigError, match="gpus=0.5"):
+    with pytest.raises(ConfigError, match="resources of a row, gpus=0.5"):
         asked.of(RowResources(gpus=0.5), 2)

@@ -39,14 +39,12 @@ def test_what_is_called_otherwise_is_no_run_of_a_comparison(tmp_path, name):
     assert RunFolder(tmp_path / "mr2ct/attent" / name).key is None and RunFolder.find(tmp_path) == []
 
 
-def test_runs_are_found_below_a_comparison_and_beside_each_other(tmp_path):
+def test_runs_are_found_below_a_comparison(tmp_path):
     names = ["ct2mr/b/seed1", "mr2ct/a/seed0", "mr2ct/a/seed0-0123abcd", "mr2ct/a/seed10"]
     for name in (*names, "mr2ct/a/x/seed0", "shared/seed0"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "mr2ct/a/seed7").touch()
     assert [run.name for run in RunFolder.find(tmp_path)] == names
-    assert [run.name for run in RunFolder(tmp_path / names[1]).siblings()] == [names[2]]
-    assert [run.name for run in RunFolder(tmp_path / names[2]).siblings()] == [names[1]]
 
 
 def test_answers_of_each_selection_have_a_place_of_their_own(tmp_path):

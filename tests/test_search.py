@@ -23,6 +23,7 @@ from attent_kit.errors import ConfigError
 from attent_kit.plugins import load
 from attent_kit.report.searched import read_searched
 from support.commands import SUITE, says
+from support.later import later_in
 
 REGISTRY = load().registry
 GRID = """
@@ -298,13 +299,34 @@ def test_without_optuna_a_sentence_says_what_to_install_and_a_grid_needs_none(pr
     assert expanded(request(suite_of(tmp_path, prepared), tmp_path / "out"), REGISTRY).cells[0].trials_left == 2
 
 
-def test_an_objective_that_the_data_cannot_give_is_said_after_the_first_trial(volumes, prepared, tmp_path, attentkit):
+def test_an_objective_that_the_data_cannot_give_is_said_before_anything_is_trained(
+    volumes, prepared, tmp_path, attentkit
+):
     words = ["prepare", volumes / "mr" / "images", "--labels", volumes / "mr" / "labels", "--train", "all"]
     assert attentkit(*words, "-o", tmp_path / "mr.h5", "--modality", "mr", "--size", 32).code == 0
     shutil.copy(prepared / "ct.h5", tmp_path)
-    result = compare(request(suite_of(tmp_path, tmp_path), tmp_path / "out"), REGISTRY)
-    assert "'source-dice'" in str(result.error) and "validation" in str(result.error)
+    suite = suite_of(tmp_path, tmp_path)
+    for more in ([], ["--dry-run"], ["--plan"]):
+        outcome = attentkit("compare", suite, "-o", tmp_path / "out", *more)
+        assert says(outcome, 3, "'source-dice'", "mr2ct", "mr.h5", "--val", '"im"'), outcome
+    assert not (tmp_path / "out").exists()
+    without_labels = suite_of(tmp_path, tmp_path, GRID.replace("[search]", '[search]\nobjective = "im"'))
+    assert expanded(request(without_labels, tmp_path / "out"), REGISTRY).cells[0].trials_left == 2
+
+
+def test_an_objective_that_a_method_cannot_give_is_said_after_the_first_trial(prepared, tmp_path):
+    suite = suite_of(tmp_path, prepared, GRID.replace("[search]", '[search]\nobjective = "cycle"'))
+    result = compare(request(suite, tmp_path / "out"), REGISTRY)
+    assert "'cycle'" in str(result.error) and "method" in str(result.error)
     assert [cell.row for cell, _ in result.failed] == ["W/o adaptation"] and not result.scores
+
+
+def test_a_launcher_is_refused_with_what_to_type_in_its_place(prepared, tmp_path, attentkit):
+    suite = suite_of(tmp_path, prepared)
+    suite.write_text(suite.read_text() + '\n[launcher]\nname = "later"\n')
+    words = ("compare", suite, "-o", tmp_path / "out", "--plugin", later_in(tmp_path), "--dry-run")
+    assert says(attentkit(*words), 2, "[search]", "later", "--launcher local", "search.csv")
+    assert attentkit(*words, "--launcher", "local").code == 0
 
 
 def test_suites_without_a_search_have_none(made, prepared, tmp_path):

@@ -105,6 +105,18 @@ def test_cases_and_seeds_that_differ_are_said():
     assert average.mean == pytest.approx(2.5) and average.difference == pytest.approx(-2.0)
 
 
+def test_label_maps_of_another_tool_are_one_set_against_the_mean_over_seeds():
+    both = scores({"W/o": [0.5, 0.5]}, seeds=(0, 1, 2)) + scores({"Tool": [0.6, 0.7]}, seeds=(None,))
+    block = {}
+    for reference, other in (("W/o", "Tool"), ("Tool", "W/o")):
+        found = compare(both, [reference, other], reference, TITLES)
+        assert (found[-1].seeds, found[-1].reference_seeds) == ((None, 3) if other == "Tool" else (3, None))
+        block[other] = "\n".join(comparison_block(found, "MR to CT"))
+    assert quotes(block["Tool"], "Label maps of another tool", "one set of label maps against the mean of 3 seeds")
+    assert quotes(block["W/o"], "the mean of 3 seeds against one set of label maps")
+    assert "seed" not in said({"A": [0.5, 0.6], "B": [0.6, 0.8]}, seeds=(None,)).replace("seeds", "")
+
+
 def test_values_that_are_not_defined_are_counted():
     # Two organs of three cases; one spleen has no value.
     text = said({"W/o": [(0.5, 0.5)] * 3, "A": [(0.6, NAN), (0.7, 0.7), (0.8, 0.8)]})

@@ -3,10 +3,11 @@
 import json
 import re
 import shlex
+import subprocess
 
 import pytest
 
-from support.cluster_runs import ROOT, Disturbed
+from support.cluster_runs import TINY, Disturbed, lines_of_the_page, with_commands
 from support.slurm_cluster import Cluster
 from support.waiting import until
 
@@ -90,9 +91,7 @@ def test_what_slurm_would_refuse_is_refused_before_anything_is_submitted(cluster
 def test_the_page_on_clusters_is_word_for_word(cluster, disturbed):
     run = disturbed(2)
     run.suite.write_text(run.suite.read_text().partition('[[rows]]\nlabel = "Broken"')[0])
-    page = (ROOT / "docs" / "howto" / "cluster.md").read_text()
-    blocks = re.findall(r"^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
-    lines = [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+    lines = lines_of_the_page()
     commands = [line for line in lines if re.match("attentkit (compare|status|cancel) ", line) and "ray" not in line]
     assert len(commands) == 6
     for line in commands:
@@ -101,3 +100,15 @@ def test_the_page_on_clusters_is_word_for_word(cluster, disturbed):
         assert done.returncode == 0, done.stdout + done.stderr
         assert "--logs" not in words or ": finished" in done.stdout
     assert (run.suite.parent / "runs/mine/table.md").exists()
+
+
+def test_srun_starts_the_processes_of_a_run_as_the_page_says(cluster, prepared, tmp_path):
+    (line,) = [line for line in lines_of_the_page() if line.startswith("srun ")]
+    # One device of each node, and no GPU; what these nodes are called, Slurm alone knows.
+    line = re.sub(r"--gpus-per-node \d+ ", "", re.sub(r"(per-node|per-run) \d+", r"\1 1", line))
+    environment = {**with_commands(tmp_path, prepared, cluster.environment), "MASTER_ADDR": "127.0.0.1"}
+    words = [*shlex.split(line), *TINY, "--device=cpu"]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path, timeout=600)
+    assert done.returncode == 0 and done.stdout.count("attent, Dice in %") == 1, done.stdout + done.stderr
+    (run,) = (tmp_path / "runs").glob("*/*/*")
+    assert json.loads((run / "env.json").read_text())["devices_per_run"] == 2

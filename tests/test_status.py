@@ -1,11 +1,13 @@
 """How far a run is: progress.json while it trains, `attentkit status` from another terminal, and the grid that is shown."""
 
+import io
 import json
 import os
 import platform
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from rich.console import Console
 
 from attent_kit.cli import live
 from attent_kit.config import read_toml
@@ -13,7 +15,7 @@ from attent_kit.engine.run import heartbeat as module
 from attent_kit.engine.run.folder import RunFolder, alone_in, is_held
 from attent_kit.engine.run.heartbeat import Heartbeat, beating, write_failure
 from attent_kit.engine.run.settings import run_settings
-from attent_kit.engine.run.status import GridCell, failed_since, state_of
+from attent_kit.engine.run.status import CellState, GridCell, failed_since, state_of
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import RunError
 from attent_kit.plugins import load
@@ -162,6 +164,25 @@ def test_asking_whether_a_lock_is_held_keeps_nobody_out_and_makes_no_file(tmp_pa
 
 
 # What is shown
+
+
+def shown(console, table):
+    with console.capture() as said:
+        console.print(table)
+    return said.get()
+
+
+def test_of_many_seeds_the_grid_has_numbers_and_not_a_column_each(tmp_path):
+    states = [
+        CellState(row, "mr2ct", seed, tmp_path, "done" if seed < done else "waiting", None, None, None)
+        for row, done in (("Pixel", 60), ("AttENT", 7))
+        for seed in range(60)
+    ]
+    console = Console(file=io.StringIO(), width=2000)
+    few, many = (shown(console, live.grid(states[:count])) for count in (50, 120))
+    assert "seed 49" in few and "waiting" not in few
+    lines = [line.replace("│", " ").split() for line in many.splitlines()]
+    assert "seed" not in many and ["Pixel", "60", "0"] in lines and ["AttENT", "7", "53"] in lines
 
 
 @pytest.mark.parametrize(

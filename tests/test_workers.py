@@ -157,3 +157,12 @@ def test_node_hours_are_counted_by_the_resources_of_each_row():
     assert found.jobs == 3 + 1 and found.hours == pytest.approx(10801 / 3600)
     assert found.gpu_hours == pytest.approx((3601 + 2 * 7200) / 3600) and found.longest == 7200
     assert "4 jobs of slurm" in found.sentence and "3 node hours and 5 GPU hours" in found.sentence
+
+
+def test_each_device_of_a_run_is_counted_in_core_and_gpu_hours():
+    asked, runs = JobSettings(gpus=1, cpus=3), [3600.0, 7200.0]
+    found = node_hours("slurm", [(seconds, asked.of(RowResources(), 2)) for seconds in runs])
+    assert (found.hours, found.core_hours, found.gpu_hours) == (3, 3 * 3 * 2, 3 * 2)
+    assert "3 node hours, 18 core hours and 6 GPU hours" in found.sentence
+    alone = node_hours("slurm", [(3600.0, JobSettings(gpus=0).of(RowResources()))])
+    assert "1 node hours at" in alone.sentence

@@ -18,6 +18,8 @@ from attent_kit.engine.run.folder import of_seed
 from attent_kit.engine.run.status import SILENT, CellState, counted, state_of
 
 SECONDS_BETWEEN_LINES = 15.0
+MANY_COLUMNS = 50
+"""Of more directions, seeds and folds than these, the grid has numbers alone."""
 STYLES = {"done": "green", "running": "bold", "dead": "red", "failed": "red", "stopped": "yellow", "waiting": "dim"}
 
 
@@ -67,15 +69,25 @@ def summary(states: Sequence[CellState]) -> str:
 
 
 def grid(states: Sequence[CellState]) -> Table:
-    """One line per row, one column for each direction, seed and fold."""
+    """One line per row, one column for each direction, seed and fold; of many, one for each state, with how many are in it."""
     table = Table(header_style="bold", padding=(0, 1))
     table.add_column("row")
     columns = [*dict.fromkeys((cell.direction, cell.seed, cell.fold) for cell in states)]
+    rows: dict[str, list[CellState]] = {}
+    for cell in states:
+        rows.setdefault(cell.row, []).append(cell)
+    if len(columns) > MANY_COLUMNS:
+        for state in counted(states):
+            table.add_column(Text(state, style=STYLES[state]), justify="right")
+        for row, own in rows.items():
+            numbers = counted(own)
+            table.add_row(Text(row), *(str(numbers.get(state, 0)) for state in counted(states)))
+        return table
     for direction, seed, fold in columns:
         table.add_column(Text(", ".join(filter(None, (direction, of_seed(seed, fold))))))
-    for row in dict.fromkeys(cell.row for cell in states):
-        own = {(cell.direction, cell.seed, cell.fold): cell for cell in states if cell.row == row}
-        table.add_row(Text(row), *(_word(own.get(column)) for column in columns))
+    for row, own in rows.items():
+        there = {(cell.direction, cell.seed, cell.fold): cell for cell in own}
+        table.add_row(Text(row), *(_word(there.get(column)) for column in columns))
     return table
 
 

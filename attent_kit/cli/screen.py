@@ -196,6 +196,7 @@ def print_price(price: "Price", as_json: bool) -> None:
             {
                 "seconds": price.seconds,
                 "devices": price.devices,
+                "devices_per_run": price.devices_per_run,
                 "wall_seconds": price.wall(len(price.devices)),
                 "power": {direction: power.as_json() for direction, power in price.power.items()},
                 **({"launched": price.hours._asdict()} if price.hours is not None else {}),
@@ -233,14 +234,14 @@ def print_price(price: "Price", as_json: bool) -> None:
         runs.append((e.row, e.direction, "-", *("all" for _ in folds), *said))
     print_table("Runs", ("row", "direction", "seed", *folds, "time", "peak MiB", ""), runs)
     count = len(price.devices)
-    over = f", over {count} devices about {duration(price.wall(count))}" if count > 1 else ""
+    over = f", over {_devices(count, price.devices_per_run)} about {duration(price.wall(count))}" if count > 1 else ""
     trials = f" and {price.trials} trials of the search before them" if price.trials else ""
     click.echo(
         f"{price.missing} runs to train{trials}, one after another about {duration(price.seconds)}{over}, predictions and "
         "snapshots not counted."
     )
-    if price.hours is not None:
-        click.echo(price.hours.sentence)
+    for sentence in filter(None, (price.hours and price.hours.sentence, price.unmeasured)):
+        click.echo(sentence)
     _print_power(price.power)
     price.check()
 
@@ -267,6 +268,12 @@ def _external(each: "External") -> dict[str, Any]:
 def _trials(cell: "Cell") -> dict[str, int]:
     """How many trials its search lacks, for a script; nothing where it has none to come."""
     return {} if cell.trials_left is None else {"trials_left": cell.trials_left}
+
+
+def _devices(runs_at_once: int, devices_per_run: int) -> str:
+    """ "2 devices", "4 devices, 2 for each run,"."""
+    together = f", {devices_per_run} for each run," if devices_per_run > 1 else ""
+    return f"{runs_at_once * devices_per_run} devices{together}"
 
 
 def _how(cost: "CellCost") -> list[str]:

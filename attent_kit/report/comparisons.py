@@ -40,8 +40,9 @@ class Comparison(NamedTuple):
     """Cases compared; n of the tests."""
     left_out: int
     """Cases of either row that could not be compared."""
-    seeds: int
-    reference_seeds: int
+    seeds: int | None
+    """0 of a row without scores; None of label maps of another tool, one set of them."""
+    reference_seeds: int | None
     undefined: int
     """Values of the row that are not defined, of `total`, in the cases that both have."""
     total: int
@@ -124,8 +125,8 @@ def _compare(
         direction, metric, unit, organ, label, reference,
         cases=len(d),
         left_out=len(pairs.left_out),
-        seeds=len(row.seeds) if row else 0,
-        reference_seeds=len(other.seeds) if other else 0,
+        seeds=row.runs if row else 0,
+        reference_seeds=other.runs if other else 0,
         undefined=pairs.undefined[0],
         total=pairs.total[0],
         reference_undefined=pairs.undefined[1],

@@ -43,6 +43,11 @@ class Values(NamedTuple):
     """Cases with organs of which there is a row at all: there is none where the case does not annotate the organ."""
 
     @property
+    def runs(self) -> int | None:
+        """How many seeds it has; None of label maps that no run has made."""
+        return None if self.seeds == (None,) else len(self.seeds)
+
+    @property
     def has_every_organ(self) -> bool:
         """Whether each organ has a value in some case; only then is there an average."""
         return bool(np.isfinite(self.array).any(axis=(0, 1)).all())

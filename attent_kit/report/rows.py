@@ -61,12 +61,11 @@ def read_rows(path: Path, kind: type[Row], again: str, check: Callable[[Row], No
         if header != list(_fields(kind)):
             raise ValueError(f"the header is {','.join(header)!r}, expected {','.join(_fields(kind))!r}")
         hints = get_type_hints(kind)
+        readers = [_reader(name, hints[name]) for name in header]
         for cells in reader:
             if len(cells) != len(header):
                 raise ValueError(f"{len(cells)} fields, expected {len(header)}")
-            rows.append(
-                kind(**{name: _read(name, cell, hints[name]) for name, cell in zip(header, cells, strict=True)})
-            )
+            rows.append(kind(*[read(cell) for read, cell in zip(readers, cells, strict=True)]))
             check(rows[-1])
         if not text.endswith("\n"):
             raise ValueError("the last line is cut off")
@@ -108,15 +107,20 @@ def _fields(kind: type) -> tuple[str, ...]:
     return kind._fields  # type: ignore[attr-defined]  # a NamedTuple, which has no type of its own
 
 
-def _read(name: str, cell: str, hint: Any) -> str | int | float | None:
+def _reader(name: str, hint: Any) -> Callable[[str], Any]:
+    """What reads the cells of a column: a text, a number, or None of an empty cell where there may be one."""
     if hint is str:
-        return unguarded(cell)
-    if type(None) in get_args(hint):
-        if not cell:
+        return unguarded
+    may_be_empty = type(None) in get_args(hint)
+    number = next(kind for kind in get_args(hint) if kind is not type(None)) if may_be_empty else hint
+
+    def read(cell: str) -> Any:
+        if may_be_empty and not cell:
             return None
-        (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
-    try:
-        # Python reads 0_5 as 05.
-        return hint(cell.replace("_", "?"))
-    except ValueError:
-        raise ValueError(f"{name} '{cell}' is not a number") from None
+        try:
+            # Python reads 0_5 as 05.
+            return number(cell.replace("_", "?"))
+        except ValueError:
+            raise ValueError(f"{name} '{cell}' is not a number") from None
+
+    return read

@@ -108,11 +108,17 @@ def _table(comparisons: Sequence[Comparison]) -> list[str]:
 def _how(averages: Sequence[Comparison]) -> str:
     seeds = {c.seeds for c in averages if c.seeds} | {c.reference_seeds for c in averages if c.reference_seeds}
     one = " With one seed they do not cover what training again would change." if seeds == {1} else ""
+    maps = (
+        " Label maps of another tool are one set, without seeds: the value that a case has there is compared with the mean over "
+        "the other row's seeds, and what another training of the tool would change is not covered."
+        if any(None in (c.seeds, c.reference_seeds) for c in averages)
+        else ""
+    )
     flips = "" if max(c.cases for c in averages) <= EXACT_FLIPS else ", by random signs"
     return (
         "Paired by case: the value of a case is its mean over seeds and organs. Intervals hold 95 % of "
         f"{RESAMPLES:,} resamples of the cases and, crossed with them, of the seeds; with few cases they are too short."
-        f"{one} Wilcoxon: signed-rank test; permutation: of the signs of the differences{flips}; both two-sided. "
+        f"{one}{maps} Wilcoxon: signed-rank test; permutation: of the signs of the differences{flips}; both two-sided. "
         "Holm: corrected for all comparisons of the table. r: matched-pairs rank-biserial correlation; d_z: mean difference "
         "in SDs of the differences; both with the sign of the difference. Single organs are in comparisons.csv."
     )
@@ -150,7 +156,7 @@ def _slides(slides: Sequence[SlideTest]) -> list[str]:
 
 
 def _why_not(c: Comparison, domains: str) -> str:
-    absent = [label for label, n in ((c.method, c.seeds), (c.reference, c.reference_seeds)) if not n]
+    absent = [label for label, n in ((c.method, c.seeds), (c.reference, c.reference_seeds)) if n == 0]
     measure = metric_of(c.metric).title
     if absent:
         return f"{' and '.join(absent)} {_have(absent)} no {measure} on {domains}, so there is nothing to compare"
@@ -163,10 +169,7 @@ def _why_not(c: Comparison, domains: str) -> str:
 
 
 def _numbers(c: Comparison) -> list[str]:
-    found = [_count(c.cases, "case")]
-    found += (
-        [_count(c.seeds, "seed")] if c.seeds == c.reference_seeds else [f"{c.seeds} against {c.reference_seeds} seeds"]
-    )
+    found = [_count(c.cases, "case"), _sets(c)]
     if c.left_out:
         found.append(f"{_count(c.left_out, 'case')} left out for want of a partner")
     for label, n, of in (
@@ -176,6 +179,17 @@ def _numbers(c: Comparison) -> list[str]:
         if n:
             found.append(f"{n} of {of} values of {label} not defined")
     return found
+
+
+def _sets(c: Comparison) -> str:
+    """ "3 seeds", "1 against 2 seeds", "one set of label maps against the mean of 3 seeds"."""
+    both = c.seeds, c.reference_seeds
+    if None in both:
+        row, other = ("one set of label maps" if n is None else f"the mean of {_count(n, 'seed')}" for n in both)
+        return f"{row} against {other}"
+    return (
+        _count(c.seeds or 0, "seed") if c.seeds == c.reference_seeds else f"{c.seeds} against {c.reference_seeds} seeds"
+    )
 
 
 def _range(c: Comparison) -> str:

@@ -264,8 +264,9 @@ def _table(
     count = len(_seeds(scores) if over == "seeds" else {s.case for s in scores})
     words = f"mean ± SD over {count} {over}" if count > 1 else "one case"
     title = f"{domains}: {metric.heading}, {words}" + ("" if selection == LAST else f", selected by {selection}")
-    external = [m.note for m in methods if m.is_external and any(found.get((m.label, organ)) for organ in organs)]
-    notes = (*external, *_annotated(scores), *_footnotes(rows, organs, metric))
+    external = [m for m in methods if m.is_external and any(found.get((m.label, organ)) for organ in organs)]
+    alone = "" if over == "cases" else f" It is one set of label maps, beside means over {count} seeds: it has no SD."
+    notes = (*(f"{m.note}{alone}" for m in external), *_annotated(scores), *_footnotes(rows, organs, metric))
     seen = {m.label: m.seen for m in methods if m.seen is not None}
     return Table(direction, title, organs, rows, stamps, best, metric, count, words, notes, seen=seen)
 

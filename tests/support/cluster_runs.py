@@ -1,9 +1,13 @@
 """A small grid on a real cluster: started, killed in several ways, and compared with an undisturbed run of this machine."""
 
+import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from attent_kit.engine.run.status import cells_in, state_of
@@ -49,7 +53,37 @@ def attentkit_launchers():
     return {"slurm": "attentkit_slurm.slurm:Slurm", "ray": "attentkit_ray.ray:Ray"}
 """
 SCRIPT = "import sys; from attent_kit.cli import run; sys.exit(run(sys.argv[1:]))"
+TINY = [
+    f"--set={option}"
+    for option in (
+        "translate_steps=2", "segment_steps=2", "segmentor.encoder=tu-test_resnet", "segmentor.encoder_depth=3",
+        "segmentor.decoder_channels=[16,8,8]", "translator.width=4", "translator.blocks=1", "image_discriminator.width=4",
+        "image_discriminator.layers=1", "entropy_discriminator.width=4", "precision=32-true", "snapshots=0",
+    )
+]  # fmt: skip
+"""What makes a run of AttENT short, and leaves its batches as they are."""
 NUMBERS = ("scores.csv", "table.md", "table.csv", "comparisons.csv")
+
+
+def lines_of_the_page() -> list[str]:
+    """The commands of docs/howto/cluster.md, word for word."""
+    page = (ROOT / "docs" / "howto" / "cluster.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```text\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    return [line.partition("#")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def with_commands(folder: Path, prepared: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment that finds attentkit and torchrun by their names; `folder` has mr.h5 and ct.h5."""
+    for name in ("mr.h5", "ct.h5"):
+        shutil.copy(prepared / name, folder)
+    for name, call in (("attentkit", f'-c "{SCRIPT}"'), ("torchrun", "-m torch.distributed.run")):
+        place = folder / "bin" / name
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(f'#!/bin/sh\nexec {sys.executable} {call} "$@"\n')
+        place.chmod(0o755)
+    path = os.pathsep.join([str(folder / "bin"), environment["PATH"]])
+    source = os.pathsep.join([str(ROOT), str(ROOT / "plugins"), environment.get("PYTHONPATH", "")])
+    return {**environment, "PATH": path, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
 
 
 class Disturbed:
@@ -74,7 +108,7 @@ class Disturbed:
         line = [sys.executable, "-c", SCRIPT, *map(str, words)]
         return subprocess.run(line, env=self.environment, capture_output=True, text=True, cwd=self.suite.parent)
 
-    def undisturbed(self) -> int:
+    def undisturbed(self, *more: str) -> int:
         """The same in one process; its exit code."""
         return self.command(
             "compare",
@@ -86,7 +120,18 @@ class Disturbed:
             "-o",
             self.out.with_name("undisturbed"),
             "--no-report",
+            *more,
         ).returncode
+
+    def in_twos(self) -> None:
+        """Of the suite Pixel and AttENT, which share a stage, with batches that two processes can share."""
+        text = self.suite.read_text().partition('[[rows]]\nlabel = "Broken"')[0]
+        text = text.replace('[[rows]]\nlabel = "W/o"\nalignment = "source_only"\n', "")
+        self.suite.write_text(text.replace("[options]", "[options]\ntranslate_batch_size = 2"))
+
+    def ranks(self) -> set[int]:
+        """How many devices have trained each run."""
+        return {json.loads(file.read_text())["devices_per_run"] for file in self.out.glob("*/*/*/env.json")}
 
     def start(self, *more: str) -> None:
         """`compare`, in the background."""

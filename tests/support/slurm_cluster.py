@@ -1,7 +1,7 @@
 """A real Slurm on this machine: munged, slurmctld and a slurmd for each of several node names, in a folder of its own.
 
 apt-get install slurmctld slurmd slurm-client munge
-python tests/support/slurm_cluster.py /tmp/slurm        # until Ctrl-C; then, elsewhere:
+python tests/support/slurm_cluster.py /tmp/slurm        # until Ctrl-C; or /tmp/slurm NODES CORES GPUS; then, elsewhere:
 export SLURM_CONF=/tmp/slurm/slurm.conf
 """
 
@@ -44,6 +44,8 @@ PreemptMode=REQUEUE
 JobRequeue=1
 ReturnToService=2
 SlurmdTimeout=10
+SlurmdParameters=config_overrides
+GresTypes=gpu
 InactiveLimit=0
 KillWait=10
 MinJobAge=300
@@ -55,11 +57,14 @@ PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=10
 
 
 class Cluster:
-    """Its daemons are children of this process, which ends them; nodes are called node1, node2, ..."""
+    """Its daemons are children of this process, which ends them; nodes are called node1, node2, ...
 
-    def __init__(self, folder: Path, nodes: int = 2, cores: int = 2) -> None:
+    Cores may be more than this machine has, and GPUs are only claimed.
+    """
+
+    def __init__(self, folder: Path, nodes: int = 2, cores: int = 2, gpus: int = 0) -> None:
         self.folder, self.nodes = folder, [f"node{n + 1}" for n in range(nodes)]
-        self._cores = cores
+        self._cores, self._gpus = cores, gpus
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     @property
@@ -83,11 +88,13 @@ class Cluster:
         ports, host = free_ports(1 + len(self.nodes)), socket.gethostname().partition(".")[0]
         nodes = "\n".join(
             f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={self._cores} "
-            "RealMemory=16000 State=UNKNOWN"
+            f"RealMemory=16000{f' Gres=gpu:{self._gpus}' if self._gpus else ''} State=UNKNOWN"
             for name, port in zip(self.nodes, ports[1:], strict=True)
         )
         text = CONF.format(host=host, user="root", folder=self.folder, ports=ports, nodes=nodes)
         (self.folder / "slurm.conf").write_text(text)
+        claimed = f"NodeName={','.join(self.nodes)} Name=gpu File=/dev/tty[1-{self._gpus}]\n" if self._gpus else ""
+        (self.folder / "gres.conf").write_text(claimed)
         self._run(
             "munged", "--foreground", "--force", f"--socket={self.folder}/munge.socket", f"--key-file={key}",
             f"--log-file={self.folder}/munged.log", f"--pid-file={self.folder}/munged.pid",

@@ -14,7 +14,7 @@ from attent_kit.data.prepared.unread import is_read
 from attent_kit.engine.compare.starts import begins_with
 from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.run.domains import domains_seen, facts_in
-from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.folder import RunFolder, RunKey
 from attent_kit.engine.run.provenance import by_component, components_of, recorded
 from attent_kit.engine.run.settings import DataSettings, RunSettings, shaping
 from attent_kit.errors import AttentKitError
@@ -112,13 +112,21 @@ def located(cells: Sequence[Cell], registry: Registry) -> list[Cell]:
     return found
 
 
-def superseded(cell: Cell, registry: Registry) -> dict[Path, list[str]]:
-    """Folders of this row, direction, seed and fold that hold runs of other content, and in what each of them differs."""
-    there = {run.path: content_there(run) for run in cell.run.siblings()}
-    if not there:
-        return {}
-    asked = content_of(cell, registry)
-    return {folder: differences(content, asked) for folder, content in there.items() if content is not None}
+def superseded(cells: Sequence[Cell], registry: Registry) -> dict[Path, dict[Path, list[str]]]:
+    """By the folder of each of these cells of one comparison: folders of its row, direction, seed and fold that hold runs of
+    other content, and in what each of them differs."""
+    beside: dict[RunKey | None, list[RunFolder]] = {}
+    for run in (
+        RunFolder.find(cells[0].run.out) if cells else ()
+    ):  # a folder of thousands of runs is listed once for all
+        beside.setdefault(run.key, []).append(run)
+    found: dict[Path, dict[Path, list[str]]] = {}
+    for cell in cells:
+        others = {run.path: content_there(run) for run in beside.get(cell.key, ()) if run.path != cell.folder}
+        there = {folder: content for folder, content in others.items() if content is not None}
+        asked = content_of(cell, registry) if there else None
+        found[cell.folder] = {folder: differences(content, asked) for folder, content in there.items() if asked}
+    return found
 
 
 def content_of(cell: Cell, registry: Registry) -> Content:

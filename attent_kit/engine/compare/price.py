@@ -26,11 +26,11 @@ from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.processor import one_thread
 from attent_kit.engine.run.stages import parts_of
-from attent_kit.engine.train.fit import seed_step
+from attent_kit.engine.train.fit import refuse_uneven, seed_step
 from attent_kit.engine.train.train import task_of
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.errors import AttentKitError, ConfigError
-from attent_kit.interfaces import Batch, Stage, Task
+from attent_kit.interfaces import Alignment, Batch, Stage, Task
 from attent_kit.registry import Registry
 from attent_kit.report.power import Power
 
@@ -92,6 +92,8 @@ class Price(NamedTuple):
     """What it costs as jobs, if a launcher starts them."""
     externals: Sequence[External] = ()
     """Rows of label maps that other tools have made, which cost nothing."""
+    devices_per_run: int = 1
+    """How many devices train a run together; one of them alone was measured."""
 
     def check(self) -> "Price":
         """The same if every run can be run as it is set; else ConfigError."""
@@ -114,6 +116,16 @@ class Price(NamedTuple):
     def seconds(self) -> float:
         """Training time of everything that is missing, one run after another."""
         return sum(cell.seconds or 0.0 for cell in self.cells)
+
+    @property
+    def unmeasured(self) -> str:
+        """What the times leave out, in words; empty if that is nothing."""
+        if self.devices_per_run == 1:
+            return ""
+        return (
+            f"Times and memory are measured on one device. {self.devices_per_run} that train a run together take at least "
+            f"{1 / self.devices_per_run:.0%} of such a time, and with small networks more than all of it."
+        )
 
     def wall(self, devices: int) -> float:
         """Wall time of everything that is missing in seconds, over so many devices as fast as the one measured.
@@ -146,8 +158,10 @@ def price(
     registry: Registry,
     devices: Sequence[str],
     report: ReportDone,
+    devices_per_run: int = 1,
 ) -> Price:
-    """Measure every row that has a missing cell, and add up. `report` is told the row, how many are measured, of how many."""
+    """Measure every row that has a missing cell on one device, and add up. `report` is told the row, how many are measured, of
+    how many; `devices_per_run` train a run together."""
     task, size = seen_by_networks(suite, cells)
     first = {cell.row: cell for cell in reversed(cells) if not cell.done}
     costs: dict[str, list[StageCost]] = {}
@@ -156,10 +170,13 @@ def price(
         report(row, done, len(first))
         try:
             with one_thread(devices[0]):
-                costs[row] = _measure(cell, registry, task, size, launch(devices[0], cell.settings.precision))
+                alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
+                refuse_uneven(alignment, devices_per_run)
+                costs[row] = _measure(cell, alignment, task, size, launch(devices[0], cell.settings.precision))
         except AttentKitError as error:
             errors[row] = str(error)
-    return Price([cost for row in costs.values() for cost in row], _add_up(cells, costs, errors), tuple(devices))
+    stages = [cost for row in costs.values() for cost in row]
+    return Price(stages, _add_up(cells, costs, errors), tuple(devices), devices_per_run=devices_per_run)
 
 
 def seen_by_networks(suite: Suite, cells: Sequence[Cell]) -> tuple[Task, int]:
@@ -192,9 +209,8 @@ def _add_up(cells: Sequence[Cell], costs: dict[str, list[StageCost]], errors: di
     return made
 
 
-def _measure(cell: Cell, registry: Registry, task: Task, size: int, fabric: Fabric) -> list[StageCost]:
+def _measure(cell: Cell, alignment: Alignment, task: Task, size: int, fabric: Fabric) -> list[StageCost]:
     """Time real steps, updates and all, of networks that are thrown away, on images of noise."""
-    alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
     optimizers = setup(alignment, fabric)
     update = FabricUpdate(fabric, optimizers)
     costs = []

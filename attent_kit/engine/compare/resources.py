@@ -52,9 +52,10 @@ class JobSettings(ComponentConfig):
         if devices == 1:
             return found
         if found["gpus"] not in (0, 1):
+            said, write = ("--launch", "type --launch") if row.gpus is None else ("resources of a row,", "write there")
             raise ConfigError(
-                f"--launch gpus={found['gpus']:g} is of one device of a run, and --devices-per-run asks for {devices} devices: "
-                "type --launch gpus=1, or gpus=0 for the processor."
+                f"{said} gpus={found['gpus']:g} is of one device of a run, and --devices-per-run asks for {devices} devices: "
+                f"{write} gpus=1, or gpus=0 for the processor."
             )
         several = ("gpus", "cpus", "memory")
         return found | {name: found[name] * devices for name in several if found[name] is not None}
@@ -66,6 +67,7 @@ class NodeHours(NamedTuple):
     launcher: str
     hours: float
     """Of nodes, of which a job takes one."""
+    core_hours: float
     gpu_hours: float
     longest: float
     """Seconds of the longest run."""
@@ -75,9 +77,15 @@ class NodeHours(NamedTuple):
     @property
     def sentence(self) -> str:
         """In words."""
-        gpus = f" and {self.gpu_hours:.3g} GPU hours" if self.gpu_hours else ""
+        parts = {"node": self.hours}
+        if self.core_hours != self.hours:  # a job is more than one core
+            parts["core"] = self.core_hours
+        if self.gpu_hours:
+            parts["GPU"] = self.gpu_hours
+        *before, last = [f"{hours:.3g} {name} hours" for name, hours in parts.items()]
+        hours = f"{', '.join(before)} and {last}" if before else last
         return (
-            f"As {self.jobs} jobs of {self.launcher} about {self.hours:.3g} node hours{gpus} at the speed of this machine; "
+            f"As {self.jobs} jobs of {self.launcher} about {hours} at the speed of this machine; "
             f"the longest run takes {self.longest / 3600:.3g} h."
         )
 
@@ -91,6 +99,7 @@ def node_hours(launcher: str, runs: Sequence[tuple[float, dict[str, Any]]]) -> N
     return NodeHours(
         launcher,
         sum(seconds for seconds, _ in runs) / 3600,
+        sum(seconds * resources["cpus"] for seconds, resources in runs) / 3600,
         sum(seconds * resources["gpus"] for seconds, resources in runs) / 3600,
         max((seconds for seconds, _ in runs), default=0.0),
         jobs,

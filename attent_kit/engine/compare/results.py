@@ -177,8 +177,9 @@ def _cells(
 def _unseen(out: Path, cells: Sequence[Cell], runs: Sequence[RunFolder], registry: Registry) -> list[str]:
     """A sentence for each row with runs that are in no table."""
     older: dict[str, dict[Path, list[str]]] = {}
+    differing_of = superseded(cells, registry)
     for cell in cells:
-        older.setdefault(cell.row, {}).update(superseded(cell, registry))
+        older.setdefault(cell.row, {}).update(differing_of[cell.folder])
     sentences = []
     for row, differing in older.items():
         if differing:

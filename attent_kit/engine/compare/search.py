@@ -21,8 +21,10 @@ from attent_kit.engine.compare.rows import slug
 from attent_kit.engine.compare.space import Dimension, Search, ask, require_sampler
 from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.compare.vary import names_beside
+from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.folder import SEARCHED, RunKey
 from attent_kit.engine.run.settings import RunSettings, run_settings
+from attent_kit.engine.snapshots.look import lacking_in, look_at_noise
 from attent_kit.errors import ConfigError, DataError, did_you_mean
 from attent_kit.registry import Registry
 from attent_kit.report.outcomes import failed_checks
@@ -126,8 +128,8 @@ class Study:
         ]
         if not found:
             raise DataError(
-                f"the objective '{self.search.objective}' of [search] has no score of {cell.run}: it takes what these data or "
-                'this method lack, such as labelled validation cases of the source. Choose another, as in objective = "im".'
+                f"the objective '{self.search.objective}' of [search] has no score of {cell.run}: it takes what this method "
+                'lacks, such as a translation back to the target. Choose another, as in objective = "im".'
             )
         return found[0]
 
@@ -198,6 +200,24 @@ def refuse_search(suite: Suite, cells: Sequence[Cell], registry: Registry) -> No
         raise ConfigError(f"search.rows: '{searched[0]}' has none of the options of the space: leave it out.")
 
 
+def refuse_objective(studies: Mapping[RunKey, Study]) -> None:
+    """DataError, before anything is trained, if the data lack what the objective is computed from."""
+    known = set()
+    for study in studies.values():
+        cell, objective = study.cell, study.search.objective
+        if (cell.direction, cell.fold, cell.row) in known or not _has_data(cell):
+            continue
+        known.add((cell.direction, cell.fold, cell.row))
+        source, target = domains_seen(cell.settings.data.model_copy(update={"untested": True}), facts_in)
+        reason = lacking_in(source)
+        selector = study.registry.find("selectors", objective).load()()
+        if reason and selector.score(look_at_noise(source, len(target.organs) + 1)) is None:
+            raise DataError(
+                f"search.objective: '{objective}' would have no score of {cell.name}: {reason}. Run `attentkit prepare` again "
+                'with --val, or choose an objective that sees the target alone, as in objective = "im".'
+            )
+
+
 def chosen(studies: Mapping[RunKey, Study], cells: Sequence[Cell]) -> list[Cell]:
     """The cells with the options that their searches have found; those whose search is not over say how many trials it lacks."""
     made = []
@@ -206,9 +226,7 @@ def chosen(studies: Mapping[RunKey, Study], cells: Sequence[Cell]) -> list[Cell]
         if study is None:
             made.append(cell)
             continue
-        data = cell.settings.data
-        there = all(file.exists() for file in (data.source, data.target) if file is not None)
-        trials, _ = study.found() if there else ([], [])
+        trials, _ = study.found() if _has_data(cell) else ([], [])
         if len(trials) < study.count:
             made.append(replace(cell, trials_left=study.count - len(trials)))
         else:
@@ -216,6 +234,12 @@ def chosen(studies: Mapping[RunKey, Study], cells: Sequence[Cell]) -> list[Cell]
             settings = with_options(study.cell.settings, best.options, study.registry)
             made.append(replace(cell, settings=settings, trials_left=None))
     return made
+
+
+def _has_data(cell: Cell) -> bool:
+    """Whether the prepared files are there; those of a phantom are made when it is first run."""
+    data = cell.settings.data
+    return all(file.exists() for file in (data.source, data.target) if file is not None)
 
 
 def met_nan(cell: Cell) -> bool:

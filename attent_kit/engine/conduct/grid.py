@@ -16,14 +16,14 @@ from attent_kit.engine.compare.patients import choose_folds, notes, refuse_anoth
 from attent_kit.engine.compare.price import Price, price
 from attent_kit.engine.compare.resources import node_hours
 from attent_kit.engine.compare.results import labels_in
-from attent_kit.engine.compare.search import chosen, refuse_search, studies_of
+from attent_kit.engine.compare.search import chosen, refuse_objective, refuse_search, studies_of
 from attent_kit.engine.compare.suite import Cell, Suite, expand, joined, narrow, read_suite
 from attent_kit.engine.compare.vary import vary
 from attent_kit.engine.conduct.request import CompareRequest
 from attent_kit.engine.conduct.watcher import Watcher
 from attent_kit.engine.jobs.plan import Planned, planned, shapes
 from attent_kit.engine.jobs.settings import Launching, launching
-from attent_kit.engine.run.device import launch, several, together
+from attent_kit.engine.run.device import launch, refuse_misnamed, several, together
 from attent_kit.engine.run.processor import on_processor, processes
 from attent_kit.engine.run.provenance import explained
 from attent_kit.engine.run.ranks import refuse_starter
@@ -94,7 +94,9 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     refuse_externals(externals)
     if narrowed.search is not None:
         refuse_search(whole, expand(whole, registry, files, out, words), registry)
-        cells = chosen(studies_of(narrowed, cells, registry, out), cells)
+        studies = studies_of(narrowed, cells, registry, out)
+        refuse_objective(studies)
+        cells = chosen(studies, cells)
     cells = located(cells, registry)
     if reference is not None:
         # A wrong label is met before anything is trained.
@@ -104,11 +106,16 @@ def expanded(request: CompareRequest, registry: Registry) -> CellGrid:
     trackers = find_trackers(request.track, registry)
     jobs = _launching(request, narrowed, registry)
     if jobs is not None and narrowed.search is not None:
-        raise ConfigError("[search] asks for trials on this machine: leave out the launcher, or the search.")
+        raise ConfigError(
+            f"[search] trains its trials on this machine, since each follows from those before it, and {jobs.name} takes runs "
+            "that are known beforehand: type --launcher local, with --devices for several, or write the options of its "
+            "search.csv into the suite in place of [search]."
+        )
     devices = _devices(request, cells) if jobs is None else ("auto",)
     for file in files.values() if narrowed.phantom is None else ():
         refuse_another_split(narrowed, Prepared.open(file))
-    older = {cell.folder: {} if cell.trials_left is not None else superseded(cell, registry) for cell in cells}
+    known = superseded([cell for cell in cells if cell.trials_left is None], registry)
+    older = {cell.folder: known.get(cell.folder, {}) for cell in cells}
     noted = tuple(notes(cells, narrowed.shared_patients))
     return CellGrid(
         narrowed, whole, tuple(cells), older, out, reference, devices, trackers, tuple(left_out), noted,
@@ -120,7 +127,7 @@ def priced(request: CompareRequest, registry: Registry, watcher: Watcher | None 
     """What a request would cost, from a few measured steps of each row; nothing is kept."""
     grid = expanded(request, registry)
     with (watcher or Watcher()).during("rows") as tell:
-        found = price(grid.suite, grid.cells, registry, grid.devices, tell)
+        found = price(grid.suite, grid.cells, registry, grid.devices, tell, grid.devices_per_run)
     found = found._replace(power=grid.power, externals=grid.externals)
     if grid.launching is None:
         return found
@@ -158,6 +165,13 @@ def _launching(request: CompareRequest, suite: Suite, registry: Registry) -> Lau
             f"--devices {','.join(request.devices)} are of this machine: with --launcher {found.name} say how many GPUs a run "
             "has, as in --launch gpus=1."
         )
+    for device in request.devices:
+        refuse_misnamed(device, request.devices_per_run)
+    for row in suite.rows:
+        try:
+            found.jobs.of(row.resources, request.devices_per_run)
+        except ConfigError as error:
+            raise ConfigError(f"row '{row.label}': {error}") from None
     return found
 
 

@@ -22,9 +22,8 @@ def launch(device: str = "auto", precision: str = "auto", strategy: Several | No
     bfloat16 (recent GPUs, CPUs with AVX512-BF16 or AMX) and 32-true elsewhere. Losses are always in float32.
     """
     device = parts_of(device)[0]
+    refuse_misnamed(device)
     kind, _, index = _kind(device)
-    if kind not in ("cpu", "cuda", "mps") or (index and not (kind == "cuda" and index.isdigit())):
-        raise ConfigError(f"--device {device}: write auto, cpu, cuda, cuda:N or mps.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"--device {device}: no CUDA device can be used here. Type --device cpu, or leave it out.")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
@@ -68,13 +67,8 @@ def several(device: str, count: int, seat: Seat | None = None) -> str:
     """
     if count == 1:
         return device
-    kind, colon, index = _kind(device)
-    if kind not in ("cpu", "cuda", "mps") or "+" in device:
-        launch(device)
-    if colon:
-        raise ConfigError(
-            f"--device {device} is one device, and --devices-per-run {count} asks for {count}: type --device {kind}."
-        )
+    refuse_misnamed(device, count)
+    kind = _kind(device)[0]
     refuse_impossible(kind, count)
     there = torch.cuda.device_count() if kind == "cuda" else cores()
     if kind == "cuda" and seat is not None and seat.starter == "srun" and there == 1:
@@ -85,6 +79,19 @@ def several(device: str, count: int, seat: Seat | None = None) -> str:
             f"--devices-per-run {count} is more than this machine has: type at most {there}, for {there} {what}."
         )
     return "+".join(f"cuda:{n}" if kind == "cuda" else kind for n in range(count))
+
+
+def refuse_misnamed(device: str, count: int = 1) -> None:
+    """ConfigError for what names no device of any machine, or not `count` devices that train a run together."""
+    kind, colon, index = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdigit())):
+        raise ConfigError(f"--device {device}: write auto, cpu, cuda, cuda:N or mps.")
+    if count > 1 and colon:
+        raise ConfigError(
+            f"--device {device} is one device, and --devices-per-run {count} asks for {count}: type --device {kind}."
+        )
+    if count > 1 and kind == "mps":
+        refuse_impossible(kind, count)
 
 
 def together(devices: Sequence[str]) -> str:

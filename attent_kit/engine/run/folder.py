@@ -220,11 +220,6 @@ class RunFolder:
         """Every run at or below a place, whatever it is called, in the order of names."""
         return [RunFolder(config.parent) for config in sorted(place.rglob(RunFolder(place).config.name))]
 
-    def siblings(self) -> list["RunFolder"]:
-        """Other folders of the same direction, row, seed and fold, in the order of names."""
-        beside = map(RunFolder, sorted(self.path.parent.glob("seed*")))
-        return [run for run in beside if run.key is not None and run.key == self.key and run != self]
-
     # Its parts
 
     def snapshot(self, step: int) -> Path:

@@ -1,6 +1,7 @@
 """One look at the networks as they stand: a forward of every kind on fixed slices, shared by all selectors."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -73,6 +74,28 @@ class Viewer:
             f_s=None if source is None else _positions([f for _, f in source]),
             f_t=_positions([f for _, f, _ in target if f is not None]),
         )
+
+
+def lacking_in(source: Prepared) -> str | None:
+    """Why a look has no labels of source slices, whatever the method; None if it has."""
+    if not is_read(source):
+        return "the source is not read"
+    return None if _source_cases(source)[1] else f"{source.path} has no labelled case that is kept from training"
+
+
+def look_at_noise(source: Prepared, classes: int) -> Look:
+    """A look with the parts that a source allows, whatever the method: what has no score of it will have none of a snapshot."""
+    generator, pixels = torch.Generator().manual_seed(0), 8
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    p_t, p_cycle, p_s = (noise(2, classes, pixels, pixels).softmax(1) for _ in range(3))
+    y_s = torch.arange(2 * pixels**2).view(2, pixels, pixels) % classes
+    whole = Look(p_t, noise(classes).softmax(0), p_cycle, p_s, y_s, noise(20, 6), noise(20, 6))
+    if not is_read(source):
+        return replace(whole, source_ratios=torch.zeros(classes), p_s=None, y_s=None, f_s=None)
+    return whole if _source_cases(source)[1] else replace(whole, y_s=None)
 
 
 def class_ratios(source: Prepared) -> Tensor:
