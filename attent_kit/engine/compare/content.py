@@ -116,9 +116,8 @@ def superseded(cells: Sequence[Cell], registry: Registry) -> dict[Path, dict[Pat
     """By the folder of each of these cells of one comparison: folders of its row, direction, seed and fold that hold runs of
     other content, and in what each of them differs."""
     beside: dict[RunKey | None, list[RunFolder]] = {}
-    for run in (
-        RunFolder.find(cells[0].run.out) if cells else ()
-    ):  # a folder of thousands of runs is listed once for all
+    # A folder of thousands of runs is listed once for all.
+    for run in RunFolder.find(cells[0].run.out) if cells else ():
         beside.setdefault(run.key, []).append(run)
     found: dict[Path, dict[Path, list[str]]] = {}
     for cell in cells:
