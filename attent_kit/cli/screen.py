@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attent_kit.report.compared import Compared
     from attent_kit.report.power import Power
 
-ITEMS = ("shift", "audit")
+ITEMS = ("rows", "shift", "audit")
 """Parts whose items are each named even without a terminal: one may take minutes."""
 
 MANY_ROWS = 500
