@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from attent_kit.engine.conduct.doctor import Doctor
     from attent_kit.engine.conduct.train import TrainResult
     from attent_kit.engine.conduct.watcher import Watcher
+    from attent_kit.engine.run.dropped import Keep
     from attent_kit.engine.train.train import TrainWatcher
 
 Place = str | Path
@@ -138,16 +139,17 @@ def compare(suite: Any = "phantom", *, watcher: "Watcher | None" = None, **optio
     return conduct(_options(CompareRequest, {"suite": suite, **options}), load().registry, watcher)
 
 
-def doctor(place: Place | None = None, *, tell: "ReportDone | None" = None) -> "Doctor":
+def doctor(place: Place | None = None, *, keep: "Keep" = "all", tell: "ReportDone | None" = None) -> "Doctor":
     """What this machine offers; and of a folder of results, a run or a prepared file, what is damaged, unfinished, held or
-    superseded. Nothing is changed: `clean` of the result removes what may go.
+    superseded. Nothing is changed: `clean` of the result removes what may go. With `keep` "training" or "prediction" so may what
+    finished runs have beyond that: snapshots, and checkpoints, too.
 
     Sizes are in bytes. ConfigError if there are no results at `place`, DataError for a file that is not a prepared one.
     """
     from attent_kit.engine.conduct.doctor import doctor as conduct
 
     aside = {f"{plugin.name} ({plugin.distribution} {plugin.version})": plugin.error for plugin in load().quarantined}
-    return conduct(None if place is None else Path(place), aside, tell)
+    return conduct(None if place is None else Path(place), aside, tell, keep)
 
 
 def _options(model: Callable[..., T], given: dict[str, Any]) -> T:

@@ -5,8 +5,11 @@ import json
 import pytest
 
 from attent_kit.engine.compare import price as module
+from attent_kit.engine.run.device import launch
+from attent_kit.interfaces import Task
 from support.commands import SUITE
 from support.messages import quotes
+from support.small_runs import REGISTRY, SMALL, settings
 
 
 @pytest.fixture
@@ -32,6 +35,49 @@ def test_a_plan_measures_every_stage_and_leaves_nothing_behind(attentkit, suite,
         ("Pixel", "translate"), ("Pixel", "segment"),
     }  # fmt: skip
     assert all(s["steps"] == 2 and s["seconds_a_step"] > 0 for s in stages.values())
+
+
+def test_the_disk_that_is_foretold_is_what_weights_take(attentkit, suite, tmp_path):
+    """Within 20 %, snapshots and what is shared included."""
+    out = tmp_path / "out"
+    words = ("-m", "attent,pixel", "--directions", "mr2ct", "--set", "snapshots=3", "--set", "segment_steps=4")
+    _, planned = plan(attentkit, suite, out, *words)
+    assert attentkit("compare", suite, "-d", "cpu", "-o", out, "--seeds", "0", "--no-report", *words).code == 0
+    sizes = {row: sum(map(size_of, (out / "mr2ct" / row / "seed0").rglob("*"))) for row in ("attent", "pixel")}
+    shared = sum(map(size_of, (out / "shared").rglob("*")))
+    found = {c["row"]: c["disk"] for c in planned["cells"]}
+    assert found["AttENT"] == pytest.approx(sizes["attent"] + shared, rel=0.2)
+    assert found["Pixel"] == pytest.approx(sizes["pixel"], rel=0.2)
+    assert planned["disk"] == sum(found.values()) and shared > 0
+
+
+def size_of(path):
+    """Of a file of weights."""
+    return path.stat().st_size if path.suffix in (".ckpt", ".safetensors") else 0
+
+
+def test_on_a_processor_large_slices_are_measured_small_and_scaled(monkeypatch):
+    """Time grows with the pixels, and so does what a step takes of memory beside the weights."""
+    taken = []
+
+    class Metered(module._Meter):
+        def _stage(self, stage, batch, update, side):
+            taken.append(batch.x_t.shape[-1])
+            return super()._stage(stage, batch, update, side)
+
+    monkeypatch.setattr(module, "_timed", lambda *_: 0.5)
+    monkeypatch.setattr(module, "_peak", lambda device: 300)
+    monkeypatch.setattr(module, "_resident", lambda: 200)
+    fabric = launch("cpu", "32-true")
+    cell = type("ACell", (), {"row": "X", "settings": settings((1, 2), {**SMALL, "segment_batch_size": 1})})
+    costs, disk = Metered(cell, REGISTRY, Task(), 256, fabric).measured({}, lambda stage: None)
+    assert {cost.side for cost in costs} == {64} == {*taken}
+    assert {cost.seconds_a_step for cost in costs} == {8.0} and {cost.memory for cost in costs} == {1800}
+    assert disk.left("all") > disk.left("training") > disk.left("prediction") == disk.exported
+    cell.settings = cell.settings.model_copy(update={"half_snapshots": True})
+    small, halved = Metered(cell, REGISTRY, Task(), 32, fabric).measured({}, lambda stage: None)
+    assert 0.4 < halved.snapshots / disk.snapshots < 0.8 and halved.exported == disk.exported
+    assert {(cost.side, cost.seconds_a_step, cost.memory) for cost in small} == {(32, 0.5, 300)}
 
 
 def test_a_shared_stage_is_counted_once_for_each_direction_and_seed(attentkit, suite, tmp_path):
@@ -76,7 +122,8 @@ def test_the_plan_is_a_table_for_people(attentkit, suite, tmp_path):
     outcome = attentkit("compare", suite, "--plan", "-d", "cpu", "-o", tmp_path / "out", "--seeds", "0")
     assert outcome.code == 0
     assert "shares translate with AttENT" in outcome.out
-    assert "6 runs to train" in outcome.out
+    assert "6 runs to train" in outcome.out and " of disk; label maps" in outcome.out
+    assert outcome.err.startswith("Reading the suite")
 
 
 def test_the_peak_of_this_process_is_read_in_mebibytes():

@@ -1,4 +1,4 @@
-"""A run predicts from its exported segmentor where that is all that its method needs, and says so where it is not."""
+"""A run predicts from what it has exported: every network that its method's `predict` calls, and no other."""
 
 import json
 import pickle
@@ -12,8 +12,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from attent_kit.build import build_alignment
+from attent_kit.cli import run as main
+from attent_kit.engine.apply.pack import WEIGHTS, read_pack
 from attent_kit.engine.run.assemble import unwrapped
-from attent_kit.engine.run.checkpoint import export_segmentor, load_segmentor, write_weights
+from attent_kit.engine.run.checkpoint import read_weights, write_weights
+from attent_kit.engine.run.exported import export_networks, load_exported, read_networks
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.testing import check_alignment
 from support.cases import contents
@@ -62,6 +65,14 @@ def test_a_false_claim_is_told_by_the_contract_and_a_senseless_one_before_traini
         build_alignment(type("Choice", (), {"name": "attent", "options": choice.config}), REGISTRY, choice.task, 0)
 
 
+CPU = torch.device("cpu")
+
+
+def export(path, alignment):
+    export_networks(path, alignment, 64, CPU, {"steps": 4})
+    return load_file(path)
+
+
 def test_of_the_two_segmentors_of_cycada_the_one_that_predicts_is_exported(tmp_path):
     alignment, _, _ = made("cycada")
     with torch.no_grad():
@@ -69,13 +80,42 @@ def test_of_the_two_segmentors_of_cycada_the_one_that_predicts_is_exported(tmp_p
             parameter.fill_(9.0)
     # As if the source network had been built first.
     alignment._modules = {"F": alignment.F, **{name: m for name, m in alignment.named_children() if name != "F"}}
-    assert export_segmentor(tmp_path / "s.safetensors", alignment, {"steps": 4})
-    weights = load_file(tmp_path / "s.safetensors")
+    weights = export(tmp_path / "s.safetensors", alignment)
     own = unwrapped(alignment.S).state_dict()
     assert weights.keys() == own.keys() and all(torch.equal(weights[key], own[key]) for key in own)
     twin, _, _ = made("cycada")
-    assert load_segmentor(tmp_path / "s.safetensors", twin) == {"network": "S", "steps": 4}
+    facts, found = load_exported(tmp_path / "s.safetensors", twin, 64, CPU)
+    assert (facts, found) == ({"network": "S", "networks": ["S"], "steps": 4}, {"S"})
     assert all(torch.equal(value, unwrapped(twin.S).state_dict()[key]) for key, value in own.items())
+
+
+@pytest.mark.parametrize("name", ["attent", "pixel"])
+def test_a_translator_that_predicts_lies_beside_the_segmentor_and_nothing_else_does(tmp_path, name):
+    alignment, _, _ = made(name)
+    weights = export(tmp_path / "s.safetensors", alignment)
+    own, translator = (unwrapped(network).state_dict() for network in (alignment.S, alignment.G_ts))
+    assert weights.keys() == own.keys() | {f"G_ts/{key}" for key in translator}
+    assert not any(key.startswith("network.") for key in weights.keys() - own.keys())
+    twin, _, _ = made(name)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(0.1)
+    facts, found = load_exported(tmp_path / "s.safetensors", twin, 64, CPU)
+    assert found == {"S", "G_ts"} == {*facts["networks"]} and facts["network"] == "S"
+    for each in (alignment, twin):
+        each.eval()
+    with torch.no_grad():
+        assert torch.equal(alignment.predict(batch().x_t), twin.predict(batch().x_t))
+
+
+def test_buffers_of_the_method_itself_are_kept_where_predict_may_use_them(tmp_path):
+    alignment, _, _ = made("pixel")
+    alignment.register_buffer("step", torch.tensor(7))
+    export(tmp_path / "s.safetensors", alignment)
+    alignment.step.zero_()
+    assert "" in read_networks(tmp_path / "s.safetensors")[0]
+    load_exported(tmp_path / "s.safetensors", alignment, 64, CPU)
+    assert int(alignment.step) == 7
 
 
 def test_the_exported_file_says_which_network_it_is_and_how_long_it_was_trained(trained):
@@ -110,13 +150,42 @@ def test_a_run_whose_checkpoint_is_gone_still_predicts(attentkit, own_run, volum
     assert np.array_equal(found, before)
 
 
-def test_a_method_that_translates_first_asks_for_its_checkpoint(attentkit, prepared, volumes, tmp_path):
-    run, image = tmp_path / "run", volumes / "ct/images/ct_3.nii.gz"
-    assert attentkit(*train_words(prepared, run, *SMALL, alignment="pixel")).code == 0
-    assert attentkit("predict", run, image, tmp_path / "a.nii.gz", "-d", "cpu", "--translation").code == 0
+@pytest.fixture(scope="module")
+def pixel(prepared, tmp_path_factory):
+    """A finished run of a method that translates before it segments."""
+    folder = tmp_path_factory.mktemp("pixel") / "run"
+    assert main(train_words(prepared, folder, *SMALL, alignment="pixel")) == 0
+    return folder
+
+
+def test_a_method_that_translates_first_predicts_packs_and_starts_without_its_checkpoint(
+    attentkit, pixel, prepared, volumes, tmp_path
+):
+    run, image = shutil.copytree(pixel, tmp_path / "run"), volumes / "ct/images/ct_3.nii.gz"
+    (run / "checkpoint.ckpt").unlink()
+    for folder, name in ((pixel, "whole"), (run, "exported")):
+        where = (tmp_path / f"{name}.nii.gz", "-d", "cpu", "--translation", "--probabilities")
+        assert attentkit("predict", folder, image, *where).code == 0
+        assert attentkit("pack", folder, tmp_path / f"{name}.zip").code == 0
+    for end in (".nii.gz", "_translation.nii.gz", "_probabilities.nii.gz"):
+        assert (tmp_path / f"whole{end}").read_bytes() == (tmp_path / f"exported{end}").read_bytes()
+    assert read_pack(tmp_path / "whole.zip").files[WEIGHTS] == read_pack(tmp_path / "exported.zip").files[WEIGHTS]
+    outcome = attentkit(*train_words(prepared, tmp_path / "warm", *SMALL, "--from", run, alignment="pixel"))
+    assert outcome.code == 0 and "G_ts, S start from" in " ".join((outcome.out + outcome.err).split())
+
+
+def test_the_file_of_an_earlier_attent_kit_predicts_beside_its_checkpoint_and_asks_for_it_alone(
+    attentkit, pixel, volumes, tmp_path
+):
+    run, image = shutil.copytree(pixel, tmp_path / "run"), volumes / "ct/images/ct_3.nii.gz"
+    weights, facts = read_weights(run / "segmentor.safetensors")
+    del facts["networks"]
+    segmentor = {key: value for key, value in weights.items() if not key.startswith("G_ts/")}
+    write_weights(run / "segmentor.safetensors", segmentor, facts)
+    assert attentkit("predict", run, image, tmp_path / "a.nii.gz", "-d", "cpu").code == 0
     (run / "checkpoint.ckpt").unlink()
     outcome = attentkit("predict", run, image, tmp_path / "b.nii.gz", "-d", "cpu")
-    assert says(outcome, 2, "segmentor alone ... 'pixel' ... copy checkpoint")
+    assert says(outcome, 2, "'S' ... 'G_ts' ... copy checkpoint")
     assert not (tmp_path / "b.nii.gz").exists()
 
 

@@ -92,6 +92,9 @@ def command(
         load().registry, alignments=listed(alignments), suite=suite, variant=variant, select=select, track=listed(track),
         launcher=launcher,
     )  # fmt: skip
+    if price:
+        # Before torch is imported, which takes seconds.
+        click.echo("Reading the suite, and then measuring a step of each stage of each row.", err=True)
     from attent_kit.engine.conduct.compare import compare
     from attent_kit.engine.conduct.grid import expanded, planned_jobs, priced
     from attent_kit.engine.conduct.request import CompareRequest

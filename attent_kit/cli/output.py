@@ -161,6 +161,14 @@ def duration(seconds: float) -> str:
     )
 
 
+def in_bytes(number: int) -> str:
+    """A number of bytes in a unit that suits it."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if number >= scale:
+            return f"{number / scale:.1f} {unit}"
+    return f"{number} bytes"
+
+
 @contextmanager
 def bars(*whats: tuple[str, int]) -> Iterator[list[Bar]]:
     """A progress line for each (what, total), on stderr."""

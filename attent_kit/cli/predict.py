@@ -32,8 +32,8 @@ def command(
     run: Path, input: Path, out: Path, series: str | None, select: str, probabilities: bool, entropy: bool, translation: bool,
     dicom_seg: Path | None, strict: bool, device: str, overwrite: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Segment target images with the trained run RUN: its folder, or a zip of `attentkit pack`. Where the method predicts with
-    its segmentor alone, a folder with its config.toml, domain.json and segmentor.safetensors will do.
+    """Segment target images with the trained run RUN: its folder, or a zip of `attentkit pack`. Of the folder its config.toml,
+    domain.json and segmentor.safetensors will do.
 
     INPUT is a NIfTI file, a folder of them, or the folder of a DICOM series. OUT is the name of a label map (.nii.gz) or a
     folder. Labels come back on the grid of each image, with its affine and header; JSON beside them says what was

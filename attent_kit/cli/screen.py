@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attent_kit.cli.live import Say, live_grid
-from attent_kit.cli.output import Bar, bars, console, duration, print_json, print_scores, print_table
+from attent_kit.cli.output import Bar, bars, console, duration, in_bytes, print_json, print_scores, print_table
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.conduct.watcher import Watcher
 from attent_kit.report.scores import EXTERNAL
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from attent_kit.report.compared import Compared
     from attent_kit.report.power import Power
 
-ITEMS = ("shift", "audit")
+ITEMS = ("rows", "shift", "audit")
 """Parts whose items are each named even without a terminal: one may take minutes."""
 
 MANY_ROWS = 500
@@ -198,13 +198,15 @@ def print_price(price: "Price", as_json: bool) -> None:
                 "devices": price.devices,
                 "devices_per_run": price.devices_per_run,
                 "wall_seconds": price.wall(len(price.devices)),
+                "disk": price.disk,
+                "scaled_to": price.side,
                 "power": {direction: power.as_json() for direction, power in price.power.items()},
                 **({"launched": price.hours._asdict()} if price.hours is not None else {}),
                 "stages": [{n: v for n, v in stage._asdict().items() if n != "recipe"} for stage in price.stages],
                 "cells": [
                     {"row": c.cell.row, "direction": c.cell.direction, "seed": c.cell.seed, "done": c.cell.done}
                     | _fold(c.cell)
-                    | {n: getattr(c, n) for n in ("seconds", "memory", "shares", "error")}
+                    | {n: getattr(c, n) for n in ("seconds", "memory", "disk", "shares", "error")}
                     | _trials(c.cell)
                     for c in price.cells
                 ],
@@ -223,16 +225,16 @@ def print_price(price: "Price", as_json: bool) -> None:
     runs = [
         (
             c.cell.row, c.cell.direction, str(c.cell.seed), *_fold(c.cell).values(),
-            "-" if c.seconds is None else duration(c.seconds), _mebibytes(c.memory),
+            "-" if c.seconds is None else duration(c.seconds), _mebibytes(c.memory), in_bytes(c.disk) if c.disk else "-",
             "done" if c.cell.done else c.error or "; ".join(_how(c)),
         )
         for c in price.cells
     ]  # fmt: skip
     folds = _fold(price.cells[0].cell) if price.cells else {}
     for e in price.externals:
-        said = (duration(0), "-", "external: scored, never trained")
+        said = (duration(0), "-", "-", "external: scored, never trained")
         runs.append((e.row, e.direction, "-", *("all" for _ in folds), *said))
-    print_table("Runs", ("row", "direction", "seed", *folds, "time", "peak MiB", ""), runs)
+    print_table("Runs", ("row", "direction", "seed", *folds, "time", "peak MiB", "disk", ""), runs)
     count = len(price.devices)
     over = f", over {_devices(count, price.devices_per_run)} about {duration(price.wall(count))}" if count > 1 else ""
     trials = f" and {price.trials} trials of the search before them" if price.trials else ""
@@ -240,6 +242,13 @@ def print_price(price: "Price", as_json: bool) -> None:
         f"{price.missing} runs to train{trials}, one after another about {duration(price.seconds)}{over}, predictions and "
         "snapshots not counted."
     )
+    click.echo(f"Their weights and snapshots take {in_bytes(price.disk)} of disk; label maps and figures come on top.")
+    if price.side is not None:
+        side = min(stage.side for stage in price.stages)
+        click.echo(
+            f"Measured on slices of {side} x {side} pixels and scaled to {price.side} x {price.side} by their number of pixels, "
+            "since a processor takes long for a step of that size. A GPU is measured as it is."
+        )
     for sentence in filter(None, (price.hours and price.hours.sentence, price.unmeasured)):
         click.echo(sentence)
     _print_power(price.power)

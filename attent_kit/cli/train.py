@@ -108,6 +108,7 @@ def _print(result: "TrainResult") -> None:
     files, answers = result.run, result.answers
     if note := selection_note(select):
         click.echo(note)
-        click.echo(f"{files.path}: {files.checkpoint.name}, {files.snapshots.name}/, {files.selection.name}")
-    weights = "" if note else f"{files.checkpoint.name}, "
+        kept = [f"{p.name}/" if p.is_dir() else p.name for p in (files.checkpoint, files.snapshots) if p.exists()]
+        click.echo(f"{files.path}: {', '.join([*kept, files.selection.name])}")
+    weights = "" if note or not files.checkpoint.exists() else f"{files.checkpoint.name}, "
     click.echo(f"{answers.path}: {weights}{answers.segmentor.name}, {answers.predictions.name}/, {answers.scores.name}")

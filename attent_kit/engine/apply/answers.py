@@ -85,8 +85,9 @@ def require_translator(run: TrainedRun, loaded: LoadedRun) -> None:
         )
     if lacking := {call.network for call in heard} - loaded.networks:
         raise ConfigError(
-            f"{run.weights} holds only what segments, and a translation also needs {', '.join(sorted(lacking))}: leave the "
-            f"translation out, or use the folder of the run with its {run.files.checkpoint.name}."
+            f"{run.weights(loaded.selection)} holds only what predicts, and a translation also needs "
+            f"{', '.join(sorted(lacking))}: leave the translation out, or use the folder of the run with its "
+            f"{run.files.checkpoint.name}."
         )
 
 

@@ -94,7 +94,7 @@ def run_card(run: TrainedRun, loaded: LoadedRun) -> dict[str, Any]:
             "seed": run.settings.seed,
             "steps": loaded.steps,
             "licence": run.pack.licence if run.pack else None,
-            "weights": run.weights_digest(),
+            "weights": run.weights_digest(loaded.selection),
             "selection": loaded.selection,
             "snapshot": None
             if loaded.snapshot is None

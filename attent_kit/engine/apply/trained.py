@@ -1,5 +1,5 @@
 """A trained run as prediction needs it: its folder, whole or as three files, config.toml, domain.json and
-segmentor.safetensors, which suffice where the method's `predict` is its segmentor alone; or a pack, which suffices always."""
+segmentor.safetensors; or a pack."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from attent_kit.engine.apply.pack import CONFIG, DOMAIN, ENVIRONMENT, WEIGHTS, P
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import load_network_states, setup
 from attent_kit.engine.run.device import launch, precision_of
+from attent_kit.engine.run.exported import load_exported
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.provenance import Record, missing, recorded, well_formed, what_to_type
@@ -70,12 +71,12 @@ class TrainedRun:
     domain: Domain
     pack: Pack | None = None
 
-    @property
-    def weights(self) -> Path:
-        """The file that the weights are read from: the pack, the checkpoint, or where there is none, the exported segmentor."""
+    def weights(self, select: str = LAST) -> Path:
+        """The file that the weights are read from: the pack, the checkpoint, or where there is none, what the run has exported
+        of the snapshot that `select` chose."""
         if self.pack:
             return self.folder
-        return self.files.checkpoint if self.is_whole else self.files.answers().segmentor
+        return self.files.checkpoint if self.is_whole else self.files.answers(select).segmentor
 
     @property
     def files(self) -> RunFolder:
@@ -84,14 +85,15 @@ class TrainedRun:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of its networks are there, or only what predicts."""
+        """Whether all of its networks are there, or only those that predict."""
         return not self.pack and self.files.checkpoint.exists()
 
-    def weights_digest(self) -> dict[str, str]:
+    def weights_digest(self, select: str = LAST) -> dict[str, str]:
         """Name and SHA-256 of the file of the weights."""
         if self.pack:
             return {"name": WEIGHTS, "sha256": self.pack.sha256(WEIGHTS)}
-        return {"name": self.weights.name, "sha256": sha256(self.weights)}
+        file = self.weights(select)
+        return {"name": file.name, "sha256": sha256(file)}
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def open_run(path: Path, registry: Registry) -> TrainedRun:
     if path.is_file():
         return _open_pack(read_pack(path), registry)
     files = RunFolder(path)
-    if not files.is_run or not any(weights.exists() for weights in (files.checkpoint, files.answers().segmentor)):
+    if not files.is_run or not (files.checkpoint.exists() or files.exported()):
         raise ConfigError(
             f"{path} does not hold a trained run: name a folder that `attentkit train` or `compare` made, or a zip of "
             "`attentkit pack`."
@@ -161,10 +163,9 @@ def load_run(run: TrainedRun, registry: Registry, device: str, select: str = LAS
         steps, selection, found = _load_pack(run, run.pack, alignment, fabric.device)
         return LoadedRun(*place, steps, found, selection)
     if not run.is_whole:
-        steps = _load_segmentor(run, alignment)
-        _refuse_select(run, select)
-        return LoadedRun(*place, steps, frozenset({alignment.predicts_with}))
-    steps = checkpoint.load_networks(run.weights, alignment, run.config)
+        steps, found = _load_exported(run, select, alignment, fabric.device)
+        return LoadedRun(*place, steps, found, select)
+    steps = checkpoint.load_networks(run.weights(), alignment, run.config)
     total = total_steps(alignment, run.settings.more_steps)
     if steps < total:
         raise ConfigError(
@@ -185,19 +186,26 @@ def _refuse_select(run: TrainedRun, select: str) -> None:
         )
 
 
-def _load_segmentor(run: TrainedRun, alignment: Alignment) -> int:
-    """Fill the network that `predict` calls; how many steps it is trained."""
-    if not alignment.predicts_with:
+def _load_exported(
+    run: TrainedRun, select: str, alignment: Alignment, device: torch.device
+) -> tuple[int, frozenset[str]]:
+    """Fill the networks that `predict` calls with those that were exported; how many steps they are trained, and which they
+    are."""
+    file = run.weights(select)
+    if not file.exists():
+        there = ", ".join(answers.selection for answers in run.files.exported())
         raise ConfigError(
-            f"{run.weights} is the segmentor alone, and '{run.component.name}' predicts with more networks than that: copy "
-            f"{run.files.checkpoint.name} of the run beside it, too."
+            f"{run.folder} has no checkpoint and no snapshots, only what it exported of --select {there}: choose that, or "
+            "name the whole run."
         )
-    facts = checkpoint.load_segmentor(run.weights, alignment)
+    facts, found = load_exported(file, alignment, run.domain.size, device)
     if facts.get("config") != checkpoint.fingerprint(run.config):
         raise ConfigError(
-            f"{run.weights} was trained with other options than config.toml beside it names: copy both from one run."
+            f"{file} was trained with other options than config.toml of the run names: copy both from one run."
         )
-    return total_steps(alignment, run.settings.more_steps)
+    if select != LAST:
+        return int(facts["steps"]), found
+    return total_steps(alignment, run.settings.more_steps), found
 
 
 def _load_pack(

@@ -89,7 +89,8 @@ def predict_volumes(
             labels = _write(volume, places, trained.domain, loaded)
             names = {"labels": places.labels.name, **{what: path.name for what, path in places.maps.items()}}
             if options.dicom_seg is not None:
-                _write_dicom_seg(options.dicom_seg, labels, image.input, trained)
+                digest = trained.weights_digest(loaded.selection)["sha256"]
+                _write_dicom_seg(options.dicom_seg, labels, image.input, trained, digest)
                 names["dicom-seg"] = options.dicom_seg.name
             facts.append({"outputs": names, "organs_ml": organ_volumes(labels, trained.domain.task.organs, volume)})
         text = json.dumps(card(trained, loaded, found, facts), indent=2, ensure_ascii=False)
@@ -135,12 +136,12 @@ def _refuse_no_series(inputs: list[Input], out: Path) -> None:
     require_references(given.series)
 
 
-def _write_dicom_seg(path: Path, labels: np.ndarray, given: Input, run: TrainedRun) -> None:
+def _write_dicom_seg(path: Path, labels: np.ndarray, given: Input, run: TrainedRun, digest: str) -> None:
     from attent_kit.report.colours import organ_colour
 
     assert given.series is not None
     organs = run.domain.task.organs
-    algorithm = Algorithm(run.component.name, f"{run.component.version}, weights {run.weights_digest()['sha256'][:16]}")
+    algorithm = Algorithm(run.component.name, f"{run.component.version}, weights {digest[:16]}")
     colours = [organ_colour(n) for n in range(len(organs))]
     write_segmentation(path, labels, organs, given.series, algorithm, colours)
 

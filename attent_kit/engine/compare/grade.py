@@ -85,7 +85,8 @@ def _grade_run(folder: RunFolder, registry: Registry, device: str, report: Repor
         loaded = load_run(run, registry, device)
         if not loaded.whole:
             raise ConfigError(
-                f"{folder}: the run's {folder.checkpoint.name} is missing, so its snapshots cannot be graded."
+                f"{folder}: the run's {folder.checkpoint.name} is missing, so its snapshots cannot be graded: train it into "
+                "another --out, and select there."
             )
         source, target = domains_seen(run.settings.data)
         pinned(run.settings, source.content_hash(), target.content_hash())

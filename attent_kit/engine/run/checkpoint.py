@@ -24,8 +24,6 @@ from attent_kit.engine.run.assemble import (
     load_optimizer_states,
     network_states,
     optimizer_states,
-    segmentor_of,
-    unwrapped,
 )
 from attent_kit.engine.run.digest import digest, on_cpu
 from attent_kit.engine.run.folder import RunFolder
@@ -37,7 +35,7 @@ from attent_kit.reading import json_in, of_git
 FORMAT = 1
 _KEYS = {"format", "networks", "optimizers", "digest"}
 FACTS = "attent_kit"
-"""Key of what an exported segmentor says about itself."""
+"""Key of what exported weights say about themselves."""
 
 
 def save(
@@ -146,19 +144,6 @@ def _signed(state: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in state.items() if name != "digest"}
 
 
-def export_segmentor(path: Path, alignment: Alignment, made_by: Mapping[str, Any]) -> bool:
-    """The weights of the alignment's segmentor as safetensors, which load without the method's plugin.
-
-    That is the network that its `predict` calls, or where it calls several, the first Segmentor among them. Beside its name
-    `made_by` is kept in the file, as JSON. False if the alignment has no network that is a Segmentor.
-    """
-    name = segmentor_of(alignment)
-    if name is None:
-        return False
-    write_weights(path, unwrapped(getattr(alignment, name)).state_dict(), {**made_by, "network": name})
-    return True
-
-
 def write_weights(path: Path, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Weights as safetensors, with plain facts about them and the digest of both, atomically."""
     content = packed_weights(weights, facts)
@@ -199,27 +184,6 @@ def weights_in(content: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str,
             "folder of the run."
         )
     return weights, facts
-
-
-def load_segmentor(path: Path, alignment: Alignment) -> dict[str, Any]:
-    """Fill the network that `predict` calls from an exported file; what the file says about itself.
-
-    RunError if the file is damaged or holds another network.
-    """
-    name = alignment.predicts_with
-    weights, facts = read_weights(path)
-    if facts.get("network") != name:
-        raise RunError(
-            f"{path} holds the network '{facts.get('network')}', and '{name}' is needed: copy checkpoint.ckpt too."
-        )
-    try:
-        unwrapped(getattr(alignment, name)).load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{path} does not fit the network of config.toml beside it: copy both from one run, and check that the code of "
-            "the method has not changed since."
-        ) from error
-    return facts
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ OUT/DIRECTION/ROW/seedN-foldKofM the same of fold K of M, where every patient is
 OUT/search/DIRECTION/ROW-trial-N/...   runs that tried options for a search
 OUT/DIRECTION/ROW/external       label maps of another tool: external.json  predictions/*.nii.gz  scores.csv
     config.toml  domain.json  env.json  log.jsonl  speed.json  cost.json  monitor.json  progress.json  failed.json  trackers.json
-    checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv
+    checkpoint.ckpt  snapshots/*.ckpt  selection.csv  grades.csv  dropped.json
     shift.json  translation_audit.csv, .json, .png, .svg
     segmentor.safetensors  predictions/*.nii.gz  scores.csv  slices.npz
     .scores.csv.sha256, and of selection.csv and grades.csv: their digests, compared whenever they are read
@@ -85,7 +85,7 @@ class Answers:
     path: Path
 
     segmentor = _Named("segmentor.safetensors")
-    """The weights that predict, which load without the method."""
+    """The weights that predict; those of the segmentor load without attent-kit."""
     predictions = _Named("predictions")
     scores = _Named("scores.csv")
     slices = _Named("slices.npz")
@@ -96,6 +96,12 @@ class Answers:
     def prediction(self, case: str) -> Path:
         """The label map of a test case."""
         return self.predictions / f"{case}.nii.gz"
+
+    @property
+    def selection(self) -> str:
+        """What chose the snapshot."""
+        folder = RunFolder(self.path.parent.parent)
+        return self.path.name if folder.answers(self.path.name) == self and folder.is_run else LAST
 
     @property
     def done(self) -> bool:
@@ -165,6 +171,8 @@ class RunFolder:
     """What selectors say about the snapshots."""
     grades = _Named("grades.csv")
     """What target labels say about them."""
+    dropped = _Named("dropped.json")
+    """What of it was dropped once it was finished."""
     shift = _Named("shift.json")
     """How far its domains are apart, as `attentkit shift` measured it."""
     audit = _Named("translation_audit.csv")
@@ -239,6 +247,11 @@ class RunFolder:
         chosen = sorted(place.parent for place in self.selections.glob(f"*/{self.answers().scores.name}"))
         return [*([self.answers()] if self.answers().scores.exists() else []), *map(Answers, chosen)]
 
+    def exported(self) -> list[Answers]:
+        """Of every selection whose weights are exported; those of the last snapshot first."""
+        chosen = sorted(place.parent for place in self.selections.glob(f"*/{self.answers().segmentor.name}"))
+        return [*([self.answers()] if self.answers().segmentor.exists() else []), *map(Answers, chosen)]
+
     def own_files(self) -> list[Path]:
         """What runs have written into its folder, files and folders, by their names: nothing that somebody else has put there."""
         named = {
@@ -269,6 +282,16 @@ class RunFolder:
     def has_scores(self) -> bool:
         """Whether it is finished: scored, with whichever of its snapshots."""
         return any(answers.done for answers in self.all_answers())
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it has some of its own, so that it needs none to start from."""
+        return self.checkpoint.exists() or self.only_predicts
+
+    @property
+    def only_predicts(self) -> bool:
+        """Whether it is finished, and what only training needs was dropped."""
+        return not self.checkpoint.exists() and (read_json(self.dropped) or {}).get("keep") == "prediction"
 
     def is_held(self, otherwise: bool = False) -> bool:
         """Whether a living process works on it; `otherwise` where the lock may not be tried."""

@@ -18,10 +18,22 @@ def segment_slices(alignment: Alignment, images: np.ndarray, device: torch.devic
 
     RunError if not even one slice fits the memory of the device.
     """
+    # In its place at once: a large CT has half a gigabyte of them, and would have it twice.
+    answers = np.empty((0,), np.float32)
+    done = 0
     with adapted(alignment, images, device) as predict:
-        parts = probe(alignment, images, device, lambda p: probabilities(predict(p.x)))
-    assert parts is not None
-    return torch.cat(parts).movedim(1, 0).numpy()
+
+        def keep(p: Probe) -> int:
+            nonlocal answers, done
+            part = probabilities(predict(p.x)).numpy()
+            if not done:
+                answers = np.empty((len(images), *part.shape[1:]), np.float32)
+            answers[done : done + len(part)] = part
+            done += len(part)
+            return done
+
+        probe(alignment, images, device, keep)
+    return np.moveaxis(answers, 1, 0)
 
 
 def slices_as_source(alignment: Alignment, images: np.ndarray, device: torch.device) -> np.ndarray | None:

@@ -90,6 +90,12 @@ class RunSettings(ComponentConfig):
     Python, other rounding."""
     snapshots: int = Field(5, ge=0)
     """Steps, evenly spaced over the stages that train what predicts, whose networks are kept and scored for --select."""
+    half_snapshots: bool = False
+    """Whether snapshots are kept in half precision. Selectors then look at the rounded weights, which are those that a choice
+    exports; training and the last snapshot, whose weights are the checkpoint's, are as ever."""
+    keep: Literal["all", "training", "prediction"] = "all"
+    """What stays of a run once it is scored: all; what training for more steps needs, without snapshots; or what prediction
+    needs, without the checkpoint, too."""
     more_steps: tuple[PositiveInt, ...] | None = Field(None, min_length=1)
     """Steps by which the last stage goes on after its end, one number for each `train RUN --more-steps`."""
     warm_start: WarmStart | None = None
@@ -137,7 +143,7 @@ def shaping(settings: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-_MAY_CHANGE = ("save_seconds", "log_steps", "capture", "snapshots")
+_MAY_CHANGE = ("save_seconds", "log_steps", "capture", "snapshots", "half_snapshots", "keep")
 
 
 def run_settings(data: Mapping[str, Any], registry: Resolver) -> RunSettings:

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.assemble import segmentor_of, unwrapped
 from attent_kit.engine.run.digest import digest
+from attent_kit.engine.run.exported import read_networks
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.foreign import is_foreign, named_as_here, read_foreign
 from attent_kit.engine.run.settings import RunSettings, WarmStart
 from attent_kit.errors import ConfigError, RunError
-from attent_kit.files import read_signed, while_unchanged
+from attent_kit.files import read_json, read_signed, while_unchanged
 from attent_kit.interfaces import Alignment, Segmentor, Task
 
 Weights = dict[str, dict[str, Tensor]]
@@ -53,6 +54,11 @@ def with_digest(settings: RunSettings, begun: bool = False) -> RunSettings:
         return settings
     run = RunFolder(start.run)
     found = _digest_of_foreign(run.path) if is_foreign(run.path) else _digest(_file(run))
+    if start.digest not in (None, found) and run.only_predicts and start.digest == digest_of(run):
+        raise ConfigError(
+            f"warm_start: {run} keeps what predicts alone, and this run starts from all that it had. Start from what is left "
+            f'with --from {run} (in a suite start = "{run}"), or train that run into another --out.'
+        )
     if start.digest not in (None, found):
         raise ConfigError(
             f"warm_start: {run} no longer holds the weights that this run starts from (their digest is {found[:12]}, not "
@@ -62,8 +68,10 @@ def with_digest(settings: RunSettings, begun: bool = False) -> RunSettings:
 
 
 def digest_of(run: RunFolder) -> str | None:
-    """Digest of the weights of a finished run; None if they are not there."""
+    """Digest of the weights of a finished run, of all that it had if some were dropped; None if they are not there."""
     files = _files(run)
+    if run.only_predicts:
+        return (read_json(run.dropped) or {}).get("weights")
     return _digest(files[0]) if files else None
 
 
@@ -119,7 +127,7 @@ def start_from(alignment: Alignment, weights: Weights) -> None:
 
 
 def _file(run: RunFolder) -> Path:
-    """Where the weights are: the checkpoint, or where a run is passed on without it, the exported segmentor."""
+    """Where the weights are: the checkpoint, or where a run is passed on without it, what it has exported."""
     files = _files(run)
     if not run.is_run or not files:
         raise ConfigError(
@@ -158,8 +166,7 @@ def _foreign(start: WarmStart, alignment: Alignment, networks: Mapping[str, nn.M
 def _read(file: Path) -> Weights:
     if file == RunFolder(file.parent).checkpoint:
         return {name: state for name, state in checkpoint.read(file)["networks"].items() if name}
-    weights, facts = checkpoint.read_weights(file)
-    return {str(facts.get("network")): weights}
+    return {name: state for name, state in read_networks(file)[0].items() if name}
 
 
 @while_unchanged

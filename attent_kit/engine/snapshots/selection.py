@@ -38,6 +38,11 @@ from attent_kit.report.selection import (
 def refuse_selection(select: str, settings: RunSettings, run: RunFolder, target: Prepared, registry: Registry) -> None:
     """ConfigError or DataError, before anything is trained, if the run will have nothing to choose from."""
     refuse_unknown_selection(select, registry)
+    if run.only_predicts and not run.answers(select).segmentor.exists():
+        there = ", ".join(answers.selection for answers in run.exported())
+        raise ConfigError(
+            f"{run} keeps what predicts alone, of --select {there}: choose that, or train into another --out."
+        )
     if select == LAST:
         return
     trained = run.has_results and run.answers().scores.exists()
@@ -46,6 +51,12 @@ def refuse_selection(select: str, settings: RunSettings, run: RunFolder, target:
             f"{run} keeps no snapshots that --select {select} could choose from: train into another --out, with --set "
             f"snapshots=5."
         )
+    if run.dropped.exists() and not run.answers(select).segmentor.exists():
+        steps = steps_of(read_selection(run.selection))
+        if not any(run.snapshot(step).exists() for step in steps) and chosen_step(select, run) != max(steps):
+            raise ConfigError(
+                f"{run} has dropped its snapshots, so that no other can be chosen: train into another --out."
+            )
     if select == ORACLE and not any(case.has_labels for case in target.cases_in("test")):
         raise DataError(
             f"--select {ORACLE} needs labelled test cases, and {target.path} has none: leave out --select, or prepare the "

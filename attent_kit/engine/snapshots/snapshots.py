@@ -3,23 +3,28 @@
 None of this reaches the training: the networks are asked in eval mode and without gradients, and everything random in a
 step follows from its number. A snapshot holds those networks of `predict` that are still trained by then; the rest is in the
 run's checkpoint, and so are all networks of the last snapshot.
+
+In half precision a snapshot is rounded before the selectors look at it, so that they score the weights that a choice exports. The
+last one, which is the checkpoint, is never rounded.
 """
 
 import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run import checkpoint
-from attent_kit.engine.run.assemble import moves, network_states
+from attent_kit.engine.run.assemble import load_network_states, moves, network_states
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.engine.run.stages import Part
 from attent_kit.engine.snapshots.look import Viewer
-from attent_kit.errors import AttentKitError, RunError
+from attent_kit.errors import AttentKitError, ConfigError, RunError
 from attent_kit.interfaces import Alignment
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, ORACLE
@@ -38,29 +43,22 @@ class Snapshots:
         self.source, self.target, self.seed, self.device = source, target, seed, device
         self.steps: list[int] = []
         """Steps of the run after which a snapshot is due; known once it is planned."""
+        self.half = False
+        """Whether they are kept in half precision."""
         self._networks: list[str] = []
         self._viewer: Viewer | None = None
 
     def plan(self, alignment: Alignment, optimizers: dict[str, Optimizer], parts: Sequence[Part]) -> None:
         """Settle the steps and the networks: as many steps over the stages of the method, and over each part that was added."""
-        if not self.count:
-            return
-        stages = [part.stage for part in parts if not part.before]
-        called = networks_of_predict(alignment, self.target.size, self.device)
-        trained = [{name for name in called if moves(s, optimizers, getattr(alignment, name))} for s in stages]
-        # Before the last of the networks is trained for the first time, `predict` has nothing to say.
-        first = max((n for n, names in enumerate(trained) if names - set().union(*trained[:n])), default=len(stages))
-        self.steps = evenly_spaced([s.steps if n >= first and trained[n] else 0 for n, s in enumerate(stages)],
-                                   [s.steps for s in stages], self.count)  # fmt: skip
-        for part in parts[len(stages) :] if trained[-1] else ():
-            added = [part.last - part.first]
-            self.steps += [part.first + step for step in evenly_spaced(added, added, self.count)]
-        self._networks = sorted(set().union(*trained[first:]))
+        planned = planned_snapshots(alignment, optimizers, parts, self.count, self.target.size, self.device)
+        self.steps, self._networks = planned
 
     def rewind(self, step: int, total: int) -> None:
         """Forget what belongs to steps that will be trained again, and all that was made of a training that is not over."""
         run = self.run
-        kept = [row for row in read_selection(run.selection) if row.step <= step]
+        there = [row for row in read_selection(run.selection) if row.step <= step]
+        # The longer run of one whose snapshots were dropped has none of them; its last is in the checkpoint.
+        kept = [row for row in there if row.step == step or run.snapshot(row.step).exists()]
         if step < total:
             for path in (run.selection, run.grades):
                 path.unlink(missing_ok=True)
@@ -83,7 +81,9 @@ class Snapshots:
     def take(self, alignment: Alignment, step: int) -> dict[str, float]:
         """Keep the networks and write down their scores, by selector."""
         self._viewer = self._viewer or Viewer(self.source, self.target, self.seed, self.device)
-        look = self._viewer.look(alignment)
+        half = self.half and step != self.steps[-1]
+        with _rounded(alignment, self._networks) if half else nullcontext():
+            look = self._viewer.look(alignment)
         scores = {}
         for name, selector in self.selectors.items():
             try:
@@ -96,16 +96,60 @@ class Snapshots:
             if score is not None:
                 scores[name] = float(score)
         if step != self.steps[-1]:
-            self._keep(alignment, step)
+            self._keep(alignment, step, half)
         rows = [row for row in read_selection(self.run.selection) if row.step != step]
         rows += [Scored(step, name, value, self.selectors[name].better) for name, value in scores.items()]
         write_selection(self.run.selection, rows)
         return scores
 
-    def _keep(self, alignment: Alignment, step: int) -> None:
+    def _keep(self, alignment: Alignment, step: int, half: bool = False) -> None:
         states = network_states(alignment)
-        networks = {name: states[name] for name in (*self._networks, "")}
+        networks = {name: in_half(states[name]) if half and name else states[name] for name in (*self._networks, "")}
         checkpoint.write(self.run.snapshot(step), {"step": step, "networks": networks, "optimizers": {}})
+
+
+def planned_snapshots(
+    alignment: Alignment,
+    optimizers: dict[str, Optimizer],
+    parts: Sequence[Part],
+    count: int,
+    size: int,
+    device: torch.device,
+) -> tuple[list[int], list[str]]:
+    """After which steps of a run snapshots are taken, and which networks all but the last of them hold: `count` over the stages
+    of the method, and as many over each part that was added."""
+    if not count:
+        return [], []
+    stages = [part.stage for part in parts if not part.before]
+    called = networks_of_predict(alignment, size, device)
+    trained = [{name for name in called if moves(s, optimizers, getattr(alignment, name))} for s in stages]
+    # Before the last of the networks is trained for the first time, `predict` has nothing to say.
+    first = max((n for n, names in enumerate(trained) if names - set().union(*trained[:n])), default=len(stages))
+    counted = [s.steps if n >= first and trained[n] else 0 for n, s in enumerate(stages)]
+    steps = evenly_spaced(counted, [s.steps for s in stages], count)
+    for part in parts[len(stages) :] if trained[-1] else ():
+        added = [part.last - part.first]
+        steps += [part.first + step for step in evenly_spaced(added, added, count)]
+    return steps, sorted(set().union(*trained[first:]))
+
+
+def in_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A network's state with float32 tensors as float16, but for those with a value beyond its range."""
+    most = torch.finfo(torch.float16).max
+    fits = {name: v.dtype == torch.float32 and bool((v.abs() <= most).all()) for name, v in state.items()}
+    return {name: value.half() if fits[name] else value for name, value in state.items()}
+
+
+@contextmanager
+def _rounded(alignment: Alignment, networks: Iterable[str]) -> Iterator[None]:
+    """Networks with the weights that they will have come back with from half precision; afterwards as they were, to the bit."""
+    states = {name: state for name, state in network_states(alignment).items() if name in networks}
+    exact = {name: {key: value.clone() for key, value in state.items()} for name, state in states.items()}
+    load_network_states(alignment, {name: in_half(state) for name, state in exact.items()})
+    try:
+        yield
+    finally:
+        load_network_states(alignment, exact)
 
 
 def evenly_spaced(counted: Sequence[int], lengths: Sequence[int], count: int) -> list[int]:
@@ -132,6 +176,8 @@ def load_snapshot(run: RunFolder, alignment: Alignment, step: int, steps: Iterab
     path = run.snapshot(step)
     if not path.exists() and step == max(steps):
         return
+    if not path.exists() and run.dropped.exists():
+        raise ConfigError(f"{run} has dropped its snapshots, so that no other can be chosen: train into another --out.")
     try:
         checkpoint.restore(path, alignment, None)
     except (RunError, OSError) as error:

@@ -110,13 +110,18 @@ def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
 def weights(run: TrainedRun) -> str:
     """What tells the weights of one run from those of another."""
     path = run.files.answers().segmentor
-    with open(path if path.exists() else run.weights, "rb") as file:
+    with open(path if path.exists() else run.weights(), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return f"{checkpoint.fingerprint(run.config)} {digest}"
 
 
 def whole(run: TrainedRun) -> TrainedRun:
     """The same run; ConfigError if not all of its networks are there."""
+    if run.files.only_predicts:
+        raise ConfigError(
+            f"{run.folder} keeps what predicts alone, and how images reach it is measured too: train it again with `attentkit "
+            f"train --config {run.files.config} --out ANOTHER`."
+        )
     if not run.is_whole:
         raise ConfigError(
             f"{run.folder} holds only what `predict` calls, and how images reach it is measured too: name the folder of the "

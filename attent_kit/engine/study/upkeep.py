@@ -22,6 +22,7 @@ from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.cells import volumes_left_behind
 from attent_kit.engine.compare.results_folder import is_shown, published_in, recall
 from attent_kit.engine.run import checkpoint
+from attent_kit.engine.run.dropped import Keep, drop, droppable
 from attent_kit.engine.run.folder import Answers, Busy, RunFolder, alone_in, is_held
 from attent_kit.engine.run.status import CellState, cells_in, state_of
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
@@ -43,11 +44,14 @@ class Damaged(NamedTuple):
 
 
 class Removable(NamedTuple):
-    """Something that no command needs any more."""
+    """Something that no command needs any more, or that nobody wants to keep."""
 
     path: Path
+    """Of a finished run that goes on with less, the run."""
     why: str
     bytes: int
+    keep: Keep | None = None
+    """What such a run keeps."""
 
 
 class Upkeep(NamedTuple):
@@ -75,8 +79,9 @@ class Cleaned(NamedTuple):
     """What is there still, and why."""
 
 
-def upkeep(place: Path, tell: ReportDone = lambda what, done, total: None) -> Upkeep:
-    """Look at all of a place. ConfigError if it is neither results nor a prepared file."""
+def upkeep(place: Path, tell: ReportDone = lambda what, done, total: None, keep: Keep = "all") -> Upkeep:
+    """Look at all of a place; what finished runs have beyond what they are to `keep` may go, too. ConfigError if it is neither
+    results nor a prepared file."""
     if place.is_file():
         return Upkeep(place, [], _damaged_prepared(place), [], place.stat().st_size)
     states = [state_of(cell) for cell in cells_in(place)] if _has_runs(place) else []
@@ -99,6 +104,9 @@ def upkeep(place: Path, tell: ReportDone = lambda what, done, total: None) -> Up
         damaged += _damaged_prepared(path)
     superseded = [run for run in runs if is_superseded(run) and not run.is_held(otherwise=True)]
     removable = [_removable(run) for run in superseded]
+    removable += [_shrinkable(run, keep) for run in runs if run not in superseded and _shrinks(run, keep)]
+    if keep == "prediction" and states and all(state.state == "done" for state in states):
+        removable += [Removable(path, "only training shares it, and every run is done", _size(path)) for path in shared]
     removable += [left for left in _leftovers(place) if not any(run.path in left.path.parents for run in superseded)]
     return Upkeep(place, states, damaged, removable, sum(_size(path) for path in place.iterdir()))
 
@@ -111,7 +119,10 @@ def clean(found: Upkeep) -> Cleaned:
     for each in found.removable:
         run = RunFolder(each.path)
         try:
-            if run.is_run:
+            if each.keep is not None:
+                with alone_in(run):
+                    drop(run, each.keep)
+            elif run.is_run:
                 kept += _remove_run(run)
             elif each.path.is_dir() and not each.path.is_symlink():
                 shutil.rmtree(each.path)
@@ -151,6 +162,16 @@ def _remove_run(run: RunFolder) -> list[tuple[Path, str]]:
 def _removable(run: RunFolder) -> Removable:
     size = sum(_size(path) for path in run.own_files())
     return Removable(run.path, "superseded: the comparison shows another run of this row, direction and seed", size)
+
+
+def _shrinks(run: RunFolder, keep: Keep) -> bool:
+    return run.read_progress() is None and not run.is_held(otherwise=True) and bool(droppable(run, keep))
+
+
+def _shrinkable(run: RunFolder, keep: Keep) -> Removable:
+    going = droppable(run, keep)
+    names = " and ".join(path.name for path in going)
+    return Removable(run.path, f"it is finished; {names} of it may go", sum(map(_size, going)), keep)
 
 
 def _leftovers(place: Path) -> list[Removable]:

@@ -21,6 +21,12 @@ def settings_of_more_steps(before: RunFolder, steps: int) -> dict[str, Any]:
             "finished one."
         )
     config = read_toml(before.config)
+    if before.only_predicts:
+        raise ConfigError(
+            f"{before} keeps what predicts alone: its {before.checkpoint.name}, from which it would go on, was dropped. Train it "
+            f"again with `attentkit train --config {before.config} --out ANOTHER`, or start a run from its weights with --from "
+            f"{before}."
+        )
     if not (before.checkpoint.exists() and before.has_scores):
         raise ConfigError(
             f"{before} is not a finished run with its checkpoint.ckpt: type `attentkit train --config {before.config} --out "

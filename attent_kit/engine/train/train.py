@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -23,8 +23,11 @@ from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.adapt import adapts
+from attent_kit.engine.run.assemble import setup
 from attent_kit.engine.run.device import launch_one_of, precision_of
 from attent_kit.engine.run.domains import Reader, domains_seen
+from attent_kit.engine.run.dropped import drop
+from attent_kit.engine.run.exported import export_networks
 from attent_kit.engine.run.folder import SECONDS_TO_TRY, Answers, Busy, RunFolder, RunKey, alone_in
 from attent_kit.engine.run.heartbeat import Heartbeat, beating
 from attent_kit.engine.run.predict import entropy
@@ -36,6 +39,7 @@ from attent_kit.engine.run.stages import parts_of, total_steps
 from attent_kit.engine.run.warm_start import Started, fitting, start_from, with_digest
 from attent_kit.engine.snapshots.selection import load_selected, refuse_selection, write_selected
 from attent_kit.engine.snapshots.snapshots import Snapshots, load_selectors
+from attent_kit.engine.train.again import load_answering
 from attent_kit.engine.train.evaluate import Names, score_run, scores_there
 from attent_kit.engine.train.fit import Progress, fit, follow, refuse_uneven
 from attent_kit.engine.train.kept import keep_slices, slice_to_show
@@ -46,6 +50,7 @@ from attent_kit.errors import ConfigError, DataError
 from attent_kit.interfaces import Alignment, Task
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, Score, write_scores
+from attent_kit.selectors import Selector
 from attent_kit.tracker import TrackedRun
 
 
@@ -111,12 +116,13 @@ def train(
     task = task_of(source, target)
     refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
     files = RunFolder(folder)
-    settings = with_digest(pinned(settings, source.content_hash(), target.content_hash()), files.checkpoint.exists())
+    settings = with_digest(pinned(settings, source.content_hash(), target.content_hash()), files.has_weights)
     refuse_selection(options.select, settings, files, target, registry)
     selectors = load_selectors(registry) if settings.snapshots else {}
-    row, direction = options.row or settings.alignment.name, options.direction or f"{source.domain}2{target.domain}"
-    names = Names(row, direction, settings.seed, options.select, settings.data.part)
+    names = _names(settings, options, source, target)
     with alone_in(files), ExitStack() as closing:
+        if files.only_predicts:
+            return _answer_again(settings, files, registry, (task, target), fabric, names)
         alignment, run, started = _begun(settings, files, registry, task, target.size, options.continues, ranks.count)
         ranks.job = job_of_helpers(settings, source, target, device)
         beat = closing.enter_context(beating(files, str(fabric.device)))
@@ -125,11 +131,10 @@ def train(
             run.write_environment(fabric.device, precision_of(fabric), started and started.taken, ranks.count)
         if started is not None:
             watcher.started(started.sentence)
-        steps = total_steps(alignment, settings.more_steps)
-        watcher.opened(settings.alignment.name, steps)
+        watcher.opened(settings.alignment.name, steps := total_steps(alignment, settings.more_steps))
         batches = batches_of(settings, source, target, fabric, alignment)
         stage_file = options.shared and shared_stage_file(options.shared, alignment, run, source, target, fabric)
-        snapshots = Snapshots(files, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
+        snapshots = _snapshots(settings, files, selectors, source, target, fabric.device)
         monitor = monitor_of(alignment, run, source, target, fabric.device, watcher.warned)
         tracking = Tracking(options.trackers, tracked_run(names, run, options.store), watcher.warned)
         closing.callback(tracking.close)
@@ -148,6 +153,20 @@ def train(
         scores = _answer(alignment, run, answers, target, fabric.device, names)
         tracking.end(scores, answers)
         return scores
+
+
+def _names(settings: RunSettings, options: TrainOptions, source: Prepared, target: Prepared) -> Names:
+    row, direction = options.row or settings.alignment.name, options.direction or f"{source.domain}2{target.domain}"
+    return Names(row, direction, settings.seed, options.select, settings.data.part)
+
+
+def _snapshots(
+    settings: RunSettings, files: RunFolder, selectors: Mapping[str, Selector], source: Prepared, target: Prepared,
+    device: torch.device,
+) -> Snapshots:  # fmt: skip
+    snapshots = Snapshots(files, settings.snapshots, selectors, source, target, settings.seed, device)
+    snapshots.half = settings.half_snapshots
+    return snapshots
 
 
 def _begun(
@@ -238,7 +257,7 @@ class _Teller:
 def _answer(
     alignment: Alignment, run: Run, answers: Answers, target: Prepared, device: torch.device, names: Names
 ) -> list[Score]:
-    """Choose the snapshot, export it, predict and score the test cases, keep the slices that figures show."""
+    """Choose the snapshot, export it, answer with it, and drop what the run is not to keep."""
     chosen = load_selected(names.selection, alignment, run.folder, target, device)
     config = checkpoint.fingerprint(run.config)
     steps = total_steps(alignment, run.settings.more_steps)
@@ -246,7 +265,31 @@ def _answer(
     if chosen is not None:
         facts |= {"steps": chosen, "selection": names.selection}
         write_selected(answers, names.selection, chosen)
-    checkpoint.export_segmentor(answers.segmentor, alignment, facts)
+    export_networks(answers.segmentor, alignment, target.size, device, facts)
+    scores = _score(alignment, answers, target, device, names)
+    drop(run.folder, run.settings.keep)
+    return scores
+
+
+def _answer_again(
+    settings: RunSettings, files: RunFolder, registry: Registry, of: tuple[Task, Prepared], fabric: Fabric, names: Names
+) -> list[Score]:
+    """The answers of a finished run that keeps what predicts alone."""
+    task, target = of
+    run, answers = Run(files, settings, components_of(settings, registry)), files.answers(names.selection)
+    if (known := scores_there(answers, target)) is not None:
+        return known
+    alignment = build_alignment(settings.alignment, registry, task, settings.seed, empty=True)
+    setup(alignment, fabric)
+    load_answering(run, answers, alignment, target.size, fabric.device)
+    # Whatever of the slices its networks can no longer show was kept when they all were there.
+    return _score(alignment, answers, target, fabric.device, names, shows=not answers.slices.exists())
+
+
+def _score(
+    alignment: Alignment, answers: Answers, target: Prepared, device: torch.device, names: Names, shows: bool = True
+) -> list[Score]:
+    """Predict and score the test cases; where it `shows` something of them, keep the slices of figures."""
     entropies: dict[str, np.ndarray] = {}
 
     def see(case: str, probabilities: np.ndarray) -> None:
@@ -254,7 +297,8 @@ def _answer(
             entropies[case] = entropy(probabilities[:, slice_to_show(target, case)])
 
     scores = score_run(alignment, answers, target, device, names, see)
-    keep_slices(alignment, answers, target, device, scores, entropies)
+    if shows:
+        keep_slices(alignment, answers, target, device, scores, entropies)
     write_scores(answers.scores, scores, vouched=True)
     return scores
 
