@@ -248,7 +248,7 @@ class _Meter:
     """Takes real steps, updates and all, of networks that are thrown away, on images of noise."""
 
     def __init__(
-        self, cell: Cell, registry: Registry, task: Task, size: int, fabric: Fabric, devices_per_run: int
+        self, cell: Cell, registry: Registry, task: Task, size: int, fabric: Fabric, devices_per_run: int = 1
     ) -> None:
         self.cell, self.registry, self.task, self.size, self.fabric = cell, registry, task, size, fabric
         self.devices_per_run = devices_per_run
