@@ -148,7 +148,6 @@ def price(
     report: ReportDone,
 ) -> Price:
     """Measure every row that has a missing cell, and add up. `report` is told the row, how many are measured, of how many."""
-    task, size = seen_by_networks(suite, cells)
     first = {cell.row: cell for cell in reversed(cells) if not cell.done}
     costs: dict[str, list[StageCost]] = {}
     errors: dict[str, str] = {}
@@ -156,17 +155,18 @@ def price(
         report(row, done, len(first))
         try:
             with one_thread(devices[0]):
+                task, size = seen_by_networks(suite, cell)
                 costs[row] = _measure(cell, registry, task, size, launch(devices[0], cell.settings.precision))
         except AttentKitError as error:
             errors[row] = str(error)
     return Price([cost for row in costs.values() for cost in row], _add_up(cells, costs, errors), tuple(devices))
 
 
-def seen_by_networks(suite: Suite, cells: Sequence[Cell]) -> tuple[Task, int]:
-    """The task and the side of a slice in pixels."""
+def seen_by_networks(suite: Suite, cell: Cell) -> tuple[Task, int]:
+    """The task of a cell and the side of a slice in pixels."""
     if suite.phantom is not None:
-        return Task(), SIZES[suite.phantom.size].pixels
-    source, target = domains_seen(cells[0].settings.data, facts_in)
+        return Task(channels=cell.settings.data.channels or 1), SIZES[suite.phantom.size].pixels
+    source, target = domains_seen(cell.settings.data, facts_in)
     return task_of(source, target), target.size
 
 
@@ -181,7 +181,10 @@ def _add_up(cells: Sequence[Cell], costs: dict[str, list[StageCost]], errors: di
         steps = sum(stage.steps for stage in stages)
         seconds, shares, begin, key = sum(stage.seconds for stage in stages), None, stages[0], None
         if begin.recipe is not None:
-            key = cell.direction, cell.seed, cell.fold, begin.stage, begin.steps, begin.batch_size, begin.recipe
+            key = (
+                cell.direction, cell.seed, cell.fold, cell.settings.data.channels, begin.stage, begin.steps, begin.batch_size,
+                begin.recipe,
+            )  # fmt: skip
             owner = trained.setdefault(key, cell.row)
             if owner != cell.row:
                 seconds, shares = seconds - begin.seconds, f"{begin.stage} with {owner}"
