@@ -44,17 +44,19 @@ def painted(x: Tensor, layers: int, channels: int) -> Tensor:
     """Each image of a batch [B, C, H, W] through a random network of its own, blended with itself, at its own norm.
 
     The network has so many `layers`, convolutions of random weights with so many `channels` between them and leaky ReLU after
-    each but the last: GIN of Ouyang et al., IEEE TMI 2022. https://arxiv.org/abs/2111.12525
+    each but the last: GIN of Ouyang et al., IEEE TMI 2022. https://arxiv.org/abs/2111.12525. The channels of an image are
+    neighbouring slices: each goes through the same network by itself, so that none shows what lies above or below it.
     """
     B, C, H, W = x.shape
     y = x.float()
     for layer in range(layers):
         # Kernels are 1 or 3 wide for the whole batch, as one draw decides in the paper: a host-side coin, no device wait.
         width = 1 if torch.rand(()) < 0.5 else 3
-        into = C if layer == layers - 1 else channels
-        weight = torch.randn(B * into, y.shape[1], width, width, device=x.device)
-        shift = torch.randn(B * into, device=x.device)
-        y = F.conv2d(y.reshape(1, -1, H, W), weight, shift, padding=width // 2, groups=B).view(B, into, H, W)
+        into, out = (1 if layer == 0 else channels), (1 if layer == layers - 1 else channels)
+        weight = torch.randn(B, 1, out, into, width, width, device=x.device).expand(-1, C, -1, -1, -1, -1)
+        shift = torch.randn(B, 1, out, device=x.device).expand(-1, C, -1)
+        y = y.reshape(1, -1, H, W)
+        y = F.conv2d(y, weight.flatten(0, 2), shift.flatten(), padding=width // 2, groups=B * C).view(B, C * out, H, W)
         if layer < layers - 1:
             y = F.leaky_relu(y)
     a = torch.rand(B, 1, 1, 1, device=x.device)

@@ -88,9 +88,9 @@ def random_batches(method: Alignment) -> Batches:
     rng = np.random.default_rng(0)
 
     def slices(with_labels: bool) -> ResidentSlices:
-        images = rng.uniform(-1, 1, (40, 1, 32, 32)).astype(np.float16)
+        images = rng.uniform(-1, 1, (40, 32, 32)).astype(np.float16)
         labels = rng.integers(0, 5, (40, 32, 32)).astype(np.uint8) if with_labels else None
-        return ResidentSlices(images, labels, torch.device("cpu"))
+        return ResidentSlices(images, np.arange(40)[:, None], labels, torch.device("cpu"))
 
     return Batches(slices(True), slices(method.uses_target_labels), Augmentation(), 0, torch.device("cpu"))
 

@@ -76,9 +76,9 @@ def numbers(x):
 
 def many(count=40, seed=0, other=None):
     """Batches of two domains whose n-th slice is n of 200 throughout, kept in memory."""
-    images = np.arange(1, count + 1, dtype=np.float16).reshape(-1, 1, 1, 1) * np.ones((1, 1, 4, 4), np.float16)
+    images = np.arange(1, count + 1, dtype=np.float16).reshape(-1, 1, 1) * np.ones((1, 4, 4), np.float16)
     labels = np.zeros((count, 4, 4), np.uint8)
-    slices = ResidentSlices(images / 50 - 1, labels, CPU)
+    slices = ResidentSlices(images / 50 - 1, np.arange(count)[:, None], labels, CPU)
     return Batches(slices, other or slices, STILL, seed, CPU)
 
 
@@ -148,7 +148,7 @@ def test_asking_for_target_labels_changes_no_image(source):
 def test_right_stays_right_in_every_batch():
     y = np.zeros((10, 32, 32), np.uint8)
     y[:, 12:20, 4:10], y[:, 12:20, 22:28] = 1, 2
-    slices = ResidentSlices(y[:, None].astype(np.float16), y, CPU)
+    slices = ResidentSlices(y.astype(np.float16), np.arange(10)[:, None], y, CPU)
     made = Batches(slices, slices, Augmentation(), 0, CPU)
     columns = torch.arange(32.0)
     for step in range(20):
@@ -176,8 +176,8 @@ def test_steps_may_be_asked_for_in_any_order(source, unlabelled):
 
 
 def test_the_same_slice_is_moved_differently_each_time():
-    image = np.random.default_rng(0).uniform(-1, 1, (1, 1, 16, 16)).astype(np.float16)
-    slices = ResidentSlices(image, np.zeros((1, 16, 16), np.uint8), CPU)
+    image = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16)).astype(np.float16)
+    slices = ResidentSlices(image, np.zeros((1, 1), np.int64), np.zeros((1, 16, 16), np.uint8), CPU)
     made, other = (Batches(slices, slices, Augmentation(), seed, CPU) for seed in (0, 1))
     moved = [*made.batch(0, 2).x_s, *made.batch(0, 2).x_t, *made.batch(1, 2).x_s, *other.batch(0, 2).x_s]
     assert all(not torch.equal(a, b) for a, b in combinations(moved, 2))

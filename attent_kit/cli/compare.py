@@ -19,6 +19,10 @@ from attent_kit.plugins import load
 @click.option("--seeds", help="Comma-separated, in place of the suite's.")
 @click.option("--directions", help="Comma-separated, for example mr2ct,ct2mr.")
 @click.option("--folds", metavar="NUMBERS", help="Comma-separated, some of the suite's folds, from 0.  [all]")
+@click.option(
+    "--channels", type=click.IntRange(min=1), metavar="N",
+    help="Neighbouring slices as channels (2.5-D), an odd number.  [as the suite says, or as prepared]",
+)  # fmt: skip
 @click.option("--set", "words", multiple=True, metavar="OPTION=VALUE", help="For every row that has the option.")
 @click.option(
     "--vary",
@@ -69,7 +73,7 @@ from attent_kit.plugins import load
 @click.option("--json", "as_json", is_flag=True, help="Print grid or scores as JSON.")
 def command(
     suite: str, variant: str | None, alignments: str | None, seeds: str | None, directions: str | None,
-    folds: str | None, words: tuple[str, ...], varied: tuple[str, ...], device: str, devices: str | None,
+    folds: str | None, channels: int | None, words: tuple[str, ...], varied: tuple[str, ...], device: str, devices: str | None,
     devices_per_run: int, launcher: str | None, launch: tuple[str, ...], stage_data: bool, ablate: str | None, out: Path | None,
     dry_run: bool, price: bool, select: str, reference: str | None,
     slide_test: bool, track: str | None, shift: bool, no_report: bool, as_json: bool,
@@ -106,6 +110,7 @@ def command(
         seeds=_numbers(seeds, "seeds"),
         directions=listed(directions),
         folds=_numbers(folds, "folds"),
+        channels=channels,
         set=words,
         vary=varied,
         ablate=None if ablate is None else listed(ablate),

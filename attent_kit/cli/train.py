@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 @click.option("--data", type=click.Path(path_type=Path), help="TOML with source and target.")
 @click.option("--source", "-s", type=click.Path(path_type=Path), help="Prepared file of the labelled domain.")
 @click.option("--target", "-t", type=click.Path(path_type=Path), help="Prepared file of the domain to adapt to.")
+@click.option(
+    "--channels", type=click.IntRange(min=1), metavar="N",
+    help="Neighbouring slices as channels (2.5-D), an odd number.  [as prepared]",
+)  # fmt: skip
 @click.option("--set", "words", multiple=True, metavar="OPTION=VALUE", help="For example segmentor.encoder=resnet34.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything that is random.  [0]")
 @click.option("--device", "-d", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
@@ -53,7 +57,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def command(
     alignment: str | None, config: Path | None, data: Path | None, source: Path | None, target: Path | None,
-    words: tuple[str, ...], seed: int | None, device: str, devices_per_run: int | None,
+    channels: int | None, words: tuple[str, ...], seed: int | None, device: str, devices_per_run: int | None,
     nodes: int | None, out: Path | None, select: str, from_run: Path | None, more_steps: int | None, track: str | None,
     as_json: bool,
 ) -> None:  # fmt: skip
@@ -70,8 +74,8 @@ def command(
     from attent_kit.engine.train.train import TrainWatcher
 
     request = TrainRequest(
-        alignment, config=config, data=data, source=source, target=target, set=words, seed=seed, device=device, out=out,
-        select=select, track=listed(track), from_run=from_run, more_steps=more_steps,
+        alignment, config=config, data=data, source=source, target=target, channels=channels, set=words, seed=seed, device=device,
+        out=out, select=select, track=listed(track), from_run=from_run, more_steps=more_steps,
         devices_per_run=devices_per_run, nodes=nodes,
     )  # fmt: skip
     with bars(("train", 0)) as (bar,):

@@ -4,11 +4,13 @@ it; the AssertionError says what was found."""
 from collections.abc import Mapping
 from copy import deepcopy
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from attent_kit.build import Builder, configure
 from attent_kit.config import merge
+from attent_kit.engine.run.adapt import adapts
 from attent_kit.engine.run.assemble import (
     load_network_states,
     load_optimizer_states,
@@ -17,6 +19,7 @@ from attent_kit.engine.run.assemble import (
     owned,
     unwrapped,
 )
+from attent_kit.engine.run.predict import segment_slices
 from attent_kit.interfaces import Batch, Segmentor, Stage, Task
 from attent_kit.objectives import class_of
 from attent_kit.testing.subject import (
@@ -418,5 +421,13 @@ def eight_classes(subject: Subject) -> None:
 
 
 def three_channels(subject: Subject) -> None:
-    """An image may hold a slice with its neighbours. Take the number of channels from task.channels, never from a constant."""
-    _steps_and_predicts(Trial(subject, Task(channels=3, organs=FOUR_ORGANS.organs)))
+    """An image may be a slice with its neighbours as channels (--channels 3), the one to segment in the middle. Take their number
+    from task.channels, never from a constant, translate all of them, and draw for an image what is random about it, not for each
+    channel."""
+    trial = Trial(subject, Task(channels=3, organs=FOUR_ORGANS.organs))
+    _steps_and_predicts(trial)
+    views(trial)
+    if adapts(type(trial.alignment)):
+        volume = images(2, trial.task, trial.size, trial.size).half().numpy()
+        found = segment_slices(trial.alignment, volume, trial.fabric.device)
+        assert np.isfinite(found).all(), "after adapt_to, answers are not finite numbers."

@@ -224,6 +224,7 @@ BROKEN = [
     ("two-classes", METHOD, Good, _with("five"), "(2, 5, 64, 64), not (2, 2, 64, 64)"),
     ("eight-classes", METHOD, Good, _with("five"), "IndexError"),
     ("three-channels", METHOD, Good, _with("grey"), "to have 1 channels, but got 3"),
+    ("three-channels", METHOD, m.TranslatesTheFirst, {}, "as_source made (2, 1, 64, 64) of (2, 3, 64, 64)"),
     ("waits-for-nobody", METHOD, m.Asks, {}, "Tensor.__bool__ waits for the device"),
     ("capturable-as-declared", METHOD, m.CountsInPython, {}, "gives div something else from step to step (2 and 3)"),
     ("capturable-as-declared", METHOD, m.SteadyAfterAll, {}, "drop that"),

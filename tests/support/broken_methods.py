@@ -188,6 +188,13 @@ class Glares(Good):
         return x_t + 2
 
 
+class TranslatesTheFirst(Good):
+    """Of a slice and its neighbours one alone."""
+
+    def as_source(self, x_t):
+        return x_t[:, :1]
+
+
 class RemembersInAnAttribute(Good):
     """Something of a step that no checkpoint holds."""
 

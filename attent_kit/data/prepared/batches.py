@@ -33,19 +33,27 @@ class TrainingSlices(Protocol):
 
 
 class ResidentSlices:
-    """All slices on the device, images in half precision."""
+    """All slices on the device, in half precision, each once; images are stacks of neighbours."""
 
     def __init__(
-        self, images: np.ndarray, labels: np.ndarray | None, device: torch.device, unknown: Tensor | None = None
+        self,
+        slices: np.ndarray,
+        channels: np.ndarray,
+        labels: np.ndarray | None,
+        device: torch.device,
+        unknown: Tensor | None = None,
     ) -> None:
-        self.count = len(images)
+        """Slices [M, H, W], and which of them are the channels of each image, [count, C]."""
+        self.count = len(channels)
         self.unknown = unknown
-        self.images = torch.from_numpy(images).to(device)
+        self.slices = torch.from_numpy(slices).to(device)
+        self.channels = torch.from_numpy(channels).to(device)
         self.labels = None if labels is None else torch.from_numpy(labels).to(device)
 
     def take(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor | None]:
         index = torch.from_numpy(rows).to(device, non_blocking=True)
-        x = self.images.index_select(0, index).float()
+        channels = self.channels.index_select(0, index)
+        x = self.slices.index_select(0, channels.flatten()).unflatten(0, channels.shape).float()
         return x, None if self.labels is None else self.labels.index_select(0, index).long()
 
 
@@ -152,13 +160,13 @@ def _slices(
             f"Run `attentkit prepare` again with --labels."
         )
     if resident is None:
-        size = len(prepared.index(cases, as_source)) * prepared.channels * prepared.size**2 * 2
+        size = len(prepared.index(cases, as_source)) * prepared.size**2 * 2
         resident = size < _free_memory(device) / 2
     if not resident:
         return StreamedSlices(prepared, cases, with_labels, as_source)
     labels = prepared.labels(cases, as_source) if with_labels else None
     unknown = unknown_organs(prepared, prepared.index(cases, as_source)) if with_labels else None
-    return ResidentSlices(prepared.images(cases, as_source), labels, device, unknown)
+    return ResidentSlices(*prepared.stacks(cases, as_source), labels, device, unknown)
 
 
 def unknown_organs(prepared: Prepared, rows: Sequence[tuple[str, int]]) -> Tensor | None:

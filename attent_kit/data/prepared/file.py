@@ -178,6 +178,12 @@ class Prepared:
             ) from error
         return prepared
 
+    def with_channels(self, channels: int | None) -> "Prepared":
+        """The same file, of whose slices so many are seen at once, an odd number; None: as it was prepared."""
+        if channels is None or channels == self.channels:
+            return self
+        return Prepared(self.path, {**self.manifest, "channels": channels}, self.fold)
+
     def cases_in(self, split: str) -> tuple[Case, ...]:
         """The cases of 'train', 'val' or 'test', sorted by id."""
         return tuple(case for case in self.cases if split in case.splits)
@@ -209,6 +215,18 @@ class Prepared:
             images[row : row + len(kept)] = self.slices(case)[kept]
             row += len(kept)
         return images
+
+    def stacks(self, case_ids: Sequence[str], as_source: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """What `images` are made of, each slice once: slices [M, H, W] float16 in [-1, 1], and which of them are the channels of
+        each image, [N, C]."""
+        parts, rows, start, reach = [], [], 0, self.channels // 2
+        for case in case_ids:
+            chosen = np.array(self._chosen(case, as_source), np.int64)[:, None] + np.arange(-reach, reach + 1)
+            needed, found = np.unique(chosen.clip(0, self.case(case).slices - 1), return_inverse=True)
+            parts.append(self._read(case, "images")[needed])
+            rows.append(start + found.reshape(chosen.shape))
+            start += len(needed)
+        return np.concatenate(parts), np.concatenate(rows)
 
     def labels(self, case_ids: Sequence[str], as_source: bool = False) -> np.ndarray:
         """Class indices of the slices of `images`: [N, H, W] uint8, IGNORE throughout a case without labels."""

@@ -14,6 +14,10 @@ class _Imageless(Prepared):
     def images(self, case_ids: Sequence[str], as_source: bool = False) -> np.ndarray:
         return np.full((len(self.index(case_ids, as_source)), self.channels, self.size, self.size), np.nan, np.float16)
 
+    def stacks(self, case_ids: Sequence[str], as_source: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.zeros((len(self.index(case_ids, as_source)), self.channels), np.int64)
+        return np.full((1, self.size, self.size), np.nan, np.float16), rows
+
     def image_row(self, case: str, z: int) -> np.ndarray:
         return np.full((self.channels, self.size, self.size), np.nan, np.float16)
 

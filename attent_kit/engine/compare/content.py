@@ -136,9 +136,9 @@ def content_of(cell: Cell, registry: Registry) -> Content:
 def _hashes(data: DataSettings) -> list[str | None]:
     """Of source and target."""
     files = data.source, data.target
-    if data.fold is None and not data.untested:
+    if data.fold is None and not data.untested and data.channels is None:
         return [_hash_of(file) if file is not None and file.exists() else None for file in files]
-    # What a fold leaves of the source follows from the target.
+    # What a fold leaves of the source follows from the target, and what a network sees of a file from the channels.
     if not all(file.exists() for file in files if file is not None):
         return [None, None]
     return [seen.content_hash() if is_read(seen) else None for seen in domains_seen(data, facts_in)]

@@ -187,17 +187,18 @@ def price(
     report: ReportDone,
     devices_per_run: int = 1,
 ) -> Price:
-    """Measure every row that has a missing cell, and add up. `report` is told the row and its stage, how many rows are measured,
-    of how many."""
-    task, size = seen_by_networks(suite, cells)
+    """Measure every row that has a missing cell on one device, and add up. `report` is told the row and its stage, how many rows
+    are measured, of how many; `devices_per_run` train a run together."""
     first = {cell.row: cell for cell in reversed(cells) if not cell.done}
     rows: dict[str, Row] = {}
     errors: dict[str, str] = {}
     known: dict[tuple[object, ...], StageCost] = {}
+    size = 0
     for done, (row, cell) in enumerate(reversed(first.items())):
         report(row, done, len(first))
         try:
             with one_thread(devices[0]):
+                task, size = seen_by_networks(suite, cell)
                 fabric = launch(devices[0], cell.settings.precision)
                 begins = partial(_tell, report, row, done, len(first))
                 rows[row] = _Meter(cell, registry, task, size, fabric, devices_per_run).measured(known, begins)
@@ -212,11 +213,11 @@ def _tell(report: ReportDone, row: str, done: int, rows: int, stage: str) -> Non
     report(f"{row}: {stage}", done, rows)
 
 
-def seen_by_networks(suite: Suite, cells: Sequence[Cell]) -> tuple[Task, int]:
-    """The task and the side of a slice in pixels."""
+def seen_by_networks(suite: Suite, cell: Cell) -> tuple[Task, int]:
+    """The task of a cell and the side of a slice in pixels."""
     if suite.phantom is not None:
-        return Task(), SIZES[suite.phantom.size].pixels
-    source, target = domains_seen(cells[0].settings.data, facts_in)
+        return Task(channels=cell.settings.data.channels or 1), SIZES[suite.phantom.size].pixels
+    source, target = domains_seen(cell.settings.data, facts_in)
     return task_of(source, target), target.size
 
 
@@ -231,7 +232,10 @@ def _add_up(cells: Sequence[Cell], rows: dict[str, Row], errors: dict[str, str])
         steps = sum(stage.steps for stage in stages)
         seconds, shares, begin, key = sum(stage.seconds for stage in stages), None, stages[0], None
         if begin.recipe is not None:
-            key = cell.direction, cell.seed, cell.fold, begin.stage, begin.steps, begin.batch_size, begin.recipe
+            key = (
+                cell.direction, cell.seed, cell.fold, cell.settings.data.channels, begin.stage, begin.steps, begin.batch_size,
+                begin.recipe,
+            )  # fmt: skip
             owner = trained.setdefault(key, cell.row)
             if owner != cell.row:
                 seconds, shares = seconds - begin.seconds, f"{begin.stage} with {owner}"
@@ -275,7 +279,7 @@ class _Meter:
             train_only(alignment, optimizers, stage)
             seed_step(0, 0)
             batch = _noise(stage, self.task, side, device, alignment.uses_target_labels)
-            key = (stage.name, stage.batch_size, side, stage.recipe)
+            key = (stage.name, stage.batch_size, side, self.task.channels, stage.recipe)
             found = known.get(key) if stage.recipe is not None else None
             if found is None:
                 seconds, peak = self._stage(stage, batch, update, side)

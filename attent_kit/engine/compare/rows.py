@@ -9,6 +9,7 @@ from attent_kit.config import ComponentConfig
 from attent_kit.data.phantom import SIZES
 from attent_kit.data.sets.labelmap import LabelMap
 from attent_kit.engine.compare.resources import RowResources
+from attent_kit.engine.run.settings import odd
 from attent_kit.errors import ConfigError, did_you_mean
 from attent_kit.naming import LONGEST_TEXT, is_a_line, is_a_text, names_a_file
 
@@ -25,6 +26,8 @@ class SuiteRow(ComponentConfig):
     """Name of the alignment; left out of a row with `predictions`."""
     options: dict[str, Any] = {}
     """Options of this row alone, laid over the suite's."""
+    channels: int | None = None
+    """Neighbouring slices that its networks see as channels (2.5-D), in place of the suite's number."""
     start: str | None = None
     """Whose weights its runs start from: the label of another row, whose run of the same direction, seed and fold is trained
     before; or the folder of a run, or a file of weights, relative to the suite's file. A source-free method that leaves it out
@@ -49,6 +52,11 @@ class SuiteRow(ComponentConfig):
         if len(slug(label).encode()) > LONGEST_FOLDER:
             raise ValueError(f"the label '{label[:40]}...' is too long for the name of a folder: shorten it.")
         return label
+
+    @field_validator("channels")
+    @classmethod
+    def _has_a_middle(cls, channels: int | None) -> int | None:
+        return None if channels is None else odd(channels)
 
     @field_validator("organs")
     @classmethod
@@ -80,7 +88,7 @@ class SuiteRow(ComponentConfig):
                         f"the row '{self.label}' is trained, and {name} is for rows with predictions: leave it out."
                     )
             return self
-        for name in ("alignment", "options", "start"):
+        for name in ("alignment", "options", "channels", "start"):
             if getattr(self, name):
                 raise ValueError(
                     f"the row '{self.label}' has predictions, which are not trained: leave out its {name}, or predictions."

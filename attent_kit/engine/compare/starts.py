@@ -86,6 +86,11 @@ def begun(cells: "Sequence[Cell]", rows: Sequence[SuiteRow], registry: Registry,
             raise ConfigError(
                 f"row '{cell.row}': it starts from '{label}', which is not trained. Name a row with an alignment."
             )
+        if found.settings.data.channels != cell.settings.data.channels:
+            raise ConfigError(
+                f"row '{cell.row}': it starts from '{label}', whose networks see another number of slices at once: give both the "
+                "same channels."
+            )
         return begins_with(cell, begin(found, (*after, cell.row)))
 
     return [begin(cell, ()) for cell in cells]

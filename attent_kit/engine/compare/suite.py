@@ -3,6 +3,7 @@
 name = "mine"
 directions = ["mr2ct", "ct2mr"]
 seeds = [0, 1, 2]
+channels = 3                       # if wanted: a slice with its neighbours (2.5-D); a row may have its own
 split = "sifa-abdominal"           # if wanted: the test cases that every prepared file must have
 folds = 5                          # or: every labelled patient of a target is tested once, by a run that has not seen them
 
@@ -60,7 +61,7 @@ from attent_kit.engine.compare.rows import PhantomData, SuiteRow, slug
 from attent_kit.engine.compare.space import Search
 from attent_kit.engine.run.domains import facts_in, target_seen
 from attent_kit.engine.run.folder import Answers, RunFolder, RunKey, in_words
-from attent_kit.engine.run.settings import FoldSettings, RunSettings, run_settings
+from attent_kit.engine.run.settings import FoldSettings, RunSettings, odd, run_settings
 from attent_kit.engine.run.warm_start import with_digest
 from attent_kit.errors import AttentKitError, ConfigError, did_you_mean
 from attent_kit.interfaces import Alignment
@@ -92,6 +93,8 @@ class Suite(ComponentConfig):
     """The phantom instead of `domains`: domains mr and ct are generated and prepared beside the results."""
     options: dict[str, Any] = {}
     """Options of every alignment that has them."""
+    channels: int | None = None
+    """Neighbouring slices that the networks see as channels (2.5-D), an odd number; left out, as the files were prepared."""
     split: str | None = None
     """Named split whose test cases every prepared file of `domains` must have; left out, each file's own."""
     settings: dict[str, Any] = {}
@@ -118,6 +121,11 @@ class Suite(ComponentConfig):
         if folds is not None and folds < 2:
             raise ValueError(f"{folds} is not a number of folds: write 2 for two halves, or more.")
         return folds
+
+    @field_validator("channels")
+    @classmethod
+    def _has_a_middle(cls, channels: int | None) -> int | None:
+        return None if channels is None else odd(channels)
 
     @field_validator("name")
     @classmethod
@@ -358,7 +366,8 @@ def expand(
         for direction in suite.directions:
             source, target = domains_of(direction, suite.domain_names)
             whence = {"unread": source} if method.source_free else {"source": str(domains[source])}
-            data = {**whence, "target": str(domains[target])}
+            channels = suite.channels if row.channels is None else row.channels
+            data = {**whence, "target": str(domains[target]), "channels": channels}
             valid: RunSettings | None = None
             for seed in suite.seeds:
                 # Of thousands of seeds the first is validated, and each that no run may have.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attent_kit.asked import refuse_unknown_selection, suite_file
-from attent_kit.config import read_toml
+from attent_kit.config import dump, read_toml, validate
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.compare.ablation import ablate
 from attent_kit.engine.compare.cells import domain_files
@@ -182,6 +182,8 @@ def _suites(request: CompareRequest, registry: Registry) -> tuple[Suite, Suite]:
         raise ConfigError(f"variant '{request.variant}': name the file of the suite, which holds its variants.")
     try:
         whole = suite if isinstance(suite, Suite) else read_suite(suite, registry, request.variant)
+        if request.channels is not None:
+            whole = validate(Suite, {**dump(whole), "channels": request.channels}, registry)
         return whole, narrow(whole, registry, request.alignments, request.seeds, request.directions)
     except ConfigError as error:
         name = suite.name if isinstance(suite, Suite) else read_toml(suite).get("name")

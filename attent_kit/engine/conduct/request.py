@@ -35,6 +35,8 @@ class CompareRequest:
     """A row for each value of every row that has the option: "cycle=1,10", or {"cycle": [1, 10]}."""
     ablate: Sequence[str] | None = None
     """Alignments to take apart: with all their terms, and without each of them."""
+    channels: int | None = None
+    """Neighbouring slices that networks see as channels (2.5-D), an odd number, for all rows that do not say their own."""
     devices: Sequence[str] = ("auto",)
     """Several start one process each; `auto` where there is no GPU one for each core."""
     devices_per_run: int = 1

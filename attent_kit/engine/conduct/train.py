@@ -42,6 +42,8 @@ class TrainRequest:
     """Prepared file of the domain to adapt to."""
     set: Sequence[str] | Mapping[str, Any] = ()
     """Options over all others: "segmentor.encoder=resnet34", or {"segmentor.encoder": "resnet34"}."""
+    channels: int | None = None
+    """Neighbouring slices that the networks see as channels (2.5-D), an odd number; what the files were prepared with if None."""
     seed: int | None = None
     device: str = "auto"
     out: Path | str | None = None
@@ -167,6 +169,10 @@ def _given(request: TrainRequest, words: Sequence[str], registry: Registry) -> d
         if path:
             given["data"] = {**given.get("data", {}), name: str(path)}
             given["data"].pop(f"{name}_hash", None)
+    if request.channels is not None:
+        given["data"] = {**given.get("data", {}), "channels": request.channels}
+        for name in ("source_hash", "target_hash"):
+            given["data"].pop(name, None)
     if request.seed is not None:
         given["seed"] = request.seed
     if request.from_run:
@@ -174,7 +180,7 @@ def _given(request: TrainRequest, words: Sequence[str], registry: Registry) -> d
     if "alignment" not in given:
         raise ConfigError("name the method to train, for example `attentkit train attent -s mr.h5 -t ct.h5`.")
     source_free = _source_free(given, registry)
-    if "data" not in given:
+    if not given.get("data", {}).keys() - {"channels"}:
         raise ConfigError(
             "name the two domains: `--source mr.h5 --target ct.h5`, or a TOML file with both in `--data`."
             if not source_free

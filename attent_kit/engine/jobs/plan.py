@@ -49,14 +49,13 @@ class Planned(NamedTuple):
 def shapes(suite: Suite, cells: Sequence[Cell], registry: Registry) -> dict[str, RowShape]:
     """Of each row with a run that is not done; ConfigError if it cannot be built."""
     first = {cell.row: cell for cell in reversed(cells) if not cell.done}
-    if not first:
-        return {}
-    task, _ = seen_by_networks(suite, cells)
     made = {}
     for row, cell in first.items():
+        task, _ = seen_by_networks(suite, cell)
         alignment = build_alignment(cell.settings.alignment, registry, task, cell.settings.seed, empty=True)
         stage = parts_of(alignment)[0].stage
-        recipe = None if stage.recipe is None else (stage.name, stage.steps, stage.batch_size, stage.recipe)
+        shaped = stage.name, stage.steps, stage.batch_size, stage.recipe, cell.settings.data.channels
+        recipe = None if stage.recipe is None else shaped
         made[row] = RowShape(total_steps(alignment, cell.settings.more_steps), stage.steps, recipe)
     return made
 

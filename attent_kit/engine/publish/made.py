@@ -13,7 +13,7 @@ from attent_kit.data.sets.splits import WHOLE
 from attent_kit.engine.compare.external import ShownExternal
 from attent_kit.engine.compare.results_folder import ShownRun
 from attent_kit.engine.run.domains import domains_seen, target_seen
-from attent_kit.engine.run.settings import DataSettings, FoldSettings
+from attent_kit.engine.run.settings import DataSettings, FoldSettings, odd
 from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.files import read_json
 from attent_kit.registry import Registry
@@ -40,7 +40,7 @@ def prepared_of(runs: Sequence[ShownRun], direction: str, side: str, out: Path) 
         return (
             f"{path} is not what the runs of {direction} were made with, so no image of it is shown: restore the data."
         )
-    return found
+    return found.with_channels(_channels_of(data))
 
 
 def tested_of(runs: Sequence[ShownRun], direction: str, out: Path) -> Prepared | str:
@@ -67,6 +67,14 @@ def _fold_of(data: Mapping[str, Any]) -> FoldSettings | None:
         raise ConfigError("the [data.fold] of a run's config.toml is not as `attentkit compare` writes it.") from None
 
 
+def _channels_of(data: Mapping[str, Any]) -> int | None:
+    """ConfigError if somebody has changed them."""
+    try:
+        return odd(data["channels"]) if "channels" in data else None
+    except (ValueError, TypeError):
+        raise ConfigError("data.channels of a run's config.toml is not as attentkit writes it.") from None
+
+
 def _place(named: str, out: Path) -> Path | None:
     places = (Path(named), out / "data" / Path(named).name)
     return next((place for place in places if place.is_file()), None)
@@ -76,9 +84,9 @@ def _as_the_run_saw(found: Prepared, data: Mapping[str, Any], side: str, out: Pa
     """The fold of a domain, which its hash in config.toml is of; of a source, where its target is still there."""
     fold = _fold_of(data)
     if fold is None:
-        return found
+        return found.with_channels(_channels_of(data))
     places = {name: _place(str(data.get(name, "")), out) or Path() for name in ("source", "target")}
-    settings = DataSettings(**places, fold=fold)
+    settings = DataSettings(**places, fold=fold, channels=_channels_of(data))
     return target_seen(settings) if side == "target" else domains_seen(settings)[0]
 
 

@@ -29,7 +29,7 @@ def target_seen(data: DataSettings, read: Reader = Prepared.open) -> Prepared:
 def domains_seen(data: DataSettings, read: Reader = Prepared.open) -> tuple[Prepared, Prepared]:
     """Source and target; of a fold, the source is without the patients that are tested. DataError as for the target, and if
     nothing is left to train on. A source that has no file in the settings is a name without cases."""
-    there = None if data.source is None else read(data.source)
+    there = None if data.source is None else read(data.source).with_channels(data.channels)
     target = _tested(data, read)
     source = unread(data.unread or ELSEWHERE, target) if there is None else there
     if data.fold is not None and is_read(source):
@@ -38,5 +38,5 @@ def domains_seen(data: DataSettings, read: Reader = Prepared.open) -> tuple[Prep
 
 
 def _tested(data: DataSettings, read: Reader) -> Prepared:
-    target = read(data.target)
+    target = read(data.target).with_channels(data.channels)
     return target if data.fold is None else in_fold(target, data.part, data.fold.seed)

@@ -192,6 +192,11 @@ def _refuse_another(folder: RunFolder, there: Mapping[str, Any], asked: Mapping[
     old, new = shaping(there), shaping(asked)
     was, now = old.pop("data", None), new.pop("data")
     was = was if isinstance(was, dict) else {}
+    hashes = [[data.get("source_hash"), data.get("target_hash")] for data in (was, now)]
+    if was.get("channels") != now.get("channels") and hashes[0] != hashes[1]:
+        old, new = (
+            {**all_else, "channels": data.get("channels", "as prepared")} for all_else, data in ((old, was), (new, now))
+        )
     for name in ("source", "target"):
         before, after = (data.get(f"{name}_hash", data.get(name)) for data in (was, now))
         if f"{name}_hash" not in now:

@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from attent_kit.config import Choice, ComponentConfig, Resolver, merge, parse_set, put, validate
 from attent_kit.data.prepared.augment import Augmentation
+from attent_kit.data.prepared.believed import MOST_CHANNELS
 from attent_kit.data.sets.splits import WHOLE, Fold
 from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Alignment
@@ -46,15 +47,33 @@ class DataSettings(ComponentConfig):
     """SHA-256 of what the source file holds; written by the run, so that it never goes on with other data."""
     target_hash: str | None = None
     """SHA-256 of what the target file holds."""
+    channels: int | None = None
+    """Slices of a volume that the networks see at once, as channels: the one to segment, and as many neighbours below as above it
+    (2.5-D). An odd number; None: what the files were prepared with, as a rule 1."""
     fold: FoldSettings | None = None
     """Which part of the target is tested; None leaves that to the file."""
     untested: Literal[True] | None = None
     """True where nobody is tested, as in a trial of a search, which may know nothing of what will be."""
 
+    @field_validator("channels")
+    @classmethod
+    def _has_a_middle(cls, channels: int | None) -> int | None:
+        return None if channels is None else odd(channels)
+
     @property
     def part(self) -> Fold:
         """The fold, or WHOLE."""
         return WHOLE if self.fold is None else Fold(self.fold.number, self.fold.parts)
+
+
+def odd(channels: int) -> int:
+    """The number of channels; ValueError for one without a slice in the middle, or of more than a file may have."""
+    if not 1 <= channels <= MOST_CHANNELS or channels % 2 == 0:
+        raise ValueError(
+            f"{channels} slices cannot be the channels: the one to segment lies in the middle of them, so write an odd number up "
+            f"to {MOST_CHANNELS - 1}, as in 3."
+        )
+    return channels
 
 
 class WarmStart(ComponentConfig):

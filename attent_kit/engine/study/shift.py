@@ -221,6 +221,7 @@ def measure_shift(options: ShiftOptions, registry: Registry, tell: ReportDone) -
         made = meter.of_images(source, target)
     else:
         run = meter.runs.open(options.run)
+        source, target = (domain.with_channels(run.domain.task.channels) for domain in (source, target))
         baseline = meter.runs.baseline_of(run) if options.baseline is None else meter.runs.open(options.baseline)
         made = meter.of_run(run, source, target, baseline)
     folder = options.out or options.run

@@ -314,9 +314,10 @@ def task_of(source: Prepared, target: Prepared) -> Task:
     for name in ("organs", "size", "channels", "plane"):
         ours, theirs = getattr(source, name), getattr(target, name)
         if ours != theirs:
+            instead = f" Or say it for both, as in --channels {ours}." if name == "channels" else ""
             raise DataError(
                 f"{source.path} and {target.path} differ in {name}: {_words(ours)} and {_words(theirs)}. "
-                f"Run `attentkit prepare` on both with the same options."
+                f"Run `attentkit prepare` on both with the same options.{instead}"
             )
     for case in target.cases_in("test"):
         if case.has_labels:

@@ -13,7 +13,8 @@ In the spirit of SynthSeg (Billot et al., Medical Image Analysis 86, 2023, https
 Grey values are in [0, 1] until the last line. Means, deviations and bias field are those of the authors' code, which has 0 to
 255. There every label map names all tissue of a head; of an abdomen organs alone are drawn, so that regions are made up: the n-th
 is where the n-th of several smooth random maps is the largest. Slices are turned, scaled and moved as all slices are in training;
-their low resolution in one direction is left out.
+their low resolution in one direction is left out. Where channels are neighbouring slices, the labels of the middle one are known:
+all of them are painted from these, with noise of their own.
 
 `uses_source_images = False`: the images of the source's training cases are not even read, and `batch.x_s` is NaN.
 """
