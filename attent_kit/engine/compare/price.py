@@ -21,7 +21,7 @@ from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.external import External
 from attent_kit.engine.compare.resources import NodeHours
 from attent_kit.engine.compare.suite import Cell, Suite
-from attent_kit.engine.run.assemble import setup, train_only
+from attent_kit.engine.run.assemble import patch_of, setup, train_only
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.processor import one_thread
@@ -205,7 +205,9 @@ def _measure(cell: Cell, registry: Registry, task: Task, size: int, fabric: Fabr
         stage, steps = part.stage, part.last - part.first
         train_only(alignment, optimizers, stage)
         seed_step(0, 0)
-        batch = _noise(stage, task, size, fabric.device, alignment.uses_target_labels)
+        patch = patch_of(alignment)
+        sides = (size, size) if patch is None else patch.size
+        batch = _noise(stage, task, sides, fabric.device, alignment.uses_target_labels)
         _forget_peak(fabric.device)
         stage.step(batch, update)
         _wait(fabric.device)
@@ -220,11 +222,11 @@ def _measure(cell: Cell, registry: Registry, task: Task, size: int, fabric: Fabr
     return costs
 
 
-def _noise(stage: Stage, task: Task, size: int, device: torch.device, with_target_labels: bool) -> Batch:
-    shape = (2, stage.batch_size, task.channels, size, size)
+def _noise(stage: Stage, task: Task, sides: tuple[int, ...], device: torch.device, with_target_labels: bool) -> Batch:
+    shape = (2, stage.batch_size, task.channels, *sides)
     x_s, x_t = (torch.rand(shape, device=device) * 2 - 1).unbind()
-    x_s, x_t = (x.contiguous(memory_format=memory_format(device)) for x in (x_s, x_t))
-    y_s, y_t = torch.randint(task.classes, (2, stage.batch_size, size, size), device=device).unbind()
+    x_s, x_t = (x.contiguous(memory_format=memory_format(device, len(sides))) for x in (x_s, x_t))
+    y_s, y_t = torch.randint(task.classes, (2, stage.batch_size, *sides), device=device).unbind()
     return Batch(x_s, y_s, x_t, y_t if with_target_labels else None)
 
 

@@ -19,10 +19,12 @@ from attent_kit.config import dump
 from attent_kit.data.prepared.batches import Batches, training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.imageless import without_images
+from attent_kit.data.prepared.patches import patch_batches, refuse_parts
 from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.adapt import adapts
+from attent_kit.engine.run.assemble import channels_seen, patch_of
 from attent_kit.engine.run.device import launch_one_of, precision_of
 from attent_kit.engine.run.domains import Reader, domains_seen
 from attent_kit.engine.run.folder import SECONDS_TO_TRY, Answers, Busy, RunFolder, RunKey, alone_in
@@ -43,7 +45,7 @@ from attent_kit.engine.train.longer import take_over
 from attent_kit.engine.train.monitor import monitor_of
 from attent_kit.engine.train.tracking import Trackers, Tracking
 from attent_kit.errors import ConfigError, DataError
-from attent_kit.interfaces import Alignment, Task
+from attent_kit.interfaces import Alignment, Segmentor, Task
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, Score, write_scores
 from attent_kit.tracker import TrackedRun
@@ -110,6 +112,7 @@ def train(
     source, target = domains_seen(settings.data, options.read)
     task = task_of(source, target)
     refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
+    refuse_left_out(settings, registry, source)
     files = RunFolder(folder)
     settings = with_digest(pinned(settings, source.content_hash(), target.content_hash()), files.checkpoint.exists())
     refuse_selection(options.select, settings, files, target, registry)
@@ -128,9 +131,10 @@ def train(
         steps = total_steps(alignment, settings.more_steps)
         watcher.opened(settings.alignment.name, steps)
         batches = batches_of(settings, source, target, fabric, alignment)
+        seen = [domain.with_channels(channels_seen(alignment)) for domain in (source, target)]
         stage_file = options.shared and shared_stage_file(options.shared, alignment, run, source, target, fabric)
-        snapshots = Snapshots(files, settings.snapshots, selectors, source, target, settings.seed, fabric.device)
-        monitor = monitor_of(alignment, run, source, target, fabric.device, watcher.warned)
+        snapshots = Snapshots(files, settings.snapshots, selectors, *seen, settings.seed, fabric.device)
+        monitor = monitor_of(alignment, run, *seen, fabric.device, watcher.warned)
         tracking = Tracking(options.trackers, tracked_run(names, run, options.store), watcher.warned)
         closing.callback(tracking.close)
         with trained_by_one(stage_file) as release:
@@ -210,8 +214,10 @@ def batches_of(
     settings: RunSettings, source: Prepared, target: Prepared, fabric: Fabric, alignment: Alignment
 ) -> Batches:
     """The batches of a run, whole in each of its processes."""
-    shown = source if alignment.uses_source_images else without_images(source)
     seed, labels = settings.seed, alignment.uses_target_labels
+    if (patch := patch_of(alignment)) is not None:
+        return patch_batches((source, target), patch, settings.augmentation, seed, fabric.device, labels)
+    shown = source if alignment.uses_source_images else without_images(source)
     return training_batches(shown, target, settings.augmentation, seed, fabric.device, labels)
 
 
@@ -254,7 +260,7 @@ def _answer(
             entropies[case] = entropy(probabilities[:, slice_to_show(target, case)])
 
     scores = score_run(alignment, answers, target, device, names, see)
-    keep_slices(alignment, answers, target, device, scores, entropies)
+    keep_slices(alignment, answers, target.with_channels(channels_seen(alignment)), device, scores, entropies)
     write_scores(answers.scores, scores, vouched=True)
     return scores
 
@@ -302,6 +308,13 @@ def refuse_labels(method: type[Alignment], name: str, source: Prepared, target: 
                 f"{', '.join(lacking)}: leave the method out, or prepare with complete cases for training (--train). Its author "
                 "can declare takes_partial_labels."
             )
+
+
+def refuse_left_out(settings: RunSettings, registry: Registry, source: Prepared) -> None:
+    """DataError for a source of whose volumes slices are left out, where a segmentor of volumes is to learn from it."""
+    segmentors = [c.name for c in components_of(settings, registry) if c.kind == Segmentor.kind]
+    if any(registry.segmentor(name).dims == 3 for name in segmentors):
+        refuse_parts(source)
 
 
 def shared_stage_file(
