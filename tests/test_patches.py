@@ -7,14 +7,22 @@ import torch
 import torch.nn.functional as F
 
 from attent_kit.cli import run
+from attent_kit.config import validate
 from attent_kit.data.prepared.augment import Augmentation, random_affine, random_bend, warp
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.patches import corner_of, grid_of, patch_batches
 from attent_kit.engine.apply.export import ExportOptions, export_run
 from attent_kit.engine.apply.model import open_model
 from attent_kit.engine.apply.packing import pack_run
+from attent_kit.engine.compare.cells import refuse_what_cannot_run, run_cells
+from attent_kit.engine.compare.content import located
+from attent_kit.engine.compare.costs import measure_costs, read_costs
+from attent_kit.engine.compare.price import price
+from attent_kit.engine.compare.suite import Suite, expand
+from attent_kit.engine.compare.watcher import CellWatcher
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.run.windows import gaussian_weights, segment_windows, windows
+from attent_kit.engine.study.shift import Meter, shift_of_comparison
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
 from attent_kit.errors import ConfigError, DataError
 from attent_kit.interfaces import Patch
@@ -273,7 +281,7 @@ def test_a_method_of_slices_refuses_them_before_anything_is_written(prepared, tm
     asked = run_settings({"alignment": given, "data": data}, THEIRS)
     with pytest.raises(ConfigError, match=f"'{alignment}'.*'of_volumes'.*volumes.*source_only.*supervised"):
         train(asked, tmp_path / "run", THEIRS, "cpu")
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "config.toml").exists()
 
 
 def test_neighbours_as_channels_and_volumes_do_not_go_together(prepared, tmp_path):
@@ -286,4 +294,45 @@ def test_volumes_of_which_slices_are_left_out_are_refused(volumes, prepared, tmp
     asked = settings(prepared, data={"source": str(tmp_path / "mr.h5")})
     with pytest.raises(DataError, match="--foreground-only.*mr_1.*again without it"):
         train(asked, tmp_path / "run", THEIRS, "cpu")
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+# A comparison
+
+
+def suite_of(prepared, *rows):
+    domains = {name: str(prepared / f"{name}.h5") for name in ("mr", "ct")}
+    small = {**SMALL, "segment_steps": 2}
+    given = {"name": "s", "directions": ["mr2ct"], "rows": rows, "domains": domains, "options": small}
+    return validate(Suite, given, THEIRS)
+
+
+def test_a_row_of_volumes_is_priced_trained_and_its_cost_measured_beside_others(prepared, tmp_path):
+    slices = {
+        "segmentor": {"name": "smp", "encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+    }
+    rows = [{"label": "3-D", "alignment": "source_only"}]
+    rows.append({"label": "2-D", "alignment": "source_only", "options": slices})
+    suite = suite_of(prepared, *rows)
+    cells = located(expand(suite, THEIRS, suite.domains, tmp_path), THEIRS)
+    assert refuse_what_cannot_run(cells, THEIRS) == {"3-D": 2, "2-D": 2}
+    priced = price(suite, cells, THEIRS, ("cpu",), lambda row, done, total: None)
+    assert [cost.error for cost in priced.cells] == [None, None]
+    assert run_cells(cells, THEIRS, tmp_path, "cpu", CellWatcher()) == []
+    measure_costs(cells, THEIRS, "cpu", lambda row, done, total: None)
+    volumes, plain = read_costs(tmp_path, ["3-D", "2-D"])
+    # Convolutions of 27 weights: 4 maps at half of 6 x 32 x 32 voxels, then 5 classes of 4 maps, for each of 6 slices.
+    assert volumes.multiply_adds == (27 * 4 + 4 * 5) * (3 * 16 * 16) // 6
+    assert volumes.image == plain.image == (1, 32, 32)
+
+
+def test_a_row_whose_method_takes_slices_alone_is_named(prepared, tmp_path):
+    suite = suite_of(prepared, {"label": "AttENT in 3-D", "alignment": "attent"})
+    cells = located(expand(suite, THEIRS, suite.domains, tmp_path), THEIRS)
+    with pytest.raises(ConfigError, match="row 'AttENT in 3-D': 'attent' does not take the segmentor 'of_volumes'"):
+        refuse_what_cannot_run(cells, THEIRS)
+
+
+def test_the_shift_of_a_run_of_volumes_is_measured_in_all_spaces(finished):
+    found = shift_of_comparison(finished, Meter(THEIRS, "cpu", slices=4), lambda what, done, total: None)
+    assert {row.space for row in found.rows if row.when == "after"} == {"pixels", "features", "outputs", "entropy"}
