@@ -106,8 +106,8 @@ def segmentor_of(alignment: Alignment) -> str | None:
 
 def patch_of(alignment: Alignment) -> Patch | None:
     """What its segmentor sees of a volume at once; None for one of slices."""
-    name = segmentor_of(alignment)
-    return None if name is None else unwrapped(getattr(alignment, name)).patch
+    network = unwrapped(getattr(alignment, segmentor_of(alignment) or "", alignment))
+    return network.patch if isinstance(network, Segmentor) else None
 
 
 def channels_seen(alignment: Alignment) -> int:

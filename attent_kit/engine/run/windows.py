@@ -31,8 +31,9 @@ def segment_windows(
     gaussian = gaussian_weights(patch.size)
     with answering(alignment):
         for window in windows(volume.shape, patch):
-            (answer,) = in_batches(lambda x: probabilities(predict(x)), volume[window][None, None], device) or ()
-            total[(slice(None), *window)] += gaussian * answer[0]
+            answers = in_batches(lambda x: probabilities(predict(x)), volume[window][None, None], device)
+            assert answers is not None
+            total[(slice(None), *window)] += gaussian * answers[0][0]
             weights[window] += gaussian
     inside = tuple(slice(b, b + n) for b, n in zip(before, (len(images), *images.shape[2:]), strict=True))
     return (total / weights)[(slice(None), *inside)].numpy()

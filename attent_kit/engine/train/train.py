@@ -109,10 +109,7 @@ def train(
     refuse_source(settings, registry.alignment(settings.alignment.name))
     if _has_helped(settings, registry, fabric, options):
         return []
-    source, target = domains_seen(settings.data, options.read)
-    task = task_of(source, target)
-    refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
-    refuse_left_out(settings, registry, source)
+    source, target, task = _learnt_from(settings, registry, options.read)
     files = RunFolder(folder)
     settings = with_digest(pinned(settings, source.content_hash(), target.content_hash()), files.checkpoint.exists())
     refuse_selection(options.select, settings, files, target, registry)
@@ -131,10 +128,10 @@ def train(
         steps = total_steps(alignment, settings.more_steps)
         watcher.opened(settings.alignment.name, steps)
         batches = batches_of(settings, source, target, fabric, alignment)
-        seen = [domain.with_channels(channels_seen(alignment)) for domain in (source, target)]
+        seen_s, seen_t = (domain.with_channels(channels_seen(alignment)) for domain in (source, target))
         stage_file = options.shared and shared_stage_file(options.shared, alignment, run, source, target, fabric)
-        snapshots = Snapshots(files, settings.snapshots, selectors, *seen, settings.seed, fabric.device)
-        monitor = monitor_of(alignment, run, *seen, fabric.device, watcher.warned)
+        snapshots = Snapshots(files, settings.snapshots, selectors, seen_s, seen_t, settings.seed, fabric.device)
+        monitor = monitor_of(alignment, run, seen_s, seen_t, fabric.device, watcher.warned)
         tracking = Tracking(options.trackers, tracked_run(names, run, options.store), watcher.warned)
         closing.callback(tracking.close)
         with trained_by_one(stage_file) as release:
@@ -152,6 +149,15 @@ def train(
         scores = _answer(alignment, run, answers, target, fabric.device, names)
         tracking.end(scores, answers)
         return scores
+
+
+def _learnt_from(settings: RunSettings, registry: Registry, read: Reader) -> tuple[Prepared, Prepared, Task]:
+    """Source, target and what both agree to segment. DataError or ConfigError if the method cannot learn from them."""
+    source, target = domains_seen(settings.data, read)
+    task = task_of(source, target)
+    refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
+    refuse_left_out(settings, registry, source)
+    return source, target, task
 
 
 def _begun(
