@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,21 +10,25 @@ import numpy as np
 import torch
 
 from attent_kit.config import Choice, ComponentConfig, Resolver, validate
-from attent_kit.errors import ConfigError
+from attent_kit.errors import AttentKitError, ConfigError
 from attent_kit.interfaces import INTERFACES, Alignment, Discriminator, Segmentor, Task, Translator
-from attent_kit.registry import Registry
+from attent_kit.registry import Component, Registry
 
 
 class Builder:
     """Builds the networks that an alignment asks for. The seed of each follows from its kind and how many of that kind
     came before it, so that the segmentor of every method starts from the same weights, and so does its first discriminator."""
 
-    def __init__(self, registry: Registry, task: Task, seed: int, empty: bool = False) -> None:
+    def __init__(
+        self, registry: Registry, task: Task, seed: int, empty: bool = False, method: Component | None = None
+    ) -> None:
         self.registry = registry
         self.task = task
         self.seed = seed
         self.empty = empty
         """Whether a checkpoint will fill the networks, so that pretrained weights are not needed."""
+        self.method = method
+        """Whose networks they are, so that it is not given a segmentor of other dimensions than it takes."""
         self.built: Counter[str] = Counter()
 
     def __call__(self, choice: Choice[Any], *, channels: int | None = None, heads: int = 1) -> Any:
@@ -36,8 +41,27 @@ class Builder:
             return discriminator(options, channels, heads)
         translates = choice.kind == Translator.kind
         network = self.registry.translator(choice.name) if translates else self.registry.segmentor(choice.name)
+        if not translates:
+            self.refuse_dims(choice.name)
         self._seed(choice.kind)
         return network(options, self.task if channels is None else replace(self.task, channels=channels))
+
+    def refuse_dims(self, segmentor: str) -> None:
+        """ConfigError for a segmentor of volumes in a method of slices, or where slices are seen with their neighbours."""
+        dims = self.registry.segmentor(segmentor).dims
+        if dims == 3 and self.task.channels > 1:
+            raise ConfigError(
+                f"the segmentor '{segmentor}' sees whole neighbourhoods, and slices have {self.task.channels} channels: type "
+                "--channels 1."
+            )
+        if self.method is None or dims in self.registry.alignment(self.method.name).dims:
+            return
+        what = "volumes" if dims == 3 else "slices"
+        others = ", ".join(methods_of(dims, self.registry))
+        raise ConfigError(
+            f"'{self.method.name}' does not take the segmentor '{segmentor}', which labels {what}: choose another segmentor, or "
+            f"a method that takes {what}: {others}."
+        )
 
     def _seed(self, kind: str) -> None:
         """Once the class is imported, which may draw random numbers."""
@@ -50,7 +74,8 @@ def build_alignment(
     choice: Choice[Alignment], registry: Registry, task: Task, seed: int, empty: bool = False
 ) -> Alignment:
     """The method that a validated choice names, its networks freshly initialised from `seed`, or `empty` to be filled."""
-    alignment = registry.alignment(choice.name)(choice.options, Builder(registry, task, seed, empty), task)
+    method = registry.find(Alignment.kind, choice.name)
+    alignment = registry.alignment(choice.name)(choice.options, Builder(registry, task, seed, empty, method), task)
     name = alignment.predicts_with
     if name and not isinstance(getattr(alignment, name, None), Segmentor):
         raise ConfigError(
@@ -58,6 +83,16 @@ def build_alignment(
             "the author of the plugin."
         )
     return alignment
+
+
+def methods_of(dims: int, registry: Registry) -> list[str]:
+    """Names of the alignments that take segmentors of so many dimensions; those that cannot be imported are left out."""
+    found = []
+    for component in registry.of(Alignment.kind):
+        with suppress(AttentKitError):
+            if dims in registry.alignment(component.name).dims:
+                found.append(component.name)
+    return found
 
 
 def configure(component: Any, options: Mapping[str, Any], registry: Resolver) -> ComponentConfig:

@@ -1,6 +1,8 @@
 """The four kinds of component that a run is made of, and the values that pass between them and the engine.
 
-Shapes: B batch, C image channels, K classes, F feature channels, N discriminator heads, H W pixels, h w a coarser grid.
+Shapes: B batch, C image channels, K classes, F feature channels, N discriminator heads, H W pixels, h w a coarser grid. Where a
+segmentor labels volumes (`dims` = 3), an image is a patch of D slices: [B, 1, D, H, W] in place of [B, C, H, W], labels
+[B, D, H, W] in place of [B, H, W], and so on.
 Domains: s source (labelled), t target (unlabelled); x_st is a source image in target style, x_ts the reverse.
 """
 
@@ -72,6 +74,26 @@ class Segmentation(NamedTuple):
     """[B, K, H, W], logits of a shallower head, for multi-level methods."""
 
 
+class Patch(NamedTuple):
+    """What a segmentor of volumes sees at once, and how the patches of a volume are drawn and put together."""
+
+    size: tuple[int, int, int]
+    """D slices of H x W pixels."""
+    foreground: float = 1 / 3
+    """Part of the training patches with labels that lie around a labelled voxel, of an organ drawn at random; the others lie
+    anywhere. nnU-Net has a third."""
+    overlap: float = 0.5
+    """Of neighbouring patches in prediction, along each side; their probabilities are averaged with Gaussian weights."""
+
+    @property
+    def slab(self) -> int:
+        """Slices, an odd number, of what is looked at where a single slice is asked for, the one in the middle of them."""
+        return min(self.size[0] - 1 + self.size[0] % 2, THICKEST_SLAB)
+
+
+THICKEST_SLAB = 15
+
+
 class Translator(nn.Module, ABC, Generic[Options]):
     """Maps an image to the style of the other domain: [B, C, H, W] -> [B, C, H, W], both in [-1, 1]."""
 
@@ -93,10 +115,14 @@ class Translator(nn.Module, ABC, Generic[Options]):
 
 
 class Segmentor(nn.Module, ABC, Generic[Options]):
-    """Labels each pixel: [B, C, H, W] in [-1, 1] -> Segmentation. Takes any H and W of at least 32."""
+    """Labels each pixel: [B, C, H, W] in [-1, 1] -> Segmentation. Takes any H and W of at least 32, and of volumes any D."""
 
     kind: ClassVar[str] = "segmentors"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
+    dims: ClassVar[int] = 2
+    """2 where it labels slices; 3 where it labels volumes: then C is 1, and it has a `patch`."""
+    patch: Patch | None = None
+    """What a segmentor of volumes sees at once; None for one of slices."""
     feature_channels: int
     """F, the channels of `Segmentation.features`."""
     feature_stride: int
@@ -184,6 +210,8 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     kind: ClassVar[str] = "alignments"
     Config: ClassVar[type[ComponentConfig]] = ComponentConfig
     uses_target_labels: ClassVar[bool] = False
+    dims: ClassVar[tuple[int, ...]] = (2,)
+    """`dims` of segmentors that it takes: (2, 3) says that steps and `predict` are right for patches of volumes, too."""
     takes_partial_labels: ClassVar[bool] = False
     """Whether it learns from cases that do not annotate every organ: it gives the labels of a batch to functions of
     `attent_kit.options` and `attent_kit.objectives` alone, or knows both of their forms. Any other is refused such cases."""
@@ -259,7 +287,7 @@ class Alignment(nn.Module, ABC, Generic[Options]):
 
 
 __all__ = [
-    "IGNORE", "INTERFACES", "Alignment", "Batch", "Build", "Discriminator", "Losses", "Segmentation", "Segmentor",
+    "IGNORE", "INTERFACES", "Alignment", "Batch", "Build", "Discriminator", "Losses", "Patch", "Segmentation", "Segmentor",
     "Stage", "Task", "Translator", "Update",
 ]  # fmt: skip
 

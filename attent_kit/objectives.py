@@ -5,6 +5,8 @@ nowhere else: a discriminator answers 1 for real images and for the source, 0 fo
 
 Labels come in two forms. [B, H, W] int64 are classes, IGNORE where nothing is known. [B, K, H, W] bool are the classes that
 each pixel may be: one; or background with the organs that its case does not annotate; or all, where nothing is known.
+
+Of volumes, D H W stand for H W throughout.
 """
 
 import math
@@ -28,7 +30,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) 
     the sum of their probabilities, with the weight of background: the marginal cross-entropy of Shi et al., Marginal loss and
     exclusion loss for partially supervised multi-organ segmentation, Medical Image Analysis 70, 2021.
     """
-    if labels.ndim == 4:
+    if several_classes(labels):
         y = class_of(labels)
         loss = cross_entropy_map(logits, labels)
         if weight is not None:
@@ -43,7 +45,7 @@ def cross_entropy_map(logits: Tensor, labels: Tensor) -> Tensor:
 
     [B, K, H, W], labels in either form -> [B, H, W].
     """
-    if labels.ndim == 3:
+    if not several_classes(labels):
         return F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none")
     return -_log_marginal(logits, labels).where(~labels.all(1), 0)
 
@@ -58,8 +60,8 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     counted = (y != IGNORE).unsqueeze(1)
     n = counted.sum().clamp(min=1)
     g = F.one_hot(y.where(y != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * counted
-    weight = 1 - g.sum(dim=(0, 2, 3), keepdim=True) / n
-    log_p = logits.log_softmax(dim=1) if labels.ndim == 3 else _log_marginal(logits, labels).unsqueeze(1)
+    weight = 1 - g.sum(dim=_of_each_class(g), keepdim=True) / n
+    log_p = logits.log_softmax(dim=1) if not several_classes(labels) else _log_marginal(logits, labels).unsqueeze(1)
     return -(weight * g * log_p.clamp(min=math.log(0.005))).sum() / n
 
 
@@ -73,13 +75,14 @@ def dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     counted = (y != IGNORE).unsqueeze(1)
     p = logits.softmax(dim=1)
     g = F.one_hot(y.where(y != IGNORE, 0), logits.shape[1]).movedim(-1, 1) * counted
-    if labels.ndim == 4:
+    if several_classes(labels):
         unknown = _unknown(labels)
         p = torch.cat([p[:, :1] + (p * unknown).sum(1, keepdim=True), (p * ~unknown)[:, 1:]], dim=1)
         g = g * ~unknown
     p = p * counted
-    overlap = (p * g).sum(dim=(0, 2, 3))
-    total = (p * p).sum(dim=(0, 2, 3)) + g.sum(dim=(0, 2, 3))
+    over = _of_each_class(p)
+    overlap = (p * g).sum(dim=over)
+    total = (p * p).sum(dim=over) + g.sum(dim=over)
     return 1 - ((2 * overlap + 1e-7) / (total + 1e-7)).mean()
 
 
@@ -89,13 +92,14 @@ def exclusion_loss(logits: Tensor, labels: Tensor) -> Tensor:
     e is 1 where such a slice labels another organ, and there the organ cannot be. [B, K, H, W], labels in either form -> scalar
     in [0, 1], 0 where no slice leaves out an organ.
     """
-    if labels.ndim == 3:
+    if not several_classes(labels):
         return logits.new_zeros(())
     y, unknown = class_of(labels), _unknown(labels)
     p = logits.softmax(dim=1) * ((y != IGNORE).unsqueeze(1) & unknown)
     e = ((y > 0) & (y != IGNORE)).unsqueeze(1) & unknown
-    overlap = (p * e).sum(dim=(0, 2, 3))
-    total = (p * p).sum(dim=(0, 2, 3)) + e.sum(dim=(0, 2, 3))
+    over = _of_each_class(p)
+    overlap = (p * e).sum(dim=over)
+    total = (p * p).sum(dim=over) + e.sum(dim=over)
     return ((2 * overlap) / (total + 1e-7)).sum() / unknown.any(dim=0).sum().clamp(min=1)
 
 
@@ -104,14 +108,20 @@ def may_be(labels: Tensor, unknown: Tensor) -> Tensor:
 
     [B, H, W] int64, [B, K] bool (False for background) -> [B, K, H, W] bool, all True where the label is IGNORE.
     """
-    classes = torch.arange(unknown.shape[1], device=labels.device).view(1, -1, 1, 1)
+    ones = (1,) * (labels.ndim - 1)
+    classes = torch.arange(unknown.shape[1], device=labels.device).view(1, -1, *ones)
     y = labels.unsqueeze(1)
-    return (y == classes) | ((y == 0) & unknown[:, :, None, None]) | (y == IGNORE)
+    return (y == classes) | ((y == 0) & unknown.view(*unknown.shape, *ones)) | (y == IGNORE)
+
+
+def several_classes(labels: Tensor) -> bool:
+    """Whether labels come as the classes that each pixel may be, [B, K, H, W] bool."""
+    return labels.dtype == torch.bool
 
 
 def class_of(labels: Tensor) -> Tensor:
     """Labels in either form as [B, H, W] int64: background where it may be something else, IGNORE where nothing is known."""
-    if labels.ndim == 3:
+    if not several_classes(labels):
         return labels
     return labels.byte().argmax(1).masked_fill(labels.all(1), IGNORE)
 
@@ -121,7 +131,7 @@ def labels_where(mask: Tensor, one: Tensor, other: Tensor) -> Tensor:
 
     [B, H, W] bool, labels in either form, [B, H, W] int64.
     """
-    if one.ndim == 3:
+    if not several_classes(one):
         return torch.where(mask, one, other)
     nothing = torch.zeros(one.shape[:2], dtype=torch.bool, device=one.device)
     return torch.where(mask.unsqueeze(1), one, may_be(other, nothing))
@@ -135,9 +145,14 @@ def _log_marginal(logits: Tensor, labels: Tensor) -> Tensor:
 def _unknown(labels: Tensor) -> Tensor:
     """Organs that each slice leaves out, [B, K, 1, 1] bool: what some of its background may be."""
     several = labels[:, :1] & ~labels.all(1, keepdim=True)
-    unknown = (labels & several).flatten(2).any(2)[:, :, None, None]
+    unknown = (labels & several).flatten(2).any(2)
     unknown[:, 0] = False
-    return unknown
+    return unknown.view(*unknown.shape, *(1,) * (labels.ndim - 2))
+
+
+def _of_each_class(x: Tensor) -> list[int]:
+    """The dimensions of [B, K, H, W] that a sum for each class is over."""
+    return [0, *range(2, x.ndim)]
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:

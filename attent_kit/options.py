@@ -11,12 +11,12 @@ A method inherits the options that it has in common with others, and calls the f
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from attent_kit.config import Choice, ComponentConfig
-from attent_kit.interfaces import Discriminator, Segmentation, Segmentor, Translator
+from attent_kit.interfaces import Discriminator, Patch, Segmentation, Segmentor, Translator
 from attent_kit.objectives import (
     IGNORE,
     Gan,
@@ -25,12 +25,13 @@ from attent_kit.objectives import (
     cross_entropy,
     dice_loss,
     exclusion_loss,
+    several_classes,
 )
 from attent_kit.schedules import Schedule, constant, first_part, poly
 
 __all__ = [
-    "ContrastOptions", "SegmentOptions", "SegmentorOptions", "TranslateOptions", "adam", "labels_as_asked", "segment_schedule",
-    "segmentor_groups", "segmentor_optimizer", "supervised_loss", "translation_recipe",
+    "ContrastOptions", "PatchOptions", "SegmentOptions", "SegmentorOptions", "TranslateOptions", "adam", "labels_as_asked",
+    "segment_schedule", "segmentor_groups", "segmentor_optimizer", "supervised_loss", "translation_recipe",
 ]  # fmt: skip
 
 
@@ -76,6 +77,22 @@ class SegmentOptions(SegmentorOptions):
     """Slices of each domain in one step of the segmentation stage."""
 
 
+class PatchOptions(ComponentConfig):
+    """What a segmentor of volumes sees at once; its `__init__` says `self.patch = config.seen_at_once`."""
+
+    patch: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 128, 128)
+    """Slices, rows and columns of a patch; more than the slices of a case, or than the pixels of a slice, repeat its edge."""
+    foreground: float = Field(1 / 3, ge=0, le=1)
+    """Part of the training patches with labels that lie around a voxel of an organ drawn at random; nnU-Net has a third."""
+    overlap: float = Field(0.5, ge=0, lt=1)
+    """Of neighbouring patches in prediction, as a part of each side."""
+
+    @property
+    def seen_at_once(self) -> Patch:
+        """The same as the engine asks for it."""
+        return Patch(self.patch, self.foreground, self.overlap)
+
+
 class TranslateOptions(ComponentConfig):
     """How two translators are built and trained in a stage of their own: CycleGAN's defaults."""
 
@@ -118,7 +135,7 @@ def translation_recipe(config: TranslateOptions) -> tuple[Any, ...]:
 def labels_as_asked(labels: Tensor, config: SegmentorOptions) -> Tensor:
     """Labels of a batch as `config.partial` wants them: classes that a pixel may be, [B, K, H, W] bool, or one class for each,
     [B, H, W] int64. Labels that are complete come as one class each and are left as they are."""
-    if labels.ndim == 3 or config.partial == "marginal":
+    if not several_classes(labels) or config.partial == "marginal":
         return labels
     classes = class_of(labels)
     return classes if config.partial == "background" else classes.masked_fill(labels.sum(1) > 1, IGNORE)
@@ -143,7 +160,11 @@ def _segmentation_loss(logits: Tensor, labels: Tensor, config: SegmentorOptions,
     loss = balanced_cross_entropy(logits, labels) if balanced else cross_entropy(logits, labels, weight)
     if config.dice:
         loss = loss + config.dice * dice_loss(logits, labels)
-    return loss + config.exclusion * exclusion_loss(logits, labels) if config.exclusion and labels.ndim == 4 else loss
+    return (
+        loss + config.exclusion * exclusion_loss(logits, labels)
+        if config.exclusion and several_classes(labels)
+        else loss
+    )
 
 
 def segmentor_optimizer(segmentor: Segmentor, config: SegmentOptions) -> Optimizer:

@@ -6,7 +6,7 @@ import torch
 
 from attent_kit.interfaces import Alignment, Discriminator, Segmentor, Task, Translator
 from attent_kit.registry import Registry
-from attent_kit.testing import adaptation, alignments, general, networks, waiting
+from attent_kit.testing import adaptation, alignments, general, networks, volumes, waiting
 from attent_kit.testing.subject import FOUR_ORGANS, NO_OPTIONS, PlainOptions, Subject, images
 from attent_kit.testing.trial import Recorder, Trial
 
@@ -28,8 +28,9 @@ def check_segmentor(component: type[Segmentor], options: PlainOptions = NO_OPTIO
     is an auxiliary head as declared."""
     subject = _subject(Segmentor, component, options)
     network = component(subject.config, task)
+    depth = networks.DEPTH if component.dims == 3 else None
     for batch, height, width in ((2, 64, 64), (2, 37, 45)):
-        x = images(batch, task, height, width)
+        x = images(batch, task, height, width, depth)
         networks.segmented(network, x, network(x), task)
     _gradients(network, x)
     networks.repeats(network, x)
@@ -56,10 +57,12 @@ def check_alignment(
     registry: Registry | None = None,
 ) -> None:
     """Ownership, one step of every stage, prediction, resuming from a copied state, terms that can be turned off, steps that
-    can be captured unless it declares otherwise, and partial labels if it takes them, as the engine relies on them."""
+    can be captured unless it declares otherwise, and partial labels and volumes if it takes them, as the engine relies on
+    them."""
     subject = _subject(Alignment, component, options, registry)
     alignments.terms_turn_off(subject)
     alignments.partial_labels_as_declared(subject)
+    volumes.volumes_as_declared(subject)
     waiting.capturable_as_declared(subject)
     trial = Trial(subject, task, size, precision, batch_size)
     alignments.ownership(trial)

@@ -7,12 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from attent_kit.engine.run.device import launch
-from attent_kit.interfaces import Discriminator, Segmentation, Segmentor, Task, Translator
-from attent_kit.testing.subject import FOUR_ORGANS, Subject, images
+from attent_kit.interfaces import Discriminator, Patch, Segmentation, Segmentor, Task, Translator
+from attent_kit.testing.subject import FOUR_ORGANS, Skipped, Subject, images
 from attent_kit.testing.waiting import nobody_waits
 
 CRITICS_CHANNELS = 5
 """Of what a discriminator is shown here."""
+DEPTH = 5
+"""Slices of what a segmentor of volumes is shown, whatever its patch is."""
 
 
 def network_of(subject: Subject, task: Task = FOUR_ORGANS, heads: int = 1, channels: int = CRITICS_CHANNELS) -> Any:
@@ -28,7 +30,8 @@ def network_of(subject: Subject, task: Task = FOUR_ORGANS, heads: int = 1, chann
 def _input(subject: Subject, task: Task = FOUR_ORGANS, batch: int = 2, height: int = 64, width: int = 64) -> Tensor:
     if subject.kind == Discriminator.kind:
         return torch.rand(batch, CRITICS_CHANNELS, height, width, device=subject.device)
-    return images(batch, task, height, width).to(subject.device)
+    volumes = getattr(subject.component, "dims", 2) == 3
+    return images(batch, task, height, width, DEPTH if volumes else None).to(subject.device)
 
 
 def tensors(answer: Any) -> list[Tensor]:
@@ -63,13 +66,15 @@ def segmented(network: Segmentor, x: Tensor, out: Segmentation, task: Task) -> N
     assert isinstance(out, Segmentation), f"{name} returns {type(out).__name__}: return a Segmentation."
     expected = (len(x), task.classes, *x.shape[2:])
     assert out.logits.shape == expected, f"{name}: logits are {tuple(out.logits.shape)}, not {expected}."
-    assert out.features.ndim == 4 and out.features.shape[1] == network.feature_channels, (
+    assert out.features.ndim == x.ndim and out.features.shape[1] == network.feature_channels, (
         f"{name}: features have {out.features.shape[1]} channels, feature_channels says {network.feature_channels}."
     )
-    nearly = [abs(side * network.feature_stride - x.shape[n]) for n, side in enumerate(out.features.shape[2:], 2)]
+    # Of volumes the stride is that in the plane.
+    pairs = zip(out.features.shape[-2:], x.shape[-2:], strict=True)
+    nearly = [abs(coarse * network.feature_stride - side) for coarse, side in pairs]
     assert max(nearly) <= 2 * network.feature_stride, (
-        f"{name}: features are {tuple(out.features.shape[2:])} for an image of {x.shape[2]} x {x.shape[3]}, which does not fit a "
-        f"feature_stride of {network.feature_stride}."
+        f"{name}: features are {tuple(out.features.shape[-2:])} for an image of {x.shape[-2]} x {x.shape[-1]}, which does not "
+        f"fit a feature_stride of {network.feature_stride}."
     )
     assert (out.auxiliary is not None) == network.has_auxiliary, (
         f"{name}: has_auxiliary does not match what forward returns."
@@ -135,8 +140,20 @@ def eight_classes(subject: Subject) -> None:
     _forward(network_of(subject, task), _input(subject, task), task)
 
 
+def patch_declared(subject: Subject) -> None:
+    """The engine draws patches for a segmentor of volumes and lets windows slide. With `dims` = 3 set `self.patch`, as
+    `config.seen_at_once` of PatchOptions; with 2 leave it None."""
+    patch = network_of(subject).patch
+    if subject.component.dims == 2:
+        assert patch is None, f"{subject.called} has a patch, and its dims are 2."
+        return
+    assert isinstance(patch, Patch) and len(patch.size) == 3, f"{subject.called} labels volumes and has no patch."
+
+
 def three_channels(subject: Subject) -> None:
     """An image may hold a slice with its neighbours. Take the number of channels from task.channels, never from a constant."""
+    if getattr(subject.component, "dims", 2) == 3:
+        raise Skipped("it labels volumes, which have one channel.")
     task = Task(channels=3)
     _forward(network_of(subject, task), _input(subject, task), task)
 

@@ -86,9 +86,10 @@ def _kind(annotation: Any) -> str:
     return str(annotation.__args__[0].kind)
 
 
-def images(batch: int, task: Task, height: int, width: int) -> Tensor:
-    """Random images [batch, C, height, width] in [-1, 1]."""
-    return torch.rand(batch, task.channels, height, width).mul(2).sub(1)
+def images(batch: int, task: Task, height: int, width: int, depth: int | None = None) -> Tensor:
+    """Random images [batch, C, height, width] in [-1, 1]; with a depth [batch, C, depth, height, width]."""
+    sides = (height, width) if depth is None else (depth, height, width)
+    return torch.rand(batch, task.channels, *sides).mul(2).sub(1)
 
 
 def random_batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> Batch:

@@ -17,6 +17,7 @@ from attent_kit.testing import (
     networks,
     processes,
     selectors,
+    volumes,
     waiting,
 )
 from attent_kit.testing.subject import Skipped, Subject
@@ -83,6 +84,7 @@ CHECKS = (
         alignments.two_classes,
         alignments.eight_classes,
         alignments.three_channels,
+        volumes.volumes_as_declared,
         waiting.waits_for_nobody,
         waiting.capturable_as_declared,
         learning.learns,
@@ -102,7 +104,13 @@ CHECKS = (
     ),
     *_checks(("translators", "segmentors"), networks.three_channels),
     *_checks(("translators",), networks.encoder_shows),
-    *_checks(("segmentors",), networks.two_classes, networks.eight_classes, networks.learning_rate_factors),
+    *_checks(
+        ("segmentors",),
+        networks.patch_declared,
+        networks.two_classes,
+        networks.eight_classes,
+        networks.learning_rate_factors,
+    ),
     *_checks(("selectors",), selectors.scores_a_look),
     *_checks(("layouts",), layouts.recognises_nothing_in_nothing, layouts.reads_a_data_set),
 )

@@ -69,6 +69,12 @@ class Grey(Net):
         self.body = nn.Conv2d(1, 4, 3, 2, 1)
 
 
+class WithoutPatch(Net):
+    """Volumes, and nobody knows how much of them."""
+
+    dims = 3
+
+
 class Five(Net):
     """Five classes, whatever the task."""
 
@@ -225,6 +231,7 @@ BROKEN = [
     ("eight-classes", METHOD, Good, _with("five"), "IndexError"),
     ("three-channels", METHOD, Good, _with("grey"), "to have 1 channels, but got 3"),
     ("three-channels", METHOD, m.TranslatesTheFirst, {}, "as_source made (2, 1, 64, 64) of (2, 3, 64, 64)"),
+    ("volumes-as-declared", METHOD, m.OneSliceOfMany, {}, "(2, 5, 32, 32) to volumes, not (2, 5, 6, 32, 32)"),
     ("waits-for-nobody", METHOD, m.Asks, {}, "Tensor.__bool__ waits for the device"),
     ("capturable-as-declared", METHOD, m.CountsInPython, {}, "gives div something else from step to step (2 and 3)"),
     ("capturable-as-declared", METHOD, m.SteadyAfterAll, {}, "drop that"),
@@ -241,6 +248,7 @@ BROKEN = [
     ("batch-of-one", SEGMENTOR, Squeezes, {}, "logits are (5, 64, 64), not (1, 5, 64, 64)"),
     ("two-classes", SEGMENTOR, Five, {}, "not (2, 2, 64, 64)"),
     ("eight-classes", SEGMENTOR, Five, {}, "not (2, 8, 64, 64)"),
+    ("patch-declared", SEGMENTOR, WithoutPatch, {}, "has no patch"),
     ("three-channels", SEGMENTOR, Grey, {}, "to have 1 channels, but got 3"),
     ("forward-waits-for-nobody", CRITIC, Branches, {}, "waits for the device"),
     ("encoder-shows", TRANSLATOR, ShowsLess, {}, "ShowsLess: encode returns maps of (1,) channels"),

@@ -195,6 +195,21 @@ class TranslatesTheFirst(Good):
         return x_t[:, :1]
 
 
+class OneSliceOfMany(Good):
+    """Of a volume the first slice alone."""
+
+    dims = (2, 3)
+
+    def segment(self, batch, update):
+        L_seg = cross_entropy(self.S(batch.x_s).logits, batch.y_s)
+        update("S", L_seg)
+        return {"L_seg": L_seg}
+
+    def predict(self, x_t):
+        logits = self.S(x_t).logits
+        return logits if x_t.ndim == 4 else logits[:, :, 0]
+
+
 class RemembersInAnAttribute(Good):
     """Something of a step that no checkpoint holds."""
 

@@ -117,7 +117,7 @@ class Batches:
         x, y = warp(x, y, affine, None if bend is None else bend.to(self.device, non_blocking=True))
         if y is not None and slices.unknown is not None:
             y = may_be(y, slices.unknown[torch.from_numpy(np.asarray(rows))].to(self.device, non_blocking=True))
-        return x.contiguous(memory_format=memory_format(self.device)), y
+        return x.contiguous(memory_format=memory_format(self.device, x.ndim - 2)), y
 
     def _permutation(self, domain: int, epoch: int, count: int) -> np.ndarray:
         key = domain, epoch
@@ -150,6 +150,18 @@ def training_batches(
 def _slices(
     prepared: Prepared, with_labels: bool, device: torch.device, resident: bool | None, as_source: bool
 ) -> TrainingSlices:
+    cases = training_cases(prepared, with_labels)
+    if resident is None:
+        resident = fits(len(prepared.index(cases, as_source)) * prepared.size**2, device)
+    if not resident:
+        return StreamedSlices(prepared, cases, with_labels, as_source)
+    labels = prepared.labels(cases, as_source) if with_labels else None
+    unknown = unknown_organs(prepared, prepared.index(cases, as_source)) if with_labels else None
+    return ResidentSlices(*prepared.stacks(cases, as_source), labels, device, unknown)
+
+
+def training_cases(prepared: Prepared, with_labels: bool) -> tuple[str, ...]:
+    """The training cases. DataError if there is none, or if labels are wanted and one has none."""
     cases = prepared.ids("train")
     if not cases:
         raise DataError(f"{prepared.path} has no training case. Run `attentkit prepare` again with another split.")
@@ -159,14 +171,12 @@ def _slices(
             f"{prepared.path}: training case {unlabelled[0]} has no labels, which this run needs. "
             f"Run `attentkit prepare` again with --labels."
         )
-    if resident is None:
-        size = len(prepared.index(cases, as_source)) * prepared.size**2 * 2
-        resident = size < _free_memory(device) / 2
-    if not resident:
-        return StreamedSlices(prepared, cases, with_labels, as_source)
-    labels = prepared.labels(cases, as_source) if with_labels else None
-    unknown = unknown_organs(prepared, prepared.index(cases, as_source)) if with_labels else None
-    return ResidentSlices(*prepared.stacks(cases, as_source), labels, device, unknown)
+    return cases
+
+
+def fits(pixels: int, device: torch.device) -> bool:
+    """Whether so many, in half precision, fit into half of the free memory of a device."""
+    return 2 * pixels < _free_memory(device) / 2
 
 
 def unknown_organs(prepared: Prepared, rows: Sequence[tuple[str, int]]) -> Tensor | None:
@@ -181,9 +191,9 @@ def unknown_organs(prepared: Prepared, rows: Sequence[tuple[str, int]]) -> Tenso
     return torch.from_numpy(unknown)
 
 
-def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last on a GPU. On a CPU the instance norms of the translators are several times slower in that layout."""
-    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+def memory_format(device: torch.device, dims: int = 2) -> torch.memory_format:
+    """Channels last for slices on a GPU. On a CPU instance norms of translators are several times slower in that layout."""
+    return torch.channels_last if device.type == "cuda" and dims == 2 else torch.contiguous_format
 
 
 def _free_memory(device: torch.device) -> int:

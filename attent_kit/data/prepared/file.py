@@ -259,6 +259,10 @@ class Prepared:
         """Every slice of a case, blank or not, for prediction: [Z, C, H, W] float16 in [-1, 1]."""
         return neighbours(self._read(case, "images"), range(self.case(case).slices), self.channels)
 
+    def volume(self, case: str, rows: slice = slice(None)) -> np.ndarray:
+        """Slices of a case without their neighbours, blank or not: [Z, H, W] float16 in [-1, 1]."""
+        return self._read(case, "images", rows)
+
     def label_slices(self, case: str) -> np.ndarray:
         """Class indices of `slices`: [Z, H, W] uint8, IGNORE throughout if the case has no labels."""
         if self.case(case).has_labels:

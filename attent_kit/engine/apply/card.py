@@ -16,9 +16,11 @@ from attent_kit.data.scans.volumes import Volume
 from attent_kit.engine.apply.inputs import Input
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun
 from attent_kit.engine.run.adapt import adapts
+from attent_kit.engine.run.assemble import patch_of
 from attent_kit.engine.run.device import in_words
 from attent_kit.engine.run.record import packages
 from attent_kit.files import sha256
+from attent_kit.interfaces import Patch
 
 FORMAT = "attent-kit prediction"
 ADAPTED = (
@@ -115,12 +117,15 @@ def run_card(run: TrainedRun, loaded: LoadedRun) -> dict[str, Any]:
         "labels": {"background": 0} | {organ: index for index, organ in enumerate(domain.task.organs, start=1)},
         "slices": {**domain.slicing.to_dict(), "channels": domain.task.channels},
         "intensity": domain.intensity.to_dict(),
-        "limits": [*limits(domain, method.uses_target_labels), *([ADAPTED] if adapts(method) else [])],
+        "limits": [
+            *limits(domain, method.uses_target_labels, patch_of(loaded.alignment)),
+            *([ADAPTED] if adapts(method) else []),
+        ],
     }
 
 
-def limits(domain: Domain, target_labels_used: bool) -> list[str]:
-    """What the label maps are not good for, a sentence each."""
+def limits(domain: Domain, target_labels_used: bool, patch: Patch | None = None) -> list[str]:
+    """What the label maps are not good for, a sentence each; `patch` of a segmentor of volumes."""
     known = [
         "For research only: this is not a medical device, and no one has validated it for clinical use.",
         f"Only {', '.join(domain.task.organs)} are labelled; every other structure, healthy or not, is background.",
@@ -151,7 +156,11 @@ def limits(domain: Domain, target_labels_used: bool) -> list[str]:
         if domain.task.channels > 1
         else f"one {domain.slicing.plane} slice"
     )
-    known.append(f"It sees {across} of {domain.size} x {domain.size} pixels at a time, and never the whole volume.")
+    seen = f"{across} of {domain.size} x {domain.size} pixels"
+    if patch is not None:
+        D, H, W = patch.size
+        seen = f"{D} {domain.slicing.plane} slices of {H} x {W} pixels, whatever lies between them in mm,"
+    known.append(f"It sees {seen} at a time, and never the whole volume.")
     return known
 
 

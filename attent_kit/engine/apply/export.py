@@ -18,7 +18,7 @@ from attent_kit.data.space.slicing import ORDER, RULE
 from attent_kit.engine.apply.card import run_card
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
 from attent_kit.engine.run.adapt import adapts
-from attent_kit.engine.run.assemble import unwrapped
+from attent_kit.engine.run.assemble import patch_of, unwrapped
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.errors import ConfigError, RunError
 from attent_kit.files import sha256, write_text, write_whole
@@ -80,6 +80,11 @@ def export_run(run: Path, out: Path, registry: Registry, options: ExportOptions 
             "use `attentkit predict`, or export the run that it started from."
         )
     loaded = load_run(trained, registry, "cpu", options.select)
+    if patch_of(loaded.alignment) is not None:
+        raise ConfigError(
+            f"'{trained.component.name}' segments volumes by windows that slide, which no {options.format} file holds: use "
+            "`attentkit predict`, or give others the run with `attentkit pack`."
+        )
     predict = as_plain(loaded.alignment, options.output, trained.domain.size)
     domain = trained.domain
     # Beside it first: a file that is there is replaced by one that answers as the run does, or not at all.

@@ -60,7 +60,8 @@ class StandIns:
             options = {name: {"name": segmentor.name} for name in chosen}
             config: ComponentConfig = validate(component.Config, options, self._registry)
             stand_in = StandIn(stride, channels, head)
-            _without_memory(lambda: component(config, _Around(self._registry, self._task, stand_in), self._task))
+            around = _Around(self._registry, self._task, stand_in, alignment)
+            _without_memory(lambda: component(config, around, self._task))
         except Exception as error:
             return in_words(error, alignment)
         return ""
@@ -85,12 +86,13 @@ def _without_memory(build: Callable[[], Any]) -> Any:
 class _Around(Builder):
     """Builds what an alignment asks for, but hands out the stand-in as every segmentor."""
 
-    def __init__(self, registry: Registry, task: Task, stand_in: StandIn) -> None:
-        super().__init__(registry, task, seed=0, empty=True)
+    def __init__(self, registry: Registry, task: Task, stand_in: StandIn, method: Component) -> None:
+        super().__init__(registry, task, seed=0, empty=True, method=method)
         self._stand_in = stand_in
 
     def __call__(self, choice: Choice[Any], *, channels: int | None = None, heads: int = 1) -> Any:
         if choice.kind == Segmentor.kind:
+            self.refuse_dims(choice.name)
             return self._stand_in
         return super().__call__(choice, channels=channels, heads=heads)
 

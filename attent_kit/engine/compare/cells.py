@@ -27,7 +27,15 @@ from attent_kit.engine.run.status import failed_since
 from attent_kit.engine.run.warm_start import fitting, refuse_unlike
 from attent_kit.engine.snapshots.selection import refuse_selection
 from attent_kit.engine.train.fit import refuse_uneven
-from attent_kit.engine.train.train import ALONE, TrainOptions, TrainWatcher, refuse_labels, task_of, train
+from attent_kit.engine.train.train import (
+    ALONE,
+    TrainOptions,
+    TrainWatcher,
+    refuse_labels,
+    refuse_left_out,
+    task_of,
+    train,
+)
 from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
@@ -230,6 +238,7 @@ def _refuse_missing_labels(cells: Sequence[Cell], registry: Registry) -> None:
                 f"Leave the row out, or run `attentkit prepare` again with --labels."
             )
         if not cell.done:
+            refuse_left_out(cell.settings, registry, source)
             try:
                 refuse_labels(registry.alignment(cell.alignment), cell.alignment, source, target)
             except ConfigError as error:

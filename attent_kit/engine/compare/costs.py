@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from attent_kit.build import build_alignment
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.compare.suite import Cell
-from attent_kit.engine.run.assemble import setup
+from attent_kit.engine.run.assemble import patch_of, setup
 from attent_kit.engine.run.device import in_words, launch
 from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.folder import RunFolder
@@ -90,8 +90,9 @@ def _steps_a_second(run: RunFolder, stage: str) -> float | None:
         return None
 
 
-def size_of(build: Callable[[], Alignment], image: tuple[int, int, int]) -> Size:
-    """Parameters, and multiply-adds of predicting one slice: products in convolutions and between matrices."""
+def size_of(build: Callable[[], Alignment], image: tuple[int, ...]) -> Size:
+    """Parameters, and multiply-adds of predicting one slice [C, H, W], or one of a patch [1, D, H, W]: products in convolutions
+    and between matrices."""
     try:
         with torch.device("meta"):
             return _counted(build(), image)
@@ -100,7 +101,7 @@ def size_of(build: Callable[[], Alignment], image: tuple[int, int, int]) -> Size
         return _counted(build(), image)
 
 
-def _counted(alignment: Alignment, image: tuple[int, int, int]) -> Size:
+def _counted(alignment: Alignment, image: tuple[int, ...]) -> Size:
     alignment.eval()
     called: dict[int, torch.Tensor] = {}
     for child in alignment.children():
@@ -109,7 +110,8 @@ def _counted(alignment: Alignment, image: tuple[int, int, int]) -> Size:
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         alignment.predict(torch.zeros(1, *image))
     everything = sum(p.numel() for p in alignment.parameters())
-    return Size(everything, sum(p.numel() for p in called.values()), counter.get_total_flops() // 2)
+    slices = image[1] if len(image) == 4 else 1
+    return Size(everything, sum(p.numel() for p in called.values()), counter.get_total_flops() // 2 // slices)
 
 
 def _measured(cell: Cell, registry: Registry, device: str) -> dict[str, Any]:
@@ -121,12 +123,14 @@ def _measured(cell: Cell, registry: Registry, device: str) -> dict[str, Any]:
     def build() -> Alignment:
         return build_alignment(settings.alignment, registry, task, settings.seed, empty=True)
 
-    size = size_of(build, image)
     fabric = launch(device, settings.precision)
     alignment = build()
+    patch = patch_of(alignment)
+    size = size_of(build, image if patch is None else (task.channels, *patch.size))
     stage = parts_of(alignment)[-1].stage.name
     setup(alignment, fabric)
-    images = np.random.default_rng(0).uniform(-1, 1, (SLICES_AT_ONCE, *image)).astype(np.float32)
+    count = SLICES_AT_ONCE if patch is None else max(SLICES_AT_ONCE, patch.size[0])
+    images = np.random.default_rng(0).uniform(-1, 1, (count, *image)).astype(np.float32)
     segment_slices(alignment, images, fabric.device)
     began, batches = time.perf_counter(), 0
     while batches < BATCHES and (batches == 0 or time.perf_counter() - began < SECONDS):
@@ -137,7 +141,7 @@ def _measured(cell: Cell, registry: Registry, device: str) -> dict[str, Any]:
     return {
         "row": cell.row,
         **size._asdict(),
-        "image": image,
+        "image": image if patch is None else (task.channels, *patch.size[1:]),
         "stage": stage,
         "slices_per_second": round(batches * len(images) / seconds, 3),
         "device": in_words(fabric.device) + threads,

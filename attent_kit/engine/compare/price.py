@@ -28,7 +28,7 @@ from attent_kit.engine.compare.disk import Disk, disk_of
 from attent_kit.engine.compare.external import External
 from attent_kit.engine.compare.resources import NodeHours
 from attent_kit.engine.compare.suite import Cell, Suite
-from attent_kit.engine.run.assemble import setup, train_only
+from attent_kit.engine.run.assemble import patch_of, setup, train_only
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.domains import domains_seen, facts_in
 from attent_kit.engine.run.processor import one_thread
@@ -270,6 +270,9 @@ class _Meter:
         settings, device = self.cell.settings, self.fabric.device
         alignment = build_alignment(settings.alignment, self.registry, self.task, settings.seed, empty=True)
         refuse_uneven(alignment, self.devices_per_run)
+        if (patch := patch_of(alignment)) is not None:
+            side = self.size  # a patch has its own size, whatever that of a slice
+        sides = (side, side) if patch is None else patch.size
         optimizers = setup(alignment, self.fabric)
         update = FabricUpdate(self.fabric, optimizers)
         costs = []
@@ -278,8 +281,8 @@ class _Meter:
             begins(stage.name)
             train_only(alignment, optimizers, stage)
             seed_step(0, 0)
-            batch = _noise(stage, self.task, side, device, alignment.uses_target_labels)
-            key = (stage.name, stage.batch_size, side, self.task.channels, stage.recipe)
+            batch = _noise(stage, self.task, sides, device, alignment.uses_target_labels)
+            key = (stage.name, stage.batch_size, sides, self.task.channels, stage.recipe)
             found = known.get(key) if stage.recipe is not None else None
             if found is None:
                 seconds, peak = self._stage(stage, batch, update, side)
@@ -320,11 +323,11 @@ def _timed(stage: Stage, batch: Batch, update: FabricUpdate, device: torch.devic
     return time.perf_counter() - began
 
 
-def _noise(stage: Stage, task: Task, size: int, device: torch.device, with_target_labels: bool) -> Batch:
-    shape = (2, stage.batch_size, task.channels, size, size)
+def _noise(stage: Stage, task: Task, sides: tuple[int, ...], device: torch.device, with_target_labels: bool) -> Batch:
+    shape = (2, stage.batch_size, task.channels, *sides)
     x_s, x_t = (torch.rand(shape, device=device) * 2 - 1).unbind()
-    x_s, x_t = (x.contiguous(memory_format=memory_format(device)) for x in (x_s, x_t))
-    y_s, y_t = torch.randint(task.classes, (2, stage.batch_size, size, size), device=device).unbind()
+    x_s, x_t = (x.contiguous(memory_format=memory_format(device, len(sides))) for x in (x_s, x_t))
+    y_s, y_t = torch.randint(task.classes, (2, stage.batch_size, *sides), device=device).unbind()
     return Batch(x_s, y_s, x_t, y_t if with_target_labels else None)
 
 

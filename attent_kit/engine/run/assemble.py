@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from attent_kit.data.prepared.batches import memory_format
-from attent_kit.interfaces import Alignment, Segmentor, Stage, Translator
+from attent_kit.interfaces import Alignment, Patch, Segmentor, Stage, Translator
 from attent_kit.teacher import student_of
 
 
 def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
     """Move every network of the alignment to the device, wrapped for its precision, and return its optimizers by name."""
     for name, child in list(alignment.named_children()):
-        child.to(memory_format=memory_format(fabric.device))
+        child.to(memory_format=memory_format(fabric.device, 3 if patch_of(alignment) else 2))
         if any(True for _ in child.parameters()):
             wrapped = fabric.setup_module(child)
             if isinstance(child, Translator):
@@ -102,6 +102,18 @@ def segmentor_of(alignment: Alignment) -> str | None:
     networks = {name: unwrapped(child) for name, child in alignment.named_children()}
     segmentors = [name for name, network in networks.items() if isinstance(network, Segmentor)]
     return alignment.predicts_with or next(iter(segmentors), None)
+
+
+def patch_of(alignment: Alignment) -> Patch | None:
+    """What its segmentor sees of a volume at once; None for one of slices."""
+    network = unwrapped(getattr(alignment, segmentor_of(alignment) or "", alignment))
+    return network.patch if isinstance(network, Segmentor) else None
+
+
+def channels_seen(alignment: Alignment) -> int:
+    """Slices of a volume, an odd number, that are looked at where a single slice is asked for."""
+    patch = patch_of(alignment)
+    return alignment.task.channels if patch is None else patch.slab
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

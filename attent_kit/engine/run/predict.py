@@ -8,7 +8,9 @@ import torch
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.adapt import adapted
+from attent_kit.engine.run.assemble import patch_of
 from attent_kit.engine.run.probe import Probe, probabilities, probe
+from attent_kit.engine.run.windows import segment_windows
 from attent_kit.interfaces import Alignment
 
 
@@ -22,6 +24,8 @@ def segment_slices(alignment: Alignment, images: np.ndarray, device: torch.devic
     answers = np.empty((0,), np.float32)
     done = 0
     with adapted(alignment, images, device) as predict:
+        if (patch := patch_of(alignment)) is not None:
+            return segment_windows(predict, alignment, patch, images, device)
 
         def keep(p: Probe) -> int:
             nonlocal answers, done

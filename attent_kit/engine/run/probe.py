@@ -4,6 +4,8 @@ Whoever asks says what is to be kept of a batch; an answer that nobody asks for 
 slices that a run keeps, the shift between the domains and prediction itself all ask here.
 
     B slices of a batch, C channels, K classes, F feature channels
+
+A segmentor of volumes is asked about the middle slice of each slab, whose slices come as channels.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ import torch
 from torch import Tensor
 
 from attent_kit.data.prepared.batches import memory_format
-from attent_kit.engine.run.assemble import unwrapped
+from attent_kit.engine.run.assemble import channels_seen, patch_of, unwrapped
 from attent_kit.errors import RunError, out_of_memory
 from attent_kit.interfaces import Alignment, Segmentation
 
@@ -39,12 +41,14 @@ class Probe:
     """A batch of slices and what a method makes of it, on the device. Each answer is computed once, when it is asked for."""
 
     def __init__(self, alignment: Alignment, x: Tensor) -> None:
-        self.alignment, self.x = alignment, x
+        self.alignment = alignment
+        self.x = x if patch_of(alignment) is None else x.unsqueeze(1)
+        """[B, C, H, W]; of volumes [B, 1, D, H, W]."""
 
     @property
     def logits(self) -> Tensor:
         """[B, K, H, W], the answer of `predict` to target slices."""
-        return self._predicted[0]
+        return in_the_middle(self._predicted[0])
 
     @property
     def probabilities(self) -> Tensor:
@@ -59,19 +63,19 @@ class Probe:
     def seen(self, network: str | None = None) -> Seen | None:
         """What a segmentor saw last within `predict`: this one, or whichever was last. None if there was none."""
         answers = [
-            Seen(*call)
+            Seen(call.network, in_the_middle(call.given), _in_the_middle_of(call.answer))
             for call in self._predicted[1]
             if isinstance(call.answer, Segmentation) and network in (None, call.network)
         ]
         return answers[-1] if answers else None
 
-    def through(self, network: str) -> Segmentation:
-        """What a segmentor answers to the slices as they are."""
-        return getattr(self.alignment, network)(self.x)
+    def through(self, network: str, x: Tensor | None = None) -> Segmentation:
+        """What a segmentor answers to the slices as they are, or to `x` in their place."""
+        return _in_the_middle_of(getattr(self.alignment, network)(self.x if x is None else x))
 
     @cached_property
     def as_seen(self) -> Tensor | None:
-        """[B, C, H, W], source slices as the segmentor of `predict` is trained on them; None if it never is."""
+        """As `x`, source slices as the segmentor of `predict` is trained on them; None if it never is."""
         return self.alignment.as_seen(self.x)
 
     @cached_property
@@ -126,7 +130,8 @@ def probe(
     Leaves everything about the networks as it was. RunError if not even one slice fits the memory of the device.
     """
     with answering(alignment):
-        return in_batches(lambda x: keep(Probe(alignment, x)), images, device)
+        at_once = SLICES_AT_ONCE if patch_of(alignment) is None else 1
+        return in_batches(lambda x: keep(Probe(alignment, x)), images, device, at_once)
 
 
 @contextmanager
@@ -146,7 +151,16 @@ def answering(alignment: Alignment) -> Iterator[None]:
 def networks_of_predict(alignment: Alignment, size: int, device: torch.device) -> list[str]:
     """Names of the networks that `predict` calls, seen on a blank image with a side of `size` pixels."""
     with answering(alignment):
-        return Probe(alignment, torch.zeros(1, alignment.task.channels, size, size, device=device)).called
+        return Probe(alignment, torch.zeros(1, channels_seen(alignment), size, size, device=device)).called
+
+
+def in_the_middle(x: Tensor) -> Tensor:
+    """[B, C, D, H, W] -> [B, C, H, W] of the middle slice; what has no D is left as it is."""
+    return x[:, :, x.shape[2] // 2] if isinstance(x, Tensor) and x.ndim == 5 else x
+
+
+def _in_the_middle_of(answer: Segmentation) -> Segmentation:
+    return Segmentation(*(None if x is None else in_the_middle(x) for x in answer))  # type: ignore[arg-type]  # each where it was
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -158,19 +172,22 @@ class _TooLarge(Exception):
     """A batch did not fit the memory of the device."""
 
 
-def in_batches(answer: Callable[[Tensor], Kept | None], images: np.ndarray, device: torch.device) -> list[Kept] | None:
-    """What is answered to all images, batch by batch; None where nothing is answered to the first. RunError as above."""
+def in_batches(
+    answer: Callable[[Tensor], Kept | None], images: np.ndarray, device: torch.device, most: int = SLICES_AT_ONCE
+) -> list[Kept] | None:
+    """What is answered to all images, batch by batch of `most` or fewer; None where nothing is answered to the first. RunError as
+    above."""
     parts: list[Kept] = []
-    start, at_once = 0, min(SLICES_AT_ONCE, len(images))
+    start, at_once = 0, min(most, len(images))
     while start < len(images):
         try:
             part = _answer(answer, images[start : start + at_once], device)
         except _TooLarge:
             if at_once == 1:
-                height, width = images.shape[2:]
+                what, size = "slice" if images.ndim == 4 else "patch", " x ".join(map(str, images.shape[2:]))
                 raise RunError(
-                    f"{device.type} has too little memory for a single slice of {height} x {width} pixels: end whatever else "
-                    "uses it, or choose another --device."
+                    f"{device.type} has too little memory for a single {what} of {size} pixels: end whatever else uses it, or "
+                    "choose another --device."
                 ) from None
             at_once //= 2
             continue
@@ -184,7 +201,7 @@ def in_batches(answer: Callable[[Tensor], Kept | None], images: np.ndarray, devi
 def _answer(answer: Callable[[Tensor], Kept | None], images: np.ndarray, device: torch.device) -> Kept | None:
     try:
         x = torch.from_numpy(np.ascontiguousarray(images)).to(device).float()
-        return answer(x.contiguous(memory_format=memory_format(device)))
+        return answer(x.contiguous(memory_format=memory_format(device, x.ndim - 2)))
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise

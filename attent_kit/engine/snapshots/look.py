@@ -58,7 +58,7 @@ class Viewer:
         def on_source(p: Probe) -> tuple[Tensor, Tensor] | None:
             if p.as_seen is None or seen_by is None:
                 return None
-            answer = getattr(alignment, seen_by)(p.as_seen)
+            answer = p.through(seen_by, p.as_seen)
             return probabilities(answer.logits), answer.features.float().cpu()
 
         target = probe(alignment, self.x_t, self.device, on_target)

@@ -19,6 +19,7 @@ from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import TrainedRun, load_run, names_of
 from attent_kit.engine.compare.results_folder import recall
 from attent_kit.engine.compare.suite import slug
+from attent_kit.engine.run.assemble import channels_seen
 from attent_kit.engine.study.runs import (
     Failed,
     OpenedRuns,
@@ -162,8 +163,9 @@ class Meter:
         if key in self._baselines:
             return self._baselines[key]
         loaded = load_run(whole(run), self.registry, self.device)
+        seen = channels_seen(loaded.alignment)
         s, t = (
-            view_through(loaded.alignment, self._sample(prepared), of_source, loaded.device)
+            view_through(loaded.alignment, self._sample(prepared.with_channels(seen)), of_source, loaded.device)
             for prepared, of_source in ((source, True), (target, False))
         )
         pair = None if s is None or t is None else DomainPair(s, t)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.engine.run.assemble import segmentor_of
-from attent_kit.engine.run.probe import Probe, in_batches, probe
+from attent_kit.engine.run.probe import Probe, in_batches, in_the_middle, probe
 from attent_kit.errors import RunError
 from attent_kit.interfaces import Alignment
 from attent_kit.metrics.shift import Sample
@@ -101,8 +101,8 @@ def view_through(alignment: Alignment, slices: Slices, of_source: bool, device: 
 def _of_source(p: Probe, network: str) -> tuple[Tensor, Tensor, Tensor]:
     """What the segmentor is given [B, C, H, W], its features [B, F, h, w] and logits [B, K, H, W]."""
     given = p.x if p.as_seen is None else p.as_seen
-    answer = getattr(p.alignment, network)(given)
-    return given, answer.features, answer.logits
+    answer = p.through(network, given)
+    return in_the_middle(given), answer.features, answer.logits
 
 
 def _of_target(p: Probe, network: str) -> tuple[Tensor, Tensor, Tensor] | None:

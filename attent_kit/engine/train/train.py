@@ -19,11 +19,12 @@ from attent_kit.config import dump
 from attent_kit.data.prepared.batches import Batches, training_batches
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.imageless import without_images
+from attent_kit.data.prepared.patches import patch_batches, refuse_parts
 from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.adapt import adapts
-from attent_kit.engine.run.assemble import setup
+from attent_kit.engine.run.assemble import channels_seen, patch_of, setup
 from attent_kit.engine.run.device import launch_one_of, precision_of
 from attent_kit.engine.run.domains import Reader, domains_seen
 from attent_kit.engine.run.dropped import drop
@@ -47,7 +48,7 @@ from attent_kit.engine.train.longer import take_over
 from attent_kit.engine.train.monitor import monitor_of
 from attent_kit.engine.train.tracking import Trackers, Tracking
 from attent_kit.errors import ConfigError, DataError
-from attent_kit.interfaces import Alignment, Task
+from attent_kit.interfaces import Alignment, Segmentor, Task
 from attent_kit.registry import Registry
 from attent_kit.report.scores import LAST, Score, write_scores
 from attent_kit.selectors import Selector
@@ -112,9 +113,7 @@ def train(
     refuse_source(settings, registry.alignment(settings.alignment.name))
     if _has_helped(settings, registry, fabric, options):
         return []
-    source, target = domains_seen(settings.data, options.read)
-    task = task_of(source, target)
-    refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
+    source, target, task = _learnt_from(settings, registry, options.read)
     files = RunFolder(folder)
     settings = with_digest(pinned(settings, source.content_hash(), target.content_hash()), files.has_weights)
     refuse_selection(options.select, settings, files, target, registry)
@@ -133,9 +132,10 @@ def train(
             watcher.started(started.sentence)
         watcher.opened(settings.alignment.name, steps := total_steps(alignment, settings.more_steps))
         batches = batches_of(settings, source, target, fabric, alignment)
+        seen_s, seen_t = (domain.with_channels(channels_seen(alignment)) for domain in (source, target))
         stage_file = options.shared and shared_stage_file(options.shared, alignment, run, source, target, fabric)
-        snapshots = _snapshots(settings, files, selectors, source, target, fabric.device)
-        monitor = monitor_of(alignment, run, source, target, fabric.device, watcher.warned)
+        snapshots = _snapshots(settings, files, selectors, seen_s, seen_t, fabric.device)
+        monitor = monitor_of(alignment, run, seen_s, seen_t, fabric.device, watcher.warned)
         tracking = Tracking(options.trackers, tracked_run(names, run, options.store), watcher.warned)
         closing.callback(tracking.close)
         with trained_by_one(stage_file) as release:
@@ -167,6 +167,15 @@ def _snapshots(
     snapshots = Snapshots(files, settings.snapshots, selectors, source, target, settings.seed, device)
     snapshots.half = settings.half_snapshots
     return snapshots
+
+
+def _learnt_from(settings: RunSettings, registry: Registry, read: Reader) -> tuple[Prepared, Prepared, Task]:
+    """Source, target and what both agree to segment. DataError or ConfigError if the method cannot learn from them."""
+    source, target = domains_seen(settings.data, read)
+    task = task_of(source, target)
+    refuse_labels(registry.alignment(settings.alignment.name), settings.alignment.name, source, target)
+    refuse_left_out(settings, registry, source)
+    return source, target, task
 
 
 def _begun(
@@ -229,8 +238,10 @@ def batches_of(
     settings: RunSettings, source: Prepared, target: Prepared, fabric: Fabric, alignment: Alignment
 ) -> Batches:
     """The batches of a run, whole in each of its processes."""
-    shown = source if alignment.uses_source_images else without_images(source)
     seed, labels = settings.seed, alignment.uses_target_labels
+    if (patch := patch_of(alignment)) is not None:
+        return patch_batches((source, target), patch, settings.augmentation, seed, fabric.device, labels)
+    shown = source if alignment.uses_source_images else without_images(source)
     return training_batches(shown, target, settings.augmentation, seed, fabric.device, labels)
 
 
@@ -298,7 +309,7 @@ def _score(
 
     scores = score_run(alignment, answers, target, device, names, see)
     if shows:
-        keep_slices(alignment, answers, target, device, scores, entropies)
+        keep_slices(alignment, answers, target.with_channels(channels_seen(alignment)), device, scores, entropies)
     write_scores(answers.scores, scores, vouched=True)
     return scores
 
@@ -346,6 +357,13 @@ def refuse_labels(method: type[Alignment], name: str, source: Prepared, target: 
                 f"{', '.join(lacking)}: leave the method out, or prepare with complete cases for training (--train). Its author "
                 "can declare takes_partial_labels."
             )
+
+
+def refuse_left_out(settings: RunSettings, registry: Registry, source: Prepared) -> None:
+    """DataError for a source of whose volumes slices are left out, where a segmentor of volumes is to learn from it."""
+    segmentors = [c.name for c in components_of(settings, registry) if c.kind == Segmentor.kind]
+    if any(registry.segmentor(name).dims == 3 for name in segmentors):
+        refuse_parts(source)
 
 
 def shared_stage_file(

@@ -15,7 +15,7 @@ that every method with target images should beat.
     answer S(x_t)
 
 The divergence of the two answers from their mean stands for the paper's, whose code also stops the gradient of one side;
-its maps m are cubic splines of random control points, here bicubic upsampling of such points.
+its maps m are cubic splines of random control points, here bicubic upsampling of such points, trilinear in volumes.
 """
 
 from collections.abc import Sequence
@@ -35,6 +35,7 @@ class GIN(Alignment):
 
     paper = "Ouyang et al., TMI 2022"
     aligns = "nothing: random appearances of the source, no target image"
+    dims = (2, 3)
     takes_partial_labels = True
     predicts_with = "S"
     uses_target_images = False

@@ -1,9 +1,10 @@
-"""MONAI's 2-D networks as segmentors: BasicUNet, SegResNet and SwinUNETR.
+"""MONAI's networks as segmentors: BasicUNet, SegResNet and SwinUNETR of slices, BasicUNet and SegResNet of volumes.
 
 Each returns logits at the size of its input and, as `features`, the map of its deepest encoder block, so that every
 alignment can use it. Inputs are padded to sides that the network can halve evenly, and the logits are cropped back.
 
     attentkit train attent ... --set segmentor=monai_segresnet --set segmentor.init_filters=16
+    attentkit train gin ... --set segmentor=monai_segresnet_3d --set segmentor.patch=[32,128,128]
 """
 
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Segmentation, Segmentor, Task
+from attent_kit.options import PatchOptions
 
 
 class MonaiSegmentor(Segmentor):
@@ -30,19 +32,22 @@ class MonaiSegmentor(Segmentor):
         # MONAI's forward answers logits alone; the hook keeps the map until this forward has taken it.
         deepest.register_forward_hook(self._keep)
 
-    def _lacking(self, side: int) -> int:
-        """Pixels up to a multiple of the stride of the deepest map, of which norms need two pixels along each side."""
-        return max(-(-side // self.feature_stride), 2) * self.feature_stride - side
+    def _lacking(self, side: int, least: int = 2) -> int:
+        """Pixels up to a multiple of the stride of the deepest map, of which norms need two pixels along each side of a slice."""
+        return max(-(-side // self.feature_stride), least) * self.feature_stride - side
 
     def _keep(self, module: nn.Module, inputs: Any, answer: Tensor) -> None:
         self._seen.append(answer)
 
     def forward(self, x: Tensor) -> Segmentation:
         H, W = x.shape[-2:]
-        padded = F.pad(x, (0, self._lacking(W), 0, self._lacking(H)), mode="replicate")
+        lacking = [0, self._lacking(W), 0, self._lacking(H)]
+        if self.dims == 3:
+            lacking += [0, self._lacking(x.shape[2], least=1)]
+        padded = F.pad(x, lacking, mode="replicate")
         self._seen.clear()
         logits = self.network(padded)[..., :H, :W]
-        return Segmentation(logits, self._seen.pop())
+        return Segmentation(logits if self.dims == 2 else logits[:, :, : x.shape[2]], self._seen.pop())
 
 
 class MonaiBasicUNet(MonaiSegmentor):
@@ -59,7 +64,7 @@ class MonaiBasicUNet(MonaiSegmentor):
         """Probability of dropout in each block."""
 
     def __init__(self, config: Config, task: Task) -> None:
-        network = BasicUNet(2, task.channels, task.classes, features=config.features, dropout=config.dropout)
+        network = BasicUNet(self.dims, task.channels, task.classes, features=config.features, dropout=config.dropout)
         super().__init__(config, task, network, network.down_4, config.features[4], 16)
 
 
@@ -79,11 +84,41 @@ class MonaiSegResNet(MonaiSegmentor):
     def __init__(self, config: Config, task: Task) -> None:
         levels = len(config.blocks_down)
         network = SegResNet(
-            2, config.init_filters, task.channels, task.classes,
+            self.dims, config.init_filters, task.channels, task.classes,
             blocks_down=config.blocks_down, blocks_up=(1,) * (levels - 1),
         )  # fmt: skip
         halved = 2 ** (levels - 1)
         super().__init__(config, task, network, network.down_layers[-1], config.init_filters * halved, halved)
+
+
+class MonaiBasicUNet3D(MonaiBasicUNet):
+    """MONAI's BasicUNet of volumes (after Cicek et al., MICCAI 2016)."""
+
+    dims = 3
+
+    class Config(MonaiBasicUNet.Config, PatchOptions):
+        """Options of BasicUNet, and the patch."""
+
+        small = {**MonaiBasicUNet.Config.small, "patch": [4, 32, 32]}
+
+    def __init__(self, config: Config, task: Task) -> None:
+        super().__init__(config, task)
+        self.patch = config.seen_at_once
+
+
+class MonaiSegResNet3D(MonaiSegResNet):
+    """MONAI's SegResNet of volumes, as it was published (Myronenko, BrainLes 2018)."""
+
+    dims = 3
+
+    class Config(MonaiSegResNet.Config, PatchOptions):
+        """Options of SegResNet, and the patch."""
+
+        small = {**MonaiSegResNet.Config.small, "patch": [4, 32, 32]}
+
+    def __init__(self, config: Config, task: Task) -> None:
+        super().__init__(config, task)
+        self.patch = config.seen_at_once
 
 
 class MonaiSwinUNETR(MonaiSegmentor):

@@ -4,7 +4,13 @@ import pickle
 
 import pytest
 import torch
-from attentkit_monai.segmentors import MonaiBasicUNet, MonaiSegResNet, MonaiSwinUNETR
+from attentkit_monai.segmentors import (
+    MonaiBasicUNet,
+    MonaiBasicUNet3D,
+    MonaiSegResNet,
+    MonaiSegResNet3D,
+    MonaiSwinUNETR,
+)
 
 from attent_kit.build import configure
 from attent_kit.errors import ConfigError
@@ -17,6 +23,24 @@ ALL = [
     (MonaiSegResNet, {"init_filters": 8}),
     (MonaiSwinUNETR, {"feature_size": 12}),
 ]
+
+
+OF_VOLUMES = [
+    (MonaiBasicUNet3D, {"features": [4, 4, 4, 4, 8, 4], "patch": [4, 32, 32]}),
+    (MonaiSegResNet3D, {"init_filters": 8, "blocks_down": [1, 1], "patch": [4, 32, 32]}),
+]
+
+
+@pytest.mark.parametrize(("segmentor", "options"), OF_VOLUMES)
+def test_one_of_volumes_keeps_the_contract_for_any_depth_and_says_its_patch(segmentor, options):
+    check_segmentor(segmentor, options)
+    network = segmentor(configure(segmentor, options, load().registry), Task()).eval()
+    assert segmentor.dims == 3 and network.patch.size == (4, 32, 32) and network.patch.foreground == 1 / 3
+    for depth in (1, 3, 9):
+        with torch.no_grad():
+            assert network(torch.rand(1, 1, depth, 40, 33)).logits.shape == (1, 5, depth, 40, 33)
+    whole = segmentor(configure(segmentor, {}, load().registry), Task())
+    assert whole.patch.size == (32, 128, 128)
 
 
 @pytest.mark.parametrize(("segmentor", "options"), ALL)

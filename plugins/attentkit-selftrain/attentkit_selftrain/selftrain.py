@@ -41,6 +41,7 @@ class SelfTraining(Alignment):
 
     paper = "Hoyer et al., CVPR 2022 and 2023"
     aligns = "answers about the target with those of a mean teacher, on mixed and masked slices"
+    dims = (2, 3)
     takes_partial_labels = True
     predicts_with = "S"
     terms = {"mixing": {"mixed": 0.0}, "masking": {"masked": 0.0}}
@@ -72,7 +73,7 @@ class SelfTraining(Alignment):
         mask_ratio: float = Field(0.7, ge=0, le=1)
         """Fraction of the blocks that M blanks."""
         mask_block: int = Field(32, ge=1)
-        """Side of a block in pixels; MIC has 64 on slices four times as large."""
+        """Side of a block in pixels, of volumes in slices, too; MIC has 64 on slices four times as large."""
         painted: int = Field(0, ge=0)
         """Convolutions of the random network that paints x_s in L_seg (GIN of Ouyang et al., TMI 2022, has 4); 0 leaves x_s as it
         is. Not of DAFormer or MIC: without it the teacher knows what one modality looks like, and labels the other by that."""
@@ -103,7 +104,7 @@ class SelfTraining(Alignment):
         teach(self.T, self.S, self.step, c.momentum_of_teacher)
         with torch.no_grad():
             certainty, y_t = self.T(x_t).logits.softmax(1).max(1)
-            q = (certainty > c.threshold).float().mean((1, 2), keepdim=True).expand(y_t.shape)
+            q = (certainty > c.threshold).float().mean([*range(1, y_t.ndim)], keepdim=True).expand(y_t.shape)
             paste = half_of_the_classes(class_of(y_s), self.task.classes)
             x_m = jittered(torch.where(paste.unsqueeze(1), x_s, x_t), c.jitter)
             y_m, q_m = labels_where(paste, y_s, y_t), torch.where(paste, 1.0, q)

@@ -16,6 +16,7 @@ class SourceOnly(Alignment):
     """W/o adaptation: trained on the source, applied to the target as it is."""
 
     aligns = "nothing: trained on source, applied to target"
+    dims = (2, 3)
     takes_partial_labels = True
     predicts_with = "S"
     uses_target_images = False

@@ -17,6 +17,7 @@ class Supervised(Alignment):
 
     uses_target_labels = True
     aligns = "nothing: trained on target labels, the upper bound"
+    dims = (2, 3)
     takes_partial_labels = True
     predicts_with = "S"
 
