@@ -38,7 +38,7 @@ HOSTILE = {
     ),
     "future": ("ATTENTKIT_INTERFACE = '9.2'\n" + offering("{'future': 'x:Y'}"), "install a newer attent-kit"),
     "past": ("ATTENTKIT_INTERFACE = '0.3'\n" + offering("{'past': 'x:Y'}"), "install a newer release of the plugin"),
-    "nonsense": ("ATTENTKIT_INTERFACE = 1\n", "as in '1.2'"),
+    "nonsense": ("ATTENTKIT_INTERFACE = 1\n", "ATTENTKIT_INTERFACE is 1"),
 }
 """Source of a plugin's module, and what is said of it. All of these are set aside."""
 PRINTS = "print('hello from a plugin')\n" + offering("{'prints': 'x:Y'}")
