@@ -165,19 +165,8 @@ def test_what_has_no_middle_is_refused_with_what_to_write(channels, prepared, tm
 
 def test_files_of_different_channels_go_together_once_it_is_said_for_both(volumes, prepared, tmp_path, attentkit):
     assert attentkit(*prepare_words(volumes / "ct", tmp_path / "ct.h5", "ct", "--channels", 3)).code == 0
-    words = [
-        "train",
-        "source_only",
-        "-s",
-        prepared / "mr.h5",
-        "-t",
-        tmp_path / "ct.h5",
-        "-d",
-        "cpu",
-        "-o",
-        tmp_path / "run",
-        *TINY,
-    ]
+    domains = ["-s", prepared / "mr.h5", "-t", tmp_path / "ct.h5"]
+    words = ["train", "source_only", *domains, "-d", "cpu", "-o", tmp_path / "run", *TINY]
     assert says(attentkit(*words), 3, "differ in channels: 1 and 3", "--channels")
     assert attentkit(*words, "--channels", 3).code == 0
 
