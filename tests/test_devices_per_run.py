@@ -16,6 +16,7 @@ from support.small_methods import ALIGNMENTS, REGISTRY, VARIANTS
 DISTRIBUTIONS = sorted((Path(__file__).parent.parent / "plugins").glob("attentkit-*"))
 OF_DISTRIBUTIONS = (
     ("alignments", "fda", "attentkit_fda.fda:FDA", {}),
+    ("alignments", "best", "attentkit_recipes.best:BothStyles", {}),
     ("alignments", "gin", "attentkit_gin.gin:GIN", {"control_points": 4}),
     ("alignments", "mmd", "attentkit_mmd.mmd:MMD", {}),
     ("alignments", "selftrain", "attentkit_selftrain.selftrain:SelfTraining", {}),

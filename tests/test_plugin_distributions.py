@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DISTRIBUTIONS = sorted(folder.name for folder in (ROOT / "plugins").glob("attentkit-*"))
 ALIGNMENTS = {
+    "best": "attentkit-recipes",
     "cut": "attentkit-recipes",
     "dg_tta": "attentkit-recipes",
     "fda": "attentkit-fda",

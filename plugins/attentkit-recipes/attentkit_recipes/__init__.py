@@ -8,6 +8,7 @@ ATTENTKIT_INTERFACE = "1.2"
 @hookimpl
 def attentkit_alignments() -> dict[str, str]:
     return {
+        "best": "attentkit_recipes.best:BothStyles",
         "cut": "attentkit_recipes.cut:CUT",
         "labels_only": "attentkit_recipes.labels_only:LabelsOnly",
         "translate_selftrain": "attentkit_recipes.translate_selftrain:TranslateSelfTraining",
