@@ -67,17 +67,16 @@ def main() -> None:
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     print("\n".join(lines))
+    before = (
+        RESULT.read_text(encoding="utf-8") if RESULT.exists() else "# Steps beside a loop as the papers' code has it\n"
+    )
     sizes, batches = ([int(word) for word in words.split(",")] for words in (options.sizes, options.batches))
     for stage, size, batch in itertools.product(("translate", "segment"), sizes, batches):
         lines.append(measured(stage, size, batch, options.device, peak, options.seconds).line())
         print(lines[-1], flush=True)
-    if options.write:
-        before = (
-            RESULT.read_text(encoding="utf-8")
-            if RESULT.exists()
-            else "# Steps beside a loop as the papers' code has it\n"
-        )
-        RESULT.write_text(before.rstrip() + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
+        # Line by line, since `make gpu` may have no time for the last of them.
+        if options.write:
+            RESULT.write_text(before.rstrip() + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

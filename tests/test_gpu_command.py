@@ -40,3 +40,23 @@ def test_a_part_is_stopped_when_its_time_is_over(gpu):
     assert code is None and seconds < 30
     assert gpu.taken([sys.executable, "-c", "raise SystemExit(3)"], 60)[1] == 3
     assert gpu.taken([sys.executable, "-c", "pass"], 0) == (0.0, None)
+
+
+def test_no_part_begins_that_could_not_end_in_time(gpu, monkeypatch, tmp_path):
+    """The clock is that of the parts: each takes all that it is given, and a minute to stop."""
+    now, limits = [0.0], []
+
+    def taken(command, limit):
+        limits.append(limit)
+        now[0] += max(limit, 0) + (gpu.SECONDS_TO_END if limit >= 1 else 0)
+        return limit, None
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("attent_kit.engine.run.device.in_words", lambda device: "a GPU")
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path)])
+    monkeypatch.setattr(gpu, "RESULT", tmp_path / "gpu.md")
+    monkeypatch.setattr(gpu, "taken", taken)
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+    assert gpu.main() == 0
+    assert now[0] <= 24 * 60 and limits[2] > 8 * 60
+    assert (tmp_path / "gpu.md").read_text().count("when its time was over") == 6

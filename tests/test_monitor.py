@@ -246,6 +246,22 @@ def test_what_snapshots_saw_is_kept_up_to_the_checkpoint_and_no_further(tmp_path
     assert [w["step"] for w in state["warnings"]] == [20] and second == [] and not state["collapsed"]
 
 
+def test_what_a_snapshot_of_the_last_step_saw_is_not_looked_at_again(tmp_path):
+    taken = []
+
+    def look(step, stage):
+        taken.append(step)
+        return Glance(step, stage, 8, True, (0.9, 0.1), 0.1, 0.9)
+
+    watch = DiscriminatorWatch({}, [Span("segment", 0, 60)], 10)
+    watcher = Monitor(RunFolder(tmp_path), watch, look, (0.9, 0.1), ("liver",), lambda sentence: None)
+    watcher.begin(0)
+    for step in (30, 60):
+        watcher.see(Progress("segment", step, 60, None, {"entropy": 0.1}))
+    watcher.end()
+    assert taken == [30, 60]
+
+
 # Looking
 
 

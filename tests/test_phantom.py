@@ -221,6 +221,15 @@ def test_a_voxel_is_the_mean_of_its_points_and_takes_the_label_of_most():
     assert voxel_means(np.arange(4.0).reshape(4, 1, 1), (2, 1, 1)).ravel().tolist() == [0.5, 2.5]
 
 
+@pytest.mark.parametrize("points", [(1, 1, 1), (2, 2, 2), (2, 2, 3), (1, 1, 2)])
+def test_the_mean_of_points_is_numpys_to_the_bit(points):
+    shape = (5, 4, 3)
+    fine = np.random.default_rng(0).normal(0, 300, [n * p for n, p in zip(shape, points, strict=True)])
+    fine = fine.astype(np.float32)
+    (x, y, z), (a, b, c) = shape, points
+    assert np.array_equal(voxel_means(fine, shape), fine.reshape(x, a, y, b, z, c).mean((1, 3, 5), dtype=np.float32))
+
+
 def test_reversing_an_axis_moves_no_voxel_in_the_world():
     image = np.zeros((3, 4, 5), np.int16)
     image[0, 1, 2] = 7

@@ -5,8 +5,11 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam
 
+from attent_kit.build import Builder, configure
+from attent_kit.engine.run.assemble import setup
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.train.update import FabricUpdate
+from support.small_methods import REGISTRY, TASK, options
 
 OPEN, CLOSED = torch.tensor(True), torch.tensor(False)
 OPTIMIZERS = {
@@ -63,3 +66,16 @@ def test_parameters_that_want_no_gradient_are_left_alone():
     update = update_of(own, OPTIMIZERS["adam"])
     update("S", own(torch.ones(1, 3)).sum())
     assert torch.equal(own.bias, before) and own.weight.grad is None
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_fabric_watches_over_backward_only_where_its_own_does_more_than_torchs(precision):
+    """In float32 a loss may go either way, so that nothing hangs on the answers of a network."""
+    method = REGISTRY.alignment("source_only")
+    alignment = method(configure(method, options("source_only"), REGISTRY), Builder(REGISTRY, TASK, 0), TASK)
+    fabric = launch("cpu", precision)
+    setup(alignment, fabric)
+    answer = alignment.S(torch.zeros(2, 1, 64, 64)).logits
+    assert bool(answer._backward_hooks) == (precision == "bf16-mixed")
+    fabric.backward(answer.sum())
+    assert any(p.grad is not None for p in alignment.S.parameters())

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from scipy.stats import spearmanr
-
 from attent_kit.errors import DataError, did_you_mean
 from attent_kit.files import write_text
 from attent_kit.report.rows import csv_table, read_rows, write_rows
@@ -161,6 +159,9 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's rho; NaN for fewer than two values, or where one side is constant."""
     if len(a) < 2 or len(set(a)) == 1 or len(set(b)) == 1:
         return math.nan
+    # Half a second and more, which a process that only trains has no use for.
+    from scipy.stats import spearmanr
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return float(spearmanr(a, b).statistic)

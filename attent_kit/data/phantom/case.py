@@ -148,14 +148,20 @@ def sample_points(
 
 def voxel_means(fine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Mean of the points of each voxel: partial volume."""
-    (nx, ny, nz), (fx, fy, fz) = shape, fine.shape
-    return fine.reshape(nx, fx // nx, ny, fy // ny, nz, fz // nz).mean(axis=(1, 3, 5), dtype=np.float32)
+    return np.asarray(voxel_sums(fine, shape) / np.float32(fine.size // np.prod(shape)), np.float32)
+
+
+def voxel_sums(fine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Sum of the points of each voxel, in the order in which numpy's mean over these axes adds them, a few times as fast."""
+    sx, sy, sz = (points // voxels for points, voxels in zip(fine.shape, shape, strict=True))
+    rows = (sum(fine[a::sx, b::sy, c::sz] for c in range(sz)) for a in range(sx) for b in range(sy))
+    return np.asarray(sum(rows))
 
 
 def majority(fine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """The label that most points of a voxel carry, the lowest where two tie."""
-    shares = [voxel_means(fine == k, shape) for k in range(len(ORGANS) + 1)]
-    return np.argmax(np.stack(shares), axis=0).astype(np.uint8)
+    counts = [voxel_sums((fine == k).view(np.uint8), shape) for k in range(len(ORGANS) + 1)]
+    return np.argmax(np.stack(counts), axis=0).astype(np.uint8)
 
 
 def stored_as(

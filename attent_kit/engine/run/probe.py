@@ -138,14 +138,20 @@ def probe(
 def answering(alignment: Alignment) -> Iterator[None]:
     """Networks in eval mode and no gradients within the block; then each is in train or eval mode as it was."""
     modes = [(module, module.training) for module in (alignment, *alignment.children())]
+    trained = _in_training(alignment)
     try:
         with torch.no_grad():
-            alignment.eval()
+            if trained:
+                alignment.eval()
             yield
     finally:
-        # The alignment first, since it hands its mode on to its networks.
-        for module, training in modes:
+        # To tell hundreds of modules takes longer than to ask them. The alignment first, since it hands on its mode.
+        for module, training in modes if trained or _in_training(alignment) else ():
             module.train(training)
+
+
+def _in_training(alignment: Alignment) -> bool:
+    return any(module.training for module in alignment.modules())
 
 
 def networks_of_predict(alignment: Alignment, size: int, device: torch.device) -> list[str]:

@@ -93,9 +93,10 @@ class Monitor:
         self._write()
 
     def end(self) -> None:
-        """Glance once more, after the last stage, and write what all came to."""
+        """Glance once more, after the last stage, unless its last step had a look, and write what all came to."""
         self._read_log()
-        self._take_look(self._end.last, self._end.stage)
+        if not self._looks or self._looks[-1].step != self._end.last:
+            self._take_look(self._end.last, self._end.stage)
         self._ended = True
         self._tell()
         self._write()

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Segmentation, Segmentor, Task
+from attentkit_builtin.networks.pool import MaxPool2d
 from attentkit_builtin.networks.resnet import resize
 from attentkit_builtin.networks.weights import SUFFIXES, load_encoder
 
@@ -121,7 +122,7 @@ class DilatedResNet(nn.Module):
         self.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True)
+        self.maxpool = MaxPool2d(3, stride=2, padding=1, ceil_mode=True)
         self.layer1 = _layer(width, width, blocks[0])
         self.layer2 = _layer(4 * width, 2 * width, blocks[1], stride=2)
         self.layer3 = _layer(8 * width, 4 * width, blocks[2], dilation=2)

@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 from attent_kit.config import ComponentConfig
 from attent_kit.interfaces import Segmentation, Segmentor, Task
 from attentkit_builtin.networks.init import truncated_normal_
+from attentkit_builtin.networks.pool import MaxPool2d
 from attentkit_builtin.networks.sifa import Block, conv
 
 
@@ -51,7 +52,7 @@ class SifaSegmentor(Segmentor):
             return Block(inputs * width, outputs * width, batch_norm, dilation=dilation, dropout=config.dropout)
 
         def pool(stride: int) -> nn.Module:
-            return nn.MaxPool2d(2, ceil_mode=True) if stride <= config.stride else nn.Identity()
+            return MaxPool2d(2, ceil_mode=True) if stride <= config.stride else nn.Identity()
 
         def head() -> nn.Sequential:
             return nn.Sequential(

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from attent_kit.errors import ConfigError, out_of_memory
 from attentkit_builtin.networks.hub import fetching
+from attentkit_builtin.networks.pool import with_fast_pools
 from attentkit_builtin.networks.weights import is_path, load_encoder
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
@@ -147,7 +148,7 @@ def _create(wanted: Wanted) -> Any:
 def tried(wanted: Wanted) -> Built:
     """The network, and what it does to images of sides that training may bring; smp's, timm's or torch's error if it
     cannot be built or takes none of them."""
-    network = _create(wanted)
+    network = with_fast_pools(_create(wanted))
     encoder = network.encoder
     stride: int = encoder.output_stride
     multiple = 2 * stride if wanted.architecture == PLAIN else stride  # its decoder halves the deepest map once more
