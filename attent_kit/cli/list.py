@@ -3,7 +3,6 @@
 import click
 
 from attent_kit.cli.output import print_json, print_table
-from attent_kit.describe import learns_from, takes_of
 from attent_kit.door import components
 from attent_kit.errors import AttentKitError
 from attent_kit.plugins import load
@@ -46,6 +45,9 @@ def command(kind: str | None, as_json: bool) -> None:
 
 def _facts(component: Component) -> dict[str, list[str]]:
     """What it takes and, of a method, what it learns from; nothing, and the reason to stderr, where it cannot be imported."""
+    # What looks into a component needs more than a list of names.
+    from attent_kit.describe import learns_from, takes_of
+
     takes: list[str] = []
     learns: list[str] = []
     try:
