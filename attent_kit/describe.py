@@ -18,11 +18,47 @@ def facts_of(component: Component) -> list[tuple[str, str]]:
     if callable(backbones):  # a segmentor names them, an alignment says which segmentors it takes
         backbones = f"{len(names)}, which `attentkit backbones` shows" if (names := backbones()) else ""
     facts.append(("backbones", backbones))
+    facts += [("takes", _in_words(takes_of(component))), ("learns from", "; ".join(learns_from(component)))]
     if component.kind not in KINDS:
         facts += [("about", (inspect.getdoc(loaded) or "").partition("\n")[2].strip())]
         facts += [("organs", str(getattr(loaded, "organs", None) or "")), ("better", getattr(loaded, "better", ""))]
         facts += [("chosen with", f"{_OPTION[component.kind]} {component.name}")]
     return [(name, fact) for name, fact in facts if fact]
+
+
+INTERFACES = "attent_kit.interfaces"
+"""Where the `adapt_to` of methods that do not adapt stands. It is told by that, since this file stands below it."""
+TAKES = {"2-D": "slices", "2.5-D": "slices with their neighbours (--channels 3)", "3-D": "patches of volumes"}
+"""What a method or a segmentor may be given, in the order of dimensions."""
+
+
+def takes_of(component: Component) -> list[str]:
+    """Which of `TAKES` a method or a segmentor takes; nothing for other kinds."""
+    dims = getattr(component.load(), "dims", ())
+    dims = dims if isinstance(dims, tuple) else (dims,)
+    return (["2-D", "2.5-D"] if 2 in dims else []) + (["3-D"] if 3 in dims else [])
+
+
+def learns_from(component: Component) -> list[str]:
+    """What a method needs to be trained, in words, and whether it adapts at test time; nothing for other kinds."""
+    if component.kind != "alignments":
+        return []
+    method = component.load()
+    if method.source_free:
+        found = ["a run or other weights (--from), never the source"]
+    else:
+        found = ["source" if method.uses_source_images else "source labels"]
+    if method.uses_target_labels:
+        found.append("target with labels")
+    elif method.uses_target_images:
+        found.append("target")
+    if method.adapt_to.__module__ != INTERFACES:
+        found.append("each volume at test time")
+    return found
+
+
+def _in_words(takes: list[str]) -> str:
+    return ", ".join(f"{name}: {TAKES[name]}" for name in takes)
 
 
 def options_of(component: Component) -> list[dict[str, Any]]:

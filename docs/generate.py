@@ -1,13 +1,20 @@
 """The pages that are made from the code: `python docs/generate.py --write`; without --write it says whether they are up to date.
 
 docs/reference/cli.md    what `attentkit COMMAND --help` prints
-docs/methods.md          each built-in method: its paper, what it aligns, its terms and presets, its scores on the phantom
+docs/methods.md          what every method of this repository takes; of each built-in one: its paper, what it aligns, its terms
+                         and presets, its scores on the phantom
 """
 
 import sys
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from attent_kit.registry import Component
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "benchmarks")]
@@ -48,8 +55,37 @@ def _fenced(text: str) -> str:
     return f"```text\n{text.strip()}\n```"
 
 
+def of_this_repository() -> "list[Component]":
+    """The built-in methods and those of the distributions below plugins/, installed or not."""
+    from attent_kit.plugins import GROUP, load, load_from
+
+    points = []
+    for project in sorted((ROOT / "plugins").glob("*/pyproject.toml")):
+        sys.path.append(str(project.parent))
+        entries = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["entry-points"][GROUP]
+        points += [EntryPoint(name, module, GROUP) for name, module in entries.items()]
+    built_in = [c for c in load().registry.of("alignments") if c.plugin == "builtin"]
+    return [*built_in, *load_from(points).registry.of("alignments")]
+
+
+def what_they_take() -> str:
+    """A table of all methods: what they take, what they learn from, and whether they adapt at test time."""
+    from attent_kit.describe import TAKES, learns_from, takes_of
+
+    lines = [f"| method | {' | '.join(TAKES)} | learns from |", f"|---|{':-:|' * len(TAKES)}---|"]
+    for component in of_this_repository():
+        takes = takes_of(component)
+        file = ROOT / "plugins" / (component.load().__module__.replace(".", "/") + ".py")
+        if not file.exists():
+            (file,) = (ROOT / "plugins").glob(f"*/{file.relative_to(ROOT / 'plugins')}")
+        link = f"[`{component.name}`](../{file.relative_to(ROOT)})"
+        marks = " | ".join("yes" if name in takes else "" for name in TAKES)
+        lines.append(f"| {link} | {marks} | {'; '.join(learns_from(component))} |")
+    return "\n".join(lines)
+
+
 def methods_page() -> str:
-    """A section for each built-in method, with its scores on the small phantom."""
+    """What each method takes, and a section for each built-in one, with its scores on the small phantom."""
     import methods
 
     from attent_kit.plugins import load
@@ -60,6 +96,12 @@ def methods_page() -> str:
         "# Methods",
         "Dice in percent on the small phantom, average of four organs, three seeds "
         "([how it was made](results/phantom_small.md)). Made from the code by `python docs/generate.py --write`.",
+        "## What each takes",
+        "2-D: slices; 2.5-D: slices with their neighbours, `--channels 3`; 3-D: patches of volumes, with a segmentor of volumes "
+        "([how](howto/train.md#volumes-3-d)), which `attentkit list segmentors` names. What learns from a run starts with "
+        "`--from`, or with `start` in a suite. Methods of all plugins of this repository; those that you have installed, with "
+        "your own: `attentkit list alignments`.",
+        what_they_take(),
     ]
     for component in load().registry.of("alignments"):
         if component.plugin != "builtin":

@@ -10,6 +10,7 @@ import pytest
 
 from attent_kit.cli import run
 from attent_kit.data.check.prepared import differing
+from attent_kit.data.prepared.distances import stretched
 from attent_kit.data.prepared.file import IN_MANIFEST, IN_RECORD, Prepared
 from attent_kit.data.prepared.hdf5 import put_text
 from attent_kit.errors import DataError
@@ -320,6 +321,39 @@ def test_two_files_that_cannot_be_trained_together(attentkit, sound, tmp_path, w
     ((how_bad, case, evidence),) = checked(attentkit, sound / "ct.h5", mr).about("agreement")
     assert (how_bad, case) == (severity, "")
     assert quotes(evidence, *(name.format(ct=sound / "ct.h5", mr=mr) for name in names))
+
+
+def thicker(body, times=2):
+    """The same abdomen of slices that lie so many times as far apart."""
+    affine = body.affine.copy()
+    affine[:3, 2] *= times
+    return body._replace(affine=affine)
+
+
+@pytest.mark.parametrize(
+    ("words", "severity", "advice"),
+    [
+        ([], "note", ("nothing to do for single slices", "--channels 3")),
+        (["--channels", 3], "warning", ("--channels 1",)),
+    ],
+)
+def test_slices_that_lie_twice_as_far_apart_in_one_domain_are_said_where_several_are_seen(
+    attentkit, tmp_path, words, severity, advice
+):
+    for n in range(1, 7):
+        write(tmp_path / "ct", f"ct_{n}", abdomen("ct", n))
+        write(tmp_path / "mr", f"mr_{n}", thicker(abdomen("mr", n)))
+    files = [prepare(tmp_path / m, tmp_path / f"{m}.h5", m, *words) for m in ("ct", "mr")]
+    (found,) = [each for each in checked(attentkit, *files).findings if each["check"] == "distances"]
+    assert found["severity"] == severity and quotes(found["advice"], *advice)
+    assert quotes(found["evidence"], "8 mm apart in", str(files[0]), "16 mm apart in", str(files[1]), "2.0 times")
+
+
+def test_one_case_whose_slices_lie_thrice_as_far_apart_as_those_of_another_is_said(tmp_path):
+    for n in range(1, 7):
+        write(tmp_path / "ct", f"ct_{n}", thicker(abdomen("ct", n), 3 if n == 6 else 1))
+    file = Prepared.open(prepare(tmp_path / "ct", tmp_path / "ct.h5", "ct"))
+    assert quotes(stretched([file]), "8 mm apart in one case", str(file.path), "24 mm in another")
 
 
 def test_a_patient_in_both_domains_is_an_error_even_if_the_slices_differ(attentkit, sound, tmp_path):

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from attent_kit.cli import COMMANDS
+from attent_kit.describe import learns_from
 from attent_kit.plugins import load
-from attent_kit.registry import KINDS
+from attent_kit.registry import KINDS, Component
 from attent_kit.report.scores import read_scores
+from support.adapting_methods import AtTestTime, SourceFree
 from support.cases import AFFINE, contents
 from support.commands import prepare_words, train_words
 from support.messages import quotes
@@ -78,6 +80,47 @@ def test_list_names_every_component_and_suite(attentkit):
 
 def test_list_of_one_kind_names_no_other(attentkit):
     assert {c["kind"] for c in strict(attentkit("list", "alignments", "--json").out)} == {"alignments"}
+
+
+def test_list_of_methods_or_segmentors_says_what_each_takes_and_of_methods_what_they_learn_from(attentkit):
+    found = {c["name"]: c for c in strict(attentkit("list", "alignments", "--json").out)}
+    for component in load().registry.of("alignments"):
+        dims, takes = component.load().dims, found[component.name]["takes"]
+        assert ("3-D" in takes) == (3 in dims) and ("2-D" in takes) == ("2.5-D" in takes) == (2 in dims)
+    assert found["source_only"]["takes"] == ["2-D", "2.5-D", "3-D"] and found["source_only"]["learns_from"] == [
+        "source"
+    ]
+    assert found["attent"]["takes"] == ["2-D", "2.5-D"] and found["attent"]["learns_from"] == ["source", "target"]
+    assert found["supervised"]["learns_from"] == ["source", "target with labels"]
+    segmentors = strict(attentkit("list", "segmentors", "--json").out)
+    assert {tuple(c["takes"]) for c in segmentors if c["plugin"] == "builtin"} == {("2-D", "2.5-D")}
+    table = attentkit("list", "alignments").out
+    assert "learns from" in table and "2-D, 2.5-D, 3-D" in table
+    assert "takes" not in strict(attentkit("list", "layouts", "--json").out)[0]
+
+
+def test_show_says_what_a_method_takes_and_learns_from(attentkit):
+    shown = attentkit("show", "supervised").out
+    assert "takes: 2-D: slices, 2.5-D" in shown and "3-D: patches of volumes" in shown
+    assert "learns from: source; target with labels" in shown
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (SourceFree, ["a run or other weights (--from), never the source", "target"]),
+        (AtTestTime, ["a run or other weights (--from), never the source", "target", "each volume at test time"]),
+    ],
+)
+def test_what_starts_from_a_run_and_what_adapts_at_test_time_is_said(method, words):
+    assert learns_from(Component("alignments", "theirs", method, "p", "d", "0")) == words
+
+
+def test_a_component_that_cannot_be_imported_is_still_listed(attentkit, monkeypatch):
+    broken = Component("segmentors", "broken", "nowhere_at_all:Net", "p", "d", "0")
+    monkeypatch.setattr("attent_kit.cli.list.components", lambda kind: [broken])
+    outcome = attentkit("list", "segmentors")
+    assert outcome.code == 0 and "broken" in outcome.out and "cannot be imported from nowhere_at_all:Net" in outcome.err
 
 
 def test_plugins_says_what_the_built_in_one_offers(attentkit):

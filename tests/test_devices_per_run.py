@@ -11,6 +11,7 @@ from attent_kit.errors import RunError
 from attent_kit.registry import Component, Registry
 from attent_kit.testing import Subject
 from attent_kit.testing.processes import apart_in_two
+from attent_kit.testing.volumes import with_volumes
 from support.small_methods import ALIGNMENTS, REGISTRY, VARIANTS
 
 DISTRIBUTIONS = sorted((Path(__file__).parent.parent / "plugins").glob("attentkit-*"))
@@ -18,10 +19,12 @@ OF_DISTRIBUTIONS = (
     ("alignments", "fda", "attentkit_fda.fda:FDA", {}),
     ("alignments", "best", "attentkit_recipes.best:BothStyles", {}),
     ("alignments", "gin", "attentkit_gin.gin:GIN", {"control_points": 4}),
+    ("alignments", "cut", "attentkit_recipes.cut:CUT", {}),
     ("alignments", "mmd", "attentkit_mmd.mmd:MMD", {}),
     ("alignments", "selftrain", "attentkit_selftrain.selftrain:SelfTraining", {}),
     ("alignments", "translate_selftrain", "attentkit_recipes.translate_selftrain:TranslateSelfTraining", {}),
 )
+TAKE_VOLUMES = ("source_only", "supervised", "gin", "selftrain")
 SEGMENTORS = ("deeplabv2", "resnet", "sifa")
 MONAI_CLASSES = ("MonaiBasicUNet", "MonaiSegResNet", "MonaiSwinUNETR")
 MONAI = ("monai_basic_unet", "monai_segresnet", "monai_swin_unetr")
@@ -58,6 +61,17 @@ def ends_in_the_weights_of_one(registry, asked):
 def test_every_method_ends_in_two_processes_in_the_weights_of_one(registry):
     of_distributions = {name: more for _, name, _, more in OF_DISTRIBUTIONS}
     ends_in_the_weights_of_one(registry, [*{**dict.fromkeys(ALIGNMENTS, {}), **of_distributions}.items()])
+
+
+def test_patches_of_volumes_end_in_two_processes_in_the_weights_of_one(registry):
+    subjects = [Subject.small(registry.find("alignments", name), registry) for name in TAKE_VOLUMES]
+    of_volumes = [with_volumes(subject) for subject in subjects]
+    assert None not in of_volumes
+    assert apart_in_two(of_volumes) == [""] * len(TAKE_VOLUMES)
+
+
+def test_translation_by_contrast_ends_in_two_processes_in_the_weights_of_one(registry):
+    ends_in_the_weights_of_one(registry, [("attent", {"contrast": 1.0})])
 
 
 @pytest.mark.skipif("ATTENTKIT_COMPLETE" not in os.environ, reason="set ATTENTKIT_COMPLETE=1; a minute")

@@ -38,10 +38,14 @@ from attent_kit.objectives import (
     labels_where,
     may_be,
 )
+from attent_kit.registry import Component
 from attent_kit.report.scores import read_scores
 from attent_kit.report.selection import read_selection
+from attent_kit.testing import Subject
 from attent_kit.testing.volumes import OfVolumes
+from attent_kit.testing.waiting import capturable_as_declared
 from support.commands import prepare_words
+from support.messages import quotes
 from support.small_runs import REGISTRY, Killed, equal, weights, with_components
 
 CPU = torch.device("cpu")
@@ -295,6 +299,58 @@ def test_volumes_of_which_slices_are_left_out_are_refused(volumes, prepared, tmp
     with pytest.raises(DataError, match="--foreground-only.*mr_1.*again without it"):
         train(asked, tmp_path / "run", THEIRS, "cpu")
     assert not (tmp_path / "run" / "config.toml").exists()
+
+
+@pytest.mark.parametrize(("segmentor", "channels", "said"), [("of_volumes", 1, 1), ("smp", 3, 1), ("smp", 1, 0)])
+def test_slices_of_other_distances_are_warned_of_where_several_are_seen(
+    volumes, prepared, tmp_path, segmentor, channels, said
+):
+    for kind in ("images", "labels"):
+        for path in (volumes / "mr" / kind).iterdir():
+            image = nib.load(path)
+            affine = image.affine @ np.diag([1, 1, 3, 1])
+            (tmp_path / "mr" / kind).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), tmp_path / "mr" / kind / path.name)
+    assert run(prepare_words(tmp_path / "mr", tmp_path / "mr.h5", "mr")) == 0
+    warned = []
+
+    def stop(name, steps):
+        raise Killed
+
+    slices = {"encoder": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [8, 8, 8]}
+    asked = settings(
+        prepared,
+        data={"source": str(tmp_path / "mr.h5"), "channels": channels},
+        segmentor={"name": segmentor, **(slices if segmentor == "smp" else {})},
+    )
+    with pytest.raises(Killed):
+        train(asked, tmp_path / "run", THEIRS, "cpu", watcher=TrainWatcher(opened=stop, warned=warned.append))
+    assert len(warned) == said
+    for sentence in warned:
+        assert quotes(
+            sentence, "5 mm apart in", "ct.h5", "15 mm apart in", str(tmp_path / "mr.h5"), "3.0", "--channels 1"
+        )
+
+
+# The conformance kit
+
+
+class ReadsVolumesBack(REGISTRY.alignment("source_only")):
+    """Waits for the device where it sees volumes, and nowhere else."""
+
+    def segment(self, batch, update):
+        if batch.x_s.ndim == 5:
+            batch.x_s.sum().item()
+        return super().segment(batch, update)
+
+
+def test_what_cannot_be_captured_of_volumes_alone_is_found():
+    def subject(method):
+        return Subject.small(Component("alignments", "reads", method, "p", "d", "0"), REGISTRY)
+
+    with pytest.raises(AssertionError, match=r"stage 'segment' of volumes: test_patches.py:.*reads a value back"):
+        capturable_as_declared(subject(ReadsVolumesBack))
+    capturable_as_declared(subject(REGISTRY.alignment("source_only")))
 
 
 # A comparison

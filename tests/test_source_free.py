@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tomllib
 
 import h5py
 import pytest
@@ -20,11 +21,13 @@ from attent_kit.engine.conduct.train import TrainRequest
 from attent_kit.engine.conduct.train import train as conduct
 from attent_kit.engine.run.assemble import unwrapped
 from attent_kit.engine.run.checkpoint import read_weights, write_weights
+from attent_kit.engine.run.foreign import named_as_here
 from attent_kit.engine.snapshots.look import Viewer
-from attent_kit.engine.study.runs import domains_of_run
+from attent_kit.engine.study.shift import ShiftOptions, measure_shift
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.files import read_signed, write_signed
 from support.adapting_methods import SEGMENTOR, AtTestTime, SourceFree
+from support.messages import quotes
 from support.small_runs import REGISTRY, Killed, equal, settings, weights, with_components
 
 CPU = torch.device("cpu")
@@ -145,10 +148,27 @@ def test_a_selector_has_one_step_to_choose_from_where_nothing_is_trained(prepare
     assert loaded.selection == "im" and loaded.steps == 0
 
 
-def test_the_shift_to_a_source_that_is_not_known_is_refused(prepared, first, tmp_path):
-    conduct(request(prepared, tmp_path / "run", from_run=first, set=["steps=1"]), THEIRS)
-    with pytest.raises(ak.ConfigError, match="source-free.*names no source"):
-        domains_of_run(open_run(tmp_path / "run", THEIRS))
+def test_the_shift_to_a_source_that_was_never_read_is_refused_and_to_one_that_is_named_is_measured(
+    prepared, first, tmp_path
+):
+    run = tmp_path / "mr2ct" / "free" / "seed0"
+    conduct(request(prepared, run, from_run=first, set=["steps=1"]), THEIRS)
+
+    def measured(*places, **more):
+        return measure_shift(
+            ShiftOptions(places, slices=4, device="cpu", **more), THEIRS, lambda what, done, total: None
+        )
+
+    with pytest.raises(ak.ConfigError) as error:
+        measured(run)
+    assert quotes(str(error.value), str(run), "never read a source", str(prepared / "ct.h5"), f"--run {run}")
+    assert not (run / "shift.csv").exists()
+    found = measured(prepared / "mr.h5", prepared / "ct.h5", run=run)
+    assert {row.space for row in found.rows if row.when == "after"} >= {"pixels", "features", "outputs"}
+    # In a comparison it stops nobody and is no failure.
+    shutil.copytree(first, tmp_path / "mr2ct" / "first" / "seed0")
+    found = measured(tmp_path)
+    assert found.rows and found.failed == [] and [note for note in found.notes if str(run) in note]
 
 
 def test_what_cannot_be_started_is_one_sentence_and_writes_nothing(prepared, first, tmp_path):
@@ -204,6 +224,27 @@ def test_foreign_weights_with_other_names_say_what_to_type(prepared, first, tmp_
     assert read_toml(out / "config.toml")["warm_start"]["names"] == {"module.": "network."}
 
 
+def test_names_that_begin_otherwise_in_several_ways_are_all_mapped_by_what_is_said_to_type(prepared, first, tmp_path):
+    content, _ = read_weights(first / "segmentor.safetensors")
+    here = {name: value.clone() for name, value in content.items()}
+    parts = {"network.encoder.": "backbone.", "network.decoder.": "neck.up.", "network.": ""}
+
+    def other(name):
+        begin = next(begin for begin in parts if name.startswith(begin))
+        return parts[begin] + name.removeprefix(begin)
+
+    there = {other(name): value for name, value in here.items()}
+    with pytest.raises(ak.ConfigError) as error:
+        named_as_here(there, here, {}, tmp_path)
+    typed = str(error.value).partition("--set 'warm_start.names=")[2].partition("'.")[0]
+    names = tomllib.loads(f"names = {typed}")["names"]
+    assert equal(named_as_here(there, here, names, tmp_path), here)
+    # Another network is not made to fit, weight by weight.
+    strange = {f"layer{n}.weight": value for n, value in enumerate(here.values())}
+    with pytest.raises(ak.ConfigError, match="it is another network"):
+        named_as_here(strange, here, {}, tmp_path)
+
+
 def test_weights_of_another_network_are_refused_with_the_first_that_is_missing(prepared, first, tmp_path):
     content, _ = read_weights(first / "segmentor.safetensors")
     options = [f"segmentor.{name}={value!r}".replace("'", '"') for name, value in SEGMENTOR.items()]
@@ -222,6 +263,7 @@ def test_weights_of_another_network_are_refused_with_the_first_that_is_missing(p
         torch.save(saved, file)
         refused(request(prepared, out, from_run=file, set=options), f"--from {file}", *words)
     (tmp_path / "text.pt").write_text("no weights")
-    refused(request(prepared, out, from_run=tmp_path / "text.pt", set=options), "cannot be read as weights")
+    said = refused(request(prepared, out, from_run=tmp_path / "text.pt", set=options), "cannot be read as weights")
+    assert "weights_only" not in said and "\n" not in said
     refused(request(prepared, out, from_run=tmp_path / "nix.pt", set=options), "there is no such file")
     assert not (out / "config.toml").exists()

@@ -12,6 +12,7 @@ from typing import Any
 from attent_kit.config import dump
 from attent_kit.registry import Component, Registry
 from attent_kit.testing.subject import Skipped, Subject
+from attent_kit.testing.volumes import with_volumes
 
 SECONDS = 240.0
 STEPS = 2
@@ -24,8 +25,10 @@ def two_processes(subject: Subject) -> None:
     """With `--devices-per-run 2` each of two processes computes its share of what a network is asked, and both must end in the
     weights of one. Let networks, as direct attributes, treat each slice by itself (BatchNorm and dropout may stay), call them
     through `forward`, and draw other random numbers in the step, not in a network."""
-    apart = apart_in_two([subject])[0]
-    assert not apart, f"in two processes, {apart}."
+    of_volumes = with_volumes(subject)
+    found = apart_in_two([each for each in (subject, of_volumes) if each is not None])
+    for apart, what in zip(found, ("", " with patches of volumes"), strict=False):
+        assert not apart, f"in two processes{what}, {apart}."
 
 
 def apart_in_two(subjects: Sequence[Subject]) -> list[str]:
@@ -115,12 +118,12 @@ def train_beside_another(job: dict[str, Any], rank: int) -> None:
 def trained(job: dict[str, Any], fabric: Any) -> tuple[Any, dict[str, Any]]:
     """An alignment after a few steps of every stage, and its weights before."""
     from attent_kit.build import Builder, configure
-    from attent_kit.engine.run.assemble import setup, train_only
+    from attent_kit.engine.run.assemble import patch_of, setup, train_only
     from attent_kit.engine.run.ranks import ranks_of
     from attent_kit.engine.train.fit import seed_step
     from attent_kit.engine.train.update import FabricUpdate
     from attent_kit.testing.exact import Exact
-    from attent_kit.testing.subject import FOUR_ORGANS, random_batch
+    from attent_kit.testing.subject import FOUR_ORGANS, deep, random_batch
 
     registry = Registry()
     for kind, name, target, plugin in job["components"]:
@@ -137,6 +140,8 @@ def trained(job: dict[str, Any], fabric: Any) -> tuple[Any, dict[str, Any]]:
         for step in range(STEPS):
             seed_step(0, step)
             batch = random_batch(2, FOUR_ORGANS, 64, alignment.uses_target_labels)
+            if (patch := patch_of(alignment)) is not None:
+                batch = deep(batch, patch.size[0])
             with ranks_of(fabric).dealing(), Exact():
                 stage.step(batch, update)
     return alignment, before

@@ -99,6 +99,14 @@ def random_batch(size: int, task: Task, pixels: int, with_target_labels: bool) -
     return Batch(x_s, y_s, x_t, y_t if with_target_labels else None)
 
 
+def deep(batch: Batch, depth: int) -> Batch:
+    """A batch of slices as one of volumes, in which each slice is repeated `depth` times."""
+    x_s, x_t = (x.unsqueeze(2).repeat(1, 1, depth, 1, 1) for x in (batch.x_s, batch.x_t))
+    y_s, y_t = (None if y is None else torch.stack([y] * depth, dim=-3) for y in (batch.y_s, batch.y_t))
+    assert y_s is not None
+    return Batch(x_s, y_s, x_t, y_t)
+
+
 def organless_batch(size: int, task: Task, pixels: int, with_target_labels: bool) -> Batch:
     """The same, where the first slice is all background and the others have no label that counts."""
     batch = unlabelled_batch(size, task, pixels, with_target_labels)

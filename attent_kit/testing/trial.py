@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from attent_kit.build import Builder
-from attent_kit.engine.run.assemble import owned, setup, train_only
+from attent_kit.engine.run.assemble import owned, patch_of, setup, train_only
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.train.fit import seed_step
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Task, Update
-from attent_kit.testing.subject import FOUR_ORGANS, Subject, random_batch
+from attent_kit.testing.subject import FOUR_ORGANS, Subject, deep, random_batch
 
 Draw = Callable[[int, Task, int, bool], Batch]
 """Batch size, task, pixels, whether with target labels -> batch."""
@@ -45,8 +45,10 @@ class Trial:
 
     def batch(self, draw: Draw = random_batch) -> Batch:
         """A batch on the device, with target labels if the method declares that it uses them, with NaN for source images if it
-        declares that it uses none, and without a source if it is source-free."""
+        declares that it uses none, and without a source if it is source-free; of volumes where its segmentor labels these."""
         batch = draw(self.batch_size, self.task, self.size, self.alignment.uses_target_labels)
+        if (patch := patch_of(self.alignment)) is not None:
+            batch = deep(batch, patch.size[0])
         if not self.alignment.uses_source_images:
             batch = batch._replace(x_s=torch.full_like(batch.x_s, math.nan))
         if self.alignment.source_free:

@@ -38,7 +38,9 @@ def volumes_as_declared(subject: Subject) -> None:
     tell the two forms of labels by their type. If not, leave 3 out."""
     if 3 not in subject.component.dims:
         return
-    trial = Trial(_with_volumes(subject))
+    if (of_volumes := with_volumes(subject)) is None:
+        raise Skipped("no option of it chooses a segmentor.")
+    trial = Trial(of_volumes)
     for partial in (False, True) if subject.component.takes_partial_labels else (False,):
         batch = _batch(trial, partial)
         for stage in trial.stages:
@@ -64,8 +66,11 @@ def _batch(trial: Trial, partial: bool) -> Batch:
     return Batch(*(None if x is None else x.to(trial.fabric.device) for x in batch))  # type: ignore[arg-type]  # each where it was
 
 
-def _with_volumes(subject: Subject) -> Subject:
-    """The same method with a segmentor of volumes in each option that chooses one."""
+def with_volumes(subject: Subject) -> Subject | None:
+    """The same method with a segmentor of volumes in each option that chooses one; None if it takes slices alone, or chooses
+    none."""
+    if 3 not in subject.component.dims:
+        return None
     registry = Registry()
     for component in subject.registry:
         registry.add(component)
@@ -77,7 +82,7 @@ def _with_volumes(subject: Subject) -> Subject:
         if Choice[Segmentor] in (f.annotation, *getattr(f.annotation, "__args__", ()))
     ]
     if not chosen:
-        raise Skipped("no option of it chooses a segmentor.")
+        return None
     options = {name: value for name, value in subject.options.items() if name not in chosen}
     options = merge(options, {name: {"name": "of_volumes"} for name in chosen})
     return Subject(subject.kind, subject.component, options, registry, subject.name, device=subject.device)

@@ -14,6 +14,7 @@ from attent_kit.engine.train.steady import Watch, called, moves, reads_back
 from attent_kit.interfaces import Stage
 from attent_kit.testing.subject import Subject, grey_batch, organless_batch, random_batch
 from attent_kit.testing.trial import Trial
+from attent_kit.testing.volumes import with_volumes
 
 
 class _Nobody(TorchFunctionMode):
@@ -74,9 +75,15 @@ def waits_for_nobody(subject: Subject) -> None:
 def capturable_as_declared(subject: Subject) -> None:
     """A CUDA graph repeats one recorded step: with Python's numbers, branches and shapes of that step, on the same memory. Keep
     what differs from step to step in tensors on the device, write buffers in place; or declare `capturable = False`."""
-    trial = Trial(subject, size=32)
-    found = [f"stage '{stage.name}': {why}" for stage in trial.stages if (why := why_not_capturable(trial, stage))]
-    if trial.alignment.capturable:
+    of_volumes = with_volumes(subject)
+    trials = [Trial(each, size=32) for each in (subject, of_volumes) if each is not None]
+    found = [
+        f"stage '{stage.name}'{' of volumes' * (trial.subject is of_volumes)}: {why}"
+        for trial in trials
+        for stage in trial.stages
+        if (why := why_not_capturable(trial, stage))
+    ]
+    if all(trial.alignment.capturable for trial in trials):
         assert not found, found[0]
     else:
         assert found, f"{subject.called} declares capturable = False, but its steps can be captured: drop that."

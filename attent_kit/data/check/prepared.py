@@ -10,6 +10,7 @@ from attent_kit.data.check.sets import split_findings
 from attent_kit.data.doubts.case import label_doubts
 from attent_kit.data.doubts.findings import Finding, Severity, doubted, refusal
 from attent_kit.data.prepare.cases import content_of, truth_hash
+from attent_kit.data.prepared.distances import INSTEAD, stretched
 from attent_kit.data.prepared.file import Case, Prepared
 from attent_kit.data.prepared.manifest import beside, to_toml
 from attent_kit.data.sets.splits import SPLITS
@@ -231,7 +232,7 @@ class InFile:
 
 
 def agreement_findings(files: list[InFile]) -> list[Finding]:
-    """What two prepared files that are to be trained on together must have in common."""
+    """What two prepared files that are to be trained on together must have in common, and how far their slices lie apart."""
     opened = [file.prepared for file in files if file.prepared is not None]
     found = []
     for one, other in zip(opened, opened[1:], strict=False):
@@ -245,6 +246,10 @@ def agreement_findings(files: list[InFile]) -> list[Finding]:
                         "prepare both with the same options", str(other.path),
                     )
                 )  # fmt: skip
+    if evidence := stretched(opened):
+        several = any(prepared.channels > 1 for prepared in opened)
+        advice = INSTEAD if several else f"nothing to do for single slices; for --channels 3 or volumes {INSTEAD}"
+        found.append(Finding("warning" if several else "note", "distances", evidence, advice, str(opened[-1].path)))
     return found
 
 

@@ -1,7 +1,8 @@
 """Weights that another program has saved, as a start: a state dict of the segmentor, under its own names or under others."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from attent_kit.reading import of_git
 ENDINGS = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 _INSIDE = ("state_dict", "model_state_dict", "network_weights", "model")
 """Where training programs keep the state dict in what they save."""
+MOST_EXCHANGES = 8
+"""Of beginnings of names that are guessed."""
 _COUNTED = "num_batches_tracked"
 """Not a weight: old files lack it."""
 
@@ -32,7 +35,9 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        said = str(error).partition("\n")[0]
+        # PyTorch's own words would talk people into running what is in the file.
+        code = isinstance(error, UnpicklingError)
+        said = "it holds more than tensors, or something else" if code else str(error).partition("\n")[0]
         raise ConfigError(
             of_git(path)
             or f"--from {path}: it cannot be read as weights ({said}). Save `model.state_dict()` alone with torch.save."
@@ -90,24 +95,38 @@ def _begun_anew(name: str, names: Mapping[str, str]) -> str:
 
 
 def _prefixes(there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> dict[str, str] | None:
-    """The one exchange of beginnings with which every weight of `here` is there; None if there is none."""
-    wanted = [name for name in here if not name.endswith(_COUNTED)]
-    anchor = wanted[0]
-    for cut in range(len(anchor)):
-        if cut and anchor[cut - 1] != ".":
-            continue
-        ending, new = anchor[cut:], anchor[:cut]
-        for name in there:
-            if not name.endswith(ending):
-                continue
-            names = {name.removesuffix(ending): new}
-            renamed = {_begun_anew(other, names) for other in there}
-            if all(other in renamed for other in wanted):
-                return names
-    return None
+    """The fewest exchanges of beginnings found with which every weight of `here` is there; None if there are none.
+
+    Each is the one that brings most weights to their names, and more than one, or the last.
+    """
+    names: dict[str, str] = {}
+    lacking = _lacking(there, here, names)
+    while lacking and len(names) < MOST_EXCHANGES:
+        tried = [{**names, **one} for one in _exchanges(there, here, lacking[0])]
+        best = min(tried, key=lambda each: len(_lacking(there, here, each)), default=names)
+        left = _lacking(there, here, best)
+        if left and len(lacking) - len(left) < 2:
+            return None
+        names, lacking = best, left
+    return None if lacking else names
+
+
+def _lacking(there: Mapping[str, Tensor], here: Mapping[str, Tensor], names: Mapping[str, str]) -> list[str]:
+    """Weights of `here` that no name of `there` becomes."""
+    renamed = {_begun_anew(name, names) for name in there}
+    return [name for name in here if name not in renamed and not name.endswith(_COUNTED)]
+
+
+def _exchanges(there: Mapping[str, Tensor], here: Mapping[str, Tensor], wanted: str) -> Iterator[dict[str, str]]:
+    """Beginnings of names there, and what they begin with here, so that one of its weights becomes the `wanted` one."""
+    cuts = [0, *(n + 1 for n, letter in enumerate(wanted) if letter == ".")]
+    for cut in cuts:
+        ending, new = wanted[cut:], wanted[:cut]
+        for name, value in there.items():
+            if name.endswith(ending) and value.shape == here[wanted].shape and name != wanted:
+                yield {name.removesuffix(ending): new}
 
 
 def _example(there: Mapping[str, Tensor], guess: Mapping[str, str]) -> str:
-    ((old, new),) = guess.items()
-    name = next(name for name in there if name.startswith(old))
-    return f"'{name}' is '{new + name.removeprefix(old)}' here"
+    name = next(name for name in there if _begun_anew(name, guess) != name)
+    return f"'{name}' is '{_begun_anew(name, guess)}' here"

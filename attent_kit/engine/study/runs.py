@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from attent_kit.data.prepared.file import Prepared
-from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import TrainedRun, open_run
 from attent_kit.engine.compare.results_folder import begun_in, is_shown, place_in_table, recall
@@ -97,12 +96,9 @@ def finished_runs(out: Path) -> list[Path]:
 
 
 def domains_of_run(run: TrainedRun) -> tuple[Prepared, Prepared]:
-    """The prepared files that the run was trained on. DataError if they are gone, ConfigError if they hold something else."""
+    """The prepared files that the run was trained on, or what stands for a source that it never read. DataError if they are
+    gone, ConfigError if they hold something else."""
     source, target = domains_seen(run.settings.data)
-    if not is_read(source):
-        raise ConfigError(
-            f"{run.folder} is of a source-free method, which names no source: there is no shift to measure. Leave it out."
-        )
     pinned(run.settings, source.content_hash(), target.content_hash())
     return source, target
 

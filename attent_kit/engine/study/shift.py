@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from attent_kit.data.prepared.file import Prepared
+from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.workers import ReportDone
 from attent_kit.engine.apply.trained import TrainedRun, load_run, names_of
 from attent_kit.engine.compare.results_folder import recall
@@ -240,8 +241,8 @@ def shift_of_comparison(out: Path, meter: Meter, tell: ReportDone) -> ShiftOfRun
     """Of every finished run below the folder of a comparison, or of the one run that `out` is.
 
     Writes out/shift.csv and, of the first seed of each row, shift-<direction>-<row>.png and .svg; RUN/shift.json holds what was
-    measured, so that a second call measures only what is missing. A run that cannot be measured does not stop the others.
-    ConfigError if there is no finished run.
+    measured, so that a second call measures only what is missing. A run that cannot be measured does not stop the others, and one
+    that never read a source is noted. ConfigError if there is no finished run, or none that read a source.
     """
     rows: list[ShiftRow] = []
     notes: dict[str, None] = {}
@@ -250,10 +251,17 @@ def shift_of_comparison(out: Path, meter: Meter, tell: ReportDone) -> ShiftOfRun
         notes[f"measured at the end of training; the table shows the snapshots that {remembered.select} chose."] = None
     figures: dict[tuple[str, str], tuple[Shift, Path]] = {}
     failed: Failed = []
+    unread: list[str] = []
     for folder in each(finished_runs(out), out, tell):
         try:
             run = meter.runs.open(folder)
             source, target = domains_of_run(run)
+            if not is_read(source):
+                unread.append(
+                    f"{folder} never read a source, so there is no shift to measure; to a source that you have, type `attentkit "
+                    f"shift SOURCE.h5 {target.path} --run {folder}`."
+                )
+                continue
             made = meter.of_run(run, source, target, meter.runs.baseline_of(run))
         except AttentKitError as error:
             failed.append((folder, error))
@@ -263,6 +271,9 @@ def shift_of_comparison(out: Path, meter: Meter, tell: ReportDone) -> ShiftOfRun
         notes.update(dict.fromkeys(f"{label}, {direction}: {note}" for note in made.notes))
         stem = out / ("shift" if folder == out else f"shift-{direction}-{slug(label)}")
         figures.setdefault((direction, label), (made, stem))
+    if unread and not rows and not failed:
+        raise ConfigError(unread[0])
+    notes.update(dict.fromkeys(unread))
     files = [out / "shift.csv"] if rows else []
     if rows:
         write_shift(files[0], rows)

@@ -17,6 +17,7 @@ from attent_kit import __version__
 from attent_kit.build import build_alignment
 from attent_kit.config import dump
 from attent_kit.data.prepared.batches import Batches, training_batches
+from attent_kit.data.prepared.distances import INSTEAD, stretched
 from attent_kit.data.prepared.file import Prepared
 from attent_kit.data.prepared.imageless import without_images
 from attent_kit.data.prepared.patches import patch_batches, refuse_parts
@@ -130,6 +131,7 @@ def train(
             run.write_environment(fabric.device, precision_of(fabric), started and started.taken, ranks.count)
         if started is not None:
             watcher.started(started.sentence)
+        _warn_of_distances(alignment, source, target, watcher)
         watcher.opened(settings.alignment.name, steps := total_steps(alignment, settings.more_steps))
         batches = batches_of(settings, source, target, fabric, alignment)
         seen_s, seen_t = (domain.with_channels(channels_seen(alignment)) for domain in (source, target))
@@ -158,6 +160,11 @@ def train(
 def _names(settings: RunSettings, options: TrainOptions, source: Prepared, target: Prepared) -> Names:
     row, direction = options.row or settings.alignment.name, options.direction or f"{source.domain}2{target.domain}"
     return Names(row, direction, settings.seed, options.select, settings.data.part)
+
+
+def _warn_of_distances(alignment: Alignment, source: Prepared, target: Prepared, watcher: TrainWatcher) -> None:
+    if channels_seen(alignment) > 1 and (evidence := stretched([source, target])):
+        watcher.warned(f"Nothing is resampled between slices, and {evidence}: {INSTEAD}.")
 
 
 def _snapshots(
