@@ -16,6 +16,10 @@ class RunError(AttentKitError):
     exit_code = 1
 
 
+class ProcessLost(RunError):
+    """Another process of a run on several devices has died; what is saved is whole, and the run may go on from there."""
+
+
 class ConfigError(AttentKitError):
     """The words on the command line or in a TOML file do not describe something that can be run."""
 

@@ -3,22 +3,25 @@
     python benchmarks/machines.py kills slurm --data PREPARED --kills 16
     python benchmarks/machines.py kills ray --data PREPARED --kills 14
     python benchmarks/machines.py scale 500 2500 5000 --data PREPARED
+    python benchmarks/machines.py half 1250 2500 5000 --data PREPARED
 
 PREPARED holds mr.h5 and ct.h5. Kills: a grid of three rows and one that raises is killed until so many kills are counted, and its
 tables are compared, bit for bit, with those of an undisturbed run on this machine. Scale: the time of --dry-run and of status,
-and the time and memory of the command that looks after jobs which end at once.
+and the time and memory of the command that looks after jobs which end at once. Half: the same of commands that read a grid of
+which half is finished.
 """
 
 import argparse
 import json
 import os
 import random
-import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -196,15 +199,108 @@ def scale(sizes: list[int], data: Path) -> None:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             (folder / "mine.toml").write_text(SCALE.format(seeds=[*range(size)], data=data.resolve()))
-            (folder / "instant_launcher.py").write_text(INSTANT.format(cases=cases))
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[:3]), "OMP_NUM_THREADS": "1"}
-            environment["ATTENTKIT_PLUGIN_FILES"] = str(folder / "instant_launcher.py")
+            environment = _with_instant(folder, cases)
             suite, out = folder / "mine.toml", folder / "out"
             dry, _ = _cost(environment, "compare", suite, "-o", out, "--dry-run", "--json")
             _cost(environment, "compare", suite, "-o", out, "--dry-run", "--json")
             run, memory = _cost(environment, "compare", suite, "-o", out, "--no-report", program=QUEUE)
             status, _ = _cost(environment, "status", out, "--json")
             print(f"| {size} | {dry:.1f} | {run:.1f} | {memory} | {status:.1f} |", flush=True)
+
+
+HALF = """
+name = "mine"
+directions = ["mr2ct"]
+seeds = {seeds}
+settings = {{ precision = "32-true", snapshots = 0 }}
+[domains]
+mr = "{data}/mr.h5"
+ct = "{data}/ct.h5"
+[options]
+segment_steps = 2
+segment_batch_size = 2
+segmentor = {{ encoder = "tu-test_resnet", encoder_depth = 3, decoder_channels = [16, 8, 8] }}
+[launcher]
+name = "instant"
+gpus = 0
+[[rows]]
+label = "W/o"
+alignment = "source_only"
+[[rows]]
+label = "Slow"
+alignment = "source_only"
+options = {{ learning_rate = 1e-4 }}
+"""
+BEGUN = """
+import sys
+from attent_kit.engine.compare.results_folder import remember
+from attent_kit.engine.conduct.grid import expanded, planned_jobs
+from attent_kit.engine.conduct.request import CompareRequest
+from attent_kit.engine.jobs.book import alone_at, write_book
+from attent_kit.engine.run.status import write_grid
+from attent_kit.plugins import load
+registry = load().registry
+grid = expanded(CompareRequest(sys.argv[2], out=sys.argv[4]), registry)
+write_grid(grid.out, grid.cells)
+remember(grid.out, grid.whole, grid.cells, grid.reference)
+with alone_at(grid.out):
+    jobs = planned_jobs(grid, registry)
+    write_book(grid.out, grid.launching, {each.job.name: (each.cell.run.name, each.errand) for each in jobs})
+"""
+"""What `compare` writes before it trains."""
+
+
+def half(sizes: list[int], data: Path) -> None:
+    """Print seconds of the processor, and MiB, of what reads a grid of two rows of which half is finished.
+
+    One run of each row is trained, and the others are copies of it with other seeds and scores.
+    """
+    commands = {
+        "--dry-run": ("compare", "mine.toml", "-o", "out", "--dry-run"),
+        "status": ("status", "out"),
+        "report": ("report", "out"),
+        "--plan": ("compare", "mine.toml", "-o", "out", "--plan", "-d", "cpu"),
+    }
+    print(f"| cells | {' | '.join(commands)} |\n|---{'|---' * len(commands)}|", flush=True)
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as place:
+            folder, seeds = Path(place), size // 2
+            environment = _with_instant(folder, cases=())
+            (folder / "mine.toml").write_text(HALF.format(seeds=[*range(seeds)], data=data.resolve()))
+            common = "compare", "mine.toml", "-o", "out"
+            _cost(
+                environment, *common, "--launcher", "local", "--seeds", "0", "-d", "cpu", "--no-report", folder=folder
+            )
+            for run in [*folder.glob("out/*/*/seed0")]:
+                for seed in range(1, seeds // 2):
+                    _copied(run, run.with_name(f"seed{seed}"), seed)
+            _cost(environment, *common, program=BEGUN, folder=folder)
+            found = [_cost(environment, *words, folder=folder) for words in commands.values()]
+            print(
+                f"| {size} | {' | '.join(f'{seconds:.1f} s, {memory} MiB' for seconds, memory in found)} |", flush=True
+            )
+
+
+def _with_instant(folder: Path, cases: Sequence[str]) -> dict[str, str]:
+    """An environment with the launcher of jobs that end at once, and leave scores of these cases."""
+    (folder / "instant_launcher.py").write_text(INSTANT.format(cases=cases))
+    source = os.pathsep.join([*map(str, (ROOT, ROOT / "plugins")), os.environ.get("PYTHONPATH", "")])
+    plugin = {"ATTENTKIT_PLUGIN_FILES": str(folder / "instant_launcher.py")}
+    return {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", **plugin}
+
+
+def _copied(run: Path, copy: Path, seed: int) -> None:
+    """A finished run with another seed; what does not name it is the same file."""
+    from attent_kit.report.scores import read_scores, write_scores
+
+    shutil.copytree(
+        run, copy, copy_function=os.link, ignore=shutil.ignore_patterns("config.toml", "*scores.csv*", ".lock")
+    )
+    text = (run / "config.toml").read_text()
+    assert "\nseed = 0\n" in f"\n{text}"
+    (copy / "config.toml").write_text(text.replace("seed = 0\n", f"seed = {seed}\n", 1))
+    scores = [s._replace(seed=seed, value=s.value + 1e-4 * seed) for s in read_scores(run / "scores.csv")]
+    write_scores(copy / "scores.csv", scores, vouched=True)
 
 
 COMMAND = "import sys; from attent_kit.cli import run; sys.exit(run(sys.argv[1:]))"
@@ -224,20 +320,24 @@ assert module._run_as_jobs(request, grid, registry, Watcher()) == []
 """The queue alone: tables and statistics of so many runs are another matter."""
 
 
-def _cost(environment: dict[str, str], *words: object, program: str = COMMAND) -> tuple[float, int]:
+def _cost(
+    environment: dict[str, str], *words: object, program: str = COMMAND, folder: Path | None = None
+) -> tuple[float, int]:
     """Seconds of the processor and peak MiB of a command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    line = ["/usr/bin/env", sys.executable, "-c", program, *map(str, words)]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, after.ru_maxrss // 1024
+    line = [sys.executable, "-c", program, *map(str, words)]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(line, env=environment, stdout=said, stderr=said, cwd=folder)
+        _, state, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(state)
+        said.seek(0)
+        assert process.returncode == 0, said.read().decode()
+    return used.ru_utime + used.ru_stime, used.ru_maxrss // 1024
 
 
 def main() -> None:
     """Parse the words above."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["kills", "scale"])
+    parser.add_argument("what", choices=["kills", "scale", "half"])
     parser.add_argument("of", nargs="+", help="slurm or ray; or numbers of cells")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=15)
@@ -246,7 +346,7 @@ def main() -> None:
     if asked.what == "kills":
         kills(asked.of[0], asked.data, asked.kills, asked.seed)
     else:
-        scale([int(word) for word in asked.of], asked.data)
+        {"scale": scale, "half": half}[asked.what]([int(word) for word in asked.of], asked.data)
 
 
 if __name__ == "__main__":

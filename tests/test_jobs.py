@@ -436,3 +436,13 @@ def test_a_log_is_named_by_its_run_or_a_part_of_it(comparison, stage, tmp_path):
             log_of(out, wrong)
     with pytest.raises(ConfigError, match="no jobs of a launcher"):
         log_of(tmp_path, "attent")
+
+
+def test_logs_of_runs_that_are_done_are_found_when_nothing_is_left_to_do(comparison, stage, tmp_path):
+    out = tmp_path / "out"
+    stage.play = staticmethod(lambda job, times: succeed(job, out))
+    assert comparison()[0].run() == []
+    log = log_of(out, "w-o")
+    queue, jobs, _ = comparison()
+    assert jobs == [] and queue.run() == []
+    assert log_of(out, "w-o") == log

@@ -1,12 +1,19 @@
 """`attentkit compare --plan`: what a comparison would cost, measured, with nothing run and nothing written."""
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from attent_kit.cli import screen
+from attent_kit.data.sets.splits import WHOLE
 from attent_kit.engine.compare import price as module
+from attent_kit.engine.jobs.errand import Errand
+from attent_kit.engine.jobs.plan import Planned
 from attent_kit.engine.run.device import launch
 from attent_kit.interfaces import Task
+from attent_kit.launcher import Job
 from support.commands import SUITE
 from support.messages import quotes
 from support.small_runs import REGISTRY, SMALL, settings
@@ -124,6 +131,44 @@ def test_the_plan_is_a_table_for_people(attentkit, suite, tmp_path):
     assert "shares translate with AttENT" in outcome.out
     assert "6 runs to train" in outcome.out and " of disk; label maps" in outcome.out
     assert outcome.err.startswith("Reading the suite")
+
+
+def test_a_plan_of_many_runs_shows_the_seeds_of_a_row_together(monkeypatch, capsys):
+    cells = [
+        SimpleNamespace(row="W/o", direction="mr2ct", seed=seed, fold=WHOLE, done=False, trials_left=None)
+        for seed in (4, 0, 3)
+    ]
+    costs = [module.CellCost(cell, 60.0, None, None, None, None, 0.0) for cell in cells]
+    for most, shown in ((3, ["4", "0", "3"]), (2, ["0, 3 to 4"])):
+        monkeypatch.setattr(screen, "MANY_ROWS", most)
+        screen.print_price(module.Price([], costs), as_json=False)
+        out = capsys.readouterr().out
+        assert [line.split("\u2502")[3].strip() for line in out.splitlines() if " W/o " in line] == shown
+        assert "3 runs to train, one after another about " in out
+
+
+def test_of_many_jobs_those_of_a_row_are_shown_together(monkeypatch, capsys):
+    def planned(row, seed, until=None, after=()):
+        ending = "-stage" if until else ""
+        name = f"mr2ct-{row}-seed{seed}{ending}"
+        job = Job(f"ak-{name}", (), Path(f"{name}.log"), gpus=1, after=after)
+        return Planned(job, SimpleNamespace(row=row, direction="mr2ct"), Errand(Path(f"{name}.json")), until)
+
+    jobs = [planned("pixel", seed, 2) for seed in (0, 1)]
+    jobs += [planned("pixel", seed, after=(f"ak-mr2ct-pixel-seed{seed}-stage",)) for seed in (0, 1)]
+    grid = SimpleNamespace(launching=SimpleNamespace(name="slurm", jobs=SimpleNamespace(queued=50)))
+    for most in (4, 3):
+        monkeypatch.setattr(screen, "MANY_ROWS", most)
+        screen._print_jobs(grid, jobs)
+        shown = capsys.readouterr().out
+        assert "4 jobs of slurm, at most 50 in the queue" in shown
+        rows = [[cell.strip() for cell in line.split("\u2502")[1:-1]] for line in shown.splitlines() if "pixel" in line]
+        if most == 4:
+            assert len(rows) == 4 and rows[2][0] == "mr2ct-pixel-seed0" and rows[2][-1] == "mr2ct-pixel-seed0-stage"
+    assert rows == [
+        ["pixel (first stage)", "mr2ct", "2", "1", "1", "-", "-", ""],
+        ["pixel", "mr2ct", "2", "1", "1", "-", "-", "pixel (first stage)"],
+    ]
 
 
 def test_the_peak_of_this_process_is_read_in_mebibytes():

@@ -14,10 +14,10 @@ import torch
 from attent_kit.data.workers import cores
 from attent_kit.engine.compare.resources import JobSettings, RowResources
 from attent_kit.engine.run import device as devices
-from attent_kit.engine.run.ranks import HELPER, Seat, refuse_starter, seat_found
+from attent_kit.engine.run.ranks import Seat, refuse_starter, seat_found
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import ConfigError, RunError
-from support.cluster_runs import TINY, lines_of_the_page, with_commands
+from support.cluster_runs import TINY, helpers, lines_of_the_page, with_commands
 from support.commands import COMMAND, train_words
 from support.later import later_in
 from support.messages import quotes
@@ -41,12 +41,6 @@ def start(*words):
         [*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-
-
-def helpers(pid):
-    """The processes that a process has started to train with it."""
-    answer = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True)
-    return [int(line.split()[0]) for line in answer.stdout.splitlines() if HELPER in line]
 
 
 def step(run):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from support.cluster_runs import Disturbed
+from support.cluster_runs import Disturbed, goes_on_in_twos
 from support.ray_cluster import RayNodes
 from support.waiting import until
 
@@ -43,7 +43,7 @@ def test_a_grid_ends_in_the_same_bits_though_a_worker_a_node_and_the_command_are
 
 
 def test_two_runs_share_a_gpu_and_cancel_ends_them(cluster, disturbed):
-    run = disturbed(2000, "--launch", "gpus=0.25", "--launch", "cpus=1")
+    run = disturbed(2000, "--launch", "gpus=0.25", "--launch", "cpus=1", "--launch", "address=auto")
     run.start()
     until(lambda: run.training(1))
     assert " running on " in run.command("status", run.out).stdout
@@ -57,7 +57,7 @@ def test_two_runs_share_a_gpu_and_cancel_ends_them(cluster, disturbed):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--launch", "gpus=2"], "no node has so much"),
+        (["--launch", "gpus=3"], "no node has so much"),
         (["--launch", "address=127.0.0.1:1"], "no Ray cluster answers there"),
     ],
 )
@@ -66,3 +66,10 @@ def test_what_cannot_run_there_is_a_sentence(cluster, disturbed, words, sentence
     run.start(*words)
     code, said = run.end()
     assert code == 2 and sentence in said and "Traceback" not in said, said
+
+
+def test_two_processes_train_a_run_and_it_goes_on_when_either_dies(cluster, disturbed):
+    run = disturbed(20, "--launch", "gpus=1")
+    cluster.add_node(2)
+    until(lambda: cluster.free() == "4")
+    goes_on_in_twos(run, lambda: cluster.free() == "2")

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from support.cluster_runs import TINY, Disturbed, lines_of_the_page, with_commands
+from support.cluster_runs import TINY, Disturbed, goes_on_in_twos, lines_of_the_page, with_commands
 from support.slurm_cluster import Cluster
 from support.waiting import until
 
@@ -70,6 +70,24 @@ def test_status_shows_jobs_and_logs_and_cancel_ends_them(cluster, disturbed):
     assert code == 130 and "cancelled" in said, said
     until(lambda: not cluster.squeue())
     assert not run.training() and any(run.out.glob("*/*/*/checkpoint.ckpt"))
+
+
+def test_two_processes_train_a_run_and_it_goes_on_when_either_dies(prepared, tmp_path):
+    """On a node of two cores and two GPUs, which are claimed and not there."""
+    try:
+        cluster = Cluster(tmp_path / "slurm", 1, 2, 2).start()
+    except RuntimeError as error:
+        pytest.skip(f"no Slurm can be started here: {error}")
+    try:
+        words = ["--launcher", "slurm", "-d", "cpu", "--launch", "gpus=1", "--launch", "seconds=0.5"]
+        run = Disturbed(tmp_path, prepared, 20, words, cluster.environment)
+        goes_on_in_twos(run)
+        asked = cluster.command("scontrol", "--oneliner", "show", "job").splitlines()
+        assert len(asked) == 4, "two jobs, and two that were submitted again"
+        for job in asked:
+            assert "NumNodes=1 NumCPUs=2 NumTasks=1 CPUs/Task=2 " in job and "TresPerNode=gres:gpu:2" in job
+    finally:
+        cluster.stop()
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,18 @@ import pytest
 
 from attent_kit import __version__
 from attent_kit.config import read_toml
+from attent_kit.engine.compare import cells
 from attent_kit.engine.compare.resources import JobSettings, RowResources, node_hours
+from attent_kit.engine.compare.suite import Cell
 from attent_kit.engine.jobs import staging
+from attent_kit.engine.jobs import work as jobs
 from attent_kit.engine.jobs.errand import Errand
 from attent_kit.engine.jobs.staging import copied, node_folder, reader_of_copies
 from attent_kit.engine.run import checkpoint
 from attent_kit.engine.run.folder import RunFolder
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
-from attent_kit.errors import DataError
+from attent_kit.errors import DataError, ProcessLost
 from attent_kit.plugins import load
 
 REGISTRY = load().registry
@@ -43,6 +46,29 @@ def test_a_signal_ends_a_run_after_its_step_which_is_saved(trained, tmp_path, na
         train(settings_of(trained), tmp_path / "run", REGISTRY, "cpu", watcher=TrainWatcher(stepped=told))
     assert steps == [1] and checkpoint.read(RunFolder(tmp_path / "run").checkpoint)["step"] == 1
     assert signal.getsignal(getattr(signal, name)) == before
+
+
+@pytest.mark.parametrize("until", [None, 1], ids=["run", "first stage"])
+def test_a_job_that_loses_one_of_its_processes_ends_without_a_failure_of_its_run(trained, tmp_path, monkeypatch, until):
+    def loses(settings, folder, *more):
+        folder.mkdir(parents=True, exist_ok=True)
+        RunFolder(folder).config.touch()
+        raise ProcessLost("process 2 of the 2 of this run has ended (signal 9).")
+
+    monkeypatch.setattr(cells, "train", loses)
+    monkeypatch.setattr(jobs, "train", loses)
+    cell = Cell("W/o", "source_only", "mr2ct", 0, settings_of(trained), tmp_path / "mr2ct/w-o/seed0")
+    errand = {
+        "device": "cpu", "devices_per_run": 1, "trackers": [], "copies": {}, "cells": [jobs.plain(cell)], "until": until,
+        "out": str(tmp_path), "began": "",
+    }  # fmt: skip
+    told = []
+    with pytest.raises(ProcessLost):
+        jobs.work({**errand, "alone": True}, REGISTRY, told.append)
+    assert told == [] and cell.run.is_run and cell.run.read_failure() is None
+    # Nobody submits a process of this machine again.
+    assert jobs.work({**errand, "alone": False}, REGISTRY, told.append) == 0
+    assert json.loads(told[0])[0] == "failed" and "signal 9" in cell.run.read_failure()["error"]
 
 
 # Machines

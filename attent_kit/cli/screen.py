@@ -1,5 +1,6 @@
 """A comparison on the screen: its grid, what it would cost, how far it is, and what it has come to."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -102,15 +103,19 @@ class Screen(Watcher):
         self._printed = len(result.files)
 
 
-def _seeds_together(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The rows of a grid that people can still read; of a larger one those that differ in the seed alone as one, its seeds
-    as ranges: "0 to 99, 105"."""
+def _seeds_together(rows: list[tuple[str, ...]], column: int) -> list[tuple[str, ...]]:
+    """The rows of a grid that people can still read; of a larger one those that differ in the seed alone as one, its seeds,
+    which stand in this column, as ranges: "0 to 99, 105"."""
     if len(rows) <= MANY_ROWS:
         return rows
     seeds_of: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
-        seeds_of.setdefault((*row[:3], *row[4:]), []).append(row[3])
-    return [(*key[:3], ranges(seeds), *key[3:]) for key, seeds in seeds_of.items()]
+        seeds_of.setdefault((*row[:column], *row[column + 1 :]), []).append(row[column])
+    return [(*key[:column], ranges(seeds), *key[column:]) for key, seeds in seeds_of.items()]
+
+
+def _seed_or_seeds(rows: list[tuple[str, ...]]) -> str:
+    return "seed" if len(rows) <= MANY_ROWS else "seeds"
 
 
 def ranges(seeds: "Sequence[str]") -> str:
@@ -161,23 +166,39 @@ def print_grid(grid: "CellGrid", as_json: bool, jobs: "Sequence[Planned]" = ()) 
     count = len(grid.externals)
     others = f" and {count} external row{'s' if count > 1 else ''}" if count else ""
     title = f"{grid.title}: {len(grid.cells)} runs{others} in {grid.out}"
-    seeds = ("seed",) if len(rows) <= MANY_ROWS else ("seeds",)
-    print_table(title, ("row", "alignment", "direction", *seeds, *folds, ""), _seeds_together(rows))
+    print_table(
+        title, ("row", "alignment", "direction", _seed_or_seeds(rows), *folds, ""), _seeds_together(rows, column=3)
+    )
     if jobs:
         _print_jobs(grid, jobs)
     _print_power(grid.power)
 
 
 def _print_jobs(grid: "CellGrid", jobs: "Sequence[Planned]") -> None:
+    """Those that people can still read one by one; of more of them those of one row and direction together."""
     assert grid.launching is not None
-    names = {planned.job.name: planned.errand.file.stem for planned in jobs}
-    rows = []
-    for planned in jobs:
-        job = planned.job
-        limits = [_amount(value) for value in (job.gpus, job.cpus, job.minutes, job.memory)]
-        rows.append((names[job.name], *limits, ", ".join(names.get(name, name) for name in job.after)))
     title = f"{len(jobs)} jobs of {grid.launching.name}, at most {grid.launching.jobs.queued} in the queue"
-    print_table(title, ("job", "GPUs", "cores", "minutes", "GiB", "after"), rows)
+    if len(jobs) <= MANY_ROWS:
+        names = {planned.job.name: planned.errand.file.stem for planned in jobs}
+        rows = [(names[each.job.name], *_limits(each), _after(each, names)) for each in jobs]
+        print_table(title, ("job", *LIMITS, "after"), rows)
+        return
+    names = {each.job.name: each.cell.row + ("" if each.until is None else " (first stage)") for each in jobs}
+    alike = Counter((names[each.job.name], each.cell.direction, *_limits(each), _after(each, names)) for each in jobs)
+    rows = [(*row[:2], str(count), *row[2:]) for row, count in alike.items()]
+    print_table(title, ("row", "direction", "jobs", *LIMITS, "after"), rows)
+
+
+LIMITS = ("GPUs", "cores", "minutes", "GiB")
+
+
+def _limits(planned: "Planned") -> list[str]:
+    job = planned.job
+    return [_amount(value) for value in (job.gpus, job.cpus, job.minutes, job.memory)]
+
+
+def _after(planned: "Planned", names: "Mapping[str, str]") -> str:
+    return ", ".join(names.get(name, name) for name in planned.job.after)
 
 
 def _jobs_as_json(jobs: "Sequence[Planned]") -> dict[str, list[dict[str, object]]]:
@@ -234,7 +255,9 @@ def print_price(price: "Price", as_json: bool) -> None:
     for e in price.externals:
         said = (duration(0), "-", "-", "external: scored, never trained")
         runs.append((e.row, e.direction, "-", *("all" for _ in folds), *said))
-    print_table("Runs", ("row", "direction", "seed", *folds, "time", "peak MiB", "disk", ""), runs)
+    head = ("row", "direction", _seed_or_seeds(runs), *folds, "time", "peak MiB", "disk", "")
+    title = "Runs" if len(runs) <= MANY_ROWS else "Runs, with the time and disk of each"
+    print_table(title, head, _seeds_together(runs, column=2))
     count = len(price.devices)
     over = f", over {_devices(count, price.devices_per_run)} about {duration(price.wall(count))}" if count > 1 else ""
     trials = f" and {price.trials} trials of the search before them" if price.trials else ""

@@ -11,6 +11,7 @@ every name comes back as it was. Numbers are never touched: -0.5 stays -0.5.
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -60,8 +61,7 @@ def read_rows(path: Path, kind: type[Row], again: str, check: Callable[[Row], No
         header = next(reader, [])
         if header != list(_fields(kind)):
             raise ValueError(f"the header is {','.join(header)!r}, expected {','.join(_fields(kind))!r}")
-        hints = get_type_hints(kind)
-        readers = [_reader(name, hints[name]) for name in header]
+        readers = _readers(kind)
         for cells in reader:
             if len(cells) != len(header):
                 raise ValueError(f"{len(cells)} fields, expected {len(header)}")
@@ -105,6 +105,13 @@ def _cell(value: Any) -> Any:
 
 def _fields(kind: type) -> tuple[str, ...]:
     return kind._fields  # type: ignore[attr-defined]  # a NamedTuple, which has no type of its own
+
+
+@cache
+def _readers(kind: type) -> list[Callable[[str], Any]]:
+    """What reads each column."""
+    hints = get_type_hints(kind)
+    return [_reader(name, hints[name]) for name in _fields(kind)]
 
 
 def _reader(name: str, hint: Any) -> Callable[[str], Any]:

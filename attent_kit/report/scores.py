@@ -101,10 +101,11 @@ def refuse_gaps(scores: Iterable[Score], path: Path, cases: Sequence[str] = (), 
 
     An organ that a case does not annotate has a single row there, which says so.
     """
-    found: dict[tuple[str, str], set[Score]] = {(case, organ): set() for case in cases for organ in organs}
+    found: dict[tuple[str, str], set[tuple]] = {(case, organ): set() for case in cases for organ in organs}
     unknown = set()
     for score in scores:
-        found.setdefault((score.case, score.organ), set()).add(score._replace(case="", organ="", value=0.0))
+        # All but case, organ and value.
+        found.setdefault((score.case, score.organ), set()).add((*score[:3], score.metric, *score[7:]))
         if not_annotated(score):
             unknown.add((score.case, score.organ))
     for pair in product(dict.fromkeys(case for case, _ in found), dict.fromkeys(organ for _, organ in found)):

@@ -7,10 +7,10 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from attent_kit.engine.run.status import cells_in, state_of
+from attent_kit.engine.run.status import CellState, cells_in, state_of
 from attent_kit.errors import ConfigError
 from support.waiting import until
 
@@ -65,6 +65,14 @@ TINY = [
 NUMBERS = ("scores.csv", "table.md", "table.csv", "comparisons.csv")
 
 
+def helpers(pid: int) -> list[int]:
+    """The processes that a process has started to train with it."""
+    from attent_kit.engine.run.ranks import HELPER  # With it comes torch, which counts where memory is measured.
+
+    answer = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True)
+    return [int(line.split()[0]) for line in answer.stdout.splitlines() if HELPER in line]
+
+
 def lines_of_the_page() -> list[str]:
     """The commands of docs/howto/cluster.md, word for word."""
     page = (ROOT / "docs" / "howto" / "cluster.md").read_text(encoding="utf-8")
@@ -91,6 +99,7 @@ class Disturbed:
 
     def __init__(self, folder: Path, prepared: Path, steps: int, words: list[str], environment: dict[str, str]) -> None:
         self.suite, self.out, self._words = folder / "mine.toml", folder / "out", words
+        self.steps = steps
         self.suite.write_text(SUITE.format(prepared=prepared, steps=steps))
         plugin = folder / "clusters_under_test.py"
         plugin.write_text(PLUGIN)
@@ -124,14 +133,15 @@ class Disturbed:
         ).returncode
 
     def in_twos(self) -> None:
-        """Of the suite Pixel and AttENT, which share a stage, with batches that two processes can share."""
-        text = self.suite.read_text().partition('[[rows]]\nlabel = "Broken"')[0]
-        text = text.replace('[[rows]]\nlabel = "W/o"\nalignment = "source_only"\n', "")
+        """Of the suite W/o and Pixel, with batches that two processes can share; each run is trained by two."""
+        text = self.suite.read_text().partition('[[rows]]\nlabel = "AttENT"')[0]
+        text = text.replace("entropy_discriminator = { width = 4 }\n", "")
         self.suite.write_text(text.replace("[options]", "[options]\ntranslate_batch_size = 2"))
+        self._words = [*self._words, "--devices-per-run", "2"]
 
     def ranks(self) -> set[int]:
         """How many devices have trained each run."""
-        return {json.loads(file.read_text())["devices_per_run"] for file in self.out.glob("*/*/*/env.json")}
+        return {json.loads(file.read_text()).get("devices_per_run", 1) for file in self.out.glob("*/*/*/env.json")}
 
     def start(self, *more: str) -> None:
         """`compare`, in the background."""
@@ -153,7 +163,7 @@ class Disturbed:
         said, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, said
 
-    def training(self, more_than: int = 0):
+    def training(self, more_than: int = 0) -> list[CellState]:
         """Runs at which a living process is, in a step."""
         try:
             states = [state_of(place) for place in cells_in(self.out)]
@@ -161,17 +171,33 @@ class Disturbed:
             return []
         return [s for s in states if s.state == "running" and s.progress and s.progress["step"] > more_than]
 
-    def kill_worker(self, more_than: int = 0) -> str:
-        """SIGKILL of a process in mid-cell; the row that it trained."""
+    def kill_worker(self, more_than: int = 0, helping: bool = False) -> CellState:
+        """SIGKILL of a process in mid-cell, or of one that helps it; where the run was."""
         while True:
             until(lambda: self.training(more_than) or self.over)
             assert not self.over, self.end()[1]
             state = self.training(more_than)
             try:
-                os.kill(state[0].progress["pid"], signal.SIGKILL)
+                pid = state[0].progress["pid"]
+                os.kill(helpers(pid)[0] if helping else pid, signal.SIGKILL)
             except (IndexError, ProcessLookupError):
                 continue  # It ended in this moment.
-            return state[0].row
+            return state[0]
+
+    def again(self, killed: CellState) -> int:
+        """The first step of a run that is seen of the process after the one that was killed."""
+        assert killed.progress
+
+        def others() -> list[int]:
+            runs = [s.progress for s in self.training() if s.row == killed.row and s.progress]
+            return [run["step"] for run in runs if run["pid"] != killed.progress["pid"]]
+
+        until(lambda: others() or self.over)
+        return (others() or [0])[0]
+
+    def saved(self) -> bool:
+        """Whether a run could go on from a checkpoint."""
+        return any(self.out.glob("*/*/*/checkpoint.ckpt"))
 
     @property
     def over(self) -> bool:
@@ -182,3 +208,22 @@ class Disturbed:
         """By file, whether it is that of the undisturbed run, bit for bit."""
         other = self.out.with_name("undisturbed")
         return {name: (self.out / name).read_bytes() == (other / name).read_bytes() for name in NUMBERS}
+
+
+def goes_on_in_twos(run: Disturbed, asked: Callable[[], bool] = lambda: True) -> None:
+    """Two runs of two processes each, to the tables of this machine, though one process of each kind is killed in mid-cell.
+
+    `asked`: whether a job, of which one runs at a time, has asked its scheduler for what two processes take.
+    """
+    run.in_twos()
+    assert run.undisturbed("--devices-per-run", "2") == 0
+    run.start()
+    until(lambda: run.saved() or run.over)
+    assert asked()
+    killed = run.kill_worker(helping=True)
+    assert killed.progress and run.again(killed) >= max(2, killed.progress["step"])
+    # In the second stage of Pixel.
+    run.kill_worker(run.steps)
+    code, said = run.end()
+    assert code == 0 and said.count("goes on from its checkpoint") == 2, said
+    assert run.ranks() == {2} and run.tables() == dict.fromkeys(run.tables(), True), said

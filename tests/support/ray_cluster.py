@@ -1,6 +1,6 @@
 """A real Ray cluster of several nodes on this machine, in a process of its own that is told what to do in lines.
 
-python tests/support/ray_cluster.py 2        # prints the address; "kill" takes a node away, "add" adds one, "end" ends it
+python tests/support/ray_cluster.py 2        # prints the address; "kill" takes a node away, "add 1" adds one, "end" ends it
 """
 
 import subprocess
@@ -21,9 +21,13 @@ class RayNodes:
         """The oldest of the nodes, with all that runs on it, as if its power were cut."""
         self._tell("kill")
 
-    def add_node(self) -> None:
-        """A new one."""
-        self._tell("add")
+    def add_node(self, size: int = 1) -> None:
+        """A new one, of so many cores and GPUs."""
+        self._tell(f"add {size}")
+
+    def free(self) -> str:
+        """Cores that no job holds, on all nodes."""
+        return self._tell("free")
 
     def stop(self) -> None:
         """End all of it."""
@@ -34,11 +38,11 @@ class RayNodes:
         self._process.wait(60)
         self._process.stdout.close()
 
-    def _tell(self, word: str) -> None:
+    def _tell(self, word: str) -> str:
         assert self._process.stdin
         self._process.stdin.write(word + "\n")
         self._process.stdin.flush()
-        assert self._answer() == word
+        return self._answer()
 
     def _answer(self) -> str:
         assert self._process.stdout
@@ -49,19 +53,24 @@ class RayNodes:
 
 
 def _serve(count: int) -> None:
+    import ray
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1, num_gpus=1) for _ in range(count)]
     cluster.wait_for_nodes()
+    cluster.connect()
     print(f"> {cluster.address}", flush=True)
     for line in sys.stdin:
-        word = line.strip()
+        word, _, size = line.strip().partition(" ")
         if word == "kill":
             cluster.remove_node(nodes.pop(0), allow_graceful=False)
         elif word == "add":
-            nodes.append(cluster.add_node(num_cpus=1, num_gpus=1))
+            nodes.append(cluster.add_node(num_cpus=int(size), num_gpus=int(size)))
+        elif word == "free":
+            word = f"{ray.available_resources().get('CPU', 0):g}"
         elif word == "end":
+            ray.shutdown()
             cluster.shutdown()
         print(f"> {word}", flush=True)
         if word == "end":

@@ -36,7 +36,7 @@ from attent_kit.engine.train.train import (
     task_of,
     train,
 )
-from attent_kit.errors import AttentKitError, ConfigError, DataError, RunError
+from attent_kit.errors import AttentKitError, ConfigError, DataError, ProcessLost, RunError
 from attent_kit.files import write_text
 from attent_kit.registry import Registry
 
@@ -186,7 +186,11 @@ def _train(cell: Cell, registry: Registry, out: Path, device: str, watcher: Cell
         )
     options = options_of_cell(cell, out, asked)
     told = TrainWatcher(warned=lambda sentence: watcher.warned(cell, sentence))
-    train(cell.settings, cell.folder, registry, device, options, told)
+    try:
+        train(cell.settings, cell.folder, registry, device, options, told)
+    except ProcessLost as error:
+        watcher.lost(cell, error)
+        raise
 
 
 def options_of_cell(cell: Cell, out: Path, asked: TrainOptions) -> TrainOptions:

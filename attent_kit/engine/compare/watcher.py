@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from attent_kit.engine.compare.suite import Cell
-    from attent_kit.errors import AttentKitError
+    from attent_kit.errors import AttentKitError, ProcessLost
 
 
 class CellWatcher:
@@ -21,6 +21,9 @@ class CellWatcher:
 
     def waiting(self, cell: "Cell") -> None:
         """Every remaining cell is held by another process; this is the first."""
+
+    def lost(self, cell: "Cell", error: "ProcessLost") -> None:
+        """Another process that trained it with this one has died. If this returns, it has failed by that."""
 
     def warned(self, cell: "Cell", sentence: str) -> None:
         """Training of a run seems to go wrong."""

@@ -38,7 +38,7 @@ class Booked(NamedTuple):
 
 
 class Book(NamedTuple):
-    """The jobs that the last `attentkit compare` with a launcher knew of."""
+    """The jobs that `attentkit compare` has started, and the launcher of its last call."""
 
     launcher: str
     options: dict[str, Any]
@@ -50,11 +50,18 @@ class Book(NamedTuple):
 
 
 def write_book(out: Path, launching: Launching, jobs: Mapping[str, tuple[str, Errand]]) -> None:
-    """Note jobs by the name of each, with the run that it is for; what was cancelled before is forgotten."""
+    """Note jobs by the name of each, with the run that it is for, after those of earlier calls, whose logs people still read.
+
+    What was cancelled before is forgotten.
+    """
+    before = read_book(out)
+    earlier = {job.name: (job.run, job.errand) for job in before.jobs if job.name not in jobs} if before else {}
     said = {
         "launcher": launching.name,
         "options": {**dump(launching.jobs), **dump(launching.options)},
-        "jobs": [{"run": run, "name": name, "file": errand.file.name} for name, (run, errand) in jobs.items()],
+        "jobs": [
+            {"run": run, "name": name, "file": errand.file.name} for name, (run, errand) in {**earlier, **jobs}.items()
+        ],
     }
     write_text(out / FOLDER / _BOOK, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
     (out / FOLDER / _CANCELLED).unlink(missing_ok=True)
@@ -162,7 +169,7 @@ def end_of_log(out: Path, cell: str) -> str:
 def log_of(out: Path, cell: str) -> Path:
     """The log of the job of a run that is named by its folder, or by a part of that which no other has."""
     book = read_book(out)
-    if book is None:
+    if book is None or not book.jobs:
         raise ConfigError(
             f"{out} has no jobs of a launcher, and so no logs: name the --out of an `attentkit compare --launcher NAME`."
         )

@@ -19,7 +19,7 @@ from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.train.fit import Progress
 from attent_kit.engine.train.tracking import find_trackers
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
-from attent_kit.errors import AttentKitError
+from attent_kit.errors import AttentKitError, ProcessLost
 from attent_kit.registry import Registry
 
 BUSY = 75
@@ -37,7 +37,8 @@ def work(errand: dict[str, Any], registry: Registry, tell: Callable[[str], None]
     """Do what an errand says and return the exit code; `tell` takes a line for whoever asked.
 
     With `alone` it ends at once where another process is at work on its cell; otherwise it waits for that. `until` is the step
-    at which a first stage ends that others share: it ends there. A cell that fails by itself is not a failure of the worker.
+    at which a first stage ends that others share: it ends there. A cell that fails by itself is not a failure of the worker. With
+    `alone` ProcessLost is one: it says nothing of the cell.
     """
     device = several(errand["device"], errand["devices_per_run"])
     asked = TrainOptions(trackers=find_trackers(errand["trackers"], registry))
@@ -54,11 +55,21 @@ def work(errand: dict[str, Any], registry: Registry, tell: Callable[[str], None]
                 run_cells(cells, registry, Path(errand["out"]), device, reporter, asked, errand["began"])
     except _BusyElsewhere:
         return BUSY
+    except _Lost as lost:
+        raise lost.error from None
     return 0
 
 
 class _BusyElsewhere(Exception):
     """Another process works on the cell."""
+
+
+class _Lost(BaseException):
+    """Another process of the run has died. Not an error of its method, and no handler of errors is to take it for one."""
+
+    def __init__(self, error: ProcessLost) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 class _StageIsThere(BaseException):
@@ -85,6 +96,8 @@ def _first_stage(
     except Busy:
         reporter.waiting(cell)
     except Exception as error:
+        if isinstance(error, ProcessLost):
+            reporter.lost(cell, error)
         write_failure(cell.run, error)
         reporter.failed(cell, AttentKitError(str(error)))
         return
@@ -106,6 +119,10 @@ class _Reporter(CellWatcher):
 
     def warned(self, cell: Cell, sentence: str) -> None:
         self._say("warned", cell, sentence)
+
+    def lost(self, cell: Cell, error: ProcessLost) -> None:
+        if self._alone:  # A job that ends without a failure of its run is submitted again.
+            raise _Lost(error)
 
     def staged(self, cell: Cell) -> None:
         """Its first stage is there for others."""

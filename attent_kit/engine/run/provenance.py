@@ -27,6 +27,8 @@ def components_of(settings: RunSettings, registry: Registry) -> list[Component]:
 
 
 def _choices(value: Any) -> Iterator[Choice[Any]]:
+    if value is None or isinstance(value, (str, int, float)):
+        return  # Most values: asked first, since the others are slow to ask and grids have thousands of runs.
     if isinstance(value, Choice):
         yield value
         yield from _choices(value.options)

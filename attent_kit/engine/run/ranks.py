@@ -25,7 +25,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from attent_kit.engine.run.dealt import Dealer
-from attent_kit.errors import AttentKitError, ConfigError, RunError
+from attent_kit.errors import AttentKitError, ConfigError, ProcessLost, RunError
 
 HELPER = "attent_kit.cli.rank"
 """Module that the other processes of a machine run."""
@@ -143,7 +143,7 @@ class ProcessGroup:
     def together(self, needed: bool = True) -> Iterator[None]:
         """All processes of the run within the block, started if nobody else has; `needed`: whether there is a step to take.
 
-        RunError, with the last words of the other if they are known, where one is lost.
+        ProcessLost, with the last words of the other if they are known, where one is lost.
         """
         if self.count == 1 or not (needed or self._met):
             yield
@@ -253,7 +253,7 @@ class ProcessGroup:
             helper.end()
         self._helpers.clear()
 
-    def _lost(self, error: Exception) -> RunError | None:
+    def _lost(self, error: Exception) -> ProcessLost | None:
         """What is to be said of an error that came of the end of another process; None for any other error."""
         # A method's own error is met by all: then it is not the end of another that has to be told.
         words = ("gloo", "nccl", "connection closed", "connection reset", "tcpstore")
@@ -262,15 +262,15 @@ class ProcessGroup:
         for helper in self._helpers:
             if helper.ended(SECONDS_TO_END) not in (None, 0):
                 return self._said_of(helper)
-        return RunError(
+        return ProcessLost(
             f"process {self.rank + 1} of the {self.count} of this run has lost another one: see what that said, and start "
             "the same command again to go on from the last checkpoint."
         )
 
-    def _said_of(self, helper: "_Helper") -> RunError:
+    def _said_of(self, helper: "_Helper") -> ProcessLost:
         code = helper.ended(0) or 0
         how = f"exit code {code}" if code > 0 else f"signal {-code}"
-        return RunError(
+        return ProcessLost(
             f"process {helper.rank + 1} of the {self.count} of this run has ended ({how}): start the same command again to go on "
             f"from the last checkpoint.{helper.last_words()}"
         )
