@@ -23,6 +23,8 @@ def stretched(domains: Sequence[Prepared]) -> str | None:
         for domain in domains
         if domain.cases
     ]
+    if not found:
+        return None
     said = [(f"{np.median(mm):.3g} mm apart in {path}", float(np.median(mm))) for path, mm in found]
     (near, least), (far, most) = min(said, key=lambda s: s[1]), max(said, key=lambda s: s[1])
     if most > FAR * least:
