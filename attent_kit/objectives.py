@@ -182,3 +182,12 @@ def self_information(logits: Tensor) -> Tensor:
 def entropy_map(logits: Tensor) -> Tensor:
     """Normalized entropy of each pixel, 0 certain to 1 uniform: [B, K, H, W] -> [B, 1, H, W] (Li et al. 2021)."""
     return self_information(logits).sum(dim=1, keepdim=True)
+
+
+def certain_labels(p: Tensor, most: float) -> Tensor:
+    """The likeliest class of each pixel, IGNORE where the entropy of its probabilities, 1 for uniform, is above `most`.
+
+    [B, K, H, W], which sum to 1 over K -> [B, H, W] int64.
+    """
+    entropy = -(p * p.clamp(min=1e-8).log()).sum(1) / math.log(p.shape[1])
+    return p.argmax(1).masked_fill(entropy > most, IGNORE)

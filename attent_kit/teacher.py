@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-__all__ = ["mean_teacher", "student_of", "teach"]
+__all__ = ["mean_teacher", "rise", "student_of", "teach"]
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -46,3 +46,8 @@ def teach(teacher: nn.Module, student: nn.Module, step: Tensor, momentum: float)
     for old, new in zip(teacher.state_dict().values(), student.state_dict().values(), strict=True):
         old.lerp_(new, 1 - a.to(old.dtype)) if old.is_floating_point() else old.copy_(new)
     step += 1
+
+
+def rise(done: Tensor) -> Tensor:
+    """exp(-5 (1 - done)^2), 1 where `done` is 1 or more: what a teacher's answers weigh at first (Laine and Aila, ICLR 2017)."""
+    return torch.exp(-5 * (1 - done.clamp(max=1)) ** 2)

@@ -26,7 +26,6 @@ S sees both halves in one pass, so that a norm over the batch knows both domains
 Mean teacher: Tarvainen and Valpola, NeurIPS 2017. Cycle and gate: Zhu et al., ICCV 2017; Li et al., BIBM 2021.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -39,7 +38,7 @@ from attent_kit.contrast import patch_heads, translate_by_contrast
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Segmentation, Stage, Task, Translator, Update
 from attent_kit.mixing import jittered
-from attent_kit.objectives import IGNORE, Gan, fake, l1, real
+from attent_kit.objectives import IGNORE, Gan, certain_labels, fake, l1, real
 from attent_kit.options import (
     ContrastOptions,
     SegmentOptions,
@@ -50,7 +49,7 @@ from attent_kit.options import (
     translation_recipe,
 )
 from attent_kit.schedules import linear_after
-from attent_kit.teacher import mean_teacher, teach
+from attent_kit.teacher import mean_teacher, rise, teach
 
 
 class BothStyles(Alignment):
@@ -150,11 +149,11 @@ class BothStyles(Alignment):
         c, x_s, x_t = self.config, batch.x_s, batch.x_t
         teach(self.T, self.S, self.step, c.momentum_of_teacher)
         with torch.no_grad():
-            x_st, x_ts = self.G_st(x_s), self.G_ts(x_t)
-            y_t = self.label(x_t, x_ts)
-            x = torch.where(self.coins(x_s), x_s, x_st)
-            x_ = torch.where(self.coins(x_t), x_ts, x_t)
-            r = math.e ** (-5 * (1 - self.step / max(c.segment_steps, 1)) ** 2)
+            styles = self.styles(x_t)
+            y_t = certain_labels(self.p(*styles), c.certain)
+            x = torch.where(self.coins(x_s), x_s, self.G_st(x_s))
+            x_ = torch.where(self.coins(x_t), styles[-1], x_t)
+            r = rise(self.step / max(c.segment_steps, 1))
 
         s, t = halves(self.S(jittered(torch.cat([x, x_]), c.jitter)))
         L_seg, L_con = supervised_loss(s, batch.y_s, c), supervised_loss(t, y_t, c)
@@ -165,19 +164,16 @@ class BothStyles(Alignment):
         """Which slices of [B, C, H, W] are seen in source style: [B, 1, 1, 1] bool."""
         return torch.rand(len(x), 1, 1, 1, device=x.device) < self.config.source_style
 
-    def p(self, x_t: Tensor, x_ts: Tensor) -> Tensor:
-        """What the teacher says of slices [B, C, H, W] in both styles: [B, K, H, W], sums to 1 over K."""
-        p_t = self.T(x_t).logits.softmax(1)
-        return (p_t + self.T(x_ts).logits.softmax(1)) / 2 if self.config.source_style else p_t
+    def styles(self, x_t: Tensor) -> tuple[Tensor, ...]:
+        """Target slices [B, C, H, W] as they are and, unless that is left out, in source style."""
+        return (x_t, self.G_ts(x_t)) if self.config.source_style else (x_t,)
 
-    def label(self, x_t: Tensor, x_ts: Tensor) -> Tensor:
-        """Its labels of them: [B, H, W] int64, IGNORE where it is not certain."""
-        p_t = self.p(x_t, x_ts)
-        entropy = -(p_t * p_t.clamp(min=1e-8).log()).sum(1) / math.log(self.task.classes)
-        return p_t.argmax(1).masked_fill(entropy > self.config.certain, IGNORE)
+    def p(self, *styles: Tensor) -> Tensor:
+        """What the teacher says of slices [B, C, H, W] in these styles, on average: [B, K, H, W], sums to 1 over K."""
+        return torch.stack([self.T(x).logits.softmax(1) for x in styles]).mean(0)
 
     def predict(self, x_t: Tensor) -> Tensor:
-        return self.p(x_t, self.G_ts(x_t)).clamp(min=1e-8).log()
+        return self.p(*self.styles(x_t)).clamp(min=1e-8).log()
 
     def as_source(self, x_t: Tensor) -> Tensor:
         return self.G_ts(x_t)

@@ -26,7 +26,6 @@ Self-training: T follows S.
 Each CE stands for the segmentation loss of all rows, Dice beside it where the option says so; what is unknown counts nowhere.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -38,7 +37,7 @@ from attent_kit.contrast import patch_heads, translate_by_contrast
 from attent_kit.image_pool import ImagePool
 from attent_kit.interfaces import Alignment, Batch, Build, Losses, Stage, Task, Update
 from attent_kit.mixing import blocks, half_of_the_classes, jittered, painted
-from attent_kit.objectives import IGNORE, Gan, class_of, fake, l1, labels_where, real
+from attent_kit.objectives import IGNORE, Gan, certain_labels, class_of, fake, l1, labels_where, real
 from attent_kit.options import (
     ContrastOptions,
     SegmentOptions,
@@ -50,7 +49,7 @@ from attent_kit.options import (
     translation_recipe,
 )
 from attent_kit.schedules import linear_after
-from attent_kit.teacher import mean_teacher, teach
+from attent_kit.teacher import mean_teacher, rise, teach
 
 
 class TranslateSelfTraining(Alignment):
@@ -195,8 +194,7 @@ class TranslateSelfTraining(Alignment):
         p_t = (
             self.T(jittered(x_t, c.jitter)).logits.softmax(1) + self.T(jittered(x_t, c.jitter)).logits.softmax(1)
         ) / 2
-        entropy = -(p_t * p_t.clamp(min=1e-8).log()).sum(1) / math.log(self.task.classes)
-        return p_t.argmax(1).masked_fill(entropy > c.certain, IGNORE)
+        return certain_labels(p_t, c.certain)
 
     def predict(self, x_t: Tensor) -> Tensor:
         return self.T(x_t).logits
@@ -212,8 +210,3 @@ class TranslateSelfTraining(Alignment):
 
     def discriminator_losses(self) -> dict[str, Gan]:
         return {"L_D_s": self.config.gan, "L_D_t": self.config.gan} if self.config.translated else {}
-
-
-def rise(done: Tensor) -> Tensor:
-    """exp(-5 (1 - done)^2), 1 where `done` is 1 or more: the ramp of Tarvainen and Valpola."""
-    return torch.exp(-5 * (1 - done.clamp(max=1)) ** 2)

@@ -8,6 +8,7 @@ from attentkit_recipes.best import BothStyles, halves
 
 from attent_kit.build import Builder, configure
 from attent_kit.interfaces import IGNORE, Batch, Segmentation, Task
+from attent_kit.objectives import certain_labels
 from attent_kit.plugins import load
 from attent_kit.testing import check_alignment
 
@@ -76,7 +77,7 @@ def test_the_answer_is_the_mean_of_both_styles():
 
 
 def test_styles_that_disagree_are_not_certain():
-    method = built(certain=0.3)
+    method = built()
     one, other = torch.zeros(1, 5, 1, 2), torch.zeros(1, 5, 1, 2)
     one[0, 3], other[0, 3] = 20.0, 20.0
     other[0, 3, 0, 1], other[0, 1, 0, 1] = (
@@ -84,7 +85,8 @@ def test_styles_that_disagree_are_not_certain():
         20.0,
     )  # the second pixel: 3 in one style, 1 in the other; entropy .43 of log 5
     method.T.forward = lambda x: Segmentation(one if x.mean() == 0 else other, x)
-    assert method.label(torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1, 2)).tolist() == [[[3, IGNORE]]]
+    p_t = method.p(torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1, 2))
+    assert certain_labels(p_t, 0.3).tolist() == [[[3, IGNORE]]]
 
 
 def test_the_weight_of_the_target_grows_over_the_whole_stage():

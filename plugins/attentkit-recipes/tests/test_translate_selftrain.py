@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
-from attentkit_recipes.translate_selftrain import TranslateSelfTraining, rise
+from attentkit_recipes.translate_selftrain import TranslateSelfTraining
 
 from attent_kit.build import Builder, configure
 from attent_kit.interfaces import IGNORE, Batch, Segmentation, Task
 from attent_kit.plugins import load
+from attent_kit.teacher import rise
 from attent_kit.testing import check_alignment
 
 SMALL = {
