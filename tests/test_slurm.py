@@ -72,10 +72,10 @@ def test_status_shows_jobs_and_logs_and_cancel_ends_them(cluster, disturbed):
     assert not run.training() and any(run.out.glob("*/*/*/checkpoint.ckpt"))
 
 
-def test_two_processes_train_a_run_and_it_goes_on_when_either_dies(prepared, tmp_path):
+def test_two_processes_train_a_run_and_it_goes_on_when_either_dies(prepared, tmp_path, tmp_path_factory):
     """On a node of two cores and two GPUs, which are claimed and not there."""
     try:
-        cluster = Cluster(tmp_path / "slurm", 1, 2, 2).start()
+        cluster = Cluster(tmp_path_factory.mktemp("slurm"), 1, 2, 2).start()
     except RuntimeError as error:
         pytest.skip(f"no Slurm can be started here: {error}")
     try:

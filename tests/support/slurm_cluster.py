@@ -15,6 +15,8 @@ import time
 from contextlib import closing, suppress
 from pathlib import Path
 
+LONGEST = "spool-node9/node9_999.4294967291"
+"""The socket of a job's script, as slurmstepd names it in a node's folder."""
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
 CONF = """
 ClusterName=tests
@@ -80,6 +82,9 @@ class Cluster:
             raise RuntimeError(f"{missing[0]} is not installed: apt-get install slurmctld slurmd slurm-client munge")
         if sys.platform != "linux" or os.getuid() != 0:
             raise RuntimeError("a Slurm of several nodes on one machine is started by root, on Linux")
+        if len(os.fsencode(self.folder / LONGEST)) > 107:
+            # Linux names a socket in 108 bytes, the last one empty; slurmd takes jobs all the same, and none of them ever begins.
+            raise RuntimeError(f"{self.folder} is too long a name for the sockets in it: give a shorter one")
         (self.folder / "state").mkdir(parents=True)
         os.chmod(self.folder, 0o755)
         key = self.folder / "munge.key"
