@@ -26,8 +26,6 @@ def facts_of(component: Component) -> list[tuple[str, str]]:
     return [(name, fact) for name, fact in facts if fact]
 
 
-INTERFACES = "attent_kit.interfaces"
-"""Where the `adapt_to` of methods that do not adapt stands. It is told by that, since this file stands below it."""
 TAKES = {"2-D": "slices", "2.5-D": "slices with their neighbours (--channels 3)", "3-D": "patches of volumes"}
 """What a method or a segmentor may be given, in the order of dimensions."""
 
@@ -52,7 +50,7 @@ def learns_from(component: Component) -> list[str]:
         found.append("target with labels")
     elif method.uses_target_images:
         found.append("target")
-    if method.adapt_to.__module__ != INTERFACES:
+    if method.adapts():
         found.append("each volume at test time")
     return found
 

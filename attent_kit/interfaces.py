@@ -218,7 +218,8 @@ class Alignment(nn.Module, ABC, Generic[Options]):
     uses_source_images: ClassVar[bool] = True
     """False for a method that learns from source labels alone: `x_s` of its batches is NaN, and no image is read for them."""
     uses_target_images: ClassVar[bool] = True
-    """False for a method that learns from the source alone: what its network sees is the shift before any alignment."""
+    """False for a method that trains on no target image. Unless it adapts at test time, its answers show the shift before any
+    alignment."""
     capturable: bool = True
     """Whether its steps do the same on the device each time, so that a CUDA graph can repeat one. False for a method whose steps
     draw on the host what shapes them; where an option decides that, `__init__` says so."""
@@ -266,6 +267,16 @@ class Alignment(nn.Module, ABC, Generic[Options]):
         from the content of the volume.
         """
         return self.predict
+
+    @classmethod
+    def adapts(cls) -> bool:
+        """Whether it adapts to each volume at test time: whether `adapt_to` is its own."""
+        return cls.adapt_to is not Alignment.adapt_to
+
+    @classmethod
+    def aligns_nothing(cls) -> bool:
+        """Whether its answers show the shift before any alignment: no target image, nor its label, changes its networks."""
+        return not (cls.uses_target_images or cls.uses_target_labels or cls.adapts())
 
     def as_source(self, x_t: Tensor) -> Tensor | None:
         """`x_t` in source style, [B, C, H, W] in [-1, 1]; None if the method has no such translator."""

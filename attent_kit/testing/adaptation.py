@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from attent_kit.engine.run.adapt import adapted, adapts
+from attent_kit.engine.run.adapt import adapted
 from attent_kit.engine.run.predict import segment_slices
 from attent_kit.engine.run.probe import overhear
 from attent_kit.errors import ConfigError
@@ -21,7 +21,7 @@ def adaptation_leaves_no_trace(subject: Subject) -> None:
     returns finite logits [B, K, H, W]."""
     trial = Trial(subject)
     trial.steps()
-    if adapts(type(trial.alignment)):
+    if trial.alignment.adapts():
         no_trace(trial)
 
 
@@ -29,13 +29,13 @@ def adapts_to_one_slice(subject: Subject) -> None:
     """A volume may be of a single slice. Take no standard deviation over slices, and mind norms of a single value; or raise a
     ConfigError that says in a sentence why not."""
     trial = Trial(subject)
-    if adapts(type(trial.alignment)):
+    if trial.alignment.adapts():
         one_slice(trial)
 
 
 def checked(trial: Trial) -> None:
     """Both claims; nothing of a method that does not adapt."""
-    if adapts(type(trial.alignment)):
+    if trial.alignment.adapts():
         no_trace(trial)
         one_slice(trial)
 

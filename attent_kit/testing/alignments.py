@@ -10,7 +10,6 @@ from torch import Tensor
 
 from attent_kit.build import Builder, configure
 from attent_kit.config import merge
-from attent_kit.engine.run.adapt import adapts
 from attent_kit.engine.run.assemble import (
     load_network_states,
     load_optimizer_states,
@@ -90,18 +89,21 @@ def finite_losses(subject: Subject) -> None:
     """What a step returns is logged, and a run stops when it is not finite. Return every loss by name as a scalar
     tensor on the device, and look for a logarithm of 0, a division by 0, or a rate that is too high."""
     trial = Trial(subject)
+    claims = (("x_s", "uses_source_images"), ("x_t", "uses_target_images"))
+    unused = [(x, claim) for x, claim in claims if not getattr(trial.alignment, claim)]
+    why = "".join(f" {x} is NaN here, since it declares {claim} = False." for x, claim in unused)
     for stage in trial.stages:
         for number in range(2):
-            losses_of(stage, trial.step(stage, number))
+            losses_of(stage, trial.step(stage, number), why)
 
 
-def losses_of(stage: Stage, losses: object) -> None:
-    """The claim of `finite_losses` for one step."""
+def losses_of(stage: Stage, losses: object, why: str = "") -> None:
+    """The claim of `finite_losses` for one step; `why` is what may explain that it does not hold."""
     where = f"stage '{stage.name}'"
     assert isinstance(losses, Mapping) and losses, f"{where}: return the losses by name, so that they can be logged."
     for name, loss in losses.items():
         assert isinstance(loss, Tensor) and loss.ndim == 0, f"{where}: loss {name} is not a scalar tensor."
-        assert torch.isfinite(loss), f"{where}: loss {name} is {loss.item()}."
+        assert torch.isfinite(loss), f"{where}: loss {name} is {loss.item()}.{why}"
 
 
 def trains_move(subject: Subject) -> None:
@@ -427,7 +429,7 @@ def three_channels(subject: Subject) -> None:
     trial = Trial(subject, Task(channels=3, organs=FOUR_ORGANS.organs))
     _steps_and_predicts(trial)
     views(trial)
-    if adapts(type(trial.alignment)):
+    if trial.alignment.adapts():
         volume = images(2, trial.task, trial.size, trial.size).half().numpy()
         found = segment_slices(trial.alignment, volume, trial.fabric.device)
         assert np.isfinite(found).all(), "after adapt_to, answers are not finite numbers."

@@ -44,13 +44,15 @@ class Trial:
         return list(self.alignment.stages())
 
     def batch(self, draw: Draw = random_batch) -> Batch:
-        """A batch on the device, with target labels if the method declares that it uses them, with NaN for source images if it
-        declares that it uses none, and without a source if it is source-free; of volumes where its segmentor labels these."""
+        """A batch on the device: target labels if the method declares that it uses them, NaN for images of a domain of which it
+        declares that it uses none, no source if it is source-free, and volumes where its segmentor labels these."""
         batch = draw(self.batch_size, self.task, self.size, self.alignment.uses_target_labels)
         if (patch := patch_of(self.alignment)) is not None:
             batch = deep(batch, patch.size[0])
         if not self.alignment.uses_source_images:
             batch = batch._replace(x_s=torch.full_like(batch.x_s, math.nan))
+        if not self.alignment.uses_target_images:
+            batch = batch._replace(x_t=torch.full_like(batch.x_t, math.nan))
         if self.alignment.source_free:
             batch = batch._replace(x_s=batch.x_s[:0], y_s=batch.y_s[:0])
         return Batch(*(None if x is None else x.to(self.fabric.device) for x in batch))  # type: ignore[arg-type]  # each where it was

@@ -198,6 +198,13 @@ BROKEN = [
     ("stages-declared", METHOD, m.TrainsNobody, {}, "trains ['G']"),
     ("owned-once", METHOD, m.LeavesOut, {}, "head.bias is owned"),
     ("finite-losses", METHOD, m.Logarithm, {}, "loss L_log is -inf"),
+    (
+        "finite-losses",
+        METHOD,
+        m.SeesWhatItDenies,
+        {},
+        "is nan. x_t is NaN here, since it declares uses_target_images = False",
+    ),
     ("trains-move", METHOD, m.ForgetsTheCritic, {}, "trains D"),
     ("others-stay", METHOD, m.MovesTheCritic, {}, "moves D."),
     ("graphs-are-fresh", METHOD, m.UsesAGraphTwice, {}, "step 0, uses a graph"),

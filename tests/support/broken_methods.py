@@ -80,6 +80,12 @@ class Logarithm(Good):
         return {**super().segment(batch, update), "L_log": batch.x_s.new_zeros(()).log()}
 
 
+class SeesWhatItDenies(Good):
+    """Target images in the step of a method that is said to use none."""
+
+    uses_target_images = False
+
+
 class ForgetsTheCritic(Good):
     """No update of the critic that it says it trains."""
 

@@ -15,7 +15,6 @@ from attent_kit import __version__
 from attent_kit.data.scans.volumes import Volume
 from attent_kit.engine.apply.inputs import Input
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun
-from attent_kit.engine.run.adapt import adapts
 from attent_kit.engine.run.assemble import patch_of
 from attent_kit.engine.run.device import in_words
 from attent_kit.engine.run.record import packages
@@ -119,7 +118,7 @@ def run_card(run: TrainedRun, loaded: LoadedRun) -> dict[str, Any]:
         "intensity": domain.intensity.to_dict(),
         "limits": [
             *limits(domain, method.uses_target_labels, patch_of(loaded.alignment)),
-            *([ADAPTED] if adapts(method) else []),
+            *([ADAPTED] if method.adapts() else []),
         ],
     }
 

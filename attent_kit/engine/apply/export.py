@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from attent_kit.data.space.slicing import ORDER, RULE
 from attent_kit.engine.apply.card import run_card
 from attent_kit.engine.apply.trained import Domain, LoadedRun, TrainedRun, load_run, open_run
-from attent_kit.engine.run.adapt import adapts
 from attent_kit.engine.run.assemble import patch_of, unwrapped
 from attent_kit.engine.run.probe import networks_of_predict
 from attent_kit.errors import ConfigError, RunError
@@ -74,7 +73,7 @@ def export_run(run: Path, out: Path, registry: Registry, options: ExportOptions 
             raise ConfigError(f"{path} exists already: name another file, or type --overwrite.")
     _require(options.format)
     trained = open_run(run, registry)
-    if adapts(registry.alignment(trained.component.name)):
+    if registry.alignment(trained.component.name).adapts():
         raise ConfigError(
             f"'{trained.component.name}' adapts to each volume before it predicts it, which no {options.format} file can hold: "
             "use `attentkit predict`, or export the run that it started from."

@@ -221,5 +221,5 @@ def external_row(label: str, seen: str) -> MethodRow:
 
 def method_row(label: str, method: type[Alignment]) -> MethodRow:
     """What a table must know of a row, by what its method declares."""
-    spans: Spans = "ceiling" if method.uses_target_labels else "" if method.uses_target_images else "floor"
+    spans: Spans = "ceiling" if method.uses_target_labels else "floor" if method.aligns_nothing() else ""
     return MethodRow(label, bool(method.uses_target_labels), spans)

@@ -27,7 +27,7 @@ def start_of(row: SuiteRow, rows: Sequence[SuiteRow], registry: Registry, elsewh
     if row.is_external or elsewhere or not registry.alignment(row.alignment).source_free:
         return None
     trained = [other for other in rows if not other.is_external]
-    alone = (other.label for other in trained if not registry.alignment(other.alignment).uses_target_images)
+    alone = (other.label for other in trained if registry.alignment(other.alignment).aligns_nothing())
     return next(alone, None)
 
 

@@ -18,18 +18,13 @@ from attent_kit.errors import RunError, out_of_memory
 from attent_kit.interfaces import Alignment
 
 
-def adapts(method: type[Alignment]) -> bool:
-    """Whether a method adapts to each volume before it predicts it."""
-    return method.adapt_to is not Alignment.adapt_to
-
-
 @contextmanager
 def adapted(alignment: Alignment, images: np.ndarray, device: torch.device) -> Iterator[Callable[[Tensor], Tensor]]:
     """What predicts the slices of a volume [Z, C, H, W] in [-1, 1] within the block: [B, C, H, W] -> logits [B, K, H, W].
 
     Everything random in the adaptation follows from the content of the volume. RunError if the device has too little memory.
     """
-    if not adapts(type(alignment)):
+    if not alignment.adapts():
         yield alignment.predict
         return
     with unchanged(alignment), _drawn_from(images, device):

@@ -55,7 +55,7 @@ class OpenedRuns:
                 continue
             try:
                 other = self.open(beside)
-                alone = not self.registry.alignment(other.component.name).uses_target_images
+                alone = self.registry.alignment(other.component.name).aligns_nothing()
             except AttentKitError:
                 # A neighbour that cannot be read is not a baseline; whoever asks for it by name hears why.
                 continue

@@ -24,7 +24,6 @@ from attent_kit.data.prepared.patches import patch_batches, refuse_parts
 from attent_kit.data.prepared.unread import is_read
 from attent_kit.data.scans.grids import refuse_sheared
 from attent_kit.engine.run import checkpoint
-from attent_kit.engine.run.adapt import adapts
 from attent_kit.engine.run.assemble import channels_seen, patch_of, setup
 from attent_kit.engine.run.device import launch_one_of, precision_of
 from attent_kit.engine.run.domains import Reader, domains_seen
@@ -311,7 +310,7 @@ def _score(
     entropies: dict[str, np.ndarray] = {}
 
     def see(case: str, probabilities: np.ndarray) -> None:
-        if adapts(type(alignment)):
+        if alignment.adapts():
             entropies[case] = entropy(probabilities[:, slice_to_show(target, case)])
 
     scores = score_run(alignment, answers, target, device, names, see)

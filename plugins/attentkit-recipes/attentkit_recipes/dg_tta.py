@@ -41,6 +41,7 @@ class DGTTA(Alignment):
     paper = "Weihsbach et al., Sensors 2025"
     aligns = "nothing in training but appearances of the source; at test time answers about two views of one volume"
     takes_partial_labels = True
+    uses_target_images = False
     capturable = False  # as of GIN, whose kernels it draws
     predicts_with = "S"
     terms = {"painting": {"layers": 0}, "descriptor": {"descriptor": False}, "adaptation": {"test_steps": 0}}

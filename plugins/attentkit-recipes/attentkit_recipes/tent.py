@@ -33,6 +33,7 @@ class Tent(Alignment):
     paper = "Wang et al., ICLR 2021"
     aligns = "nothing in training: at test time the norm layers, by the entropy of the answers about one volume"
     backbones = "segmentors with norm layers that scale and shift"
+    uses_target_images = False
     source_free = True
     predicts_with = "S"
     terms = {"entropy": {"test_steps": 0}, "statistics": {"statistics": False}}
