@@ -216,7 +216,7 @@ def test_a_lost_job_is_submitted_again_and_a_failure_of_the_method_is_not(compar
     assert [told[0] for told in heard.told if told[1] == "AttENT"] == ["failed"]
     assert ("warned", "W/o", "it collapses") in heard.told
     (lost,) = heard.sentences
-    assert "W/o, mr2ct, seed 0" in lost and "node1 (node fail)" in lost
+    assert "W/o, mr2ct, seed 0" in lost and "node1 (node fail)" in lost and "begins anew" in lost
 
 
 def test_a_run_that_is_lost_again_and_again_is_given_up_unless_it_gets_on(comparison, stage, tmp_path):
@@ -229,8 +229,13 @@ def test_a_run_that_is_lost_again_and_again_is_given_up_unless_it_gets_on(compar
         return None if row_of(job) == "W/o" else succeed(job, tmp_path)
 
     stage.play = staticmethod(play)
-    queue, jobs, _ = comparison()
+    queue, jobs, heard = comparison()
     ((cell, error),) = queue.run()
+    goes_on = {
+        row: [said for said in heard.sentences if said.startswith(row) and "goes on from its" in said]
+        for row in ("W/o", "AttENT")
+    }
+    assert len(goes_on["AttENT"]) == 7 and not goes_on["W/o"]
     assert cell.row == "W/o" and "lost 3 times without a new checkpoint" in str(error)
     times = {p.cell.row: stage.times[p.job.name] for p in jobs}
     assert times["W/o"] == 3 and times["AttENT"] == 8

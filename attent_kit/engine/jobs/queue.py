@@ -235,9 +235,8 @@ class Queue:
                 f"{task.planned.errand.log}.{task.planned.errand.last_words()}",
             )
             return
-        self._watcher.said(
-            f"{name}: its job {why} before it was done; it is submitted again and goes on from its checkpoint."
-        )
+        begins = "goes on from its checkpoint" if _stamp(cell) else "begins anew, having no checkpoint yet"
+        self._watcher.said(f"{name}: its job {why} before it was done; it is submitted again and {begins}.")
 
     def _refuse_blind(self, task: _Task, why: str) -> None:
         """Jobs that never begin are all alike: the node does not see the disk, or Python."""
