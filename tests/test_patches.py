@@ -1,11 +1,14 @@
 """Volumes: patches that are drawn for training, windows that slide in prediction, and whole runs of a segmentor of volumes."""
 
+from copy import deepcopy
+
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from attent_kit.build import Builder, configure
 from attent_kit.cli import run
 from attent_kit.config import validate
 from attent_kit.data.prepared.augment import Augmentation, random_affine, random_bend, warp
@@ -20,12 +23,14 @@ from attent_kit.engine.compare.costs import measure_costs, read_costs
 from attent_kit.engine.compare.price import price
 from attent_kit.engine.compare.suite import Suite, expand
 from attent_kit.engine.compare.watcher import CellWatcher
+from attent_kit.engine.run.assemble import setup
+from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.settings import run_settings
 from attent_kit.engine.run.windows import gaussian_weights, segment_windows, windows
 from attent_kit.engine.study.shift import Meter, shift_of_comparison
 from attent_kit.engine.train.train import TrainOptions, TrainWatcher, train
 from attent_kit.errors import ConfigError, DataError
-from attent_kit.interfaces import Patch
+from attent_kit.interfaces import Patch, Task
 from attent_kit.mixing import blocks, half_of_the_classes, jittered, mixing_map, painted
 from attent_kit.objectives import (
     IGNORE,
@@ -392,3 +397,20 @@ def test_a_row_whose_method_takes_slices_alone_is_named(prepared, tmp_path):
 def test_the_shift_of_a_run_of_volumes_is_measured_in_all_spaces(finished):
     found = shift_of_comparison(finished, Meter(THEIRS, "cpu", slices=4), lambda what, done, total: None)
     assert {row.space for row in found.rows if row.when == "after"} == {"pixels", "features", "outputs", "entropy"}
+
+
+def test_on_a_processor_convolutions_of_volumes_compute_in_float32_in_a_copy_too():
+    """Their gradients in bfloat16 are not to be trusted there."""
+    method = REGISTRY.alignment("source_only")
+    config = configure(method, {"segmentor": "of_volumes"}, THEIRS)
+    alignment = method(config, Builder(THEIRS, Task(), seed=0), Task())
+    setup(alignment, launch("cpu", "bf16-mixed"))
+    copied, seen = deepcopy(alignment), []
+    with torch.no_grad():
+        copied.S.module.body.weight.zero_()
+        copied.S.module.body.bias.zero_()
+    for one in (alignment, copied):
+        one.S.module.body.register_forward_hook(lambda _, __, answer: seen.append(answer))
+        one.S(torch.rand(1, 1, 6, 32, 32))
+    assert [answer.dtype for answer in seen] == [torch.float32] * 2
+    assert seen[0].any() and not seen[1].any()

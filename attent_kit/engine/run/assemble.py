@@ -1,8 +1,10 @@
 """Networks and optimizers onto the device, and their state to and from a plain dict."""
 
 from collections.abc import Sequence
+from types import MethodType
 from typing import Any, cast
 
+import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import Precision
 from lightning_fabric.strategies import Strategy
@@ -19,6 +21,8 @@ def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
     """Move every network of the alignment to the device, wrapped for its precision, and return its optimizers by name."""
     for name, child in list(alignment.named_children()):
         child.to(memory_format=memory_format(fabric.device, 3 if patch_of(alignment) else 2))
+        if fabric.device.type == "cpu":
+            _volumes_in_float32(child)
         if any(True for _ in child.parameters()):
             wrapped = fabric.setup_module(child)
             if _may_skip_its_backward(fabric):
@@ -37,6 +41,23 @@ def setup(alignment: Alignment, fabric: Fabric) -> dict[str, Optimizer]:
     several = stepped if isinstance(stepped, (list, tuple)) else [stepped]
     # Fabric makes each an instance of its own class and of the optimizer's, which its annotation does not say.
     return dict(zip(optimizers, cast(Sequence[Optimizer], several), strict=True))
+
+
+def _volumes_in_float32(network: nn.Module) -> None:
+    """Let its convolutions of volumes compute in float32, whatever the precision.
+
+    On processors with bfloat16, oneDNN's gradient of their weights (seen with torch 2.14) is another one each time, and at times
+    far from the right one or NaN. That of slices is not.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)):
+            # Bound, so that a copy of the network has it bound to the copy.
+            module.forward = MethodType(_in_float32, module)  # type: ignore[method-assign]
+
+
+def _in_float32(module: nn.Module, x: Tensor, *more: Any) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return cast(Tensor, type(module).forward(module, x.float(), *more))
 
 
 def _may_skip_its_backward(fabric: Fabric) -> bool:
