@@ -60,7 +60,8 @@ def main() -> None:
     lines = [
         f"## {in_words(fabric.device)}",
         "",
-        f"`python benchmarks/throughput.py --device {fabric.device.type} --sizes {options.sizes} --batches {options.batches}`, "
+        f"`python benchmarks/throughput.py --device {fabric.device.type} --sizes {options.sizes} --batches {options.batches} "
+        f"--seconds {options.seconds:g}`, "
         f"{date.today()}, torch {torch.__version__}, {torch.get_num_threads()} thread(s); ours in {precision}, theirs "
         f"in float32; a large matrix product reaches {peak / 1e12:.3g} TFLOP/s here.",
         "",
