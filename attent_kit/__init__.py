@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-INTERFACE_VERSION = "1.3"
+INTERFACE_VERSION = "1.4"
 """Of what plugins may use, which the documentation lists, and of their hooks. The minor number rises with every addition, the
-major one with a change that a plugin may have to follow. A plugin says `ATTENTKIT_INTERFACE = "1.3"` in its own module."""
+major one with a change that a plugin may have to follow. A plugin says `ATTENTKIT_INTERFACE = "1.4"` in its own module."""
 
 hookimpl = HookimplMarker("attentkit")
 

@@ -7,7 +7,7 @@ Domains: s source (labelled), t target (unlabelled); x_st is a source image in t
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol
@@ -61,6 +61,9 @@ class Batch(NamedTuple):
     """[B, C, H, W] float in [-1, 1], target."""
     y_t: Tensor | None = None
     """As `y_s`; present only if the alignment declares `uses_target_labels`."""
+    pseudo_t: Tensor | None = None
+    """[B, H, W] int64, what `Stage.label` last said of these slices, moved as `x_t` is, IGNORE where unknown; None in a stage
+    without it."""
 
 
 class Segmentation(NamedTuple):
@@ -198,6 +201,13 @@ class Stage(NamedTuple):
     """Fraction of the stage that is done, 0 to 1 -> multiplier of each learning rate; or one for each optimizer."""
     recipe: tuple[Any, ...] | None = None
     """All options that shape this stage. First stages of equal recipe, data and seed end in equal weights: trained once."""
+    label: Callable[[Iterable[Tensor]], Iterable[Tensor]] | None = None
+    """Labels the whole target set now and then: called before the first step, and then every `label_every` steps. It is given
+    every training slice of the target once, in order and not moved, as batches [B, C, H, W] that it may go through several times,
+    and answers with labels for each batch, [B, H, W] int64, IGNORE where unknown. They are `pseudo_t` of batches until the next
+    time, kept in the checkpoint of the run. All networks are in eval mode then, without gradients; it may change them."""
+    label_every: int = 0
+    """Steps from one call of `label` to the next; 0 for the one before the first step alone."""
 
 
 class Alignment(nn.Module, ABC, Generic[Options]):

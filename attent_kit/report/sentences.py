@@ -165,7 +165,9 @@ def _why_not(c: Comparison, domains: str) -> str:
         return f"{both} have no test case in common on {domains}, so they are not compared"
     organs = " or ".join(c.without)
     what = "their averages are" if c.organ == AVERAGE else "they are"
-    return f"{both} have no case in common on {domains} where the {measure} of {organs} is defined, so {what} not compared"
+    return (
+        f"{both} have no case in common on {domains} where the {measure} of {organs} is defined, so {what} not compared"
+    )
 
 
 def _numbers(c: Comparison) -> list[str]:

@@ -119,6 +119,7 @@ def trained(job: dict[str, Any], fabric: Any) -> tuple[Any, dict[str, Any]]:
     """An alignment after a few steps of every stage, and its weights before."""
     from attent_kit.build import Builder, configure
     from attent_kit.engine.run.assemble import patch_of, setup, train_only
+    from attent_kit.engine.run.labelled import labelled
     from attent_kit.engine.run.ranks import ranks_of
     from attent_kit.engine.train.fit import seed_step
     from attent_kit.engine.train.update import FabricUpdate
@@ -136,13 +137,14 @@ def trained(job: dict[str, Any], fabric: Any) -> tuple[Any, dict[str, Any]]:
     before = {name: value.detach().clone() for name, value in alignment.named_parameters()}
     update = FabricUpdate(fabric, optimizers)
     for stage in alignment.stages():
-        train_only(alignment, optimizers, stage)
         for step in range(STEPS):
             seed_step(0, step)
             batch = random_batch(2, FOUR_ORGANS, 64, alignment.uses_target_labels)
             if (patch := patch_of(alignment)) is not None:
                 batch = deep(batch, patch.size[0])
             with ranks_of(fabric).dealing(), Exact():
+                batch = labelled(alignment, stage, batch)
+                train_only(alignment, optimizers, stage)
                 stage.step(batch, update)
     return alignment, before
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from attent_kit.build import Builder
 from attent_kit.engine.run.assemble import owned, patch_of, setup, train_only
 from attent_kit.engine.run.device import launch
+from attent_kit.engine.run.labelled import labelled
 from attent_kit.engine.train.fit import seed_step
 from attent_kit.engine.train.update import FabricUpdate
 from attent_kit.interfaces import Alignment, Batch, Losses, Stage, Task, Update
@@ -58,10 +59,14 @@ class Trial:
         return Batch(*(None if x is None else x.to(self.fabric.device) for x in batch))  # type: ignore[arg-type]  # each where it was
 
     def step(self, stage: Stage, number: int = 0, batch: Batch | None = None, update: Update | None = None) -> Losses:
-        """Step `number` of a stage, seeded and with its networks in train mode as in the engine."""
-        train_only(self.alignment, self.optimizers, stage)
+        """Step `number` of a stage, seeded and with its networks in train mode as in the engine; a stage that labels the whole
+        target set labels the batch."""
         seed_step(0, number)
         batch = self.batch() if batch is None else batch
+        if stage.label is not None:
+            batch = labelled(self.alignment, stage, batch)
+            seed_step(0, number)
+        train_only(self.alignment, self.optimizers, stage)
         return stage.step(batch, self.update if update is None else update)
 
     def steps(self, count: int = 1) -> None:

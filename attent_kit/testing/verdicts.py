@@ -19,6 +19,7 @@ from attent_kit.testing import (
     selectors,
     volumes,
     waiting,
+    whole_set,
 )
 from attent_kit.testing.subject import Skipped, Subject
 
@@ -67,6 +68,7 @@ CHECKS = (
         alignments.graphs_are_fresh,
         alignments.target_labels_as_declared,
         alignments.partial_labels_as_declared,
+        whole_set.labels_the_whole_set,
         alignments.slices_without_organs,
         alignments.predict_answers,
         alignments.predict_repeats,

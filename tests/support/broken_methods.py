@@ -1,9 +1,11 @@
 """For every check of a method one that fails it, and does little else wrong."""
 
+from itertools import count
+
 import numpy as np
 import torch
 from pydantic import field_validator
-from torch.nn.functional import dropout
+from torch.nn.functional import dropout, nll_loss
 from torch.optim import SGD
 
 from attent_kit.interfaces import Stage
@@ -313,3 +315,54 @@ class NeedsTwo(Good):
     def adapt_to(self, volume):
         spread = volume.std(0).mean()
         return lambda x: self.predict(x) / spread
+
+
+# Labels of the whole target set
+
+
+class InRounds(Good):
+    """Learns from what it said of the whole set last, beside the source."""
+
+    def stages(self):
+        return [Stage("segment", self.segment, 10, 2, trains=("S", "D"), label=self.label, label_every=5)]
+
+    def label(self, slices):
+        return [self.S(x).logits.argmax(1) for x in slices]
+
+    def segment(self, batch, update):
+        L_pl = cross_entropy(self.S(batch.x_t).logits, batch.pseudo_t)
+        update("S", L_pl)
+        return {**super().segment(batch, update), "L_pl": L_pl}
+
+
+HOURS = count()
+
+
+class LabelsByTheClock(InRounds):
+    """What it says depends on when it is asked."""
+
+    def label(self, slices):
+        return [torch.full_like(y, next(HOURS) % 5) for y in super().label(slices)]
+
+
+class HasNoSuchClass(InRounds):
+    """It knows more organs than there are."""
+
+    def label(self, slices):
+        return [torch.full_like(y, 9) for y in super().label(slices)]
+
+
+class NeverLabels(Good):
+    """Says how often, and not by what."""
+
+    def stages(self):
+        return [Stage("segment", self.segment, 10, 2, trains=("S", "D"), label_every=5)]
+
+
+class MeanOfNothing(InRounds):
+    """The mean over pixels that are known."""
+
+    def segment(self, batch, update):
+        known = batch.pseudo_t != IGNORE
+        apart = nll_loss(self.S(batch.x_t).logits.log_softmax(1), batch.pseudo_t * known, reduction="none")
+        return {**Good.segment(self, batch, update), "L_pl": apart[known].mean()}

@@ -4,7 +4,7 @@ Slices of both domains are shuffled by epoch, each domain on its own. They are k
 half of its free memory, and read from the prepared file batch by batch where they do not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -94,30 +94,51 @@ class Batches:
         self.seed = seed
         self.device = device
         self._permutations: dict[tuple[int, int], np.ndarray] = {}
+        self._pseudo: Tensor | None = None
+
+    @property
+    def pseudo(self) -> Tensor | None:
+        """Labels of every training slice of the target that a stage has made, [N, H, W] uint8; None where none has."""
+        return self._pseudo
+
+    @pseudo.setter
+    def pseudo(self, labels: Tensor | None) -> None:
+        fit = labels is not None and fits(labels.numel() // 2, self.device)
+        self._pseudo = labels.to(self.device if fit else "cpu") if labels is not None else None
+
+    def whole_target(self, size: int) -> "WholeSet":
+        """Every training slice of the target once, as it is, `size` at a time."""
+        return WholeSet(self.target, size, self.device)
 
     def batch(self, step: int, size: int) -> Batch:
         """The batch of `size` slices per domain that belongs to this step."""
         generator = torch.Generator().manual_seed(_mix(self.seed, 2, step))
         if self.source is None:
-            x_t, y_t = self._draw(1, self.target, step, size, generator)
-            return Batch(x_t[:0], torch.empty(0, *x_t.shape[2:], dtype=torch.int64, device=self.device), x_t, y_t)
-        x_s, y_s = self._draw(0, self.source, step, size, generator)
-        x_t, y_t = self._draw(1, self.target, step, size, generator)
+            x_t, *of_t = self._draw(1, self.target, step, size, generator, self.pseudo)
+            return Batch(x_t[:0], torch.empty(0, *x_t.shape[2:], dtype=torch.int64, device=self.device), x_t, *of_t)
+        x_s, y_s, _ = self._draw(0, self.source, step, size, generator)
+        x_t, *of_t = self._draw(1, self.target, step, size, generator, self.pseudo)
         assert y_s is not None
-        return Batch(x_s, y_s, x_t, y_t)
+        return Batch(x_s, y_s, x_t, *of_t)
 
     def _draw(
-        self, domain: int, slices: TrainingSlices, step: int, size: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+        self, domain: int, slices: TrainingSlices, step: int, size: int, generator: torch.Generator,
+        pseudo: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+        """Images, labels, and of the labels `pseudo` of all slices those of these, moved as they are."""
         positions = range(step * size, (step + 1) * size)
         rows = [self._permutation(domain, p // slices.count, slices.count)[p % slices.count] for p in positions]
         x, y = slices.take(np.asarray(rows), self.device)
         affine = random_affine(size, self.augmentation, generator).to(self.device, non_blocking=True)
         bend = random_bend(size, self.augmentation, generator)
-        x, y = warp(x, y, affine, None if bend is None else bend.to(self.device, non_blocking=True))
+        bend = None if bend is None else bend.to(self.device, non_blocking=True)
+        if pseudo is not None:
+            own = pseudo.index_select(0, torch.from_numpy(np.asarray(rows)).to(pseudo.device))
+            _, pseudo = warp(x, own.to(self.device).long(), affine, bend)
+        x, y = warp(x, y, affine, bend)
         if y is not None and slices.unknown is not None:
             y = may_be(y, slices.unknown[torch.from_numpy(np.asarray(rows))].to(self.device, non_blocking=True))
-        return x.contiguous(memory_format=memory_format(self.device, x.ndim - 2)), y
+        return x.contiguous(memory_format=memory_format(self.device, x.ndim - 2)), y, pseudo
 
     def _permutation(self, domain: int, epoch: int, count: int) -> np.ndarray:
         key = domain, epoch
@@ -126,6 +147,22 @@ class Batches:
                 del self._permutations[old]
             self._permutations[key] = np.random.default_rng((self.seed, domain, epoch)).permutation(count)
         return self._permutations[key]
+
+
+class WholeSet:
+    """Every training slice of a domain once, in order and not moved, so many at a time: may be gone through several times."""
+
+    def __init__(self, slices: TrainingSlices, size: int, device: torch.device) -> None:
+        self._slices, self._size, self._device = slices, size, device
+
+    def __len__(self) -> int:
+        return -(-self._slices.count // self._size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for first in range(0, self._slices.count, self._size):
+            rows = np.arange(first, min(first + self._size, self._slices.count))
+            x, _ = self._slices.take(rows, self._device)
+            yield x.contiguous(memory_format=memory_format(self._device))
 
 
 def training_batches(

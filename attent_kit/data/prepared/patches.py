@@ -6,6 +6,7 @@ middle of the patch; between slices nothing moves. What lies outside of the volu
 """
 
 from collections.abc import Sequence
+from typing import NoReturn
 from zlib import crc32
 
 import numpy as np
@@ -17,7 +18,7 @@ from attent_kit.data.prepared.augment import Augmentation, random_affine, random
 from attent_kit.data.prepared.batches import Batches, fits, memory_format, training_cases, unknown_organs
 from attent_kit.data.prepared.file import IGNORE, Prepared
 from attent_kit.data.prepared.unread import is_read
-from attent_kit.errors import DataError
+from attent_kit.errors import ConfigError, DataError
 from attent_kit.interfaces import Patch
 from attent_kit.objectives import may_be
 
@@ -82,9 +83,17 @@ class PatchBatches(Batches):
         super().__init__(source, target, augmentation, seed, device)  # type: ignore[arg-type]  # drawn from here alone
         self.patch = patch
 
+    def whole_target(self, size: int) -> NoReturn:
+        """ConfigError: patches of volumes are drawn anywhere, so that there is no whole set of them."""
+        raise ConfigError(
+            "this method labels the whole target set now and then, and that is done slice by slice: choose a segmentor of "
+            "slices, as in --set segmentor=smp."
+        )
+
     def _draw(  # type: ignore[override]  # volumes in place of slices
-        self, domain: int, volumes: TrainingVolumes, step: int, size: int, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor | None]:
+        self, domain: int, volumes: TrainingVolumes, step: int, size: int, generator: torch.Generator,
+        pseudo: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
         depth, *plane = self.patch.size
         cases = [
             int(self._permutation(domain, p // volumes.count, volumes.count)[p % volumes.count])
@@ -102,12 +111,12 @@ class PatchBatches(Batches):
         ).unsqueeze(1)
         x = x.contiguous(memory_format=memory_format(self.device, 3))
         if not volumes.with_labels:
-            return x, None
+            return x, None, None
         labels = torch.stack([y for _, y in drawn if y is not None]).float()
         y = F.grid_sample(labels, grid, mode="nearest", padding_mode="border", align_corners=False).long()
         if volumes.unknown is not None:
             y = may_be(y, volumes.unknown[cases].to(self.device, non_blocking=True))
-        return x, y
+        return x, y, None
 
 
 def corner_of(

@@ -31,6 +31,7 @@ from attent_kit.engine.compare.suite import Cell, Suite
 from attent_kit.engine.run.assemble import patch_of, setup, train_only
 from attent_kit.engine.run.device import launch
 from attent_kit.engine.run.domains import domains_seen, facts_in
+from attent_kit.engine.run.labelled import labelled
 from attent_kit.engine.run.processor import one_thread
 from attent_kit.engine.run.stages import parts_of
 from attent_kit.engine.train.fit import refuse_uneven, seed_step
@@ -279,9 +280,10 @@ class _Meter:
         for part in parts_of(alignment, settings.more_steps):
             stage, steps = part.stage, part.last - part.first
             begins(stage.name)
-            train_only(alignment, optimizers, stage)
             seed_step(0, 0)
             batch = _noise(stage, self.task, sides, device, alignment.uses_target_labels)
+            batch = labelled(alignment, stage, batch)
+            train_only(alignment, optimizers, stage)
             key = (stage.name, stage.batch_size, sides, self.task.channels, stage.recipe)
             found = known.get(key) if stage.recipe is not None else None
             if found is None:

@@ -1,7 +1,8 @@
 """Everything that a run needs to continue as if it had never stopped, in one file.
 
 The batch and the random numbers of a step are functions of (seed, step), and a learning rate is a function of the step,
-so the state is: networks, image pools, optimizers, and the number of the next step.
+so the state is: networks, image pools, optimizers, the number of the next step, and labels of the target where a stage makes
+some.
 
 Every file of weights carries a digest of all that it holds, which is compared whenever it is read.
 """
@@ -27,6 +28,7 @@ from attent_kit.engine.run.assemble import (
 )
 from attent_kit.engine.run.digest import digest, on_cpu
 from attent_kit.engine.run.folder import RunFolder
+from attent_kit.engine.run.labelled import Packed
 from attent_kit.errors import RunError
 from attent_kit.files import write_whole
 from attent_kit.interfaces import Alignment
@@ -45,14 +47,17 @@ def save(
     step: int,
     fabric: Fabric,
     config: Mapping[str, Any],
+    pseudo: Packed | None = None,
 ) -> None:
-    """Write the state before step number `step`, and the fingerprint of the run's config.toml, atomically."""
+    """Write the state before step number `step`, and the fingerprint of the run's config.toml, atomically. `pseudo`: the labels
+    of the target that the stage at hand goes on with."""
     state = {
         "step": step,
         "config": fingerprint(config),
         "networks": network_states(alignment),
         "optimizers": optimizer_states(optimizers),
         "precision": fabric.strategy.precision.state_dict(),  # the loss scale of 16-mixed
+        **({} if pseudo is None else {"pseudo": pseudo}),
     }
     write(path, state)
 
@@ -64,13 +69,15 @@ def write(path: Path, state: Mapping[str, Any]) -> None:
     write_whole(path, lambda temporary: torch.save(whole, temporary))
 
 
-def resume(path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: Fabric) -> int:
-    """Restore what `save` wrote and return the number of the next step; 0 if there is no checkpoint."""
+def resume(
+    path: Path, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: Fabric
+) -> tuple[int, Packed | None]:
+    """Restore what `save` wrote and return the number of the next step, 0 if there is no checkpoint, and labels of the target."""
     if not path.exists():
-        return 0
+        return 0, None
     state = restore(path, alignment, optimizers, whole=True)
     fabric.strategy.precision.load_state_dict(state["precision"])
-    return int(state["step"])
+    return int(state["step"]), state.get("pseudo")
 
 
 def load_networks(path: Path, alignment: Alignment, config: Mapping[str, Any]) -> int:

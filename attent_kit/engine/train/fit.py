@@ -30,6 +30,7 @@ from attent_kit.engine.run.assemble import (
     trained_networks,
 )
 from attent_kit.engine.run.digest import on_cpu
+from attent_kit.engine.run.labelled import Packed, is_due, labelled, labels_of, packed, unpacked
 from attent_kit.engine.run.ranks import ProcessGroup, ranks_of
 from attent_kit.engine.run.record import Run
 from attent_kit.engine.run.settings import RunSettings
@@ -88,14 +89,14 @@ def fit(
     stepper = Stepper(alignment, batches, run.settings, fabric)
     optimizers, parts, ranks = stepper.optimizers, stepper.parts, ranks_of(fabric)
     first_part, total = parts[0], parts[-1].last
-    first_step = checkpoint.resume(run.folder.checkpoint, alignment, optimizers, fabric)
+    first_step, stepper.pseudo = checkpoint.resume(run.folder.checkpoint, alignment, optimizers, fabric)
     _go_on_from(first_step, alignment, optimizers, run, snapshots, watchers)
     if total == 0 and not run.folder.checkpoint.exists():
         checkpoint.save(run.folder.checkpoint, alignment, optimizers, 0, fabric, run.config)
         alignment.eval()
         return True
     with ranks.together(needed=first_step < total):
-        hand_out(ranks, alignment, optimizers, fabric, first_step)
+        hand_out(ranks, stepper, first_step)
         if first_step == 0:
             refuse_beyond_memory(alignment.stages(), batches)
             with ranks.dealing():
@@ -104,7 +105,7 @@ def fit(
             looked_at = snapshots is not None and any(step <= first_part.last for step in snapshots.steps)
             if shared is not None and not looked_at and _adopt(shared, alignment, optimizers, first_part.stage):
                 first_step = first_part.last
-            hand_out(ranks, alignment, optimizers, fabric, first_step)
+            hand_out(ranks, stepper, first_step)
         _train(stepper, first_step, run, watchers, shared, snapshots)
     alignment.eval()
     return first_step < total
@@ -148,7 +149,9 @@ def _train(
                 if saves:
                     run.flush()
                     before = time.monotonic()
-                    checkpoint.save(run.folder.checkpoint, alignment, optimizers, step + 1, fabric, run.config)
+                    checkpoint.save(
+                        run.folder.checkpoint, alignment, optimizers, step + 1, fabric, run.config, stepper.pseudo
+                    )
                     saved = time.monotonic()
                     saving += saved - before
                 # A run of one process may also end when it is asked to while it saves; several have agreed before.
@@ -161,6 +164,8 @@ class Stepper:
 
     captured: Captured
     """What takes the steps of the part at hand, from the first of them on."""
+    pseudo: Packed | None = None
+    """Labels of the target that the stage at hand has made, as a checkpoint holds them."""
 
     def __init__(self, alignment: Alignment, batches: Batches, settings: RunSettings, fabric: Fabric) -> None:
         self.alignment, self.fabric = alignment, fabric
@@ -173,6 +178,7 @@ class Stepper:
     def steps(self, part: Part, first: int) -> Iterator[tuple[int, Losses]]:
         """Each step of a part that is not before step `first` of the run, once it is taken, with its losses."""
         stage = part.stage
+        self._go_on_with_labels(part, first)
         train_only(self.alignment, self.optimizers, stage)
         self.captured = self._capturing(stage)
         for step in range(max(part.first, first), part.last):
@@ -180,11 +186,35 @@ class Stepper:
             here = part.in_stage(step)
             _set_learning_rates(self.optimizers, self._rates, stage, part.fraction(step))
             reseed = partial(seed_step, self._seed, here)
+            if is_due(stage, here):
+                reseed()
+                self._label(stage)
             reseed()
             batch = self._batches.batch(here, stage.batch_size)
             with self._ranks.dealing():
                 losses = self.captured(batch, reseed)
             yield step, losses
+
+    def _go_on_with_labels(self, part: Part, first: int) -> None:
+        """Give batches the labels that the stage has made before; none where it makes some first, or never."""
+        if first >= part.last:
+            return
+        begins = is_due(part.stage, part.in_stage(max(part.first, first)))
+        if part.stage.label is None or begins:
+            self.pseudo = None
+        elif self.pseudo is None:
+            raise RunError(
+                f"the checkpoint of this run holds no labels of the target, with which stage '{part.stage.name}' goes on: "
+                "the code of the method has changed since. Delete it to train from the start."
+            )
+        self._batches.pseudo = None if self.pseudo is None else unpacked(self.pseudo)
+
+    def _label(self, stage: Stage) -> None:
+        slices = self._batches.whole_target(stage.batch_size)
+        with self._ranks.dealing():
+            labels = labels_of(self.alignment, stage, slices)
+        self._batches.pseudo, self.pseudo = labels, packed(labels)
+        train_only(self.alignment, self.optimizers, stage)
 
     def _capturing(self, stage: Stage) -> Captured:
         take = partial(_step, stage, self._update)
@@ -194,11 +224,11 @@ class Stepper:
 def follow(alignment: Alignment, batches: Batches, settings: RunSettings, fabric: Fabric) -> None:
     """Take the steps of `fit` beside the first process of a run, which has all its files."""
     stepper, ranks = Stepper(alignment, batches, settings, fabric), ranks_of(fabric)
-    first_step = hand_out(ranks, alignment, stepper.optimizers, fabric)
+    first_step = hand_out(ranks, stepper)
     if first_step == 0:
         with ranks.dealing():
             rehearse(alignment, stepper.optimizers, alignment.stages(), batches)
-        first_step = hand_out(ranks, alignment, stepper.optimizers, fabric)
+        first_step = hand_out(ranks, stepper)
     with interruptions() as interruption:
         for part in stepper.parts:
             for _ in stepper.steps(part, first_step):
@@ -206,16 +236,15 @@ def follow(alignment: Alignment, batches: Batches, settings: RunSettings, fabric
                     return
 
 
-def hand_out(
-    ranks: ProcessGroup, alignment: Alignment, optimizers: dict[str, Optimizer], fabric: Fabric, step: int = 0
-) -> int:
-    """Networks, image pools and optimizers of the first process to all others, and the number of the next step."""
+def hand_out(ranks: ProcessGroup, stepper: "Stepper", step: int = 0) -> int:
+    """Networks, image pools, optimizers and labels of the first process to all others, and the number of the next step."""
     if not ranks.met:
         return step
-    precision = fabric.strategy.precision
-    own = [step, network_states(alignment), optimizer_states(optimizers), precision.state_dict()]
-    step, networks, stepped, scale = ranks.from_first(None if ranks.rank else on_cpu(own))
+    alignment, optimizers, precision = stepper.alignment, stepper.optimizers, stepper.fabric.strategy.precision
+    own = [step, network_states(alignment), optimizer_states(optimizers), precision.state_dict(), stepper.pseudo]
+    step, networks, stepped, scale, pseudo = ranks.from_first(None if ranks.rank else on_cpu(own))
     if ranks.rank:
+        stepper.pseudo = pseudo
         load_network_states(alignment, networks)
         load_optimizer_states(optimizers, stepped)
         precision.load_state_dict(scale)
@@ -257,9 +286,13 @@ def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Seq
     """
     before = {name: {k: v.clone() for k, v in state.items()} for name, state in network_states(alignment).items()}
     for stage in stages:
+        if stage.label is not None:
+            batches.whole_target(stage.batch_size)
+        seed_step(0, 0)
+        batch = labelled(alignment, stage, batches.batch(0, stage.batch_size))
         train_only(alignment, optimizers, stage)
         seed_step(0, 0)
-        _step(stage, lambda optimizer, loss, when=None: None, batches.batch(0, stage.batch_size))
+        _step(stage, lambda optimizer, loss, when=None: None, batch)
     load_network_states(alignment, before)
 
 

@@ -2,7 +2,7 @@
 
 from attent_kit import hookimpl
 
-ATTENTKIT_INTERFACE = "1.2"
+ATTENTKIT_INTERFACE = "1.4"
 
 
 @hookimpl

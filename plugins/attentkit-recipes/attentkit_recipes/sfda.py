@@ -15,9 +15,12 @@ CE stands for the segmentation loss of all rows, Dice beside it where the option
 these segmentors lack; its prototypes lie in the last features of the decoder, of which the logits here are a linear map, and its
 classes are sigmoids on their own, here one softmax. Since T never changes, the labels of a slice follow from its batch, and none
 are stored.
+
+With `label_every` S takes the place of T every so many steps and labels the whole target set, and those labels stay until the
+next time: rounds of self-training (Zou et al., ECCV 2018, without their balance of classes).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from pydantic import Field
@@ -66,6 +69,8 @@ class SourceFree(Alignment):
         """Part of `learning_rate` that S goes on with; it falls as poly 0.9."""
         adapt_steps: int = Field(2000, ge=1)
         """Steps."""
+        label_every: int = Field(0, ge=0)
+        """Steps from one labelling of the whole target set to the next; 0 lets the run's segmentor label each batch."""
         adapt_batch_size: int = Field(8, ge=1)
         """Target slices in a step."""
 
@@ -82,14 +87,30 @@ class SourceFree(Alignment):
 
     def stages(self) -> Sequence[Stage]:
         c = self.config
-        return [Stage("adapt", self.step, c.adapt_steps, c.adapt_batch_size, trains=("S",), schedule=poly(0.9))]
+        return [
+            Stage(
+                "adapt", self.step, c.adapt_steps, c.adapt_batch_size, trains=("S",), schedule=poly(0.9),
+                label=self.label_set if c.label_every else None, label_every=c.label_every,
+            )
+        ]  # fmt: skip
 
     def step(self, batch: Batch, update: Update) -> Losses:
         c, x_t = self.config, batch.x_t
-        y, m = self.label(x_t)
-        L_pl = supervised_loss(self.S(view(x_t, c.jitter, c.noise)), y.masked_fill(~m, IGNORE), c)
+        y = self.counted(x_t) if batch.pseudo_t is None else batch.pseudo_t
+        L_pl = supervised_loss(self.S(view(x_t, c.jitter, c.noise)), y, c)
         update("S", L_pl)
-        return {"L_pl": L_pl, "counted": m.float().mean()}
+        return {"L_pl": L_pl, "counted": (y != IGNORE).float().mean()}
+
+    def label_set(self, slices: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Labels of the whole target set by S as it is now: batches [B, C, H, W] -> [B, H, W] int64 each."""
+        self.T.load_state_dict(self.S.state_dict())
+        for x_t in slices:
+            yield self.counted(x_t)
+
+    def counted(self, x_t: Tensor) -> Tensor:
+        """Labels of [B, C, H, W] by T, [B, H, W] int64, IGNORE where they do not count."""
+        y, m = self.label(x_t)
+        return y.masked_fill(~m, IGNORE)
 
     @torch.no_grad()
     def label(self, x_t: Tensor) -> tuple[Tensor, Tensor]:

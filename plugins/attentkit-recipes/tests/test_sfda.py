@@ -28,6 +28,24 @@ def test_it_keeps_the_contract():
     check_alignment(SourceFree, SMALL)
 
 
+def test_it_keeps_the_contract_in_rounds():
+    check_alignment(SourceFree, {**SMALL, "label_every": 2})
+
+
+def test_in_rounds_the_segmentor_labels_the_set_as_it_is_now_and_learns_from_what_it_said():
+    method = built(label_every=2, prototypes=False, jitter=0.0, noise=0.0)
+    (stage,) = method.stages()
+    assert stage.label_every == 2 and built().stages()[0].label is None
+    x_t = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        method.S.network.segmentation_head[0].bias.copy_(torch.tensor([-99.0, 99.0]))
+        (y,) = stage.label([x_t])
+    assert (y == 1).all()  # what S says, not what T said before
+    seen = Batch(torch.empty(0, 1, 32, 32), torch.empty(0, 32, 32, dtype=torch.int64), x_t, pseudo_t=1 - y)
+    losses = method.step(seen, lambda name, loss, when=None: None)
+    assert losses["L_pl"] > 100 and losses["counted"] == 1
+
+
 def test_a_label_counts_where_all_views_agree():
     method = built(prototypes=False, uncertain=0.05)
     method.T.forward = answers([[9.0, 0.0, 0.0], [0.0, 9.0, 1.0]], [[9.0, 0.0, 1.0], [0.0, 9.0, 0.0]])
