@@ -13,7 +13,7 @@ from attent_kit.engine.run.checkpoint import read, write
 from attent_kit.engine.run.labelled import is_due, labelled, labels_of, packed, unpacked
 from attent_kit.engine.train.train import TrainWatcher, train
 from attent_kit.errors import ConfigError, RunError
-from attent_kit.interfaces import IGNORE, Alignment, Batch, Stage
+from attent_kit.interfaces import IGNORE, Alignment, Batch, Stage, Task
 from attent_kit.options import SegmentOptions, segmentor_optimizer, supervised_loss
 from support.messages import quotes
 from support.small_runs import REGISTRY, SMALL, Killed, equal, settings, weights, with_components
@@ -198,7 +198,7 @@ class Says(Alignment):
     Config = ComponentConfig
 
     def __init__(self, answer):
-        super().__init__(ComponentConfig(), None, None)
+        super().__init__(ComponentConfig(), None, Task(organs=("liver",)))
         self.answer = answer
 
     def optimizers(self):
@@ -219,6 +219,9 @@ class Says(Alignment):
         (lambda slices: [x[:1, 0].long() for x in slices], ("[1, 4, 4]", "[2, 4, 4]")),
         (lambda slices: [x[:, 0].long() for x in slices][:1], ("1 batches", "2")),
         (lambda slices: ["liver" for _ in slices], ("str", "torch.int64")),
+        (lambda slices: [x[:, 0].long() + 2 for x in slices], ("2, which is none of 2 classes", "IGNORE")),
+        (lambda slices: [x[:, 0].long() + 256 for x in slices], ("256", "2 classes")),
+        (lambda slices: [x[:, 0].long() - 1 for x in slices], ("-1", "2 classes")),
     ],
 )
 def test_answers_that_are_not_labels_of_the_slices_are_refused(answer, words):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from attent_kit.errors import ConfigError
 from attent_kit.interfaces import Alignment, Batch, Stage
+from attent_kit.objectives import IGNORE
 
 Packed = dict[str, Tensor]
 """Labels as a checkpoint holds them: the bytes of their compressed form, and their shape."""
@@ -33,17 +34,25 @@ def labels_of(alignment: Alignment, stage: Stage, slices: Iterable[Tensor]) -> T
     """
     assert stage.label is not None
     alignment.eval()
-    asked = _Counted(slices)
+    asked, answers = _Counted(slices), f"stage '{stage.name}' of {type(alignment).__name__}: label answers with"
+    said: list[Tensor] = []
     with torch.no_grad():
-        said = list(stage.label(asked))
-    of_what = f"stage '{stage.name}' of {type(alignment).__name__}: label"
+        for y in stage.label(asked):
+            if not isinstance(y, Tensor) or y.dtype != torch.int64:
+                found = y.dtype if isinstance(y, Tensor) else type(y).__name__
+                raise ConfigError(f"{answers} {found} in place of torch.int64.")
+            unknown = y[((y < 0) | (y >= alignment.task.classes)) & (y != IGNORE)]
+            if len(unknown):
+                raise ConfigError(
+                    f"{answers} {int(unknown[0])}, which is none of {alignment.task.classes} classes, nor IGNORE."
+                )
+            said.append(y.to(torch.uint8))
     if len(said) != len(asked.shapes):
-        raise ConfigError(f"{of_what} answers with {len(said)} batches of labels for {len(asked.shapes)} of slices.")
+        raise ConfigError(f"{answers} {len(said)} batches of labels for {len(asked.shapes)} of slices.")
     for y, wanted in zip(said, asked.shapes, strict=True):
-        found = f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
-        if found != f"torch.int64 {wanted}":
-            raise ConfigError(f"{of_what} answers with {found} in place of torch.int64 {wanted}.")
-    return torch.cat([y.to(torch.uint8) for y in said])
+        if list(y.shape) != wanted:
+            raise ConfigError(f"{answers} labels {list(y.shape)} in place of {wanted}.")
+    return torch.cat(said)
 
 
 class _Counted:
