@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from attent_kit.engine.run.labelled import labelled
 from attent_kit.engine.train.steady import Watch, called, moves, reads_back
 from attent_kit.interfaces import Stage
 from attent_kit.testing.subject import Subject, grey_batch, organless_batch, random_batch
@@ -65,7 +66,8 @@ def waits_for_nobody(subject: Subject) -> None:
     for stage in trial.stages:
         for number in range(3):  # the first steps allocate the state of optimizers and image pools
             trial.step(stage, number)
-        batch = trial.batch()
+        # What labels the whole set now and then may wait: it is asked between steps.
+        batch = labelled(trial.alignment, stage, trial.batch())
         # On a CPU the optimizers of PyTorch read their own counters.
         update = trial.update if on_gpu else (lambda optimizer, loss, when=None: None)
         with nobody_waits(trial.fabric.device):
@@ -92,7 +94,8 @@ def capturable_as_declared(subject: Subject) -> None:
 def why_not_capturable(trial: Trial, stage: Stage) -> str | None:
     """The first thing that steps of a stage do and a graph cannot repeat, on slices with all organs, in bands, without any."""
     torch.manual_seed(0)
-    batches = [trial.batch(draw) for draw in (random_batch, grey_batch, organless_batch)]
+    drawn = [trial.batch(draw) for draw in (random_batch, grey_batch, organless_batch)]
+    batches = [labelled(trial.alignment, stage, batch) for batch in drawn]
     trial.step(stage, 0, batches[0])  # makes image pools and the state of optimizers
     watch = Watch(trial.alignment, trial.optimizers)
     for number, batch in enumerate(batches):
