@@ -107,7 +107,7 @@ def test_it_is_given_every_training_slice_once_in_order_and_as_it_is(domains, re
     target = Prepared.open(domains[1])
     whole = batches(domains, Augmentation(), resident).whole_target(7)
     parts = [*whole]
-    assert [len(p) for p in parts[:-1]] == [7] * (len(whole) - 1) and 0 < len(parts[-1]) <= 7
+    assert [len(p) for p in parts[:-1]] == [7] * (len(parts) - 1) and 0 < len(parts[-1]) <= 7
     expected = torch.cat([torch.from_numpy(target.slices(case)).float() for case in target.ids("train")])
     assert torch.equal(torch.cat(parts), expected)
     assert torch.equal(torch.cat([*whole]), expected)  # and once more

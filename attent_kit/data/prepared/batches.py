@@ -155,9 +155,6 @@ class WholeSet:
     def __init__(self, slices: TrainingSlices, size: int, device: torch.device) -> None:
         self._slices, self._size, self._device = slices, size, device
 
-    def __len__(self) -> int:
-        return -(-self._slices.count // self._size)
-
     def __iter__(self) -> Iterator[Tensor]:
         for first in range(0, self._slices.count, self._size):
             rows = np.arange(first, min(first + self._size, self._slices.count))

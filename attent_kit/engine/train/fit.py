@@ -287,7 +287,7 @@ def rehearse(alignment: Alignment, optimizers: dict[str, Optimizer], stages: Seq
     before = {name: {k: v.clone() for k, v in state.items()} for name, state in network_states(alignment).items()}
     for stage in stages:
         if stage.label is not None:
-            batches.whole_target(stage.batch_size)
+            batches.whole_target(stage.batch_size)  # or says why there is none
         seed_step(0, 0)
         batch = labelled(alignment, stage, batches.batch(0, stage.batch_size))
         train_only(alignment, optimizers, stage)
